@@ -1,0 +1,4 @@
+//! Moves live PostgreSQL databases to a newer server over native logical replication.
+
+pub mod error;
+pub mod value;
