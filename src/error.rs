@@ -81,6 +81,16 @@ impl Failure {
         self
     }
 
+    /// The exit code it stands for.
+    pub fn exit_code(&self) -> i32 {
+        self.exit.code()
+    }
+
+    /// What to do next, if it is known.
+    pub fn next_step(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// The failure as the error of any result.
     pub fn err<T>(self) -> Result<T> {
         Err(self.into())

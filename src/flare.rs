@@ -1,0 +1,115 @@
+//! The library's public door. Each method is one command: it opens verified sessions and hands them to a room.
+
+mod observation;
+mod replication;
+
+use std::sync::Arc;
+
+pub use observation::{CountOn, RowCount};
+
+use crate::config::Config;
+use crate::error::Result;
+pub use crate::preflight::connectivity::Connectivity;
+use crate::progress::{Progress, Silent};
+pub use crate::replicate::Change;
+use crate::replicate::{Mode, Run};
+use crate::server::{
+    Ddl, Opened, Pair, Publisher, Server, Subscriber, application_name, open_both,
+};
+
+/// One configuration's migrations.
+#[derive(Clone)]
+pub struct Flare {
+    config: Arc<Config>,
+    command: String,
+    run: Run,
+}
+
+impl Flare {
+    /// Works with this configuration; nothing is connected yet.
+    pub fn new(config: Config) -> Flare {
+        Flare {
+            config: Arc::new(config),
+            command: "library".into(),
+            run: Run {
+                mode: Mode::Apply,
+                ddl: Ddl::default(),
+                progress: Arc::new(Silent),
+            },
+        }
+    }
+
+    /// The name that sessions carry in `pg_stat_activity`: `flare/<command>`.
+    pub fn for_command(mut self, command: &str) -> Flare {
+        self.command = command.to_owned();
+        self
+    }
+
+    /// Where long work reports to.
+    pub fn reporting_to(mut self, progress: impl Progress + 'static) -> Flare {
+        self.run.progress = Arc::new(progress);
+        self
+    }
+
+    /// Only shows what would be changed, when asked to.
+    pub fn dry_run_if(&self, dry_run: bool) -> Flare {
+        let mut flare = self.clone();
+        if dry_run {
+            flare.run.mode = Mode::DryRun;
+        }
+        flare
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Opens both servers at once and checks their identities.
+    fn open(&self) -> Opened {
+        open_both(&self.config, &application_name(&self.command))
+    }
+
+    /// Both servers, for a command that changes something: says first what it is about to touch.
+    fn pair(&self, dbnames: &[&str]) -> Result<Pair> {
+        let pair = self.open().both()?;
+        self.announce(&[&pair.publisher, &pair.subscriber], dbnames);
+        Ok(pair)
+    }
+
+    /// The publisher alone, for a command that changes something there.
+    fn publisher(&self, dbnames: &[&str]) -> Result<Publisher> {
+        let publisher = self.open().publisher()?;
+        self.announce(&[&publisher], dbnames);
+        Ok(publisher)
+    }
+
+    /// The subscriber alone, for a command that changes something there.
+    fn subscriber(&self, dbnames: &[&str]) -> Result<Subscriber> {
+        let subscriber = self.open().subscriber()?;
+        self.announce(&[&subscriber], dbnames);
+        Ok(subscriber)
+    }
+
+    fn announce(&self, servers: &[&Server], dbnames: &[&str]) {
+        let verb = match self.run.mode {
+            Mode::Apply => "will touch",
+            Mode::DryRun => "would touch",
+        };
+        let servers: Vec<String> = servers
+            .iter()
+            .map(|server| {
+                let host = server.declared();
+                format!("{} {}:{}", server.side(), host.host, host.port)
+            })
+            .collect();
+        let dbnames: Vec<String> = dbnames.iter().map(|dbname| format!("{dbname:?}")).collect();
+        self.run.progress.announce(&format!(
+            "{} {verb} {}, database {}; direction forward; configuration {}",
+            self.command,
+            servers.join(" and "),
+            dbnames.join(", "),
+            self.config.path.display()
+        ));
+    }
+}

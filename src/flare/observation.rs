@@ -1,0 +1,85 @@
+//! What only looks: connectivity, counts.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Flare;
+use crate::error::{Result, WrapErr};
+use crate::preflight::connectivity::{self, Connectivity};
+use crate::server::{Login, Pair, Patience, Server, application_name, params};
+use crate::value::TableName;
+
+/// Where rows are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountOn {
+    /// As the original does.
+    Subscriber,
+    /// Side by side.
+    Both,
+}
+
+/// How many rows a table has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RowCount {
+    /// The database.
+    pub dbname: String,
+    /// The table's schema.
+    pub schema: String,
+    /// The table.
+    pub table: String,
+    /// Rows on the subscriber.
+    pub subscriber: i64,
+    /// Rows on the publisher, when both were asked.
+    pub publisher: Option<i64>,
+}
+
+impl fmt::Display for RowCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.publisher {
+            None => write!(f, "{}", self.subscriber),
+            Some(publisher) => write!(f, "publisher {publisher}\nsubscriber {}", self.subscriber),
+        }
+    }
+}
+
+impl Flare {
+    /// Checks that every user of both sides can connect, and that both servers are the declared ones.
+    pub fn verify_connectivity(&self) -> Result<Connectivity> {
+        connectivity::verify(&self.config, &application_name(&self.command))
+    }
+
+    /// Counts the rows of a table.
+    pub fn count(&self, dbname: &str, table: &TableName, on: CountOn) -> Result<RowCount> {
+        let opened = self.open();
+        let (subscriber, publisher) = match on {
+            CountOn::Subscriber => (opened.subscriber()?, None),
+            CountOn::Both => {
+                let Pair {
+                    publisher,
+                    subscriber,
+                } = opened.both()?;
+                (subscriber, Some(publisher))
+            }
+        };
+        let publisher = publisher
+            .map(|publisher| rows_of(&publisher, dbname, table))
+            .transpose()?;
+        Ok(RowCount {
+            dbname: dbname.to_owned(),
+            schema: table.schema.as_str().to_owned(),
+            table: table.table.as_str().to_owned(),
+            subscriber: rows_of(&subscriber, dbname, table)?,
+            publisher,
+        })
+    }
+}
+
+fn rows_of(server: &Server, dbname: &str, table: &TableName) -> Result<i64> {
+    let session = server
+        .connect(Login::DbOwner, dbname)?
+        .with_patience(Patience::WhileServerAnswers);
+    session
+        .value(&format!("SELECT count(*) FROM {table}"), params![])
+        .wrap_err_with(|| format!("count the rows of {}", table.plain()))
+}

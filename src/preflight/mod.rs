@@ -1,0 +1,3 @@
+//! What would go wrong: one file per family of pitfalls.
+
+pub mod connectivity;

@@ -1,0 +1,9 @@
+//! The same result for a person and for a program. The only place that prints.
+
+mod outcome;
+mod screen;
+mod terminal;
+
+pub use outcome::{Format, Outcome};
+pub use screen::{failure, success};
+pub use terminal::Terminal;

@@ -1,0 +1,114 @@
+//! Results to standard output, everything else to standard error.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+
+use serde_json::{Map, Value, json};
+
+use super::{Format, Outcome};
+use crate::error::{Report, exit_of, hint_of, message_of};
+
+/// Prints what a command ended with; the exit code of the process.
+pub fn success(format: Format, command: &str, outcome: Outcome) -> i32 {
+    let code = match &outcome.verdict {
+        Some(verdict) => verdict.exit_code(),
+        None => outcome.exit_code,
+    };
+    let written = match format {
+        Format::Human => human(&outcome),
+        Format::Json => json(command, &outcome),
+    };
+    if let (Format::Human, Some(verdict)) = (format, &outcome.verdict) {
+        complain(&verdict.to_string(), verdict.next_step());
+    }
+    match written {
+        Ok(()) => code,
+        Err(error) => {
+            complain(
+                &format!("write the result to standard output: {error}"),
+                Some("the work itself is done; run the command again to see its result"),
+            );
+            1
+        }
+    }
+}
+
+/// Prints an error; the exit code of the process.
+pub fn failure(format: Format, command: &str, report: &Report) -> i32 {
+    let message = message_of(report);
+    let hint = hint_of(report);
+    if format == Format::Json {
+        let object = json!({
+            "command": command, "ok": false, "changed": false,
+            "error": {"message": message, "hint": hint},
+        });
+        if let Err(error) = writeln!(io::stdout(), "{object}") {
+            complain(
+                &format!("write the result to standard output: {error}"),
+                None,
+            );
+        }
+    }
+    complain(&message, hint);
+    exit_of(report).code()
+}
+
+fn complain(message: &str, hint: Option<&str>) {
+    // Standard error may be closed; then there is nobody to tell.
+    let mut stderr = io::stderr().lock();
+    writeln!(stderr, "error: {message}").unwrap_or_default();
+    if let Some(hint) = hint {
+        writeln!(stderr, "hint: {hint}").unwrap_or_default();
+    }
+}
+
+fn human(outcome: &Outcome) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    if let Some(sql) = &outcome.sql {
+        io::copy(&mut BufReader::new(sql), &mut stdout)?;
+    }
+    if !outcome.words.is_empty() {
+        writeln!(stdout, "{}", outcome.words.trim_end())?;
+    }
+    stdout.flush()
+}
+
+fn json(command: &str, outcome: &Outcome) -> io::Result<()> {
+    let mut object = Map::new();
+    object.insert("command".into(), command.into());
+    object.insert("ok".into(), outcome.verdict.is_none().into());
+    object.insert("changed".into(), outcome.changed.into());
+    object.extend(outcome.fields.clone());
+    let error = outcome.verdict.as_ref();
+    object.insert(
+        "error".into(),
+        error.map_or(
+            Value::Null,
+            |verdict| json!({"message": verdict.to_string(), "hint": verdict.next_step()}),
+        ),
+    );
+    let mut stdout = io::stdout().lock();
+    let text = serde_json::to_string(&object)?;
+    match &outcome.sql {
+        None => writeln!(stdout, "{text}")?,
+        Some(sql) => {
+            stdout.write_all(text.strip_suffix('}').unwrap_or(&text).as_bytes())?;
+            stdout.write_all(b",\"sql\":\"")?;
+            escaped(sql, &mut stdout)?;
+            stdout.write_all(b"\"}\n")?;
+        }
+    }
+    stdout.flush()
+}
+
+/// The text of a file as the inside of a JSON string, line by line.
+fn escaped(file: &File, into: &mut impl Write) -> io::Result<()> {
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        let text = serde_json::to_string(&String::from_utf8_lossy(&line))?;
+        into.write_all(text[1..text.len() - 1].as_bytes())?;
+        line.clear();
+    }
+    Ok(())
+}

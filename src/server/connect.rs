@@ -1,0 +1,208 @@
+//! Opening a connection, bounded in time, with settings that neither role nor database can have set otherwise.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{bounded, select};
+use postgres::error::SqlState;
+use postgres::{Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::address::Address;
+use super::credentials::Credentials;
+use super::session::TimedOut;
+use super::{Endpoint, SqlError, interrupt, tls};
+use crate::config::Tls;
+use crate::error::{Advise, Failure, Report, Result, WrapErr};
+
+/// What flare calls itself in `pg_stat_activity`.
+pub(crate) fn application_name(command: &str) -> String {
+    format!("flare/{command}")
+}
+
+/// Settings that are the session's own, known to every version from 10 on. A role or database may have set them so
+/// that a copy is killed half-way, a commit is not durable, or a name means something else.
+const SESSION_SETTINGS: &[(&str, &str)] = &[
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("synchronous_commit", "on"),
+    ("search_path", "pg_catalog"),
+    ("default_transaction_isolation", "read\\ committed"),
+    ("default_transaction_deferrable", "off"),
+    ("default_transaction_read_only", "off"),
+    ("client_min_messages", "warning"),
+    ("DateStyle", "ISO"),
+    ("IntervalStyle", "postgres"),
+    ("extra_float_digits", "1"),
+    ("row_security", "off"),
+];
+
+/// What a connection needs beyond the account.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) address: Address,
+    pub(crate) tls: Tls,
+    pub(crate) timeout: Duration,
+    pub(crate) application_name: String,
+}
+
+impl Target {
+    /// The same server, another database or user.
+    pub(crate) fn with(&self, user: &str, dbname: &str) -> Target {
+        let mut target = self.clone();
+        target.endpoint.user = user.to_owned();
+        target.endpoint.dbname = dbname.to_owned();
+        target
+    }
+
+    /// The address to give other programs, so that they go to the one that was verified.
+    pub(crate) fn hostaddr(&self) -> Option<std::net::IpAddr> {
+        match &self.address {
+            Address::Tcp(address) => Some(*address),
+            Address::Unix(_) => None,
+        }
+    }
+
+    fn settings(&self) -> Config {
+        let mut config = Config::new();
+        match &self.address {
+            Address::Tcp(address) => {
+                config.host(&self.endpoint.host).hostaddr(*address);
+            }
+            Address::Unix(directory) => {
+                config.host_path(directory);
+            }
+        }
+        let options: Vec<String> = SESSION_SETTINGS
+            .iter()
+            .map(|(name, value)| format!("-c {name}={value}"))
+            .collect();
+        config
+            .port(self.endpoint.port)
+            .user(&self.endpoint.user)
+            .dbname(&self.endpoint.dbname)
+            .application_name(&self.application_name)
+            .options(&options.join(" "))
+            .ssl_mode(tls::negotiation(self.tls.sslmode))
+            .connect_timeout(self.timeout);
+        keep_alive(&mut config);
+        config
+    }
+
+    /// Connects, waiting no longer than the connect timeout, whether the host is dead, silent or frozen.
+    pub(crate) fn connect(&self, credentials: &Credentials) -> Result<(Client, MakeRustlsConnect)> {
+        let attempt = self.attempt(credentials);
+        let rejected = matches!(&attempt, Err(report) if login_rejected(report));
+        let outcome = match rejected && credentials.expired() {
+            true => self.attempt(credentials),
+            false => attempt,
+        };
+        outcome
+            .wrap_err_with(|| format!("connect to the {}", self.endpoint))
+            .map_err(|report| advise(report, &self.endpoint))
+    }
+
+    fn attempt(&self, credentials: &Credentials) -> Result<(Client, MakeRustlsConnect)> {
+        let tls = tls::connector(&self.tls)?;
+        let mut config = self.settings();
+        config.password(credentials.password()?.reveal());
+        Ok((connect_within(config, tls.clone(), self.timeout)?, tls))
+    }
+}
+
+fn keep_alive(config: &mut Config) {
+    config
+        .keepalives(true)
+        .keepalives_idle(Duration::from_secs(2))
+        .keepalives_interval(Duration::from_secs(1))
+        .keepalives_retries(3);
+}
+
+/// Connects on a thread that is left behind when the server does not finish the handshake in time.
+fn connect_within(config: Config, tls: MakeRustlsConnect, timeout: Duration) -> Result<Client> {
+    let (reply, answer) = bounded(1);
+    let abandoned = Arc::new(AtomicBool::new(false));
+    let given_up = abandoned.clone();
+    std::thread::spawn(move || {
+        let connected = config.connect(tls);
+        if !given_up.load(Ordering::SeqCst) {
+            reply.send(connected).unwrap_or_default();
+        }
+    });
+    select! {
+        recv(answer) -> connected => match connected {
+            Ok(connected) => Ok(connected.map_err(SqlError::from)?),
+            Err(_) => Failure::new("the connecting thread has ended").err(),
+        },
+        recv(interrupt::channel()) -> _ => {
+            abandoned.store(true, Ordering::SeqCst);
+            Err(interrupt::interrupted())
+        }
+        default(timeout) => {
+            abandoned.store(true, Ordering::SeqCst);
+            Err(TimedOut(timeout).into())
+        }
+    }
+}
+
+/// Connects by a connection string, to a server that no configuration declares (`attack`, `init_config`).
+pub(crate) fn connect_unverified(dsn: &str, application_name: &str) -> Result<Client> {
+    let mut config: Config = dsn.parse().map_err(|error: postgres::Error| {
+        Report::from(Failure::usage(format!(
+            "read the connection string: {}",
+            SqlError::from(error)
+        )))
+    })?;
+    config.application_name(application_name);
+    keep_alive(&mut config);
+    let tls = Tls {
+        sslmode: crate::config::SslMode::Prefer,
+        sslrootcert: None,
+        sslcert: None,
+        sslkey: None,
+    };
+    let timeout = *config
+        .get_connect_timeout()
+        .unwrap_or(&Duration::from_secs(5));
+    config.connect_timeout(timeout);
+    connect_within(config, tls::connector(&tls)?, timeout)
+}
+
+/// Password wrong, or no such role: a token from a command may have expired.
+pub(crate) fn login_rejected(report: &Report) -> bool {
+    let sqlstate = super::sqlstate_of(report);
+    matches!(sqlstate, Some(state) if *state == SqlState::INVALID_PASSWORD || *state == SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+}
+
+/// What to do next about a connection that failed.
+fn advise(report: Report, endpoint: &Endpoint) -> Report {
+    let state = super::sqlstate_of(&report);
+    let hint = if report.downcast_ref::<Failure>().is_some() {
+        return report;
+    } else if login_rejected(&report) {
+        format!(
+            "check the password of {:?} in the configuration and pg_hba.conf of the server",
+            endpoint.user
+        )
+    } else if state == Some(&SqlState::INVALID_CATALOG_NAME) {
+        format!(
+            "create the database {:?} there, or correct its name in the configuration",
+            endpoint.dbname
+        )
+    } else if state == Some(&SqlState::TOO_MANY_CONNECTIONS) {
+        "raise max_connections there, or end some sessions".to_owned()
+    } else if state == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+        format!("GRANT CONNECT ON DATABASE to {:?} there", endpoint.user)
+    } else if state.is_some() {
+        "mend what the server says, and run the command again".to_owned()
+    } else {
+        format!(
+            "check that the server runs and that {}:{} can be reached from here (firewall, security group, tunnel, TLS)",
+            endpoint.host, endpoint.port
+        )
+    };
+    Err::<(), _>(report).hint(|| hint).unwrap_err()
+}

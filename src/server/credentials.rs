@@ -1,0 +1,59 @@
+//! Passwords, read from their source once per run; tokens from a command are asked for again when a login fails.
+
+use std::sync::Mutex;
+
+use crate::config::{Account, PasswordSource};
+use crate::error::{Result, WrapErr};
+use crate::value::Secret;
+
+/// An account with the password as it was last read.
+#[derive(Debug)]
+pub(crate) struct Credentials {
+    account: Account,
+    password: Mutex<Option<Secret>>,
+}
+
+impl Credentials {
+    pub(crate) fn of(account: &Account) -> Self {
+        Credentials {
+            account: account.clone(),
+            password: Mutex::new(None),
+        }
+    }
+
+    /// An account whose password is known already.
+    pub(crate) fn known(user: &str, password: Secret) -> Self {
+        Credentials::of(&Account {
+            user: user.to_owned(),
+            password: PasswordSource::Plain(password),
+        })
+    }
+
+    pub(crate) fn user(&self) -> &str {
+        &self.account.user
+    }
+
+    /// The password, read from its source the first time.
+    pub(crate) fn password(&self) -> Result<Secret> {
+        let mut kept = self.password.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(password) = &*kept {
+            return Ok(password.clone());
+        }
+        let read = self
+            .account
+            .password
+            .read()
+            .wrap_err_with(|| format!("read the password of {:?}", self.account.user))?;
+        *kept = Some(read.clone());
+        Ok(read)
+    }
+
+    /// Forgets the password when its source can give a new one; true when it can.
+    pub(crate) fn expired(&self) -> bool {
+        let renewable = matches!(self.account.password, PasswordSource::Command(_));
+        if renewable {
+            *self.password.lock().unwrap_or_else(|e| e.into_inner()) = None;
+        }
+        renewable
+    }
+}

@@ -1,0 +1,30 @@
+//! A session that has proven it is the declared server: identity, version, TLS, deadlines, short locks.
+//!
+//! Everything that speaks to a server goes through [`Session`], and a [`Session`] exists only after
+//! `pg_control_system()` has answered with the identifier of the configuration.
+
+mod address;
+mod connect;
+mod conninfo;
+mod credentials;
+mod ddl;
+mod failure;
+pub mod interrupt;
+mod param;
+mod session;
+mod statement_log;
+mod tls;
+mod verified;
+
+pub use address::Endpoint;
+pub(crate) use connect::{application_name, connect_unverified};
+pub(crate) use conninfo::conninfo_for_subscriber;
+pub(crate) use ddl::{Ddl, Statement};
+pub use failure::SqlError;
+pub(crate) use failure::{is_lost, sqlstate_of};
+pub(crate) use param::{IntoParam, Param, params};
+pub(crate) use session::{Patience, Session};
+pub(crate) use statement_log::silence_statement_log;
+pub(crate) use verified::Facts;
+pub use verified::{Login, Side};
+pub(crate) use verified::{Opened, Pair, Publisher, Server, Subscriber, open_both};

@@ -1,0 +1,298 @@
+//! One session on a thread of its own, behind a channel with a deadline.
+//!
+//! On a frozen server a query returns only when the server thaws, whatever `tcp_user_timeout` says. So the client lives
+//! on a thread that may be abandoned: whoever asked waits no longer than its patience, and never joins.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use postgres::fallible_iterator::FallibleIterator;
+use postgres::{CancelToken, Client, Row};
+use serde::de::DeserializeOwned;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{Endpoint, Param, SqlError, interrupt};
+use crate::error::{Failure, Report, Result, WrapErr};
+
+/// How long whoever asked waits for the server's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// This long.
+    For(Duration),
+    /// As long as it takes, but not on a server that no longer answers new connections.
+    WhileServerAnswers,
+}
+
+/// For what reads a catalog or writes a row: on a live server it takes milliseconds.
+pub(crate) const SHORT: Patience = Patience::For(Duration::from_secs(30));
+/// How often a server is asked for a sign of life while something long runs on it.
+const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(10);
+
+type Job = Box<dyn FnOnce(&mut Client) + Send>;
+type SignOfLife = Box<dyn Fn() -> Result<()> + Send + Sync>;
+
+/// A verified session. It closes when dropped.
+pub(crate) struct Session {
+    endpoint: Endpoint,
+    jobs: Option<Sender<Job>>,
+    ended: Receiver<()>,
+    canceller: Canceller,
+    sign_of_life: SignOfLife,
+    patience: Patience,
+}
+
+/// What stops a statement that runs on the server.
+#[derive(Clone)]
+pub(crate) struct Canceller {
+    pub(crate) token: CancelToken,
+    pub(crate) tls: MakeRustlsConnect,
+}
+
+/// A server that did not answer in time: what was asked may or may not happen.
+#[derive(Debug)]
+pub(crate) struct TimedOut(pub(crate) Duration);
+
+impl fmt::Display for TimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no answer within {}", humantime::format_duration(self.0))
+    }
+}
+
+impl std::error::Error for TimedOut {}
+
+impl Canceller {
+    /// Asks the server to stop what it does; does not wait, since a frozen server does not answer this either.
+    fn cancel(&self) {
+        let canceller = self.clone();
+        std::thread::spawn(move || {
+            if let Err(error) = canceller.token.cancel_query(canceller.tls) {
+                log::debug!("cancel a statement: {error}");
+            }
+        });
+    }
+}
+
+impl Session {
+    /// Takes a client that has connected to a thread of its own.
+    pub(crate) fn adopt(
+        client: Client,
+        endpoint: Endpoint,
+        tls: MakeRustlsConnect,
+        sign_of_life: SignOfLife,
+    ) -> Session {
+        let canceller = Canceller {
+            token: client.cancel_token(),
+            tls,
+        };
+        let (jobs, inbox) = unbounded::<Job>();
+        let (alive, ended) = bounded::<()>(0);
+        std::thread::spawn(move || {
+            let mut client = client;
+            for job in inbox {
+                job(&mut client);
+            }
+            drop(client);
+            drop(alive);
+        });
+        Session {
+            endpoint,
+            jobs: Some(jobs),
+            ended,
+            canceller,
+            sign_of_life,
+            patience: SHORT,
+        }
+    }
+
+    /// Where this session is.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The same session, waiting differently from now on.
+    pub(crate) fn with_patience(mut self, patience: Patience) -> Session {
+        self.patience = patience;
+        self
+    }
+
+    /// Runs work on the session's thread and waits for it, with the session's patience.
+    pub(crate) fn run<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Client) -> std::result::Result<T, postgres::Error> + Send + 'static,
+    {
+        self.run_for(self.patience, work)
+    }
+
+    /// Runs work on the session's thread and waits for it with this patience.
+    pub(crate) fn run_for<T, F>(&self, patience: Patience, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Client) -> std::result::Result<T, postgres::Error> + Send + 'static,
+    {
+        let answer = self.start(work)?;
+        self.wait(&answer, patience)
+    }
+
+    /// Starts work on the session's thread without waiting; [`Session::wait`] takes the answer.
+    pub(crate) fn start<T, F>(&self, work: F) -> Result<Receiver<Result<T, postgres::Error>>>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Client) -> std::result::Result<T, postgres::Error> + Send + 'static,
+    {
+        interrupt::check()?;
+        let (reply, answer) = bounded(1);
+        let job: Job = Box::new(move |client| {
+            // The asker may have lost its patience: then nobody listens, and that is all right.
+            reply.send(work(client)).unwrap_or_default();
+        });
+        let jobs = self.jobs.as_ref().map(|jobs| jobs.send(job));
+        match jobs {
+            Some(Ok(())) => Ok(answer),
+            _ => Err(self.context(Failure::new("the session has ended").into())),
+        }
+    }
+
+    /// Waits for the answer to work that was started.
+    pub(crate) fn wait<T>(
+        &self,
+        answer: &Receiver<Result<T, postgres::Error>>,
+        patience: Patience,
+    ) -> Result<T> {
+        let since = Instant::now();
+        loop {
+            let slice = match patience {
+                Patience::For(limit) => limit.saturating_sub(since.elapsed()),
+                Patience::WhileServerAnswers => SIGN_OF_LIFE_EVERY,
+            };
+            select! {
+                recv(answer) -> outcome => {
+                    return match outcome {
+                        Ok(Ok(value)) => Ok(value),
+                        Ok(Err(error)) => Err(self.context(SqlError::from(error).into())),
+                        Err(_) => Err(self.context(Failure::new("the session has ended").into())),
+                    };
+                }
+                recv(interrupt::channel()) -> _ => {
+                    self.canceller.cancel();
+                    return Err(interrupt::interrupted());
+                }
+                default(slice) => match patience {
+                    Patience::For(limit) => {
+                        self.canceller.cancel();
+                        return Err(self.context(TimedOut(limit).into()));
+                    }
+                    Patience::WhileServerAnswers => {
+                        (self.sign_of_life)().wrap_err("wait for an answer")?;
+                    }
+                },
+            }
+        }
+    }
+
+    fn context(&self, report: Report) -> Report {
+        report.wrap_err(self.endpoint.to_string())
+    }
+
+    /// The rows of a statement, in one round trip.
+    pub(crate) fn rows(&self, sql: &str, params: Vec<Param>) -> Result<Vec<Row>> {
+        let sql = sql.to_owned();
+        log::trace!("{}: {sql}", self.endpoint);
+        self.run(move |client| {
+            let params = params.iter().map(|(value, kind)| {
+                (
+                    &**value as &(dyn postgres::types::ToSql + Sync),
+                    kind.clone(),
+                )
+            });
+            let params: Vec<_> = params.collect();
+            client.query_typed(&sql, &params)
+        })
+    }
+
+    /// Runs a statement; the number of rows it touched.
+    pub(crate) fn execute(&self, sql: &str, params: Vec<Param>) -> Result<u64> {
+        let sql = sql.to_owned();
+        log::trace!("{}: {sql}", self.endpoint);
+        self.run(move |client| {
+            let params = params.iter().map(|(value, kind)| {
+                (
+                    &**value as &(dyn postgres::types::ToSql + Sync),
+                    kind.clone(),
+                )
+            });
+            let params: Vec<_> = params.collect();
+            let mut rows = client.query_typed_raw(&sql, params)?;
+            while rows.next()?.is_some() {}
+            Ok(rows.rows_affected().unwrap_or(0))
+        })
+    }
+
+    /// The first column of every row, each a JSON value that serde reads: `SELECT to_jsonb(s) FROM pg_... s`.
+    pub(crate) fn list<T: DeserializeOwned>(
+        &self,
+        sql: &str,
+        params: Vec<Param>,
+    ) -> Result<Vec<T>> {
+        let rows = self.rows(sql, params)?;
+        let values = rows.iter().map(|row| {
+            let value: serde_json::Value = row.try_get(0).map_err(SqlError::from)?;
+            serde_json::from_value(value).wrap_err("read a row of the catalog")
+        });
+        values
+            .collect::<Result<Vec<T>>>()
+            .map_err(|report| self.context(report))
+    }
+
+    /// The first such value, if there is a row.
+    pub(crate) fn first<T: DeserializeOwned>(
+        &self,
+        sql: &str,
+        params: Vec<Param>,
+    ) -> Result<Option<T>> {
+        Ok(self.list(sql, params)?.into_iter().next())
+    }
+
+    /// The only column of the only row.
+    pub(crate) fn value<T>(&self, sql: &str, params: Vec<Param>) -> Result<T>
+    where
+        T: for<'a> postgres::types::FromSql<'a>,
+    {
+        let rows = self.rows(sql, params)?;
+        let row = rows
+            .first()
+            .ok_or_else(|| self.context(Failure::new("no row came back").into()))?;
+        row.try_get(0)
+            .map_err(|error| self.context(SqlError::from(error).into()))
+    }
+
+    /// Several statements without parameters, in one round trip and, unless they say otherwise, one transaction.
+    pub(crate) fn batch(&self, sql: &str) -> Result<()> {
+        let sql = sql.to_owned();
+        log::trace!("{}: {sql}", self.endpoint);
+        self.run(move |client| client.batch_execute(&sql))
+    }
+
+    /// As [`Session::batch`], for statements that carry a password: never logged.
+    pub(crate) fn batch_secret(&self, sql: crate::value::Secret) -> Result<()> {
+        self.run(move |client| client.batch_execute(sql.reveal()))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.jobs = None;
+        // Long enough for the goodbye to a live server, so that its log stays clean; a frozen one is left alone.
+        select! {
+            recv(self.ended) -> _ => {}
+            default(Duration::from_millis(200)) => {}
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Session({})", self.endpoint)
+    }
+}

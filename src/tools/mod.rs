@@ -1,0 +1,11 @@
+//! Other programs: finding the right `pg_dump`, `pg_dumpall` and `psql`, and running them.
+//!
+//! They are sent to the address that a session of flare has verified, with an environment of their own: nothing of the
+//! caller's (`PGSERVICE`, `~/.pgpass`, `~/.psqlrc`) can lead them elsewhere, and the password is in no argument.
+
+mod choice;
+mod installation;
+mod run;
+
+pub(crate) use choice::{DumpProgram, Job, Toolbox};
+pub(crate) use run::unlinked;

@@ -1,0 +1,224 @@
+//! Runs one program against one verified server, watched: an interrupt or a server that went silent ends it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::process::ExitStatus;
+use std::sync::Arc;
+
+use crossbeam_channel::{bounded, select};
+
+use super::installation::Program;
+use crate::config::RootCert;
+use crate::error::{Failure, Result, WrapErr};
+use crate::server::{Login, Server, interrupt};
+use crate::value::Secret;
+
+/// How often the server is asked for a sign of life while a program works on it.
+const SIGN_OF_LIFE_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// A program about to be run on a server.
+pub(crate) struct Invocation<'a> {
+    program: &'a Program,
+    server: &'a Server,
+    args: Vec<OsString>,
+    env: Vec<(&'static str, OsString)>,
+    password: Secret,
+}
+
+impl Program {
+    /// This program, sent to the verified address of a server as one of its accounts.
+    pub(crate) fn on<'a>(
+        &'a self,
+        server: &'a Server,
+        login: Login,
+        dbname: &str,
+    ) -> Result<Invocation<'a>> {
+        let credentials = server.credentials(login)?;
+        let password = credentials.password()?;
+        Ok(Invocation {
+            program: self,
+            server,
+            args: Vec::new(),
+            env: environment(server, credentials.user(), dbname),
+            password,
+        })
+    }
+}
+
+/// Everything libpq would otherwise take from somewhere else (manual: "Environment Variables").
+fn environment(server: &Server, user: &str, dbname: &str) -> Vec<(&'static str, OsString)> {
+    let target = server.target();
+    let tls = &target.tls;
+    let mut env: Vec<(&'static str, OsString)> = vec![
+        ("PGHOST", target.endpoint.host.clone().into()),
+        ("PGPORT", target.endpoint.port.to_string().into()),
+        ("PGUSER", user.into()),
+        ("PGDATABASE", dbname.into()),
+        ("PGAPPNAME", target.application_name.clone().into()),
+        ("PGCLIENTENCODING", "UTF8".into()),
+        ("PGCONNECT_TIMEOUT", target.timeout.as_secs().max(2).to_string().into()),
+        ("PGSSLMODE", tls.sslmode.as_str().into()),
+        (
+            "PGOPTIONS",
+            "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c synchronous_commit=on".into(),
+        ),
+        // Messages are read by flare; files in the user's home (root.crt, .pgpass, .psqlrc) are not.
+        ("LC_ALL", "C".into()),
+        ("HOME", "/nonexistent".into()),
+    ];
+    if let Some(address) = target.hostaddr() {
+        env.push(("PGHOSTADDR", address.to_string().into()));
+    }
+    let files: [(&'static str, Option<&Path>); 3] = [
+        (
+            "PGSSLROOTCERT",
+            tls.sslrootcert.as_ref().map(|root| match root {
+                RootCert::File(path) => path.as_path(),
+                RootCert::System => Path::new("system"),
+            }),
+        ),
+        ("PGSSLCERT", tls.sslcert.as_deref()),
+        ("PGSSLKEY", tls.sslkey.as_deref()),
+    ];
+    for (name, path) in files {
+        if let Some(path) = path {
+            env.push((name, path.into()));
+        }
+    }
+    for kept in ["PATH", "LD_LIBRARY_PATH", "TMPDIR"] {
+        if let Some(value) = std::env::var_os(kept) {
+            env.push((kept, value));
+        }
+    }
+    env
+}
+
+impl Invocation<'_> {
+    /// Adds arguments. No secret may be among them.
+    pub(crate) fn args<I, S>(mut self, args: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<OsString>,
+    {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Runs it; its standard output goes to a file without a name, positioned at its start.
+    pub(crate) fn dump(self) -> Result<File> {
+        let mut output = unlinked()?;
+        let into = output.try_clone().wrap_err("share the temporary file")?;
+        let (status, stderr) =
+            self.watch(|expression| expression.stdin_null().stdout_file(into))?;
+        self.check(status, &stderr)?;
+        output
+            .seek(SeekFrom::Start(0))
+            .wrap_err("rewind the temporary file")?;
+        Ok(output)
+    }
+
+    /// Runs it with a file as its standard input; what it wrote on standard error, and how it ended.
+    pub(crate) fn feed(self, mut input: File) -> Result<(ExitStatus, String)> {
+        input
+            .seek(SeekFrom::Start(0))
+            .wrap_err("rewind the temporary file")?;
+        self.watch(|expression| expression.stdin_file(input).stdout_null())
+    }
+
+    /// The error for a program that did not end well.
+    pub(crate) fn check(&self, status: ExitStatus, stderr: &str) -> Result<()> {
+        match status.success() {
+            true => Ok(()),
+            false => Failure::new(format!(
+                "run {} on the {}: {}: {}",
+                self.program,
+                self.server.target().endpoint,
+                ended(status),
+                last_lines(stderr)
+            ))
+            .err(),
+        }
+    }
+
+    fn watch(
+        &self,
+        with: impl FnOnce(duct::Expression) -> duct::Expression,
+    ) -> Result<(ExitStatus, String)> {
+        interrupt::check()?;
+        let mut stderr = unlinked()?;
+        let what = || format!("run {}", self.program);
+        let mut env: Vec<(OsString, OsString)> = self
+            .env
+            .iter()
+            .map(|(name, value)| ((*name).into(), value.clone()))
+            .collect();
+        env.push(("PGPASSWORD".into(), self.password.reveal().into()));
+        let expression = duct::cmd(&self.program.path, &self.args)
+            .full_env(env)
+            .stderr_file(stderr.try_clone().wrap_err("share the temporary file")?)
+            .unchecked();
+        let handle = Arc::new(with(expression).start().wrap_err_with(what)?);
+        let (reply, answer) = bounded(1);
+        let waiting = handle.clone();
+        std::thread::spawn(move || {
+            let ended = waiting.wait().map(|output| output.status);
+            reply.send(ended).unwrap_or_default();
+        });
+        let status = loop {
+            select! {
+                recv(answer) -> ended => {
+                    break ended.wrap_err_with(what)?.wrap_err_with(what)?;
+                }
+                recv(interrupt::channel()) -> _ => {
+                    handle.kill().wrap_err_with(what)?;
+                    return Err(interrupt::interrupted());
+                }
+                default(SIGN_OF_LIFE_EVERY) => {
+                    if let Err(silent) = self.server.sign_of_life() {
+                        handle.kill().wrap_err_with(what)?;
+                        return Err(silent.wrap_err(what()));
+                    }
+                }
+            }
+        };
+        stderr
+            .seek(SeekFrom::Start(0))
+            .wrap_err("rewind the temporary file")?;
+        let mut words = Vec::new();
+        stderr.read_to_end(&mut words).wrap_err_with(what)?;
+        let words = self.password.redact(&String::from_utf8_lossy(&words));
+        Ok((status, words))
+    }
+}
+
+/// A file that has no name, so that even `kill -9` leaves nothing of it; dumps hold password hashes.
+pub(crate) fn unlinked() -> Result<File> {
+    tempfile::tempfile().wrap_err_with(|| {
+        format!(
+            "create a temporary file in {}",
+            std::env::temp_dir().display()
+        )
+    })
+}
+
+fn ended(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (_, Some(signal)) => format!("ended by signal {signal}"),
+        _ => "ended".to_owned(),
+    }
+}
+
+/// The end of what a program said: enough to know why, in one line.
+fn last_lines(stderr: &str) -> String {
+    let lines: Vec<&str> = stderr
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let from = lines.len().saturating_sub(4);
+    lines[from..].join(" | ")
+}
