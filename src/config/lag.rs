@@ -1,0 +1,83 @@
+//! How far behind is too far.
+
+use super::section::{Field, Section, duration_of};
+use crate::value::Size;
+
+/// `lag`: from where on it is worth a warning, and from where on it is critical.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lag {
+    /// Nagios's WARNING.
+    pub warning: Thresholds,
+    /// Nagios's CRITICAL.
+    pub critical: Thresholds,
+}
+
+/// Limits, each of which counts alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Thresholds {
+    /// Bytes of WAL that the subscriber has not confirmed.
+    pub bytes: Size,
+    /// Seconds the subscriber is behind.
+    pub seconds: f64,
+    /// Bytes of WAL that the publisher keeps for the slot.
+    pub retained_wal: Size,
+}
+
+impl Default for Lag {
+    fn default() -> Self {
+        Lag {
+            warning: Thresholds {
+                bytes: Size(64 << 20),
+                seconds: 30.0,
+                retained_wal: Size(10 << 30),
+            },
+            critical: Thresholds {
+                bytes: Size(1 << 30),
+                seconds: 300.0,
+                retained_wal: Size(50 << 30),
+            },
+        }
+    }
+}
+
+impl Lag {
+    pub(super) fn read(section: &Section<'_>) -> Option<Self> {
+        let default = Lag::default();
+        let warning = section.section("warning", |section| default.warning.read(section));
+        let critical = section.section("critical", |section| default.critical.read(section));
+        let lag = Lag {
+            warning: warning?,
+            critical: critical?,
+        };
+        let (low, high) = (lag.warning, lag.critical);
+        for (name, wrong) in [
+            ("bytes", low.bytes > high.bytes),
+            ("seconds", low.seconds > high.seconds),
+            ("retained_wal", low.retained_wal > high.retained_wal),
+        ] {
+            if wrong {
+                section.problem(format!("{name} is critical before it is worth a warning"));
+            }
+        }
+        Some(lag)
+    }
+}
+
+impl Thresholds {
+    /// What the section says, over these defaults.
+    fn read(self, section: &Section<'_>) -> Option<Self> {
+        let bytes = section.or("bytes", self.bytes, Field::size);
+        let seconds = section.or("seconds", self.seconds, |field| {
+            field.parse(|text| {
+                let read = duration_of(text).map(|duration| duration.as_secs_f64());
+                read.ok_or_else(|| format!("{text:?} is not a number of seconds"))
+            })
+        });
+        let retained_wal = section.or("retained_wal", self.retained_wal, Field::size);
+        Some(Thresholds {
+            bytes: bytes?,
+            seconds: seconds?,
+            retained_wal: retained_wal?,
+        })
+    }
+}

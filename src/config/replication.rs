@@ -1,0 +1,102 @@
+//! What is replicated: publications by database, subscriptions by name.
+
+use indexmap::IndexMap;
+
+use super::section::{Field, valid_name};
+use crate::value::TableName;
+
+/// What one database publishes (`publications.<dbname>`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// Its name on the publisher.
+    pub pubname: String,
+    /// The tables; `None`: all, present and future.
+    pub tables: Option<Vec<TableName>>,
+    /// Tables that get `REPLICA IDENTITY FULL` because they have no key.
+    pub replica_identity_full_tables: Vec<TableName>,
+    /// Insert-only tables that may stay without a replica identity.
+    pub allow_no_identity: Vec<TableName>,
+}
+
+/// What one database subscribes to (`subscriptions.<subname>`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// The database, of the same name on both servers.
+    pub dbname: String,
+    /// The publication.
+    pub pubname: String,
+    /// Options of `CREATE SUBSCRIPTION`, their values as written.
+    pub options: IndexMap<String, String>,
+}
+
+impl Publication {
+    pub(super) fn read(field: &Field<'_>) -> Option<Self> {
+        field.section(|section| {
+            let tables = |field: &Field<'_>| tables(field);
+            let pubname = section.required("pubname", Field::name);
+            let listed = section.optional("tables", |field| {
+                let listed = tables(field)?;
+                if listed.is_empty() {
+                    field.problem("is empty; leave it out to publish all tables");
+                }
+                Some(listed)
+            });
+            let full = section.or("replica_identity_full_tables", Vec::new(), tables);
+            let none = section.or("allow_no_identity", Vec::new(), tables);
+            Some(Publication {
+                pubname: pubname?,
+                tables: listed?,
+                replica_identity_full_tables: full?,
+                allow_no_identity: none?,
+            })
+        })
+    }
+}
+
+impl Subscription {
+    pub(super) fn read(field: &Field<'_>) -> Option<Self> {
+        field.section(|section| {
+            let dbname = section.required("dbname", Field::name);
+            let pubname = section.required("pubname", Field::name);
+            let options = section.or("options", IndexMap::new(), |field| {
+                let options = field.named()?.into_iter().map(|(name, field)| {
+                    let value = field.raw_text()?.to_owned();
+                    Some((name, value))
+                });
+                let read: Vec<Option<(String, String)>> = options.collect();
+                read.into_iter().collect()
+            });
+            Some(Subscription {
+                dbname: dbname?,
+                pubname: pubname?,
+                options: options?,
+            })
+        })
+    }
+}
+
+/// A mapping from names that PostgreSQL can keep.
+pub(super) fn by_name<T>(
+    field: &Field<'_>,
+    read: impl Fn(&Field<'_>) -> Option<T>,
+) -> Option<IndexMap<String, T>> {
+    let read = field.named()?.into_iter().map(|(name, field)| {
+        let valid = valid_name(&name).map_err(|why| field.problem(format!("the name {why}")));
+        let value = read(&field);
+        valid.ok().and(value).map(|value| (name, value))
+    });
+    let all: Vec<Option<(String, T)>> = read.collect();
+    all.into_iter().collect()
+}
+
+fn tables(field: &Field<'_>) -> Option<Vec<TableName>> {
+    let tables = field.list(Field::table)?;
+    let twice = tables
+        .iter()
+        .enumerate()
+        .find(|(at, table)| tables[..*at].contains(table));
+    if let Some((_, table)) = twice {
+        field.problem(format!("names {} twice", table.plain()));
+    }
+    Some(tables)
+}
