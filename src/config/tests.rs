@@ -188,7 +188,7 @@ fn the_template_as_it_stands_breaks_off_at_the_missing_colon() {
     let problems = problems(&text);
     assert!(problems.contains("f.yml:8: unknown key"), "{problems}");
     assert!(
-        problems.contains("a key stands here without its colon"),
+        problems.contains("a key before this place lacks its colon"),
         "{problems}"
     );
     assert!(!problems.contains("missing"), "{problems}");
