@@ -1,5 +1,7 @@
 //! Moves live PostgreSQL databases to a newer server over native logical replication.
 
+pub mod cli;
+mod commands;
 pub mod config;
 pub mod error;
 pub mod flare;
