@@ -1,10 +1,13 @@
 //! Moves live PostgreSQL databases to a newer server over native logical replication.
 
+mod catalog;
 pub mod cli;
 mod commands;
 pub mod config;
+mod cutover;
 pub mod error;
 pub mod flare;
+mod journal;
 mod preflight;
 pub mod progress;
 mod replicate;

@@ -2,11 +2,14 @@
 
 mod count;
 mod grant_create;
+mod pause_write;
+mod resume_write;
 mod verify_connectivity;
 
 use clap::Subcommand;
 
 use crate::cli::Globals;
+use crate::cutover::guard_process;
 use crate::error::Result;
 use crate::report::Outcome;
 
@@ -16,7 +19,12 @@ use crate::report::Outcome;
 pub(crate) enum Command {
     VerifyConnectivity(verify_connectivity::VerifyConnectivity),
     GrantCreate(grant_create::GrantCreate),
+    PauseWrite(pause_write::PauseWrite),
+    ResumeWrite(resume_write::ResumeWrite),
     Count(count::Count),
+    /// Started by flare itself: opens the door when the flare that shut it dies
+    #[command(hide = true)]
+    Guard,
 }
 
 impl Command {
@@ -26,7 +34,10 @@ impl Command {
         match self {
             Command::VerifyConnectivity(args) => args.run(&flare()?),
             Command::GrantCreate(args) => args.run(&flare()?),
+            Command::PauseWrite(args) => args.run(&flare()?),
+            Command::ResumeWrite(args) => args.run(&flare()?),
             Command::Count(args) => args.run(&flare()?),
+            Command::Guard => guard_process::run().map(|()| Outcome::silent()),
         }
     }
 
@@ -35,7 +46,10 @@ impl Command {
         match self {
             Command::VerifyConnectivity(_) => "verify_connectivity",
             Command::GrantCreate(_) => "grant_create",
+            Command::PauseWrite(_) => "pause_write",
+            Command::ResumeWrite(_) => "resume_write",
             Command::Count(_) => "count",
+            Command::Guard => guard_process::COMMAND,
         }
         .to_owned()
     }

@@ -29,6 +29,7 @@ pub use password::PasswordSource;
 pub use replication::{Publication, Subscription};
 
 use crate::error::{Failure, Result};
+use crate::value::Secret;
 use field::Field;
 use section::Section;
 use source::Source;
@@ -41,6 +42,8 @@ pub const DEFAULT_PATH: &str = "./flare.yml";
 pub struct Config {
     /// The file it came from.
     pub path: PathBuf,
+    /// Its text, for the guard process: the file may have changed since, or may have been a pipe.
+    pub(crate) text: Secret,
     /// The declared publisher.
     pub publisher: Host,
     /// The declared subscriber.
@@ -98,7 +101,9 @@ impl Config {
         let read = root.as_ref().and_then(|root| {
             let config = Field::root(&source, root).section(|file| Config::read(file, origin))?;
             let line = |path: &[&str]| root.line_of(path);
-            config.check(&source, line)
+            let mut config = config.check(&source, line)?;
+            config.text = Secret::new(text);
+            Some(config)
         });
         match (read, source.error()) {
             (_, Some(error)) => Err(error),
@@ -138,6 +143,7 @@ impl Config {
         let (publisher, subscriber) = hosts?;
         Some(Config {
             path: origin.to_owned(),
+            text: Secret::new(""),
             publisher,
             subscriber,
             tools: tools?,
