@@ -51,6 +51,15 @@ fn servers_of_one_version_differ() {
 }
 
 #[test]
+fn a_private_server_has_the_locale_it_is_given() {
+    let server = Cluster::private_with(16, &["--locale=C.UTF-8"], &[]);
+    let locale = "SELECT datcollate FROM pg_database WHERE datname = 'postgres'";
+    assert_eq!(server.value("postgres", locale), "C.UTF-8");
+    let length = "SELECT length(rolpassword) > 100 FROM pg_authid WHERE rolname = 'postgres'";
+    assert_eq!(server.value("postgres", length), "t");
+}
+
+#[test]
 fn pairs_leave_shared_servers_as_they_were() {
     let (publisher, subscriber) = (Cluster::publisher(17), Cluster::subscriber(18));
     let id = {

@@ -36,12 +36,17 @@ const CLIENTS: [(u32, &str, &str); 2] = [
 
 const ATTEMPTS: u32 = 3;
 
+/// The npm package's version for a major version.
+pub fn release(version: u32) -> Result<&'static str, String> {
+    let found = SERVERS.iter().find(|(major, _)| *major == version);
+    found
+        .map(|(_, release)| *release)
+        .ok_or_else(|| format!("no server of version {version} is known"))
+}
+
 /// The directory of a server: `bin` (initdb, pg_ctl, postgres), `lib` and `share`.
 pub fn server(version: u32) -> Result<PathBuf, String> {
-    let (_, release) = SERVERS
-        .iter()
-        .find(|(major, _)| *major == version)
-        .ok_or_else(|| format!("no server of version {version} is known"))?;
+    let release = release(version)?;
     once(&format!("server-{release}"), |dir| {
         npm_install(dir, release)
     })
@@ -60,7 +65,7 @@ pub fn clients(version: u32) -> Result<PathBuf, String> {
 }
 
 /// Fills `name` in the cache unless it is there. Whole or not at all, by one process at a time.
-fn once(name: &str, fill: impl Fn(&Path) -> Result<(), String>) -> Result<PathBuf, String> {
+pub fn once(name: &str, fill: impl Fn(&Path) -> Result<(), String>) -> Result<PathBuf, String> {
     let cache = cache();
     let home = cache.join(name);
     if home.is_dir() {

@@ -1,14 +1,13 @@
 //! A server whose administrator is no superuser, as Amazon RDS has it.
 
-use super::Cluster;
-use super::cluster::PASSWORD;
+use super::{Cluster, PASSWORD};
 
 /// Who owns the server; nobody logs in with it but the provider, and these tests.
 pub const SUPERUSER: &str = "rdsadmin";
 /// Who the customer gets.
 pub const MASTER: &str = "master";
 
-pub fn furnish(cluster: &Cluster) {
+pub fn create_roles(cluster: &Cluster) {
     let password = PASSWORD.replace('\'', "''");
     cluster.sql(
         "postgres",
