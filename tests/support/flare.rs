@@ -2,21 +2,20 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::io::{Read, Write as _};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
+use super::output::{Output, told};
 use super::process;
 
 /// No command of a test works longer; one that does is killed and reported.
 const LIMIT: Duration = Duration::from_secs(120);
+const READ_WITHIN: Duration = Duration::from_secs(2);
 
 /// The program under test.
 pub fn program() -> PathBuf {
@@ -47,7 +46,12 @@ pub struct Invocation {
 impl Invocation {
     /// With nothing of this process's environment.
     pub fn new(args: &[&str]) -> Self {
-        let mut command = Command::new(program());
+        Self::of(program(), args)
+    }
+
+    /// The same of another program.
+    pub fn of(program: impl Into<PathBuf>, args: &[&str]) -> Self {
+        let mut command = Command::new(program.into());
         command.args(args).env_clear().env("LC_ALL", "C.UTF-8");
         Self {
             command,
@@ -112,20 +116,27 @@ impl Invocation {
         let seen = Arc::new(Seen::default());
         let out = child.stdout.take().expect("standard output");
         let err = child.stderr.take().expect("standard error");
-        let readers = [
-            Arc::clone(&seen).collect(out, |sofar| &mut sofar.stdout),
-            Arc::clone(&seen).collect(err, |sofar| &mut sofar.stderr),
-        ];
+        Arc::clone(&seen).collect(out, |sofar| &mut sofar.stdout);
+        Arc::clone(&seen).collect(err, |sofar| &mut sofar.stderr);
         Running {
-            command: format!("{:?}", self.command.get_args().collect::<Vec<_>>()),
+            command: shown(&self.command),
             started: Instant::now(),
             pid: child.id(),
-            waiter: Some(Arc::clone(&seen).wait_for(child, readers)),
+            waiter: Some(Arc::clone(&seen).wait_for(child)),
             seen,
             secrets: self.secrets,
             limit: self.limit,
         }
     }
+}
+
+/// Without the environment, which `Debug` of a command shows.
+fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let name = program.file_name().unwrap_or(program.as_os_str());
+    let words = [name].into_iter().chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
 }
 
 /// What a running program has printed so far, and how it ended.
@@ -139,7 +150,14 @@ struct Seen {
 struct Sofar {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
+    closed: usize,
     ended: Option<(ExitStatus, Instant)>,
+}
+
+impl Sofar {
+    fn all_read(&self) -> bool {
+        self.closed == 2
+    }
 }
 
 impl Seen {
@@ -147,22 +165,21 @@ impl Seen {
         self: Arc<Self>,
         mut from: impl Read + Send + 'static,
         to: fn(&mut Sofar) -> &mut Vec<u8>,
-    ) -> JoinHandle<()> {
+    ) {
         thread::spawn(move || {
             let mut part = [0; 8192];
             while let Ok(read @ 1..) = from.read(&mut part) {
                 to(&mut self.lock()).extend_from_slice(&part[..read]);
                 self.changed.notify_all();
             }
-        })
+            self.lock().closed += 1;
+            self.changed.notify_all();
+        });
     }
 
-    fn wait_for(self: Arc<Self>, mut child: Child, readers: [JoinHandle<()>; 2]) -> JoinHandle<()> {
+    fn wait_for(self: Arc<Self>, mut child: Child) -> JoinHandle<()> {
         thread::spawn(move || {
-            for reader in readers {
-                let _ = reader.join();
-            }
-            let status = child.wait().expect("wait for flare");
+            let status = child.wait().expect("wait for a program");
             self.lock().ended = Some((status, Instant::now()));
             self.changed.notify_all();
         })
@@ -203,6 +220,14 @@ impl Running {
         self.seen.lock().ended.is_some()
     }
 
+    pub fn stdout_so_far(&self) -> String {
+        String::from_utf8_lossy(&self.seen.lock().stdout).into_owned()
+    }
+
+    pub fn stderr_so_far(&self) -> String {
+        String::from_utf8_lossy(&self.seen.lock().stderr).into_owned()
+    }
+
     /// Sends a signal to the program alone.
     pub fn signal(&self, signal: i32) {
         if !self.has_ended() {
@@ -212,10 +237,8 @@ impl Running {
 
     /// Sends a signal to the program and all it started, as Ctrl-C in a terminal does.
     pub fn signal_all(&self, signal: i32) {
-        if !self.has_ended() {
-            // SAFETY: killpg takes no pointer.
-            unsafe { libc::killpg(self.pid.cast_signed(), signal) };
-        }
+        // SAFETY: killpg takes no pointer. The number is not given away while the group has members.
+        unsafe { libc::killpg(self.pid.cast_signed(), signal) };
     }
 
     /// Ends it without a chance to clean up.
@@ -249,15 +272,15 @@ impl Running {
 
     /// Waits for its end. One that does not come within the limit is a failure of the test.
     #[track_caller]
-    pub fn wait(mut self) -> Output {
+    pub fn wait(self) -> Output {
         let deadline = self.started + self.limit;
         if !self.seen.until(deadline, |sofar| sofar.ended.is_some()) {
             let told = self.told();
             panic!("not at its end after {:?}\n{told}", self.limit);
         }
-        if let Some(waiter) = self.waiter.take() {
-            let _ = waiter.join();
-        }
+        // What it started may outlive it, and hold its streams open.
+        let read_until = Instant::now() + READ_WITHIN;
+        self.seen.until(read_until, Sofar::all_read);
         let mut sofar = self.seen.lock();
         let (status, ended) = sofar.ended.expect("its end was awaited");
         let text = |bytes: &mut Vec<u8>| {
@@ -283,135 +306,17 @@ impl Running {
     }
 
     fn told(&self) -> String {
-        let sofar = self.seen.lock();
-        told(
-            &self.command,
-            &String::from_utf8_lossy(&sofar.stdout),
-            &String::from_utf8_lossy(&sofar.stderr),
-        )
+        told(&self.command, &self.stdout_so_far(), &self.stderr_so_far())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(waiter) = self.waiter.take() {
+        if !(self.has_ended() && self.seen.lock().all_read()) {
             self.signal_all(libc::SIGKILL);
+        }
+        if let Some(waiter) = self.waiter.take() {
             let _ = waiter.join();
         }
     }
-}
-
-/// What a run left behind. Assertions print the command and both streams when they fail.
-pub struct Output {
-    command: String,
-    status: ExitStatus,
-    stdout: String,
-    stderr: String,
-    took: Duration,
-}
-
-impl Output {
-    /// Exit code 0.
-    #[track_caller]
-    pub fn ok(&self) -> &Self {
-        self.code(0)
-    }
-
-    #[track_caller]
-    pub fn code(&self, code: i32) -> &Self {
-        assert!(
-            self.status.code() == Some(code),
-            "exit code {code} was expected, not {}\n{self}",
-            self.status
-        );
-        self
-    }
-
-    /// An exit code other than 0, and these words on standard error.
-    #[track_caller]
-    pub fn fails_with(&self, text: &str) -> &Self {
-        assert!(
-            self.status.code().is_some_and(|code| code != 0),
-            "a failure was expected, not {}\n{self}",
-            self.status
-        );
-        self.says(text)
-    }
-
-    /// These words on standard error.
-    #[track_caller]
-    pub fn says(&self, text: &str) -> &Self {
-        assert!(
-            self.stderr.contains(text),
-            "{text:?} is missing from stderr\n{self}"
-        );
-        self
-    }
-
-    /// These words on standard output.
-    #[track_caller]
-    pub fn prints(&self, text: &str) -> &Self {
-        assert!(
-            self.stdout.contains(text),
-            "{text:?} is missing from stdout\n{self}"
-        );
-        self
-    }
-
-    /// Standard output as the one JSON object it must be.
-    #[track_caller]
-    pub fn json(&self) -> Value {
-        match serde_json::from_str::<Value>(&self.stdout) {
-            Ok(value @ Value::Object(_)) => value,
-            Ok(_) => panic!("stdout is not a JSON object\n{self}"),
-            Err(error) => panic!("stdout is not one JSON object: {error}\n{self}"),
-        }
-    }
-
-    pub fn stdout(&self) -> &str {
-        &self.stdout
-    }
-
-    pub fn stderr(&self) -> &str {
-        &self.stderr
-    }
-
-    pub fn status(&self) -> ExitStatus {
-        self.status
-    }
-
-    /// The signal that ended it, if one did.
-    pub fn signal(&self) -> Option<i32> {
-        self.status.signal()
-    }
-
-    pub fn took(&self) -> Duration {
-        self.took
-    }
-}
-
-impl std::fmt::Display for Output {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", told(&self.command, &self.stdout, &self.stderr))?;
-        write!(f, "--- {} after {:?}", self.status, self.took)
-    }
-}
-
-impl std::fmt::Debug for Output {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-fn told(command: &str, stdout: &str, stderr: &str) -> String {
-    let mut text = format!("--- flare {command}\n");
-    for (name, stream) in [("stdout", stdout), ("stderr", stderr)] {
-        let end = if stream.is_empty() || stream.ends_with('\n') {
-            ""
-        } else {
-            "\n"
-        };
-        write!(text, "--- {name}\n{stream}{end}").expect("write to a string");
-    }
-    text
 }

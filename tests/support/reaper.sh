@@ -27,8 +27,10 @@ while [ "$empty" -lt 2 ]; do
     for pid in $found; do
         if [ "$rounds" -eq 0 ]; then thaw_children_of "$pid"; fi
         kill -CONT "$pid"
-        # Immediate shutdown to a server; anything else ends by it, too.
-        if [ "$rounds" -lt 100 ]; then kill -QUIT "$pid"; else kill -KILL "$pid"; fi
+        # Immediate shutdown to a server; anything else ends by it, too, with all it started.
+        if [ "$rounds" -lt 100 ]; then signal=QUIT; else signal=KILL; fi
+        kill -s "$signal" "$pid"
+        kill -s "$signal" -- "-$pid"
     done
     rounds=$((rounds + 1))
     sleep 0.03
