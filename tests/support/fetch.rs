@@ -81,10 +81,11 @@ pub fn once(name: &str, fill: impl Fn(&Path) -> Result<(), String>) -> Result<Pa
     if home.is_dir() {
         return Ok(home);
     }
+    clear_partial(&cache, name).map_err(told)?;
     let mut failure = String::new();
     for _ in 0..ATTEMPTS {
         let unpacked = tempfile::Builder::new()
-            .prefix(&format!("{name}.partial-"))
+            .prefix(&partial(name))
             .tempdir_in(&cache)
             .map_err(told)?;
         match fill(unpacked.path()) {
@@ -98,6 +99,25 @@ pub fn once(name: &str, fill: impl Fn(&Path) -> Result<(), String>) -> Result<Pa
         }
     }
     Err(failure)
+}
+
+/// What a killed process left half filled; the lock says that nobody is at work on it.
+fn clear_partial(cache: &Path, name: &str) -> io::Result<()> {
+    for entry in fs::read_dir(cache)? {
+        let entry = entry?;
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(&partial(name))
+        {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn partial(name: &str) -> String {
+    format!("{name}.partial-")
 }
 
 fn cache() -> PathBuf {
