@@ -1,0 +1,16 @@
+//! Dumped SQL: taken apart statement by statement, rewritten for the server it goes to, and compared.
+//!
+//! Pure text: everything here reads from a `BufRead` and writes to a `Write`, one statement in memory at a time,
+//! as bytes, since a database in SQL_ASCII may hold text that is not UTF-8. What knows servers or runs programs stays outside.
+
+mod entry;
+mod failure;
+mod lexer;
+mod redact;
+mod statement;
+mod tokens;
+
+pub(crate) use entry::Entry;
+pub(crate) use failure::{PsqlFailure, psql_failure};
+pub(crate) use redact::redact;
+pub(crate) use statement::{Item, Kind, Statements, statement_at};
