@@ -9,6 +9,7 @@ mod entry;
 mod failure;
 mod lexer;
 mod redact;
+mod roles;
 mod spelling;
 mod statement;
 mod tokens;
@@ -18,6 +19,10 @@ pub(crate) use dump::{DumpReport, DumpTarget, Loader, rewrite_dump};
 pub(crate) use entry::Entry;
 pub(crate) use failure::{PsqlFailure, psql_failure};
 pub(crate) use redact::redact;
+pub(crate) use roles::{
+    Executor, RdsOptions, Reach, RolesReport, RolesTarget, Setting, Standing, Use, rewrite_roles,
+    strip_role_options_for_rds,
+};
 pub(crate) use spelling::Spelling;
 pub(crate) use statement::{Item, Kind, Statements, statement_at};
 
