@@ -46,25 +46,29 @@ pub(crate) fn compare(
             .filter_map(|(side, object)| Some((side, object?)))
         {
             let Object { key, statements } = object;
-            let other = waiting
-                .get_mut(&key)
-                .and_then(|waiting| waiting.of(side.other()).pop());
-            match other {
-                Some(other) => {
-                    found.extend(key.difference(side, statements, other, spelling));
-                    if waiting.get(&key).is_some_and(Waiting::is_empty) {
-                        waiting.remove(&key);
-                    }
-                }
-                None => waiting.entry(key).or_default().of(side).push(statements),
+            let others = waiting.entry(key.clone()).or_default();
+            let agrees = |other: &Vec<Vec<u8>>| {
+                let difference = key.difference(side, statements.clone(), other.clone(), spelling);
+                difference.is_none()
+            };
+            match others.of(side.other()).iter().position(agrees) {
+                Some(at) => drop(others.of(side.other()).remove(at)),
+                None => others.of(side).push(statements),
+            }
+            if others.is_empty() {
+                waiting.remove(&key);
             }
         }
     }
-    for (key, mut waiting) in waiting {
-        for side in [Side::Publisher, Side::Subscriber] {
-            for statements in waiting.of(side).drain(..) {
-                found.extend(key.difference(side, statements, Vec::new(), spelling));
-            }
+    for (key, waiting) in waiting {
+        // Several objects may have one key: operators are named without their arguments.
+        let mut theirs = waiting.subscriber.into_iter();
+        for ours in waiting.publisher {
+            let other = theirs.next().unwrap_or_default();
+            found.extend(key.difference(Side::Publisher, ours, other, spelling));
+        }
+        for theirs in theirs {
+            found.extend(key.difference(Side::Subscriber, theirs, Vec::new(), spelling));
         }
     }
     found.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -323,6 +327,19 @@ mod tests {
             differences(&[&*a, &*b, &*c].concat(), &[&*c2, &*a, &*b].concat()),
             []
         );
+    }
+
+    #[test]
+    fn objects_of_one_name_are_told_apart_by_what_they_say() {
+        let int = entry("OPERATOR", "app", "=", "CREATE OPERATOR app.= (a);");
+        let text = entry("OPERATOR", "app", "=", "CREATE OPERATOR app.= (b);");
+        let other = entry("OPERATOR", "app", "=", "CREATE OPERATOR app.= (c);");
+        let table = entry("TABLE", "app", "a", "CREATE TABLE app.a ();");
+        let one = [&*int, &*text, &*table].concat();
+        assert_eq!(differences(&one, &[&*table, &*text, &*int].concat()), []);
+        let found = differences(&one, &[&*table, &*other, &*int].concat());
+        assert_eq!(found.len(), 1);
+        assert!(found[0].publisher.as_ref().unwrap().contains("(b)"));
     }
 
     #[test]
