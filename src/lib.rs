@@ -12,6 +12,8 @@ mod preflight;
 pub mod progress;
 mod replicate;
 mod report;
+#[allow(dead_code, unused_imports)]
+pub(crate) mod schema;
 pub mod server;
 mod tools;
 pub mod value;
