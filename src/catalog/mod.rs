@@ -1,0 +1,11 @@
+//! What servers say about themselves: one file per subject, SQL beside the type it fills.
+//!
+//! Views that differ between versions come as `to_jsonb(view)`; a column that an old version lacks is `None`.
+
+pub(crate) mod activity;
+pub(crate) mod capacity;
+pub(crate) mod publications;
+pub(crate) mod sequences;
+pub(crate) mod slots;
+pub(crate) mod subscriptions;
+pub(crate) mod tables;
