@@ -10,11 +10,14 @@ mod grant_create;
 mod grant_replication;
 mod replicate_sequences;
 mod reset_replication_status;
+mod pause_write;
+mod resume_write;
 mod verify_connectivity;
 
 use clap::Subcommand;
 
 use crate::cli::Globals;
+use crate::cutover::guard_process;
 use crate::error::Result;
 use crate::report::Outcome;
 
@@ -32,7 +35,12 @@ pub(crate) enum Command {
     CreateReplicationStatusTable(create_replication_status_table::CreateReplicationStatusTable),
     ResetReplicationStatus(reset_replication_status::ResetReplicationStatus),
     ReplicateSequences(replicate_sequences::ReplicateSequences),
+    PauseWrite(pause_write::PauseWrite),
+    ResumeWrite(resume_write::ResumeWrite),
     Count(count::Count),
+    /// Started by flare itself: opens the door when the flare that shut it dies
+    #[command(hide = true)]
+    Guard,
 }
 
 impl Command {
@@ -50,7 +58,10 @@ impl Command {
             Command::CreateReplicationStatusTable(args) => args.run(&flare()?),
             Command::ResetReplicationStatus(args) => args.run(&flare()?),
             Command::ReplicateSequences(args) => args.run(&flare()?),
+            Command::PauseWrite(args) => args.run(&flare()?),
+            Command::ResumeWrite(args) => args.run(&flare()?),
             Command::Count(args) => args.run(&flare()?),
+            Command::Guard => guard_process::run().map(|()| Outcome::silent()),
         }
     }
 
@@ -67,7 +78,10 @@ impl Command {
             Command::CreateReplicationStatusTable(_) => "create_replication_status_table",
             Command::ResetReplicationStatus(_) => "reset_replication_status",
             Command::ReplicateSequences(_) => "replicate_sequences",
+            Command::PauseWrite(_) => "pause_write",
+            Command::ResumeWrite(_) => "resume_write",
             Command::Count(_) => "count",
+            Command::Guard => guard_process::COMMAND,
         }
         .to_owned()
     }

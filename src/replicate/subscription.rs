@@ -236,7 +236,7 @@ impl Wanted<'_> {
         let subscription = on_subscriber.carry_out_by(run, |statements| {
             self.subscribe(statements)
                 .and_then(|()| self.attached(&slot_name))
-                .map_err(|report| self.undo(&slot_name, report))
+                .map_err(|report| self.undo(&slot_name, run, report))
         })?;
         let mut change = status.and(slot).and(subscription);
         if !self.published.contains(&status_table::table()) {
@@ -381,7 +381,7 @@ impl Wanted<'_> {
     }
 
     /// Takes back what a failed creation has left; the error stays the first one.
-    fn undo(&self, slot_name: &str, cause: Report) -> Report {
+    fn undo(&self, slot_name: &str, run: &Run, cause: Report) -> Report {
         let _shield = interrupt::Shield::raise();
         let undone = || -> Result<()> {
             let session = self
@@ -389,12 +389,7 @@ impl Wanted<'_> {
                 .subscriber
                 .connect(Login::Superuser, self.dbname())?;
             if let Some(made) = subscriptions::find(&session, self.subname)? {
-                let run = Run {
-                    mode: Mode::Apply,
-                    ddl: crate::server::Ddl::default(),
-                    progress: std::sync::Arc::new(crate::progress::Silent),
-                };
-                unsubscribe::detach_plan(self.dbname(), &made).carry_out(&session, &run)?;
+                unsubscribe::detach_plan(self.dbname(), &made).carry_out(&session, run)?;
             }
             slot::drop(&self.pair.publisher, slot_name)
         };
