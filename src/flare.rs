@@ -15,7 +15,7 @@ pub use crate::cutover::{PauseOutcome, PauseReport, ResumeReport, StepTime, Writ
 use crate::error::Result;
 pub use crate::preflight::connectivity::Connectivity;
 use crate::progress::{Progress, Silent};
-pub use crate::replicate::Change;
+pub use crate::replicate::{Change, Done, InUse, OldSlot, Sequence, Sequences, Unreachable, Wait};
 use crate::replicate::{Mode, Run};
 use crate::server::{
     Ddl, Opened, Pair, Publisher, Server, Subscriber, application_name, open_both,

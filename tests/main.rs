@@ -1,4 +1,7 @@
 //! The program on real servers.
 
 mod harness;
+mod publication;
+mod sequences;
+mod subscription;
 mod support;

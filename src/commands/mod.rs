@@ -1,7 +1,15 @@
 //! One file per command: its arguments and one short function.
 
 mod count;
+mod create_publication;
+mod create_replication_status_table;
+mod create_subscription;
+mod drop_publication;
+mod drop_subscription;
 mod grant_create;
+mod grant_replication;
+mod replicate_sequences;
+mod reset_replication_status;
 mod pause_write;
 mod resume_write;
 mod verify_connectivity;
@@ -19,6 +27,14 @@ use crate::report::Outcome;
 pub(crate) enum Command {
     VerifyConnectivity(verify_connectivity::VerifyConnectivity),
     GrantCreate(grant_create::GrantCreate),
+    GrantReplication(grant_replication::GrantReplication),
+    CreatePublication(create_publication::CreatePublication),
+    DropPublication(drop_publication::DropPublication),
+    CreateSubscription(create_subscription::CreateSubscription),
+    DropSubscription(drop_subscription::DropSubscription),
+    CreateReplicationStatusTable(create_replication_status_table::CreateReplicationStatusTable),
+    ResetReplicationStatus(reset_replication_status::ResetReplicationStatus),
+    ReplicateSequences(replicate_sequences::ReplicateSequences),
     PauseWrite(pause_write::PauseWrite),
     ResumeWrite(resume_write::ResumeWrite),
     Count(count::Count),
@@ -34,6 +50,14 @@ impl Command {
         match self {
             Command::VerifyConnectivity(args) => args.run(&flare()?),
             Command::GrantCreate(args) => args.run(&flare()?),
+            Command::GrantReplication(args) => args.run(&flare()?),
+            Command::CreatePublication(args) => args.run(&flare()?),
+            Command::DropPublication(args) => args.run(&flare()?),
+            Command::CreateSubscription(args) => args.run(&flare()?),
+            Command::DropSubscription(args) => args.run(&flare()?),
+            Command::CreateReplicationStatusTable(args) => args.run(&flare()?),
+            Command::ResetReplicationStatus(args) => args.run(&flare()?),
+            Command::ReplicateSequences(args) => args.run(&flare()?),
             Command::PauseWrite(args) => args.run(&flare()?),
             Command::ResumeWrite(args) => args.run(&flare()?),
             Command::Count(args) => args.run(&flare()?),
@@ -46,6 +70,14 @@ impl Command {
         match self {
             Command::VerifyConnectivity(_) => "verify_connectivity",
             Command::GrantCreate(_) => "grant_create",
+            Command::GrantReplication(_) => "grant_replication",
+            Command::CreatePublication(_) => "create_publication",
+            Command::DropPublication(_) => "drop_publication",
+            Command::CreateSubscription(_) => "create_subscription",
+            Command::DropSubscription(_) => "drop_subscription",
+            Command::CreateReplicationStatusTable(_) => "create_replication_status_table",
+            Command::ResetReplicationStatus(_) => "reset_replication_status",
+            Command::ReplicateSequences(_) => "replicate_sequences",
             Command::PauseWrite(_) => "pause_write",
             Command::ResumeWrite(_) => "resume_write",
             Command::Count(_) => "count",
