@@ -1,6 +1,7 @@
 //! The program on real servers.
 
 mod harness;
+mod pause;
 mod publication;
 mod sequences;
 mod subscription;

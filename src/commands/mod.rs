@@ -8,9 +8,9 @@ mod drop_publication;
 mod drop_subscription;
 mod grant_create;
 mod grant_replication;
+mod pause_write;
 mod replicate_sequences;
 mod reset_replication_status;
-mod pause_write;
 mod resume_write;
 mod verify_connectivity;
 
