@@ -9,6 +9,8 @@ mod preflight;
 pub mod progress;
 mod replicate;
 mod report;
+#[allow(dead_code, unused_imports)]
+mod schema;
 pub mod server;
 mod tools;
 pub mod value;
