@@ -120,7 +120,7 @@ impl Invocation<'_> {
     }
 
     /// Runs it with a file as its standard input; what it wrote on standard error, and how it ended.
-    pub(crate) fn feed(self, mut input: File) -> Result<(ExitStatus, String)> {
+    pub(crate) fn feed(&self, mut input: File) -> Result<(ExitStatus, String)> {
         input
             .seek(SeekFrom::Start(0))
             .wrap_err("rewind the temporary file")?;
