@@ -2,6 +2,7 @@
 
 mod observation;
 mod replication;
+mod schema;
 
 use std::sync::Arc;
 
@@ -11,7 +12,10 @@ use crate::config::Config;
 use crate::error::Result;
 pub use crate::preflight::connectivity::Connectivity;
 use crate::progress::{Progress, Silent};
-pub use crate::replicate::Change;
+pub use crate::replicate::{
+    Change, Done, ExtensionList, ExtensionStatus, ExtensionsChange, PasswordPolicy, RoleAttributes,
+    RolesChange, RolesOptions, SchemaChange, SchemaOutcome, Treated,
+};
 use crate::replicate::{Mode, Run};
 use crate::server::{
     Ddl, Opened, Pair, Publisher, Server, Subscriber, application_name, open_both,

@@ -2,6 +2,9 @@
 
 mod count;
 mod grant_create;
+mod install_extensions;
+mod replicate_roles;
+mod replicate_schema;
 mod verify_connectivity;
 
 use clap::Subcommand;
@@ -15,6 +18,9 @@ use crate::report::Outcome;
 #[command(rename_all = "snake_case")]
 pub(crate) enum Command {
     VerifyConnectivity(verify_connectivity::VerifyConnectivity),
+    ReplicateRoles(replicate_roles::ReplicateRoles),
+    ReplicateSchema(replicate_schema::ReplicateSchema),
+    InstallExtensions(install_extensions::InstallExtensions),
     GrantCreate(grant_create::GrantCreate),
     Count(count::Count),
 }
@@ -25,6 +31,9 @@ impl Command {
         let flare = || globals.flare(&self.name());
         match self {
             Command::VerifyConnectivity(args) => args.run(&flare()?),
+            Command::ReplicateRoles(args) => args.run(&flare()?),
+            Command::ReplicateSchema(args) => args.run(&flare()?),
+            Command::InstallExtensions(args) => args.run(&flare()?),
             Command::GrantCreate(args) => args.run(&flare()?),
             Command::Count(args) => args.run(&flare()?),
         }
@@ -34,6 +43,9 @@ impl Command {
     pub(crate) fn name(&self) -> String {
         match self {
             Command::VerifyConnectivity(_) => "verify_connectivity",
+            Command::ReplicateRoles(_) => "replicate_roles",
+            Command::ReplicateSchema(_) => "replicate_schema",
+            Command::InstallExtensions(_) => "install_extensions",
             Command::GrantCreate(_) => "grant_create",
             Command::Count(_) => "count",
         }
