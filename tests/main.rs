@@ -1,4 +1,7 @@
 //! The program on real servers.
 
+mod extensions;
 mod harness;
+mod roles;
+mod schema;
 mod support;

@@ -70,6 +70,16 @@ pub(crate) fn schemas(session: &Session) -> Result<Vec<String>> {
     )
 }
 
+/// The roles that hold CREATE on schema public by a grant of their own.
+pub(crate) fn creators_in_public(session: &Session) -> Result<Vec<String>> {
+    session.value(
+        "SELECT array(SELECT r.rolname::text
+                        FROM pg_namespace n, aclexplode(n.nspacl) a JOIN pg_roles r ON r.oid = a.grantee
+                       WHERE n.nspname = 'public' AND a.privilege_type = 'CREATE' ORDER BY 1)",
+        params![],
+    )
+}
+
 /// Whether flare's own table is there already.
 pub(crate) fn has_status_table(session: &Session) -> Result<bool> {
     session.value(

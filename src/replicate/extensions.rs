@@ -5,12 +5,12 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::database::{self, Properties};
+use super::database::{self, Borrowed, Properties};
 use super::{Change, Mode, Plan, Run};
 use crate::catalog::databases;
 use crate::catalog::extensions::{Extension, Offer, extensions, offers};
 use crate::catalog::objects::schemas;
-use crate::catalog::roles::missing_roles;
+use crate::catalog::roles::{foreign_roles, missing_roles};
 use crate::catalog::settings;
 use crate::error::{Failure, Result, WrapErr};
 use crate::server::{Login, Pair, Patience, Side};
@@ -291,7 +291,16 @@ pub(crate) fn install(
         let session = subscriber
             .connect(login, dbname)?
             .with_patience(Patience::WhileServerAnswers);
-        situation.plan().carry_out(&session, run)
+        let plan = situation.plan();
+        if plan.is_empty() || login == Login::DbOwner {
+            return plan.carry_out(&session, run);
+        }
+        // Trusted extensions (13+) need CREATE on the database, which its owner has.
+        let owner = databases::database(subscriber.admin(), dbname)?.map(|found| found.owner);
+        let owners: Vec<String> = owner.into_iter().collect();
+        let borrowed = Borrowed::of(subscriber, foreign_roles(subscriber, &owners)?)?;
+        plan.between(|plan| borrowed.begin(plan), |plan| borrowed.end(plan))
+            .carry_out(&session, run)
     };
     if databases::database(subscriber.admin(), dbname)?.is_some() {
         let plan = situation.plan();

@@ -226,6 +226,7 @@ pub(crate) fn replicate(
         target: &target,
         parameters: &parameters,
         connecting: &connecting,
+        administrator: subscriber.credentials(Login::Superuser)?.user(),
         restricted: executor(subscriber) == Executor::Administrator
             || options.attributes == RoleAttributes::StripForRds,
         superuser: subscriber.facts().superuser,
@@ -293,6 +294,8 @@ struct Scope<'a> {
     target: &'a State,
     parameters: &'a Parameters,
     connecting: &'a BTreeSet<&'a str>,
+    /// The role that runs the SQL.
+    administrator: &'a str,
     /// Attributes that need superuser are not written.
     restricted: bool,
     superuser: bool,
@@ -339,6 +342,7 @@ impl Scope<'_> {
         let target = RolesTarget {
             major: major.unsigned_abs(),
             executor,
+            executor_name: self.administrator,
             rds: match options.attributes {
                 RoleAttributes::AsPermitted => RdsOptions::Keep,
                 RoleAttributes::StripForRds => RdsOptions::Strip,
@@ -410,12 +414,18 @@ impl Scope<'_> {
             if following.contains(member)
                 && !bootstrap.contains(role)
                 && self.is_within_reach(role)
+                && !self.is_own_admin(membership)
                 && !there.iter().any(|found| satisfies(found, membership))
             {
                 differing.insert(member.clone());
             }
         }
         differing
+    }
+
+    /// From 16 on whoever creates a role has ADMIN OPTION on it, and cannot grant that to itself.
+    fn is_own_admin(&self, membership: &Membership) -> bool {
+        !self.superuser && membership.member == self.administrator && membership.admin_option
     }
 
     /// Settings in one database and of all roles; limits that pg_dumpall does not write when they are the default.
@@ -563,6 +573,7 @@ mod tests {
             target,
             parameters: &Parameters::default(),
             connecting: &["own"].into(),
+            administrator: "postgres",
             restricted,
             superuser: true,
         };

@@ -23,6 +23,7 @@ use crate::schema::{
 };
 use crate::server::{Login, Pair, Server, Side};
 use crate::tools::{DumpProgram, Job, Toolbox, unlinked};
+use crate::value::Ident;
 
 /// How `replicate_schema` ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -236,7 +237,12 @@ impl<'a> Work<'a> {
         };
         let dumped = self.dump(&toolbox, &self.pair.publisher, ours)?;
         let borrowed = Borrowed::of(subscriber, foreign_roles(subscriber, &self.roles.owners)?)?;
-        let (head, tail) = borrowed.script();
+        let (mut head, mut tail) = borrowed.script();
+        if !subscriber.facts().superuser {
+            let owners = PublicSchema::read(self)?;
+            head.push_str(&owners.opened());
+            tail.insert_str(0, &owners.closed());
+        }
         let mut file = unlinked()?;
         let mut output = BufWriter::new(file.try_clone().wrap_err("share the temporary file")?);
         write!(output, "SET TRANSACTION READ WRITE;\n{head}")
@@ -469,6 +475,44 @@ impl SchemaChange {
     }
 }
 
+/// Schema public while an ordinary role gives its new tables to their owners: each of them needs CREATE there, which
+/// from 15 on not everybody has, and which pg_dump grants only at the end.
+struct PublicSchema {
+    owners: Vec<String>,
+    /// Those who hold CREATE on the publisher by a grant of their own.
+    granted: Vec<String>,
+}
+
+impl PublicSchema {
+    fn read(work: &Work) -> Result<PublicSchema> {
+        let session = work.pair.publisher.connect(work.login, work.dbname)?;
+        let mut owners = work.roles.owners.clone();
+        owners.retain(|owner| *owner != work.source.owner);
+        Ok(PublicSchema {
+            owners,
+            granted: objects::creators_in_public(&session)?,
+        })
+    }
+
+    fn opened(&self) -> String {
+        let grant = |owner| format!("GRANT CREATE ON SCHEMA public TO {};\n", Ident::new(owner));
+        self.owners.iter().map(grant).collect()
+    }
+
+    fn closed(&self) -> String {
+        self.owners
+            .iter()
+            .filter(|owner| !self.granted.contains(owner))
+            .map(|owner| {
+                format!(
+                    "REVOKE CREATE ON SCHEMA public FROM {};\n",
+                    Ident::new(owner)
+                )
+            })
+            .collect()
+    }
+}
+
 /// What psql is given.
 struct Script {
     file: File,
@@ -534,5 +578,35 @@ fn connection_to(dbname: &str) -> String {
                 conninfo.to_string().replace('"', "\"\"")
             )
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn public_is_open_to_owners_only_while_the_schema_is_loaded() {
+        let public = PublicSchema {
+            owners: vec!["a\"b".into(), "app".into()],
+            granted: vec!["app".into()],
+        };
+        assert_eq!(
+            public.opened(),
+            "GRANT CREATE ON SCHEMA public TO \"a\"\"b\";\nGRANT CREATE ON SCHEMA public TO \"app\";\n"
+        );
+        assert_eq!(
+            public.closed(),
+            "REVOKE CREATE ON SCHEMA public FROM \"a\"\"b\";\n"
+        );
+    }
+
+    #[test]
+    fn names_that_are_not_plain_are_connected_to_by_a_connection_string() {
+        assert_eq!(connection_to("shop_1"), "shop_1");
+        assert_eq!(
+            connection_to("it's \"A\""),
+            r#"-reuse-previous=on "dbname='it\'s ""A""'""#
+        );
     }
 }
