@@ -4,4 +4,7 @@ mod extensions;
 mod harness;
 mod roles;
 mod schema;
+mod publication;
+mod sequences;
+mod subscription;
 mod support;

@@ -238,26 +238,40 @@ fn interrupted_it_leaves_nothing() {
 
 #[test]
 fn killed_it_leaves_an_empty_database_that_the_next_run_fills() {
-    let pair = Pair::new(13, 18);
+    let pair = shop(13, 18);
     let db = pair.db();
-    pair.create_roles_on(pair.subscriber());
-    with_many_tables(&pair);
+    pair.create_database_on(pair.subscriber());
+    // Whatever writes a constraint waits for this.
+    let mut held = pair.subscriber().superuser_session(db);
+    let held = &mut held;
+    held.batch_execute("BEGIN; LOCK TABLE pg_catalog.pg_constraint IN SHARE MODE")
+        .unwrap();
     let running = pair.spawn(&["replicate_schema", db]);
     running.until_stderr("loading the schema");
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{db}' AND wait_event_type = 'Lock'"
+    );
+    wait::for_("psql to wait", Duration::from_secs(30), || {
+        pair.subscriber().value("postgres", &waiting) == "1"
+    });
     running.kill_9();
-    let loading = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{db}'");
+    // psql lives on, and the next run does not get in its way.
+    if pair.subscriber().value("postgres", &waiting) == "1" {
+        pair.flare(&["replicate_schema", db])
+            .code(1)
+            .says("an earlier run is still loading it");
+    }
     pair.subscriber().sql(
         "postgres",
-        &format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{db}'"),
+        &format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{db}' AND wait_event_type = 'Lock'"
+        ),
     );
-    wait::for_("psql to end", Duration::from_secs(30), || {
-        pair.subscriber().value("postgres", &loading) == "0"
-    });
-    let run = pair
-        .flare(&["replicate_schema", db, "--format", "json"])
-        .ok()
-        .json();
-    assert_eq!(run["outcome"], "loaded");
+    held.batch_execute("ROLLBACK").unwrap();
+    let objects = "SELECT count(*) FROM pg_class WHERE oid >= 16384 AND relkind = 'r'";
+    assert_eq!(pair.subscriber().value(db, objects), "0");
+    let run = pair.flare(&["replicate_schema", db, "--format", "json"]);
+    assert_eq!(run.ok().json()["outcome"], "loaded");
     pair.flare(&["replicate_schema", db]).ok().prints("already");
 }
 
@@ -286,7 +300,7 @@ fn an_administrator_without_superuser_acts_for_the_owners() {
         fill(
             &pair,
             "SET ROLE {owner}; CREATE TABLE items (id int PRIMARY KEY); CREATE SCHEMA s; CREATE VIEW s.v AS SELECT id FROM items; GRANT SELECT ON items TO {app};
-             RESET ROLE; GRANT CREATE ON SCHEMA public TO {app}; CREATE TABLE of_app (a int); ALTER TABLE of_app OWNER TO {app}; CREATE TABLE of_repl (a int); ALTER TABLE of_repl OWNER TO {repl}; REVOKE CONNECT ON DATABASE {db} FROM PUBLIC; GRANT CONNECT ON DATABASE {db} TO {app}, master",
+             RESET ROLE; GRANT CREATE ON SCHEMA public TO {app}; CREATE TABLE of_app (a int); ALTER TABLE of_app OWNER TO {app}; CREATE TABLE of_repl (a int); ALTER TABLE of_repl OWNER TO {repl}; GRANT SELECT ON of_app, of_repl TO {owner}; REVOKE CONNECT ON DATABASE {db} FROM PUBLIC; GRANT CONNECT ON DATABASE {db} TO {app}, master",
         );
         let run = pair.flare(&["replicate_schema", "--use-db-owner", db, "--format", "json"]);
         let run = run.ok().json();

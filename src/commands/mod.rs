@@ -1,15 +1,26 @@
 //! One file per command: its arguments and one short function.
 
 mod count;
+mod create_publication;
+mod create_replication_status_table;
+mod create_subscription;
+mod drop_publication;
+mod drop_subscription;
 mod grant_create;
+mod grant_replication;
 mod install_extensions;
+mod pause_write;
 mod replicate_roles;
 mod replicate_schema;
+mod replicate_sequences;
+mod reset_replication_status;
+mod resume_write;
 mod verify_connectivity;
 
 use clap::Subcommand;
 
 use crate::cli::Globals;
+use crate::cutover::guard_process;
 use crate::error::Result;
 use crate::report::Outcome;
 
@@ -22,7 +33,20 @@ pub(crate) enum Command {
     ReplicateSchema(replicate_schema::ReplicateSchema),
     InstallExtensions(install_extensions::InstallExtensions),
     GrantCreate(grant_create::GrantCreate),
+    GrantReplication(grant_replication::GrantReplication),
+    CreatePublication(create_publication::CreatePublication),
+    DropPublication(drop_publication::DropPublication),
+    CreateSubscription(create_subscription::CreateSubscription),
+    DropSubscription(drop_subscription::DropSubscription),
+    CreateReplicationStatusTable(create_replication_status_table::CreateReplicationStatusTable),
+    ResetReplicationStatus(reset_replication_status::ResetReplicationStatus),
+    ReplicateSequences(replicate_sequences::ReplicateSequences),
+    PauseWrite(pause_write::PauseWrite),
+    ResumeWrite(resume_write::ResumeWrite),
     Count(count::Count),
+    /// Started by flare itself: opens the door when the flare that shut it dies
+    #[command(hide = true)]
+    Guard,
 }
 
 impl Command {
@@ -35,7 +59,18 @@ impl Command {
             Command::ReplicateSchema(args) => args.run(&flare()?),
             Command::InstallExtensions(args) => args.run(&flare()?),
             Command::GrantCreate(args) => args.run(&flare()?),
+            Command::GrantReplication(args) => args.run(&flare()?),
+            Command::CreatePublication(args) => args.run(&flare()?),
+            Command::DropPublication(args) => args.run(&flare()?),
+            Command::CreateSubscription(args) => args.run(&flare()?),
+            Command::DropSubscription(args) => args.run(&flare()?),
+            Command::CreateReplicationStatusTable(args) => args.run(&flare()?),
+            Command::ResetReplicationStatus(args) => args.run(&flare()?),
+            Command::ReplicateSequences(args) => args.run(&flare()?),
+            Command::PauseWrite(args) => args.run(&flare()?),
+            Command::ResumeWrite(args) => args.run(&flare()?),
             Command::Count(args) => args.run(&flare()?),
+            Command::Guard => guard_process::run().map(|()| Outcome::silent()),
         }
     }
 
@@ -47,7 +82,18 @@ impl Command {
             Command::ReplicateSchema(_) => "replicate_schema",
             Command::InstallExtensions(_) => "install_extensions",
             Command::GrantCreate(_) => "grant_create",
+            Command::GrantReplication(_) => "grant_replication",
+            Command::CreatePublication(_) => "create_publication",
+            Command::DropPublication(_) => "drop_publication",
+            Command::CreateSubscription(_) => "create_subscription",
+            Command::DropSubscription(_) => "drop_subscription",
+            Command::CreateReplicationStatusTable(_) => "create_replication_status_table",
+            Command::ResetReplicationStatus(_) => "reset_replication_status",
+            Command::ReplicateSequences(_) => "replicate_sequences",
+            Command::PauseWrite(_) => "pause_write",
+            Command::ResumeWrite(_) => "resume_write",
             Command::Count(_) => "count",
+            Command::Guard => guard_process::COMMAND,
         }
         .to_owned()
     }

@@ -1,6 +1,7 @@
 //! Statements that are decided before any of them runs: the dry run shows them, the real run is one transaction.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -24,6 +25,8 @@ pub(crate) struct Run {
     pub(crate) mode: Mode,
     pub(crate) ddl: Ddl,
     pub(crate) progress: Arc<dyn Progress>,
+    /// The program that guards a pause; none: this one.
+    pub(crate) guard_program: Option<PathBuf>,
 }
 
 /// Statements for one database of one server.
@@ -105,27 +108,33 @@ impl Plan {
     }
 
     /// The statements, in order.
-    #[cfg(test)]
     pub(crate) fn statements(&self) -> &[Statement] {
         &self.statements
     }
 
     /// Runs the statements as one transaction, or in a dry run only shows them.
     pub(crate) fn carry_out(self, session: &Session, run: &Run) -> Result<Change> {
-        let apply = run.mode == Mode::Apply && !self.statements.is_empty();
-        if apply {
-            run.ddl.run(session, &self.statements)?;
-        }
-        Ok(self.into_change(run.mode, apply))
+        self.carry_out_by(run, |statements| run.ddl.run(session, statements))
     }
 
     /// Runs the statements one by one, each a transaction of its own: for those that PostgreSQL allows in none.
     pub(crate) fn carry_out_singly(self, session: &Session, run: &Run) -> Result<Change> {
+        self.carry_out_by(run, |statements| {
+            statements
+                .iter()
+                .try_for_each(|statement| statement.run(session))
+        })
+    }
+
+    /// Lets `act` run the statements, where they are more than one transaction of one session.
+    pub(crate) fn carry_out_by(
+        self,
+        run: &Run,
+        act: impl FnOnce(&[Statement]) -> Result<()>,
+    ) -> Result<Change> {
         let apply = run.mode == Mode::Apply && !self.statements.is_empty();
         if apply {
-            for statement in &self.statements {
-                statement.run(session)?;
-            }
+            act(&self.statements)?;
         }
         Ok(self.into_change(run.mode, apply))
     }
@@ -153,6 +162,14 @@ impl Plan {
 }
 
 impl Change {
+    /// Nothing was to be changed.
+    pub(crate) fn none(run: &Run) -> Change {
+        Change {
+            dry_run: run.mode == Mode::DryRun,
+            ..Change::default()
+        }
+    }
+
     /// Both changes, one after the other.
     pub(crate) fn and(mut self, other: Change) -> Change {
         self.changed |= other.changed;

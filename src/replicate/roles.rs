@@ -463,9 +463,9 @@ impl Scope<'_> {
             if source.rolconnlimit == -1 && target.rolconnlimit != -1 {
                 defaults.push("CONNECTION LIMIT -1");
             }
-            let unlimited =
-                |until: &Option<String>| !until.as_ref().is_some_and(|until| until != "infinity");
-            if unlimited(&source.valid_until) && !unlimited(&target.valid_until) {
+            let limited =
+                |role: &Role| matches!(&role.valid_until, Some(until) if until != "infinity");
+            if !limited(source) && limited(target) {
                 defaults.push("VALID UNTIL 'infinity'");
             }
             if !defaults.is_empty() {

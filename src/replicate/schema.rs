@@ -17,7 +17,7 @@ use crate::catalog::objects::{self, NamedRoles};
 use crate::catalog::roles::{foreign_roles, missing_roles};
 use crate::catalog::settings;
 use crate::config::Tools;
-use crate::error::{Failure, Result, WrapErr};
+use crate::error::{Advise, Failure, Report, Result, WrapErr, message_of};
 use crate::schema::{
     Difference, DumpReport, DumpTarget, Loader, Restrict, Spelling, compare, rewrite_dump,
 };
@@ -191,6 +191,12 @@ impl<'a> Work<'a> {
                     server.side()
                 )
             })
+            .map_err(
+                |report| match message_of(&report).contains("permission denied") {
+                    true => hinted(report, server, self.login),
+                    false => report,
+                },
+            )
     }
 
     fn rewrite(
@@ -456,6 +462,19 @@ impl<'a> Work<'a> {
         ))
         .hint("make the subscriber's objects equal, or drop them or the database there yourself and run the command again: flare drops nothing that it did not create")
     }
+}
+
+/// pg_dump locks every table it describes, which needs a privilege on it.
+fn hinted(report: Report, server: &Server, login: Login) -> Report {
+    let advice = match login {
+        Login::Superuser => "dump as the owner with --use-db-owner, or grant",
+        _ => "grant",
+    };
+    let advice = format!(
+        "pg_dump needs SELECT on every table and USAGE on every schema of the {}: {advice} this role what it lacks there, or membership in the owners",
+        server.side()
+    );
+    Err::<(), _>(report).hint(|| advice).unwrap_err()
 }
 
 fn one_line(text: &Option<String>) -> String {

@@ -305,6 +305,13 @@ pub(crate) struct Publisher(Server);
 #[derive(Debug)]
 pub(crate) struct Subscriber(Server);
 
+impl Publisher {
+    /// A server that the journal says is the publisher.
+    pub(crate) fn from_journal(server: Server) -> Publisher {
+        Publisher(server)
+    }
+}
+
 impl Deref for Publisher {
     type Target = Server;
     fn deref(&self) -> &Server {
@@ -362,6 +369,22 @@ impl Opened {
             (Err(one), Err(other)) if is_stranger(&other) && !is_stranger(&one) => Err(other),
             (Err(one), _) => Err(one),
             (_, Err(other)) => Err(other),
+        }
+    }
+
+    /// The subscriber, and the publisher or why it cannot be reached; the wrong server on either side is an error.
+    pub(crate) fn subscriber_first(self) -> Result<(Subscriber, Result<Publisher>)> {
+        match (self.publisher, self.subscriber) {
+            (Err(stranger), _) if is_stranger(&stranger) => Err(stranger),
+            (publisher, subscriber) => Ok((subscriber?, publisher)),
+        }
+    }
+
+    /// The publisher, and the subscriber or why it cannot be reached; the wrong server on either side is an error.
+    pub(crate) fn publisher_first(self) -> Result<(Publisher, Result<Subscriber>)> {
+        match (self.publisher, self.subscriber) {
+            (_, Err(stranger)) if is_stranger(&stranger) => Err(stranger),
+            (publisher, subscriber) => Ok((publisher?, subscriber)),
         }
     }
 
