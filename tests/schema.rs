@@ -276,6 +276,23 @@ fn killed_it_leaves_an_empty_database_that_the_next_run_fills() {
 }
 
 #[test]
+fn a_database_without_objects_is_created_once() {
+    let pair = Pair::new(10, 18);
+    pair.create_roles_on(pair.subscriber());
+    pair.flare(&["replicate_schema", pair.db()]).ok();
+    pair.flare(&["replicate_schema", pair.db()])
+        .ok()
+        .prints("already");
+    fill(&pair, "CREATE SCHEMA s; CREATE EXTENSION hstore SCHEMA s");
+    pair.flare(&["replicate_schema", pair.db()])
+        .ok()
+        .prints("loaded");
+    pair.flare(&["replicate_schema", pair.db()])
+        .ok()
+        .prints("already");
+}
+
+#[test]
 fn printed_sql_loads_with_psql() {
     let pair = shop(10, 18);
     let db = pair.db();

@@ -388,6 +388,9 @@ impl<'a> Work<'a> {
         }
         self.compare_locale(target);
         let Some(object) = objects::first_object(&session)? else {
+            if let Some(statements) = self.both_empty()? {
+                return self.already(statements, run);
+            }
             self.check()?;
             let schemas = objects::schemas(&session)?.into_iter().collect();
             let (toolbox, script) = self.script(schemas, objects::has_status_table(&session)?)?;
@@ -405,6 +408,10 @@ impl<'a> Work<'a> {
         if !differences.is_empty() {
             return Err(self.refusal(&object, &differences).into());
         }
+        self.already(statements, run)
+    }
+
+    fn already(&self, statements: u64, run: &Run) -> Result<SchemaChange> {
         let report = DumpReport {
             statements,
             ..DumpReport::default()
@@ -412,6 +419,16 @@ impl<'a> Work<'a> {
         let mut change = self.change(SchemaOutcome::Already, &report, run);
         change.follow(self.equalise(run)?);
         Ok(change)
+    }
+
+    /// The statements of a dump without objects, when the subscriber, which has none, has the same schemas and extensions.
+    fn both_empty(&self) -> Result<Option<u64>> {
+        let session = self.pair.publisher.connect(self.login, self.dbname)?;
+        if objects::first_object(&session)?.is_some() {
+            return Ok(None);
+        }
+        let (statements, differences) = self.differences()?;
+        Ok(differences.is_empty().then_some(statements))
     }
 
     fn compare_locale(&mut self, target: &Database) {
