@@ -3,6 +3,7 @@
 mod observation;
 mod pause;
 mod replication;
+mod schema;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +16,11 @@ pub use crate::cutover::{PauseOutcome, PauseReport, ResumeReport, StepTime, Writ
 use crate::error::Result;
 pub use crate::preflight::connectivity::Connectivity;
 use crate::progress::{Progress, Silent};
-pub use crate::replicate::{Change, Done, InUse, OldSlot, Sequence, Sequences, Unreachable, Wait};
+pub use crate::replicate::{
+    Change, Done, ExtensionList, ExtensionStatus, ExtensionsChange, InUse, OldSlot, PasswordPolicy,
+    RoleAttributes, RolesChange, RolesOptions, SchemaChange, SchemaOutcome, Sequence, Sequences,
+    Treated, Unreachable, Wait,
+};
 use crate::replicate::{Mode, Run};
 use crate::server::{
     Ddl, Opened, Pair, Publisher, Server, Subscriber, application_name, open_both,

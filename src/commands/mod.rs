@@ -8,7 +8,10 @@ mod drop_publication;
 mod drop_subscription;
 mod grant_create;
 mod grant_replication;
+mod install_extensions;
 mod pause_write;
+mod replicate_roles;
+mod replicate_schema;
 mod replicate_sequences;
 mod reset_replication_status;
 mod resume_write;
@@ -26,6 +29,9 @@ use crate::report::Outcome;
 #[command(rename_all = "snake_case")]
 pub(crate) enum Command {
     VerifyConnectivity(verify_connectivity::VerifyConnectivity),
+    ReplicateRoles(replicate_roles::ReplicateRoles),
+    ReplicateSchema(replicate_schema::ReplicateSchema),
+    InstallExtensions(install_extensions::InstallExtensions),
     GrantCreate(grant_create::GrantCreate),
     GrantReplication(grant_replication::GrantReplication),
     CreatePublication(create_publication::CreatePublication),
@@ -49,6 +55,9 @@ impl Command {
         let flare = || globals.flare(&self.name());
         match self {
             Command::VerifyConnectivity(args) => args.run(&flare()?),
+            Command::ReplicateRoles(args) => args.run(&flare()?),
+            Command::ReplicateSchema(args) => args.run(&flare()?),
+            Command::InstallExtensions(args) => args.run(&flare()?),
             Command::GrantCreate(args) => args.run(&flare()?),
             Command::GrantReplication(args) => args.run(&flare()?),
             Command::CreatePublication(args) => args.run(&flare()?),
@@ -69,6 +78,9 @@ impl Command {
     pub(crate) fn name(&self) -> String {
         match self {
             Command::VerifyConnectivity(_) => "verify_connectivity",
+            Command::ReplicateRoles(_) => "replicate_roles",
+            Command::ReplicateSchema(_) => "replicate_schema",
+            Command::InstallExtensions(_) => "install_extensions",
             Command::GrantCreate(_) => "grant_create",
             Command::GrantReplication(_) => "grant_replication",
             Command::CreatePublication(_) => "create_publication",

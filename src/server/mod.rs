@@ -24,7 +24,7 @@ pub use failure::SqlError;
 pub(crate) use failure::{is_lost, sqlstate_of, timed_out};
 pub(crate) use param::{IntoParam, Param, params};
 pub(crate) use session::{Patience, Session};
-pub(crate) use statement_log::silence_statement_log;
+pub(crate) use statement_log::{silence_statement_log, silencing};
 pub(crate) use verified::Facts;
 pub use verified::{Login, Side};
 pub(crate) use verified::{Opened, Pair, Publisher, Server, Subscriber, open_both};
