@@ -1,5 +1,6 @@
 //! Moves live PostgreSQL databases to a newer server over native logical replication.
 
+pub mod attack;
 pub mod cli;
 mod commands;
 pub mod config;

@@ -1,7 +1,10 @@
 //! One file per command: its arguments and one short function.
 
+mod attack;
 mod count;
+mod create_attack_db;
 mod grant_create;
+mod verify_attack;
 mod verify_connectivity;
 
 use clap::Subcommand;
@@ -17,6 +20,9 @@ pub(crate) enum Command {
     VerifyConnectivity(verify_connectivity::VerifyConnectivity),
     GrantCreate(grant_create::GrantCreate),
     Count(count::Count),
+    CreateAttackDb(create_attack_db::CreateAttackDb),
+    Attack(attack::Attack),
+    VerifyAttack(verify_attack::VerifyAttack),
 }
 
 impl Command {
@@ -27,6 +33,9 @@ impl Command {
             Command::VerifyConnectivity(args) => args.run(&flare()?),
             Command::GrantCreate(args) => args.run(&flare()?),
             Command::Count(args) => args.run(&flare()?),
+            Command::CreateAttackDb(args) => args.run(),
+            Command::Attack(args) => args.run(),
+            Command::VerifyAttack(args) => args.run(),
         }
     }
 
@@ -36,6 +45,9 @@ impl Command {
             Command::VerifyConnectivity(_) => "verify_connectivity",
             Command::GrantCreate(_) => "grant_create",
             Command::Count(_) => "count",
+            Command::CreateAttackDb(_) => "create_attack_db",
+            Command::Attack(_) => "attack",
+            Command::VerifyAttack(_) => "verify_attack",
         }
         .to_owned()
     }
