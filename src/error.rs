@@ -36,7 +36,7 @@ impl Exit {
 }
 
 /// A failure that flare itself found, with what to do next.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     message: String,
     hint: Option<String>,

@@ -1,13 +1,17 @@
 //! The library's public door. Each method is one command: it opens verified sessions and hands them to a room.
 
 mod observation;
+mod pause;
 mod replication;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use observation::{CountOn, RowCount};
+pub use pause::PauseOptions;
 
 use crate::config::Config;
+pub use crate::cutover::{PauseOutcome, PauseReport, ResumeReport, StepTime, Writable};
 use crate::error::Result;
 pub use crate::preflight::connectivity::Connectivity;
 use crate::progress::{Progress, Silent};
@@ -35,6 +39,7 @@ impl Flare {
                 mode: Mode::Apply,
                 ddl: Ddl::default(),
                 progress: Arc::new(Silent),
+                guard_program: None,
             },
         }
     }
@@ -48,6 +53,12 @@ impl Flare {
     /// Where long work reports to.
     pub fn reporting_to(mut self, progress: impl Progress + 'static) -> Flare {
         self.run.progress = Arc::new(progress);
+        self
+    }
+
+    /// The flare program that guards a pause, for programs that use the library; else the one on PATH.
+    pub fn guarded_by(mut self, program: impl Into<PathBuf>) -> Flare {
+        self.run.guard_program = Some(program.into());
         self
     }
 

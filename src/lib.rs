@@ -1,15 +1,20 @@
 //! Moves live PostgreSQL databases to a newer server over native logical replication.
 
 pub mod attack;
+mod catalog;
 pub mod cli;
 mod commands;
 pub mod config;
+mod cutover;
 pub mod error;
 pub mod flare;
+mod journal;
 mod preflight;
 pub mod progress;
 mod replicate;
 mod report;
+#[allow(dead_code, unused_imports)]
+pub(crate) mod schema;
 pub mod server;
 mod tools;
 pub mod value;

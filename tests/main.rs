@@ -1,1 +1,4 @@
+//! The program on real servers.
 
+mod harness;
+mod support;

@@ -4,12 +4,15 @@ mod attack;
 mod count;
 mod create_attack_db;
 mod grant_create;
+mod pause_write;
+mod resume_write;
 mod verify_attack;
 mod verify_connectivity;
 
 use clap::Subcommand;
 
 use crate::cli::Globals;
+use crate::cutover::guard_process;
 use crate::error::Result;
 use crate::report::Outcome;
 
@@ -19,10 +22,15 @@ use crate::report::Outcome;
 pub(crate) enum Command {
     VerifyConnectivity(verify_connectivity::VerifyConnectivity),
     GrantCreate(grant_create::GrantCreate),
+    PauseWrite(pause_write::PauseWrite),
+    ResumeWrite(resume_write::ResumeWrite),
     Count(count::Count),
     CreateAttackDb(create_attack_db::CreateAttackDb),
     Attack(attack::Attack),
     VerifyAttack(verify_attack::VerifyAttack),
+    /// Started by flare itself: opens the door when the flare that shut it dies
+    #[command(hide = true)]
+    Guard,
 }
 
 impl Command {
@@ -32,10 +40,13 @@ impl Command {
         match self {
             Command::VerifyConnectivity(args) => args.run(&flare()?),
             Command::GrantCreate(args) => args.run(&flare()?),
+            Command::PauseWrite(args) => args.run(&flare()?),
+            Command::ResumeWrite(args) => args.run(&flare()?),
             Command::Count(args) => args.run(&flare()?),
             Command::CreateAttackDb(args) => args.run(),
             Command::Attack(args) => args.run(),
             Command::VerifyAttack(args) => args.run(),
+            Command::Guard => guard_process::run().map(|()| Outcome::silent()),
         }
     }
 
@@ -44,10 +55,13 @@ impl Command {
         match self {
             Command::VerifyConnectivity(_) => "verify_connectivity",
             Command::GrantCreate(_) => "grant_create",
+            Command::PauseWrite(_) => "pause_write",
+            Command::ResumeWrite(_) => "resume_write",
             Command::Count(_) => "count",
             Command::CreateAttackDb(_) => "create_attack_db",
             Command::Attack(_) => "attack",
             Command::VerifyAttack(_) => "verify_attack",
+            Command::Guard => guard_process::COMMAND,
         }
         .to_owned()
     }

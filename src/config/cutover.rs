@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::field::Field;
 use super::password::PasswordSource;
-use super::section::{Field, Section};
+use super::section::Section;
 
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 const HOOK_TIMEOUT: Duration = Duration::from_secs(30);

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::field::Field;
 use super::password::PasswordSource;
-use super::section::{Field, Section};
+use super::section::Section;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -1,6 +1,7 @@
 //! How far behind is too far.
 
-use super::section::{Field, Section, duration_of};
+use super::field::{Field, duration_of};
+use super::section::Section;
 use crate::value::Size;
 
 /// `lag`: from where on it is worth a warning, and from where on it is critical.

@@ -1,9 +1,11 @@
 //! What the user declared: YAML, its checks, where secrets come from. Nothing here reaches a server, and nothing
 //! elsewhere knows a host, a user or a database that was not declared here.
 //!
-//! Every problem of a file is reported at once, each with its line. The code that reads a section is its schema ([`section`]).
+//! Every problem of a file is reported at once, each with its line. The code that reads a section is its schema (`section`).
 
+mod build;
 mod cutover;
+mod field;
 mod host;
 mod lag;
 mod lookup;
@@ -27,7 +29,9 @@ pub use password::PasswordSource;
 pub use replication::{Publication, Subscription};
 
 use crate::error::{Failure, Result};
-use section::{Field, Section};
+use crate::value::Secret;
+use field::Field;
+use section::Section;
 use source::Source;
 
 /// The configuration that is read when no other is named.
@@ -38,6 +42,8 @@ pub const DEFAULT_PATH: &str = "./flare.yml";
 pub struct Config {
     /// The file it came from.
     pub path: PathBuf,
+    /// Its text, for the guard process: the file may have changed since, or may have been a pipe.
+    pub(crate) text: Secret,
     /// The declared publisher.
     pub publisher: Host,
     /// The declared subscriber.
@@ -91,11 +97,13 @@ impl Config {
     /// As [`Config::load`].
     pub fn parse(text: &str, origin: &Path) -> Result<Config> {
         let source = Source::new(origin);
-        let root = tree::read(text, &source);
+        let root = build::read(text, &source);
         let read = root.as_ref().and_then(|root| {
             let config = Field::root(&source, root).section(|file| Config::read(file, origin))?;
             let line = |path: &[&str]| root.line_of(path);
-            config.check(&source, line)
+            let mut config = config.check(&source, line)?;
+            config.text = Secret::new(text);
+            Some(config)
         });
         match (read, source.error()) {
             (_, Some(error)) => Err(error),
@@ -135,6 +143,7 @@ impl Config {
         let (publisher, subscriber) = hosts?;
         Some(Config {
             path: origin.to_owned(),
+            text: Secret::new(""),
             publisher,
             subscriber,
             tools: tools?,
@@ -167,10 +176,10 @@ impl Config {
                 ));
             }
         }
-        for (role, host, key) in [
-            ("publisher", &self.publisher, "sslrootcert_via_subscriber"),
-            ("subscriber", &self.subscriber, "sslrootcert_via_publisher"),
-        ] {
+        let forward = ("publisher", &self.publisher, "sslrootcert_via_subscriber");
+        let back = ("subscriber", &self.subscriber, "sslrootcert_via_publisher");
+        let ways = [(true, forward), (self.cutover.reverse, back)];
+        for (_, (role, host, key)) in ways.into_iter().filter(|(used, _)| *used) {
             let verifies = matches!(host.via.sslmode, SslMode::VerifyCa | SslMode::VerifyFull);
             if verifies && host.via.sslrootcert.is_none() {
                 warnings.push(format!(

@@ -1,9 +1,11 @@
 //! Where a password comes from. It is asked for when a login needs it, and again when that login fails.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::section::{Field, Section};
+use super::field::Field;
+use super::section::Section;
 use super::source::suggestion;
 use crate::error::{Failure, Result, WrapErr};
 use crate::value::Secret;
@@ -13,8 +15,8 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
 const SOURCES: [&str; 3] = ["env", "file", "command"];
 
-/// Where a password comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a password comes from. Its `Debug` shows neither a password nor the arguments of a command.
+#[derive(Clone, PartialEq, Eq)]
 pub enum PasswordSource {
     /// It stands in the configuration. Empty text: none is sent.
     Plain(Secret),
@@ -79,6 +81,21 @@ impl PasswordSource {
                 section.problem("names no source of the password");
                 None
             }
+        }
+    }
+}
+
+impl fmt::Debug for PasswordSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PasswordSource::Plain(secret) => write!(f, "Plain({secret:?})"),
+            PasswordSource::Env(variable) => write!(f, "Env({variable:?})"),
+            PasswordSource::File(path) => write!(f, "File({path:?})"),
+            PasswordSource::Command(argv) => write!(
+                f,
+                "Command({:?} ...)",
+                argv.first().map_or("", String::as_str)
+            ),
         }
     }
 }
@@ -232,5 +249,7 @@ mod tests {
     fn debug_hides_it() {
         let shown = format!("{:?}", PasswordSource::Plain(Secret::new("hunter2")));
         assert_eq!(shown, "Plain(***)");
+        let shown = format!("{:?}", shell("echo hunter2"));
+        assert_eq!(shown, "Command(\"sh\" ...)");
     }
 }

@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 
-use super::section::{Field, valid_name};
+use super::field::{Field, valid_name};
 use crate::value::TableName;
 
 /// What one database publishes (`publications.<dbname>`).

@@ -1,6 +1,7 @@
 //! Statements that are decided before any of them runs: the dry run shows them, the real run is one transaction.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -24,6 +25,8 @@ pub(crate) struct Run {
     pub(crate) mode: Mode,
     pub(crate) ddl: Ddl,
     pub(crate) progress: Arc<dyn Progress>,
+    /// The program that guards a pause; none: this one.
+    pub(crate) guard_program: Option<PathBuf>,
 }
 
 /// Statements for one database of one server.

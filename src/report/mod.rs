@@ -5,5 +5,6 @@ mod screen;
 mod terminal;
 
 pub use outcome::{Format, Outcome};
+pub(crate) use screen::line;
 pub use screen::{failure, success};
 pub use terminal::Terminal;

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use serde_json::{Map, Value, json};
 
 use super::{Format, Outcome};
-use crate::error::{Report, exit_of, hint_of, message_of};
+use crate::error::{Report, Result, WrapErr, exit_of, hint_of, message_of};
 
 /// Prints what a command ended with; the exit code of the process.
 pub fn success(format: Format, command: &str, outcome: Outcome) -> i32 {
@@ -51,6 +51,14 @@ pub fn failure(format: Format, command: &str, report: &Report) -> i32 {
     }
     complain(&message, hint);
     exit_of(report).code()
+}
+
+/// One line on standard output, at once: what a program at the other end of a pipe waits for.
+pub(crate) fn line(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")
+        .and_then(|()| stdout.flush())
+        .wrap_err("write to standard output")
 }
 
 fn complain(message: &str, hint: Option<&str>) {

@@ -28,6 +28,7 @@ const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
     ("synchronous_commit", "on"),
+    ("role", "none"),
     ("search_path", "pg_catalog"),
     ("default_transaction_isolation", "read\\ committed"),
     ("default_transaction_deferrable", "off"),

@@ -60,10 +60,15 @@ pub(crate) fn sqlstate_of(report: &Report) -> Option<&SqlState> {
     report.downcast_ref::<SqlError>()?.sqlstate.as_ref()
 }
 
+/// Whether the server did not answer in time.
+pub(crate) fn timed_out(report: &Report) -> bool {
+    report.downcast_ref::<super::session::TimedOut>().is_some()
+}
+
 /// Whether the session is gone: what was asked last may or may not have happened.
 pub(crate) fn is_lost(report: &Report) -> bool {
     report
         .downcast_ref::<SqlError>()
         .is_some_and(|error| error.lost)
-        || report.downcast_ref::<super::session::TimedOut>().is_some()
+        || timed_out(report)
 }

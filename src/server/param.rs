@@ -31,6 +31,7 @@ into_param! {
     Option<String> => TEXT,
     Vec<String> => TEXT_ARRAY,
     Vec<Option<String>> => TEXT_ARRAY,
+    Option<Vec<String>> => TEXT_ARRAY,
     bool => BOOL,
     Vec<bool> => BOOL_ARRAY,
     i32 => INT4,

@@ -4,6 +4,7 @@
 //! on a thread that may be abandoned: whoever asked waits no longer than its patience, and never joins.
 
 use std::fmt;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
@@ -20,6 +21,8 @@ use crate::error::{Failure, Report, Result, WrapErr};
 pub(crate) enum Patience {
     /// This long.
     For(Duration),
+    /// Until a moment that several sessions share: the deadline of a pause.
+    Until(Instant),
     /// As long as it takes, but not on a server that no longer answers new connections.
     WhileServerAnswers,
 }
@@ -39,7 +42,7 @@ pub(crate) struct Session {
     ended: Receiver<()>,
     canceller: Canceller,
     sign_of_life: SignOfLife,
-    patience: Patience,
+    patience: Mutex<Patience>,
 }
 
 /// What stops a statement that runs on the server.
@@ -55,7 +58,11 @@ pub(crate) struct TimedOut(pub(crate) Duration);
 
 impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no answer within {}", humantime::format_duration(self.0))
+        write!(
+            f,
+            "no answer within {}",
+            humantime::format_duration(Duration::from_millis(self.0.as_millis() as u64))
+        )
     }
 }
 
@@ -101,7 +108,7 @@ impl Session {
             ended,
             canceller,
             sign_of_life,
-            patience: SHORT,
+            patience: Mutex::new(SHORT),
         }
     }
 
@@ -111,9 +118,18 @@ impl Session {
     }
 
     /// The same session, waiting differently from now on.
-    pub(crate) fn with_patience(mut self, patience: Patience) -> Session {
-        self.patience = patience;
+    pub(crate) fn with_patience(self, patience: Patience) -> Session {
+        self.set_patience(patience);
         self
+    }
+
+    /// Waits differently from now on.
+    pub(crate) fn set_patience(&self, patience: Patience) {
+        *self.patience.lock().unwrap_or_else(|e| e.into_inner()) = patience;
+    }
+
+    fn patience(&self) -> Patience {
+        *self.patience.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Runs work on the session's thread and waits for it, with the session's patience.
@@ -122,7 +138,7 @@ impl Session {
         T: Send + 'static,
         F: FnOnce(&mut Client) -> std::result::Result<T, postgres::Error> + Send + 'static,
     {
-        self.run_for(self.patience, work)
+        self.run_for(self.patience(), work)
     }
 
     /// Runs work on the session's thread and waits for it with this patience.
@@ -164,6 +180,7 @@ impl Session {
         loop {
             let slice = match patience {
                 Patience::For(limit) => limit.saturating_sub(since.elapsed()),
+                Patience::Until(moment) => moment.saturating_duration_since(Instant::now()),
                 Patience::WhileServerAnswers => SIGN_OF_LIFE_EVERY,
             };
             select! {
@@ -179,9 +196,9 @@ impl Session {
                     return Err(interrupt::interrupted());
                 }
                 default(slice) => match patience {
-                    Patience::For(limit) => {
+                    Patience::For(_) | Patience::Until(_) => {
                         self.canceller.cancel();
-                        return Err(self.context(TimedOut(limit).into()));
+                        return Err(self.context(TimedOut(since.elapsed()).into()));
                     }
                     Patience::WhileServerAnswers => {
                         (self.sign_of_life)().wrap_err("wait for an answer")?;

@@ -305,6 +305,13 @@ pub(crate) struct Publisher(Server);
 #[derive(Debug)]
 pub(crate) struct Subscriber(Server);
 
+impl Publisher {
+    /// A server that the journal says is the publisher.
+    pub(crate) fn from_journal(server: Server) -> Publisher {
+        Publisher(server)
+    }
+}
+
 impl Deref for Publisher {
     type Target = Server;
     fn deref(&self) -> &Server {

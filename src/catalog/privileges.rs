@@ -1,0 +1,70 @@
+//! Who may connect to a database: `pg_database.datacl`, entry by entry.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Failure, Result};
+use crate::server::{Session, params};
+
+/// A database's access privileges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DatabasePrivileges {
+    pub(crate) dbname: String,
+    pub(crate) owner: String,
+    /// `datacl` is NULL: the built-in default holds.
+    pub(crate) is_default: bool,
+    pub(crate) entries: Vec<AclEntry>,
+}
+
+/// One privilege, as `aclexplode` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct AclEntry {
+    pub(crate) grantor: String,
+    /// None is PUBLIC.
+    pub(crate) grantee: Option<String>,
+    pub(crate) privilege: String,
+    pub(crate) grantable: bool,
+}
+
+/// A dropped role cannot appear: the database depends on every role in its privileges.
+const PRIVILEGES_OF: &str = "
+    SELECT jsonb_build_object(
+        'dbname', d.datname,
+        'owner', pg_get_userbyid(d.datdba),
+        'is_default', d.datacl IS NULL,
+        'entries', (SELECT jsonb_agg(jsonb_build_object(
+                'grantor', pg_get_userbyid(a.grantor),
+                'grantee', CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END,
+                'privilege', a.privilege_type,
+                'grantable', a.is_grantable))
+              FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a))
+      FROM pg_database d WHERE d.datname = $1";
+
+impl DatabasePrivileges {
+    /// The privileges of a database, as they are now.
+    pub(crate) fn read(session: &Session, dbname: &str) -> Result<DatabasePrivileges> {
+        let found = session.first(PRIVILEGES_OF, params![dbname])?;
+        found.ok_or_else(|| {
+            Failure::new(format!(
+                "read the privileges of database {dbname:?}: there is no such database"
+            ))
+            .into()
+        })
+    }
+
+    /// The entries that let somebody connect.
+    pub(crate) fn connect(&self) -> impl Iterator<Item = &AclEntry> {
+        self.entries
+            .iter()
+            .filter(|entry| entry.privilege == "CONNECT")
+    }
+
+    /// Whether both let the same roles do the same, whatever the order and however it is written down.
+    pub(crate) fn same_as(&self, other: &DatabasePrivileges) -> bool {
+        let sorted = |privileges: &DatabasePrivileges| {
+            let mut entries = privileges.entries.clone();
+            entries.sort();
+            entries
+        };
+        sorted(self) == sorted(other)
+    }
+}

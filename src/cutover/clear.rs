@@ -1,0 +1,97 @@
+//! clear: no old session. Those still starting first, then those that are listed, until a round finds neither.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::pause::Pause;
+use crate::error::{Failure, Result, WrapErr};
+use crate::server::{Session, interrupt, params};
+
+/// Whose sessions are ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Clearing {
+    /// The sessions of these roles.
+    Roles(BTreeSet<String>),
+    /// Everyone's but superusers'.
+    EveryoneButSuperusers,
+}
+
+/// A backend holds this lock from before its privilege check until it is listed in pg_stat_activity (10 to 18).
+const STARTING: &str = "
+    SELECT array(SELECT l.pid FROM pg_locks l
+                   LEFT JOIN pg_stat_activity a ON a.pid = l.pid AND a.datid IS NOT NULL
+                  WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass
+                    AND l.objid = (SELECT oid FROM pg_database WHERE datname = $1)
+                    AND l.mode = 'RowExclusiveLock' AND l.pid <> ALL ($2) AND a.pid IS NULL)";
+
+const LISTED: &str = "
+    SELECT array(SELECT a.pid FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid
+                  WHERE a.datname = $1 AND a.pid <> ALL ($2)
+                    AND coalesce(a.backend_type, 'client backend') NOT IN ('walsender', 'autovacuum worker')
+                    AND CASE WHEN $3::text[] IS NULL THEN NOT coalesce(r.rolsuper, true)
+                             ELSE a.usename = ANY ($3) END)";
+
+/// How long a session that is starting may take to be listed, before it is ended unseen.
+const STARTING_GRACE: Duration = Duration::from_millis(10);
+
+/// Ends the application's sessions; how many were ended.
+pub(crate) fn clear(pause: &mut Pause) -> Result<()> {
+    let watch = &pause.sessions.watch.session;
+    let roles = match &pause.clearing {
+        Clearing::Roles(roles) => Some(roles.iter().cloned().collect::<Vec<String>>()),
+        Clearing::EveryoneButSuperusers => None,
+    };
+    let mut ended = BTreeSet::new();
+    loop {
+        let starting: Vec<i32> = watch.value(STARTING, params![pause.dbname(), &pause.own_pids])?;
+        if !starting.is_empty() {
+            interrupt::sleep(STARTING_GRACE)?;
+            let still: Vec<i32> =
+                watch.value(STARTING, params![pause.dbname(), &pause.own_pids])?;
+            for pid in still.into_iter().filter(|pid| starting.contains(pid)) {
+                end(watch, pid)?;
+                ended.insert(pid);
+            }
+        }
+        let listed: Vec<i32> = watch.value(
+            LISTED,
+            params![pause.dbname(), &pause.own_pids, roles.clone()],
+        )?;
+        if starting.is_empty() && listed.is_empty() {
+            break;
+        }
+        for pid in listed {
+            // Asked again at every round: one that was busy with its goodbye is simply gone by then.
+            end(watch, pid)?;
+            ended.insert(pid);
+        }
+        pause
+            .deadline
+            .check()
+            .wrap_err("end the application's sessions")?;
+    }
+    pause.ended.extend(ended);
+    no_prepared_transaction(watch, pause.dbname())
+}
+
+/// One statement per session: one that may not be ended must not save the others.
+pub(crate) fn end(watch: &Session, pid: i32) -> Result<()> {
+    let asked: Result<bool> = watch.value("SELECT pg_terminate_backend($1)", params![pid]);
+    asked
+        .map(drop)
+        .wrap_err_with(|| format!("end the session with pid {pid}"))
+}
+
+/// A prepared transaction holds its locks without any session, and may still be committed.
+pub(crate) fn no_prepared_transaction(watch: &Session, dbname: &str) -> Result<()> {
+    let prepared: Vec<String> = watch.value(
+        "SELECT array(SELECT gid FROM pg_prepared_xacts WHERE database = $1 ORDER BY prepared)",
+        params![dbname],
+    )?;
+    match prepared.is_empty() {
+        true => Ok(()),
+        false => Failure::new(format!("prepared transactions are open in {dbname:?}: {}", prepared.join(", ")))
+            .hint("COMMIT PREPARED or ROLLBACK PREPARED them in that database, then run the command again")
+            .err(),
+    }
+}

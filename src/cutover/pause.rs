@@ -1,0 +1,311 @@
+//! The engine: its steps in the order of the protocol, each timed, and what happens when one fails.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use uuid::Uuid;
+
+use super::clear::{self, Clearing};
+use super::deadline::Deadline;
+use super::door::{self, Door};
+use super::drain::{self, Probe};
+use super::guard;
+use super::guard_process::GuardProcess;
+use super::prepare::{self, Prepared};
+use super::report::{PauseOutcome, PauseReport, StepTime, Writable, cause_of};
+use super::sessions::Sessions;
+use super::undo::{self, Ended};
+use super::wall;
+use crate::catalog::privileges::DatabasePrivileges;
+use crate::config::Config;
+use crate::error::{Failure, Report, Result, WrapErr};
+use crate::journal::{self, Step};
+use crate::replicate::Run;
+use crate::server::{Pair, Session, interrupt};
+
+/// What is to be paused, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct PauseRequest<'a> {
+    pub(crate) dbname: &'a str,
+    pub(crate) subname: &'a str,
+    pub(crate) pubname: &'a str,
+    /// Whose sessions are ended; empty: everyone's but superusers'.
+    pub(crate) app_users: BTreeSet<String>,
+    /// Who may go on connecting, beside whom replication needs.
+    pub(crate) keep_users: BTreeSet<String>,
+    /// The walsender has to be this old.
+    pub(crate) allowed_rep_duration: Duration,
+    pub(crate) max_pause: Duration,
+}
+
+/// A pause that is about to begin, or under way.
+pub(crate) struct Pause {
+    pub(super) run: Uuid,
+    pub(super) door: Door,
+    pub(super) pubname: String,
+    pub(super) clearing: Clearing,
+    pub(super) max_pause: Duration,
+    pub(super) deadline: Deadline,
+    pub(super) identifier: u64,
+    pub(super) own_pids: Vec<i32>,
+    /// Opens the wall's transaction, with the settings that this role may make.
+    pub(super) open_wall: String,
+    pub(super) sessions: Sessions,
+    pub(super) guard_answer: Option<Receiver<std::result::Result<(), postgres::Error>>>,
+    /// Sessions that were ended.
+    pub(super) ended: BTreeSet<i32>,
+    /// How many tables the wall holds.
+    pub(super) tables: usize,
+    steps: Vec<StepTime>,
+}
+
+impl Pause {
+    pub(super) fn dbname(&self) -> &str {
+        &self.door.before().dbname
+    }
+
+    pub(super) fn probe(&self) -> Probe<'_> {
+        Probe {
+            writer: &self.sessions.probe.session,
+            reader: &self.sessions.arrival,
+            identifier: self.identifier,
+        }
+    }
+
+    /// Takes one step, and its time.
+    fn take(&mut self, name: &'static str, step: fn(&mut Pause) -> Result<()>) -> Result<()> {
+        interrupt::check()?;
+        self.deadline.check().wrap_err(name)?;
+        let since = Instant::now();
+        let outcome = step(self);
+        let ms = since.elapsed().as_secs_f64() * 1000.0;
+        self.steps.push(StepTime { step: name, ms });
+        outcome.wrap_err(name)
+    }
+}
+
+/// Pauses writes to a database until `resume_write`: from *guard* to *drain*, and the door stays shut.
+pub(crate) fn pause_write(
+    pair: &Pair,
+    config: &Config,
+    request: &PauseRequest<'_>,
+    run: &Run,
+) -> Result<PauseReport> {
+    let pause = match prepare::prepare(pair, config, request, run)? {
+        Prepared::Already { run: held } => return Ok(already(request, held)),
+        Prepared::DryRun(pause) => return Ok(report(&pause, request, PauseOutcome::DryRun)),
+        Prepared::Ready(pause) => pause,
+    };
+    let mut pause = *pause;
+    let process = GuardProcess::start(config, pause.run, pause.dbname(), run)?;
+    pause.deadline = Deadline::after(pause.max_pause);
+    pause.sessions.set_patience(pause.deadline.patience());
+    let outcome = steps(&mut pause).and_then(|()| hold(&pause));
+    let report = match outcome {
+        Ok(()) => report(&pause, request, PauseOutcome::Paused),
+        Err(cause) => undone(pair, &mut pause, request, cause)?,
+    };
+    process.dismiss();
+    Ok(report)
+}
+
+/// The first half of the protocol.
+fn steps(pause: &mut Pause) -> Result<()> {
+    pause.take("guard", guard::arm)?;
+    pause.take("door", shut_door)?;
+    pause.take("clear", clear::clear)?;
+    pause.take("wall", wall::raise)?;
+    pause.take("drain", drain::drain)
+}
+
+/// door: the journal's `paused` and the privileges, in one transaction.
+fn shut_door(pause: &mut Pause) -> Result<()> {
+    loop {
+        match try_shut(pause) {
+            Err(report) if undo::is_concurrent(&report) && pause.deadline.check().is_ok() => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+fn try_shut(pause: &Pause) -> Result<()> {
+    let session = &pause.sessions.door.session;
+    session.batch("BEGIN")?;
+    let shut = shut_in_transaction(pause, session);
+    match shut {
+        Ok(()) => session.batch("COMMIT"),
+        Err(report) if crate::server::is_lost(&report) => Err(report),
+        Err(report) => session.batch("ROLLBACK").and(Err(report)),
+    }
+}
+
+fn shut_in_transaction(pause: &Pause, session: &Session) -> Result<()> {
+    if !journal::advance(session, pause.run, &[Step::Preparing], Step::Paused)? {
+        return Failure::new("another flare has ended this run").err();
+    }
+    if !DatabasePrivileges::read(session, pause.dbname())?.same_as(pause.door.before()) {
+        return Failure::new(
+            "the privileges of the database have just been changed by someone else",
+        )
+        .hint("run the command again")
+        .err();
+    }
+    session
+        .batch(&pause.door.shutting().join("; "))
+        .wrap_err("take CONNECT from everyone but those who stay")?;
+    door::nobody_is_left(session, &pause.door)
+}
+
+/// The pause has succeeded: only if nobody has undone it, and from here on no guard will.
+fn hold(pause: &Pause) -> Result<()> {
+    let session = &pause.sessions.door.session;
+    if !journal::advance(session, pause.run, &[Step::Paused], Step::Held)? {
+        return Failure::new("the guard has ended the pause").err();
+    }
+    end_guard_and_wall(pause);
+    Ok(())
+}
+
+/// What is left of the pause on the server; all of it ends by itself when these sessions do.
+fn end_guard_and_wall(pause: &Pause) {
+    let ended = guard::dismiss(pause).and_then(|()| pause.sessions.wall.session.batch("ROLLBACK"));
+    if let Err(report) = ended {
+        log::warn!("end the guard and the wall: {report:#}");
+    }
+}
+
+/// Opens the door as it was, without hiding why.
+fn undone(
+    pair: &Pair,
+    pause: &mut Pause,
+    request: &PauseRequest<'_>,
+    cause: Report,
+) -> Result<PauseReport> {
+    let _shield = interrupt::Shield::raise();
+    let patience = crate::server::Patience::For(pause.max_pause.max(Duration::from_secs(2)));
+    pause.sessions.set_patience(patience);
+    match open_again(pair, pause) {
+        Ok(_) => {
+            let mut report = report(pause, request, PauseOutcome::Undone);
+            report.cause = Some(cause_of(&cause));
+            Ok(report)
+        }
+        Err(undo) => Err(cause.wrap_err(format!(
+            "the application is STILL SHUT OUT of database {:?} ({undo:#}): the guards open it within {}, or run `flare resume_write {}`",
+            pause.dbname(),
+            humantime::format_duration(pause.max_pause),
+            pause.dbname()
+        ))),
+    }
+}
+
+fn open_again(pair: &Pair, pause: &Pause) -> Result<Ended> {
+    let open = |session: &Session| {
+        undo::open_door(
+            session,
+            pause.run,
+            &pause.door,
+            &[Step::Paused],
+            Step::Undone,
+        )
+    };
+    let opened = match open(&pause.sessions.door.session) {
+        Err(report) if crate::server::is_lost(&report) => {
+            log::info!("open the door by a new session: {report:#}");
+            let login = super::sessions::door_login(&pair.publisher, pause.dbname())?;
+            open(&pair.publisher.connect(login, "postgres")?)
+        }
+        opened => opened,
+    }?;
+    end_guard_and_wall(pause);
+    Ok(opened)
+}
+
+impl Pause {
+    pub(super) fn new(prepared: PauseParts) -> Pause {
+        let PauseParts {
+            run,
+            door,
+            pubname,
+            clearing,
+            max_pause,
+            identifier,
+            own_pids,
+            open_wall,
+            sessions,
+            tables,
+        } = prepared;
+        Pause {
+            run,
+            door,
+            pubname,
+            clearing,
+            max_pause,
+            deadline: Deadline::after(max_pause),
+            identifier,
+            own_pids,
+            open_wall,
+            sessions,
+            guard_answer: None,
+            ended: BTreeSet::new(),
+            tables,
+            steps: Vec::new(),
+        }
+    }
+}
+
+/// What the preparation hands to the pause.
+pub(super) struct PauseParts {
+    pub(super) run: Uuid,
+    pub(super) door: Door,
+    pub(super) pubname: String,
+    pub(super) clearing: Clearing,
+    pub(super) max_pause: Duration,
+    pub(super) identifier: u64,
+    pub(super) own_pids: Vec<i32>,
+    pub(super) open_wall: String,
+    pub(super) sessions: Sessions,
+    pub(super) tables: usize,
+}
+
+fn already(request: &PauseRequest<'_>, run: Uuid) -> PauseReport {
+    PauseReport {
+        outcome: PauseOutcome::Already,
+        run_id: Some(run.to_string()),
+        dbname: request.dbname.to_owned(),
+        subname: request.subname.to_owned(),
+        writable: Writable::None,
+        pause_ms: None,
+        steps: Vec::new(),
+        terminated_backends: 0,
+        tables: 0,
+        kept_users: Vec::new(),
+        warnings: Vec::new(),
+        cause: None,
+    }
+}
+
+fn report(pause: &Pause, request: &PauseRequest<'_>, outcome: PauseOutcome) -> PauseReport {
+    let total: f64 = pause.steps.iter().map(|step| step.ms).sum();
+    let shut = outcome == PauseOutcome::Paused;
+    PauseReport {
+        outcome,
+        run_id: Some(pause.run.to_string()),
+        pause_ms: (!pause.steps.is_empty()).then_some(total),
+        steps: pause.steps.clone(),
+        terminated_backends: pause.ended.len(),
+        tables: pause.tables,
+        writable: if shut {
+            Writable::None
+        } else {
+            Writable::Publisher
+        },
+        kept_users: if shut {
+            pause.door.keep().iter().cloned().collect()
+        } else {
+            Vec::new()
+        },
+        ..already(request, pause.run)
+    }
+}

@@ -1,0 +1,191 @@
+//! What a pause ends with. The first line says who can write where.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::error::{Failure, Report, exit_of, hint_of, message_of};
+
+/// How a pause ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PauseOutcome {
+    /// Writes are paused until `resume_write`.
+    Paused,
+    /// They were paused already.
+    Already,
+    /// It could not be done in time; everything is as before.
+    Undone,
+    /// Nothing was changed; this is what would be done.
+    DryRun,
+}
+
+/// Where the application can write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Writable {
+    /// On the publisher.
+    Publisher,
+    /// Nowhere.
+    None,
+}
+
+/// One step with its duration.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepTime {
+    /// The step's name in the protocol.
+    pub step: &'static str,
+    /// Milliseconds.
+    pub ms: f64,
+}
+
+/// What `pause_write` ends with.
+#[derive(Clone, Debug, Serialize)]
+pub struct PauseReport {
+    /// How it ended.
+    pub outcome: PauseOutcome,
+    /// The run, as the journal has it.
+    pub run_id: Option<String>,
+    /// The database.
+    pub dbname: String,
+    /// The subscription.
+    pub subname: String,
+    /// Where the application can write now.
+    pub writable: Writable,
+    /// Milliseconds from the guards to the last row on the subscriber.
+    pub pause_ms: Option<f64>,
+    /// Each step.
+    pub steps: Vec<StepTime>,
+    /// Sessions that were ended.
+    pub terminated_backends: usize,
+    /// Tables that were locked until everything had arrived.
+    pub tables: usize,
+    /// Roles that may go on connecting.
+    pub kept_users: Vec<String>,
+    /// What else there is to know.
+    pub warnings: Vec<String>,
+    /// Why it was undone.
+    #[serde(skip)]
+    pub(crate) cause: Option<Failure>,
+}
+
+impl PauseReport {
+    /// The failure, when the pause was undone.
+    pub(crate) fn into_verdict(self) -> Option<Failure> {
+        self.cause
+    }
+}
+
+/// The error as a verdict beside the report's fields.
+pub(crate) fn cause_of(report: &Report) -> Failure {
+    let failure = Failure::new(message_of(report)).exit(exit_of(report));
+    match hint_of(report) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+impl fmt::Display for PauseReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PauseReport {
+            dbname, subname, ..
+        } = self;
+        match self.outcome {
+            PauseOutcome::Paused => {
+                writeln!(
+                    f,
+                    "Nobody but superusers can write to {dbname:?}: the publisher's door is shut until `flare resume_write {dbname}`."
+                )?;
+                writeln!(
+                    f,
+                    "Every write has arrived on the subscriber ({subname:?}). It's time to switch!"
+                )?;
+            }
+            PauseOutcome::Already => {
+                writeln!(
+                    f,
+                    "Nobody but superusers can write to {dbname:?}: it was paused already; `flare resume_write {dbname}` opens it."
+                )?;
+            }
+            PauseOutcome::Undone => {
+                writeln!(
+                    f,
+                    "The application can write to {dbname:?} on the publisher, as before: the pause was undone."
+                )?;
+            }
+            PauseOutcome::DryRun => {
+                writeln!(
+                    f,
+                    "The application can write to {dbname:?} on the publisher; nothing was changed."
+                )?;
+                writeln!(
+                    f,
+                    "pause_write would arm the guards, shut the door, end the application's sessions, lock {} tables, and wait for a probe row on the subscriber.",
+                    self.tables
+                )?;
+            }
+        }
+        if let Some(pause_ms) = self.pause_ms {
+            let steps: Vec<String> = self
+                .steps
+                .iter()
+                .map(|step| format!("{} {:.1} ms", step.step, step.ms))
+                .collect();
+            writeln!(f, "took {pause_ms:.1} ms: {}", steps.join(", "))?;
+            writeln!(
+                f,
+                "sessions ended: {}, tables locked meanwhile: {}",
+                self.terminated_backends, self.tables
+            )?;
+        }
+        if !self.kept_users.is_empty() {
+            writeln!(f, "may go on connecting: {}", self.kept_users.join(", "))?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "note: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What `resume_write` ends with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ResumeReport {
+    /// Whether anything was changed.
+    pub changed: bool,
+    /// Whether this was a dry run.
+    pub dry_run: bool,
+    /// The run that was ended.
+    pub run_id: Option<String>,
+    /// The database.
+    pub dbname: String,
+    /// Where the application can write now.
+    pub writable: Writable,
+    /// The statements that gave the privileges back.
+    pub statements: Vec<String>,
+    /// What else there is to know.
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Display for ResumeReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dbname = &self.dbname;
+        match (self.dry_run, self.writable) {
+            (true, _) => writeln!(f, "Nothing was changed; resume_write would run:")?,
+            (false, Writable::Publisher) => writeln!(
+                f,
+                "The application can write to {dbname:?} on the publisher, with its privileges as they were."
+            )?,
+            (false, Writable::None) => writeln!(f, "The door of {dbname:?} was left as it is.")?,
+        }
+        if self.dry_run {
+            for statement in &self.statements {
+                writeln!(f, "    {statement};")?;
+            }
+        }
+        for warning in &self.warnings {
+            writeln!(f, "note: {warning}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! `resume_write`: opens the door of a pause, whatever state it is in. It needs only the publisher.
+
+use super::door::Door;
+use super::prepare::{door_of, end_backends};
+use super::report::{ResumeReport, Writable};
+use super::sessions::door_login;
+use super::undo::{self, Ended};
+use crate::catalog::privileges::DatabasePrivileges;
+use crate::error::Result;
+use crate::journal::{self, Entry, Step};
+use crate::replicate::{Mode, Run};
+use crate::server::{Publisher, interrupt};
+use crate::value::Ident;
+
+/// Gives the application its privileges back, exactly as they were.
+pub(crate) fn resume_write(publisher: &Publisher, dbname: &str, run: &Run) -> Result<ResumeReport> {
+    let admin = publisher.admin();
+    let Some(entry) = journal::find(admin, dbname, &Step::SHUT)? else {
+        return nothing_to_resume(publisher, dbname, run);
+    };
+    let door = door_of(&entry, dbname)?;
+    let mut report = ResumeReport {
+        changed: false,
+        dry_run: run.mode == Mode::DryRun,
+        run_id: Some(entry.run.to_string()),
+        dbname: dbname.to_owned(),
+        writable: Writable::None,
+        statements: door.opening(),
+        warnings: Vec::new(),
+    };
+    if run.mode == Mode::DryRun {
+        return Ok(report);
+    }
+    let _shield = interrupt::Shield::raise();
+    open(publisher, &entry, &door, &mut report)?;
+    Ok(report)
+}
+
+fn open(
+    publisher: &Publisher,
+    entry: &Entry,
+    door: &Door,
+    report: &mut ResumeReport,
+) -> Result<()> {
+    let dbname = &door.before().dbname;
+    if entry.step == Step::Paused {
+        report.warnings.push(format!(
+            "the pause by {} was still under way or had been left behind; it was ended",
+            entry.holder
+        ));
+        end_backends(publisher.admin(), entry)?;
+    }
+    let session = publisher.connect(door_login(publisher, dbname)?, "postgres")?;
+    let ended = undo::open_door(&session, entry.run, door, &Step::SHUT, Step::Resumed)?;
+    if ended == Ended::Elsewhere {
+        report
+            .warnings
+            .push("someone else has opened the door at the same moment".into());
+    }
+    report.changed = ended == Ended::Here;
+    report.writable = Writable::Publisher;
+    let now = DatabasePrivileges::read(&session, dbname)?;
+    if !now.same_as(door.before()) {
+        report.warnings.push(
+            "the privileges differ from those before the pause: someone has changed them meanwhile; compare \\l in psql".into(),
+        );
+    }
+    Ok(())
+}
+
+/// No pause is on record: says so, with the statement that opens a door that somebody shut by hand.
+fn nothing_to_resume(publisher: &Publisher, dbname: &str, run: &Run) -> Result<ResumeReport> {
+    let privileges = DatabasePrivileges::read(publisher.admin(), dbname)?;
+    let open_to: Vec<String> = privileges
+        .connect()
+        .map(|entry| entry.grantee.clone().unwrap_or_else(|| "PUBLIC".into()))
+        .collect();
+    let open_to_all = open_to.iter().any(|grantee| grantee == "PUBLIC");
+    let held_by = match open_to.is_empty() {
+        true => "nobody".to_owned(),
+        false => open_to.join(", "),
+    };
+    Ok(ResumeReport {
+        changed: false,
+        dry_run: run.mode == Mode::DryRun,
+        run_id: None,
+        dbname: dbname.to_owned(),
+        writable: if open_to_all {
+            Writable::Publisher
+        } else {
+            Writable::None
+        },
+        statements: Vec::new(),
+        warnings: vec![
+            format!(
+                "no pause of {dbname:?} is on record on the publisher; CONNECT is held by {held_by}"
+            ),
+            format!(
+                "to open it to everyone: GRANT CONNECT ON DATABASE {} TO PUBLIC;",
+                Ident::from(dbname)
+            ),
+        ],
+    })
+}

@@ -1,0 +1,84 @@
+//! undo: the door is opened as it was, by whoever wins the right to do it.
+
+use postgres::error::SqlState;
+use uuid::Uuid;
+
+use super::door::Door;
+use crate::error::{Report, Result, WrapErr};
+use crate::journal::{self, Step};
+use crate::server::{Session, sqlstate_of};
+
+/// What came of trying to end a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// By this session.
+    Here,
+    /// By someone else, before.
+    Elsewhere,
+}
+
+/// Wins the row away from `from`, opens the door and writes `to`, all in one transaction.
+pub(crate) fn open_door(
+    session: &Session,
+    run: Uuid,
+    door: &Door,
+    from: &[Step],
+    to: Step,
+) -> Result<Ended> {
+    const TRIES: usize = 100;
+    let mut attempt = 1;
+    loop {
+        match try_open(session, run, door, from, to) {
+            // Somebody else changed the database's row at the same moment.
+            Err(report) if attempt < TRIES && is_concurrent(&report) => attempt += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
+fn try_open(session: &Session, run: Uuid, door: &Door, from: &[Step], to: Step) -> Result<Ended> {
+    session.batch("BEGIN")?;
+    let opened = (|| {
+        if !journal::advance(session, run, from, to)? {
+            return Ok(Ended::Elsewhere);
+        }
+        session
+            .batch(&door.opening().join("; "))
+            .wrap_err_with(|| {
+                format!(
+                    "give the privileges of database {:?} back",
+                    door.before().dbname
+                )
+            })?;
+        if door.before().is_default {
+            restore_default(session, &door.before().dbname)?;
+        }
+        Ok(Ended::Here)
+    })();
+    match opened {
+        Ok(ended) => session.batch("COMMIT").map(|()| ended),
+        Err(report) if crate::server::is_lost(&report) => Err(report),
+        Err(report) => session.batch("ROLLBACK").and(Err(report)),
+    }
+}
+
+/// NULL instead of the same written out, where the role may: only a superuser writes pg_database.
+fn restore_default(session: &Session, dbname: &str) -> Result<()> {
+    let superuser: bool = session.value(
+        "SELECT rolsuper FROM pg_roles WHERE rolname = session_user",
+        Vec::new(),
+    )?;
+    if superuser {
+        session.execute(
+            "UPDATE pg_database SET datacl = NULL WHERE datname = $1 AND datacl = acldefault('d', datdba)",
+            crate::server::params![dbname],
+        )?;
+    }
+    Ok(())
+}
+
+/// `tuple concurrently updated` has no SQLSTATE of its own.
+pub(crate) fn is_concurrent(report: &Report) -> bool {
+    let internal = sqlstate_of(report) == Some(&SqlState::INTERNAL_ERROR);
+    internal && crate::error::message_of(report).contains("tuple concurrently updated")
+}

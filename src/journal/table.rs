@@ -1,0 +1,120 @@
+//! The table, and the one way to move a run on: win its row.
+
+use uuid::Uuid;
+
+use super::{Backend, Entry, Step};
+use crate::error::{Advise, Result, WrapErr};
+use crate::server::{Server, Session, params};
+use crate::value::Ident;
+
+const CREATE: &str = "
+    BEGIN;
+    CREATE SCHEMA IF NOT EXISTS flare;
+    CREATE TABLE IF NOT EXISTS flare.journal (
+        run          uuid PRIMARY KEY,
+        command      text NOT NULL,
+        direction    text NOT NULL,
+        step         text NOT NULL,
+        databases    jsonb NOT NULL,
+        backends     jsonb NOT NULL,
+        holder       text NOT NULL,
+        max_pause_ms bigint NOT NULL,
+        started_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+        changed_at   timestamptz NOT NULL DEFAULT clock_timestamp()
+    );
+    COMMIT";
+
+/// Makes sure the journal is there, and that `writer` may write it.
+pub(crate) fn create(server: &Server, writer: &str) -> Result<()> {
+    let admin = server.admin();
+    let exists: bool = admin.value("SELECT to_regclass('flare.journal') IS NOT NULL", params![])?;
+    if !exists {
+        let created = admin.batch(CREATE);
+        if created.is_err() {
+            admin.batch("ROLLBACK")?;
+        }
+        created
+            .wrap_err("create the journal, table flare.journal")
+            .hint(|| {
+                format!(
+                    "GRANT CREATE ON DATABASE postgres TO {} there",
+                    Ident::new(&server.declared().superuser.user)
+                )
+            })?;
+    }
+    let may_write: bool = admin.value(
+        "SELECT has_schema_privilege($1, 'flare', 'USAGE') AND has_table_privilege($1, 'flare.journal', 'SELECT, INSERT, UPDATE')",
+        params![writer],
+    )?;
+    if !may_write {
+        let writer = Ident::new(writer);
+        admin
+            .batch(&format!(
+                "GRANT USAGE ON SCHEMA flare TO {writer}; GRANT SELECT, INSERT, UPDATE ON flare.journal TO {writer}"
+            ))
+            .wrap_err("let the database's owner write the journal")?;
+    }
+    Ok(())
+}
+
+/// Writes a new run.
+pub(crate) fn record(session: &Session, entry: &Entry) -> Result<()> {
+    let row = serde_json::to_value(entry).wrap_err("write the journal entry")?;
+    session
+        .execute(
+            "INSERT INTO flare.journal (run, command, direction, step, databases, backends, holder, max_pause_ms)
+             SELECT run, command, direction, step, databases, backends, holder, max_pause_ms
+               FROM jsonb_to_record($1) AS entry(run uuid, command text, direction text, step text,
+                    databases jsonb, backends jsonb, holder text, max_pause_ms bigint)",
+            params![row],
+        )
+        .wrap_err("write the journal")?;
+    Ok(())
+}
+
+/// Moves a run from one step to the next; true when this session won. Only the winner goes on.
+pub(crate) fn advance(session: &Session, run: Uuid, from: &[Step], to: Step) -> Result<bool> {
+    let from: Vec<String> = from.iter().map(|step| step.as_str().to_owned()).collect();
+    let won = session
+        .execute(
+            "UPDATE flare.journal SET step = $3, changed_at = clock_timestamp() WHERE run = $1 AND step = ANY ($2)",
+            params![run, from, to.as_str()],
+        )
+        .wrap_err_with(|| format!("write {:?} in the journal", to.as_str()))?;
+    Ok(won == 1)
+}
+
+/// The SQL condition that the run is at this step; for the statements that must travel together with it.
+pub(crate) fn row_has(run: Uuid, step: Step) -> String {
+    format!("run = '{run}' AND step = '{}'", step.as_str())
+}
+
+/// The newest run at one of these steps that paused the database; none also when there is no journal.
+pub(crate) fn find(session: &Session, dbname: &str, steps: &[Step]) -> Result<Option<Entry>> {
+    let exists: bool =
+        session.value("SELECT to_regclass('flare.journal') IS NOT NULL", params![])?;
+    if !exists {
+        return Ok(None);
+    }
+    let steps: Vec<String> = steps.iter().map(|step| step.as_str().to_owned()).collect();
+    session
+        .first(
+            "SELECT to_jsonb(j) FROM flare.journal j
+              WHERE step = ANY ($2)
+                AND EXISTS (SELECT FROM jsonb_array_elements(databases) d WHERE d ->> 'dbname' = $1)
+              ORDER BY started_at DESC LIMIT 1",
+            params![dbname, steps],
+        )
+        .wrap_err("read the journal")
+}
+
+/// Those of these server processes that still live.
+pub(crate) fn backends_alive(session: &Session, backends: &[Backend]) -> Result<Vec<Backend>> {
+    let wanted = serde_json::to_value(backends).wrap_err("write the list of sessions")?;
+    session.list(
+        "SELECT jsonb_build_object('pid', a.pid, 'backend_start', a.backend_start::text)
+           FROM jsonb_to_recordset($1) AS b(pid int, backend_start text)
+           JOIN pg_stat_activity a ON a.pid = b.pid AND a.backend_start::text = b.backend_start",
+        params![wanted],
+    )
+}

@@ -1,0 +1,308 @@
+//! The schema of one database, rewritten so that the target's version and the role that loads it can read it.
+//!
+//! pg_dump writes for its own version, which may be newer than the target's. Seen with clients 15, 17 and 18 on targets
+//! 10 to 18: settings that older servers lack, and the `FUNCTION` of event triggers and operators, which 10 calls `PROCEDURE`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, Write};
+
+use crate::error::Result;
+
+use super::Restrict;
+use super::statement::{Item, Kind, Statements};
+use super::tokens::Tokens;
+
+/// Who loads the dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loader {
+    Superuser,
+    /// An ordinary role: the database's owner, or the master user of a managed server.
+    Ordinary,
+}
+
+/// The server that the schema goes to.
+#[derive(Clone, Debug)]
+pub(crate) struct DumpTarget {
+    pub(crate) major: u32,
+    pub(crate) loader: Loader,
+    pub(crate) restrict: Restrict,
+    /// Schemas that the database has already: `public`, and those that extensions were installed in.
+    pub(crate) schemas: BTreeSet<String>,
+}
+
+/// What was changed on the way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DumpReport {
+    /// Statements read.
+    pub(crate) statements: u64,
+    /// Statements left out, by reason.
+    pub(crate) removed: BTreeMap<String, u64>,
+    /// Statements written differently, by reason.
+    pub(crate) rewritten: BTreeMap<String, u64>,
+}
+
+enum Verdict {
+    Keep,
+    Remove(String),
+    Rewrite(Vec<u8>, &'static str),
+}
+
+/// Rewrites `pg_dump --schema-only` (without `--create`) for its target.
+pub(crate) fn rewrite_dump(
+    input: impl BufRead,
+    output: &mut impl Write,
+    target: &DumpTarget,
+) -> Result<DumpReport> {
+    let mut report = DumpReport::default();
+    for item in Statements::new(input) {
+        let item = item?;
+        report.statements += u64::from(item.kind == Kind::Statement);
+        match target.verdict(&item) {
+            Verdict::Keep => output.write_all(&item.text)?,
+            Verdict::Remove(why) => {
+                log::debug!(
+                    "leave out line {}, {}: {why}",
+                    item.first_line,
+                    item.summary()
+                );
+                *report.removed.entry(why).or_default() += 1;
+            }
+            Verdict::Rewrite(text, why) => {
+                log::debug!(
+                    "rewrite line {}, {}: {why}",
+                    item.first_line,
+                    item.summary()
+                );
+                *report.rewritten.entry(why.to_owned()).or_default() += 1;
+                output.write_all(&text)?;
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Settings that pg_dump writes, and the version that first had them.
+const SETTINGS_SINCE: [(&str, u32); 3] = [
+    ("default_table_access_method", 12),
+    ("default_toast_compression", 14),
+    ("transaction_timeout", 17),
+];
+
+impl DumpTarget {
+    fn verdict(&self, item: &Item) -> Verdict {
+        match item.kind {
+            Kind::Comment => return Verdict::Keep,
+            Kind::Backslash => {
+                return match self.restrict {
+                    Restrict::Keep => Verdict::Keep,
+                    Restrict::Remove => Verdict::Remove("this psql does not know it".into()),
+                };
+            }
+            Kind::Statement => {}
+        }
+        let head = Tokens::head(&item.text, 6);
+        let reason = self
+            .setting(&head)
+            .or_else(|| self.existing_schema(&head))
+            .or_else(|| replication(&head))
+            .or_else(|| self.superusers(&head, item));
+        match reason {
+            Some(why) => Verdict::Remove(why),
+            None => self.older_words(&head, item),
+        }
+    }
+
+    fn setting(&self, head: &Tokens) -> Option<String> {
+        if !head.start("SET") {
+            return None;
+        }
+        let name = head.name(1)?;
+        if name == "default_with_oids" && self.major >= 12 {
+            return Some(format!("{name} exists only before PostgreSQL 12"));
+        }
+        let (_, since) = SETTINGS_SINCE
+            .iter()
+            .find(|(setting, _)| *setting == name)?;
+        (self.major < *since).then(|| format!("{name} exists only from PostgreSQL {since} on"))
+    }
+
+    fn existing_schema(&self, head: &Tokens) -> Option<String> {
+        let creates = head.start("CREATE SCHEMA") && self.schemas.contains(&head.name(2)?);
+        creates.then(|| "the schema exists".to_owned())
+    }
+
+    /// What only a superuser, or the owner of what the server made itself, may run.
+    fn superusers(&self, head: &Tokens, item: &Item) -> Option<String> {
+        if self.loader == Loader::Superuser {
+            return None;
+        }
+        let is_public = |index: usize| head.name(index).as_deref() == Some("public");
+        let entry = item.entry.as_deref();
+        let catalog =
+            entry.is_some_and(|entry| entry.schema == "pg_catalog" && entry.kind == "ACL");
+        if head.start("COMMENT ON EXTENSION") {
+            Some("an extension may belong to another role".into())
+        } else if (head.start("COMMENT ON SCHEMA") && is_public(3))
+            || (head.start("ALTER SCHEMA") && is_public(2) && head.are(3, "OWNER TO"))
+        {
+            Some("schema public may belong to another role".into())
+        } else if head.start("SET SESSION AUTHORIZATION")
+            || head.start("RESET SESSION AUTHORIZATION")
+        {
+            Some("granting as another role needs superuser".into())
+        } else if catalog {
+            Some("privileges on system catalogs need superuser".into())
+        } else {
+            None
+        }
+    }
+
+    /// 10 says PROCEDURE where later versions say FUNCTION.
+    fn older_words(&self, head: &Tokens, item: &Item) -> Verdict {
+        const SINCE: u32 = 11;
+        let trigger = [
+            "CREATE EVENT TRIGGER",
+            "CREATE TRIGGER",
+            "CREATE CONSTRAINT TRIGGER",
+        ]
+        .iter()
+        .any(|words| head.start(words));
+        if self.major >= SINCE || !(trigger || head.start("CREATE OPERATOR")) {
+            return Verdict::Keep;
+        }
+        let tokens = Tokens::of(&item.text);
+        let found = match trigger {
+            true => tokens.find("EXECUTE FUNCTION").map(|index| index + 1),
+            false => tokens.find("FUNCTION ="),
+        };
+        match found {
+            Some(index) => Verdict::Rewrite(
+                tokens.replaced(index, "PROCEDURE"),
+                "PROCEDURE is FUNCTION only from PostgreSQL 11 on",
+            ),
+            None => Verdict::Keep,
+        }
+    }
+}
+
+/// Publications and subscriptions are flare's business, never the dump's.
+fn replication(head: &Tokens) -> Option<String> {
+    const VERBS: [&str; 4] = ["CREATE", "ALTER", "COMMENT ON", "GRANT"];
+    let about = |kind: &str| {
+        VERBS
+            .iter()
+            .any(|verb| head.start(&format!("{verb} {kind}")))
+    };
+    let label = head.start("SECURITY LABEL")
+        && (head.find("ON PUBLICATION").is_some() || head.find("ON SUBSCRIPTION").is_some());
+    (about("PUBLICATION") || about("SUBSCRIPTION") || label)
+        .then(|| "publications and subscriptions are made by flare".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SCHEMA: &[u8] = include_bytes!("../../fixtures/dumps/schema-pg_dump-18.sql");
+
+    fn target(major: u32, loader: Loader) -> DumpTarget {
+        DumpTarget {
+            major,
+            loader,
+            restrict: Restrict::Remove,
+            schemas: BTreeSet::from(["public".to_owned()]),
+        }
+    }
+
+    fn rewrite(dump: &[u8], target: &DumpTarget) -> (Vec<u8>, DumpReport) {
+        let mut output = Vec::new();
+        let report = rewrite_dump(dump, &mut output, target).unwrap();
+        (output, report)
+    }
+
+    #[test]
+    fn only_what_the_target_cannot_read_is_touched() {
+        let (output, report) = rewrite(SCHEMA, &target(18, Loader::Superuser));
+        let gone = |line: &&[u8]| !output.split(|b| *b == b'\n').any(|kept| kept == *line);
+        let gone: Vec<_> = SCHEMA
+            .split(|b| *b == b'\n')
+            .filter(gone)
+            .map(String::from_utf8_lossy)
+            .collect();
+        assert_eq!(
+            gone,
+            [
+                "\\restrict key",
+                "CREATE PUBLICATION pub FOR ALL TABLES WITH (publish = 'insert, update, delete, truncate');",
+                "ALTER PUBLICATION pub OWNER TO postgres;",
+                "\\unrestrict key",
+            ]
+        );
+        assert_eq!(report.rewritten, BTreeMap::new());
+        assert_eq!(report.removed.values().sum::<u64>(), 4);
+    }
+
+    #[test]
+    fn older_versions_get_older_words() {
+        let (output, report) = rewrite(SCHEMA, &target(10, Loader::Superuser));
+        let output = String::from_utf8(output).unwrap();
+        assert!(!output.contains("transaction_timeout"));
+        assert!(!output.contains("default_table_access_method"));
+        assert!(output.contains("EXECUTE PROCEDURE app.etrg();"));
+        assert!(output.contains("    PROCEDURE = int4eq,"), "{output}");
+        assert!(output.contains("EXECUTE PROCEDURE app.trg('arg;''', 'b\\');"));
+        assert_eq!(report.rewritten.values().sum::<u64>(), 3);
+        let (output, _) = rewrite(SCHEMA, &target(16, Loader::Superuser));
+        assert!(
+            !String::from_utf8(output)
+                .unwrap()
+                .contains("\nSET transaction_timeout")
+        );
+    }
+
+    #[test]
+    fn an_ordinary_role_is_spared_what_it_may_not() {
+        let (output, _) = rewrite(SCHEMA, &target(18, Loader::Ordinary));
+        let output = String::from_utf8(output).unwrap();
+        for gone in [
+            "SESSION AUTHORIZATION",
+            "COMMENT ON EXTENSION",
+            "ALTER SCHEMA public",
+            "pg_proc TO",
+        ] {
+            assert!(!output.contains(gone), "{gone}");
+        }
+        assert!(output.contains("GRANT SELECT ON TABLE app.customers TO nopw;"));
+    }
+
+    #[test]
+    fn schemas_that_are_there_are_not_created() {
+        let dump = b"CREATE SCHEMA public;\nCREATE SCHEMA \"a\"\"b\";\nCREATE SCHEMA c;\n";
+        let mut target = target(18, Loader::Superuser);
+        target.schemas.insert("a\"b".to_owned());
+        let (output, _) = rewrite(dump, &target);
+        assert_eq!(output, b"CREATE SCHEMA c;\n");
+    }
+
+    #[test]
+    fn words_inside_strings_and_bytes_that_are_not_utf8_stay() {
+        let dump =
+            b"COMMENT ON TABLE a IS 'SET transaction_timeout = 0;\n\xff\xfe\n\\restrict x\n';\n";
+        let (output, report) = rewrite(dump, &target(10, Loader::Ordinary));
+        assert_eq!(output, dump);
+        assert_eq!(report.statements, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn rewriting_twice_changes_nothing(major in 10u32..19, ordinary: bool) {
+            let loader = if ordinary { Loader::Ordinary } else { Loader::Superuser };
+            let target = target(major, loader);
+            let (once, _) = rewrite(SCHEMA, &target);
+            let (twice, report) = rewrite(&once, &target);
+            prop_assert!(once == twice);
+            prop_assert!(report.removed.is_empty() && report.rewritten.is_empty());
+        }
+    }
+}

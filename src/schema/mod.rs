@@ -1,0 +1,36 @@
+//! Dumped SQL: taken apart statement by statement, rewritten for the server it goes to, and compared.
+//!
+//! Pure text: everything here reads from a `BufRead` and writes to a `Write`, one statement in memory at a time,
+//! as bytes, since a database in SQL_ASCII may hold text that is not UTF-8. What knows servers or runs programs stays outside.
+
+mod compare;
+mod dump;
+mod entry;
+mod failure;
+mod lexer;
+mod redact;
+mod roles;
+mod spelling;
+mod statement;
+mod tokens;
+
+pub(crate) use compare::{Contents, Difference, compare, contents};
+pub(crate) use dump::{DumpReport, DumpTarget, Loader, rewrite_dump};
+pub(crate) use entry::Entry;
+pub(crate) use failure::{PsqlFailure, psql_failure};
+pub(crate) use redact::redact;
+pub(crate) use roles::{
+    Executor, RdsOptions, Reach, RolesReport, RolesTarget, Setting, Standing, Use, rewrite_roles,
+    strip_role_options_for_rds,
+};
+pub(crate) use spelling::Spelling;
+pub(crate) use statement::{Item, Kind, Statements, statement_at};
+
+/// What becomes of `\restrict` and `\unrestrict`, which a psql older than the dump does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Restrict {
+    /// psql is as new as the dump and holds the dump to SQL.
+    Keep,
+    /// psql would stop at them.
+    Remove,
+}

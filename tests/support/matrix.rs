@@ -1,0 +1,69 @@
+//! Which pairs of versions tests run on: `PAIRS="10-18 16-17"`, `PAIRS=all`, or a sample.
+
+use std::env;
+use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// The versions there are servers for.
+pub const VERSIONS: RangeInclusive<u32> = 10..=18;
+
+/// Every version on each side where an older and a newer one exist, each single step, and the
+/// longest leap.
+const SAMPLE: [(u32, u32); 9] = [
+    (10, 18),
+    (10, 11),
+    (11, 12),
+    (12, 13),
+    (13, 14),
+    (14, 15),
+    (15, 16),
+    (16, 17),
+    (17, 18),
+];
+
+/// The pairs, old version first, that `PAIRS` asks for.
+pub fn pairs() -> Vec<(u32, u32)> {
+    let asked = env::var("PAIRS").unwrap_or_default();
+    parse(&asked).unwrap_or_else(|error| panic!("PAIRS={asked:?}: {error}"))
+}
+
+/// Runs a test on every pair and then names all that failed.
+#[track_caller]
+pub fn for_each_pair(test: impl Fn(u32, u32)) {
+    let failed: Vec<String> = pairs()
+        .into_iter()
+        .filter(|(old, new)| catch_unwind(AssertUnwindSafe(|| test(*old, *new))).is_err())
+        .map(|(old, new)| format!("{old}-{new}"))
+        .collect();
+    assert!(failed.is_empty(), "failed on {}", failed.join(" "));
+}
+
+/// No pair, `all`, or pairs between blanks or commas.
+pub fn parse(asked: &str) -> Result<Vec<(u32, u32)>, String> {
+    match asked.trim() {
+        "" => Ok(SAMPLE.to_vec()),
+        "all" => Ok(all()),
+        some => some
+            .split([' ', ','])
+            .filter(|word| !word.is_empty())
+            .map(pair)
+            .collect(),
+    }
+}
+
+fn all() -> Vec<(u32, u32)> {
+    VERSIONS
+        .flat_map(|old| (old..=*VERSIONS.end()).map(move |new| (old, new)))
+        .collect()
+}
+
+fn pair(word: &str) -> Result<(u32, u32), String> {
+    let version = |text: &str| {
+        text.parse()
+            .ok()
+            .filter(|version| VERSIONS.contains(version))
+    };
+    word.split_once('-')
+        .and_then(|(old, new)| Some((version(old)?, version(new)?)))
+        .ok_or_else(|| format!("{word:?} is not a pair such as 10-18"))
+}
