@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::DBNAME;
 use super::dsn::Dsn;
-use crate::error::{Failure, Result, WrapErr};
+use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::server::SqlError;
 
 /// The original's tables.
@@ -100,27 +100,38 @@ pub(super) fn strangers(relations: &[Relation]) -> Vec<String> {
 pub(super) fn check(client: &mut postgres::Client, dsn: &Dsn) -> Result<()> {
     let found =
         relations(client).wrap_err_with(|| format!("look at the tables of {}", dsn.shown))?;
+    let refused = |why: String| format!("attack {}: {why}; nothing was written", dsn.shown);
+    let hint = "create the tables with flare create_attack_db, and correct --dsn";
     match objection(&dsn.dbname, &found) {
         None => Ok(()),
-        Some(why) => Failure::new(format!("attack {}: {why}; nothing was written", dsn.shown))
-            .hint("create the tables with flare create_attack_db, and correct --dsn")
-            .err(),
+        Some(Objection::Foreign(why)) => Failure::new(refused(why)).hint(hint).err(),
+        Some(Objection::Empty(why)) => Err(Report::msg(refused(why))).hint(|| hint.into()),
     }
 }
 
-fn objection(dbname: &str, relations: &[Relation]) -> Option<String> {
+/// Why a database is not written to.
+#[derive(Debug, PartialEq, Eq)]
+enum Objection {
+    /// It is another's, and stays so.
+    Foreign(String),
+    /// It is the generator's, but its tables do not exist yet.
+    Empty(String),
+}
+
+fn objection(dbname: &str, relations: &[Relation]) -> Option<Objection> {
     let namesakes = relations.iter().filter(|relation| relation.is_namesake());
     if let Some(other) = namesakes.clone().find(|relation| !relation.is_own()) {
-        return Some(format!("its table {} is not flare's", other.described()));
+        let why = format!("its table {} is not flare's", other.described());
+        return Some(Objection::Foreign(why));
     }
     match namesakes.count() {
         2 => None,
-        _ if dbname == DBNAME => {
-            Some("it has no tables public.items and public.sessions".to_owned())
-        }
-        _ => Some(format!(
-            "it is neither {DBNAME:?} nor holds the tables public.items and public.sessions"
+        _ if dbname == DBNAME => Some(Objection::Empty(
+            "it has no tables public.items and public.sessions".into(),
         )),
+        _ => Some(Objection::Foreign(format!(
+            "it is neither {DBNAME:?} nor holds the tables public.items and public.sessions"
+        ))),
     }
 }
 
@@ -146,14 +157,19 @@ mod tests {
     #[test]
     fn only_tables_of_exactly_the_own_shape_are_written_to() {
         assert_eq!(objection("shop", &own()), None);
-        assert!(objection("flare_test", &[]).is_some());
+        let refused = |dbname, relations: &[Relation]| match objection(dbname, relations) {
+            Some(Objection::Foreign(why)) => why,
+            other => panic!("{dbname}: {other:?}"),
+        };
+        let empty = objection("flare_test", &[]);
+        assert!(matches!(empty, Some(Objection::Empty(_))));
         let mut wider = own();
         wider[0].columns.push("price numeric".into());
-        assert!(objection("flare_test", &wider).unwrap().contains("price"));
-        assert!(objection("shop", &own()[..1]).unwrap().contains("neither"));
+        assert!(refused("flare_test", &wider).contains("price"));
+        assert!(refused("shop", &own()[..1]).contains("neither"));
         let mut elsewhere = own();
         elsewhere[1].schema = "app".into();
-        assert!(objection("shop", &elsewhere).is_some());
+        assert!(refused("shop", &elsewhere).contains("neither"));
     }
 
     #[test]
