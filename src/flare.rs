@@ -1,12 +1,15 @@
 //! The library's public door. Each method is one command: it opens verified sessions and hands them to a room.
 
+mod exec;
 mod observation;
 mod pause;
 mod replication;
+mod statistics;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use exec::Executed;
 pub use observation::{CountOn, RowCount};
 pub use pause::PauseOptions;
 
@@ -16,6 +19,7 @@ use crate::error::Result;
 pub use crate::preflight::connectivity::Connectivity;
 use crate::progress::{Progress, Silent};
 pub use crate::replicate::Change;
+pub use crate::replicate::vacuum::Vacuumed;
 use crate::replicate::{Mode, Run};
 use crate::server::{
     Ddl, Opened, Pair, Publisher, Server, Subscriber, application_name, open_both,

@@ -3,9 +3,11 @@
 mod attack;
 mod count;
 mod create_attack_db;
+mod exec;
 mod grant_create;
 mod pause_write;
 mod resume_write;
+mod vacuum_analyze;
 mod verify_attack;
 mod verify_connectivity;
 
@@ -25,6 +27,8 @@ pub(crate) enum Command {
     PauseWrite(pause_write::PauseWrite),
     ResumeWrite(resume_write::ResumeWrite),
     Count(count::Count),
+    VacuumAnalyze(vacuum_analyze::VacuumAnalyze),
+    Exec(exec::Exec),
     CreateAttackDb(create_attack_db::CreateAttackDb),
     Attack(attack::Attack),
     VerifyAttack(verify_attack::VerifyAttack),
@@ -43,6 +47,8 @@ impl Command {
             Command::PauseWrite(args) => args.run(&flare()?),
             Command::ResumeWrite(args) => args.run(&flare()?),
             Command::Count(args) => args.run(&flare()?),
+            Command::VacuumAnalyze(args) => args.run(&flare()?),
+            Command::Exec(args) => args.run(&flare()?, globals.format),
             Command::CreateAttackDb(args) => args.run(),
             Command::Attack(args) => args.run(),
             Command::VerifyAttack(args) => args.run(),
@@ -58,6 +64,8 @@ impl Command {
             Command::PauseWrite(_) => "pause_write",
             Command::ResumeWrite(_) => "resume_write",
             Command::Count(_) => "count",
+            Command::VacuumAnalyze(_) => "vacuum_analyze",
+            Command::Exec(_) => "exec",
             Command::CreateAttackDb(_) => "create_attack_db",
             Command::Attack(_) => "attack",
             Command::VerifyAttack(_) => "verify_attack",

@@ -4,6 +4,7 @@
 
 pub(crate) mod grants;
 mod plan;
+pub(crate) mod vacuum;
 
 pub use plan::{Change, Done};
 pub(crate) use plan::{Mode, Plan, Run};
