@@ -9,6 +9,7 @@ mod cutover;
 pub mod error;
 pub mod flare;
 mod journal;
+pub mod observe;
 mod preflight;
 pub mod progress;
 mod replicate;

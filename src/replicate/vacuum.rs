@@ -41,7 +41,7 @@ struct Table {
     schema: String,
     name: String,
     kind: Kind,
-    /// Of pg_catalog: vacuumed last, without a word.
+    /// The system's: vacuumed last, without a word.
     system: bool,
     permitted: bool,
 }
@@ -70,7 +70,7 @@ fn tables_sql(major: i32) -> String {
     };
     format!(
         "SELECT jsonb_build_object('schema', n.nspname, 'name', c.relname, 'kind', c.relkind::text,
-                  'system', n.nspname = 'pg_catalog', 'permitted',
+                  'system', n.nspname IN ('pg_catalog', 'information_schema'), 'permitted',
                   pg_has_role(c.relowner, 'USAGE') OR pg_has_role(d.datdba, 'USAGE') {maintain})
            FROM pg_class c
            JOIN pg_namespace n ON n.oid = c.relnamespace
