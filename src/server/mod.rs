@@ -27,4 +27,4 @@ pub(crate) use session::{Patience, Session};
 pub(crate) use statement_log::{silence_statement_log, silencing};
 pub(crate) use verified::Facts;
 pub use verified::{Login, Side};
-pub(crate) use verified::{Opened, Pair, Publisher, Server, Subscriber, open_both};
+pub(crate) use verified::{Opened, Pair, Publisher, Server, Subscriber, is_stranger, open_both};
