@@ -285,26 +285,29 @@ fn an_administrator_without_superuser_subscribes_from_16_on() {
     let db = pair.db();
     pair.flare(&["grant_create", "--use-db-owner", db]).ok();
     let pair = published(pair);
-    pair.flare(&["create_subscription", "--use-repl-user", pair.subname()])
+    let (admin, owner) = (pair.subscriber().admin(), &pair.names().owner);
+    let create = || {
+        pair.flare(&[
+            "create_subscription",
+            "--use-repl-user",
+            "--wait",
+            pair.subname(),
+        ])
+    };
+    create()
         .code(1)
-        .says("pg_create_subscription")
+        .says(&format!("GRANT \"{owner}\" TO \"{admin}\" WITH SET TRUE"));
+    nothing_is_left(&pair);
+    let grant = format!("GRANT {owner} TO {admin} WITH SET TRUE");
+    pair.subscriber().sql(pair.db(), &grant);
+    create()
+        .code(1)
+        .says("GRANT CREATE ON DATABASE")
         .says("undone, nothing is left");
     nothing_is_left(&pair);
-    let (admin, owner) = (pair.subscriber().admin(), &pair.names().owner);
-    pair.subscriber().sql(
-        pair.db(),
-        &format!(
-            "GRANT CREATE ON DATABASE {} TO {admin}; GRANT {owner} TO {admin}",
-            pair.db()
-        ),
-    );
-    pair.flare(&[
-        "create_subscription",
-        "--use-repl-user",
-        "--wait",
-        pair.subname(),
-    ])
-    .ok();
+    let grant = format!("GRANT CREATE ON DATABASE {} TO {admin}", pair.db());
+    pair.subscriber().sql(pair.db(), &grant);
+    create().ok();
     assert_eq!(count(pair.subscriber(), &pair), "10");
     pair.flare(&["drop_subscription", pair.subname()]).ok();
     nothing_is_left(&pair);
