@@ -11,8 +11,8 @@ pub use observation::{CountOn, RowCount};
 pub use pause::PauseOptions;
 
 use crate::config::Config;
-use crate::error::Result;
 pub use crate::cutover::{PauseOutcome, PauseReport, ResumeReport, StepTime, Writable};
+use crate::error::Result;
 pub use crate::preflight::connectivity::Connectivity;
 use crate::progress::{Progress, Silent};
 pub use crate::replicate::{Change, Done, InUse, OldSlot, Sequence, Sequences, Unreachable, Wait};

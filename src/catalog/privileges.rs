@@ -44,13 +44,18 @@ impl DatabasePrivileges {
     pub(crate) fn read(session: &Session, dbname: &str) -> Result<DatabasePrivileges> {
         let found = session.first(PRIVILEGES_OF, params![dbname])?;
         found.ok_or_else(|| {
-            Failure::new(format!("read the privileges of database {dbname:?}: there is no such database")).into()
+            Failure::new(format!(
+                "read the privileges of database {dbname:?}: there is no such database"
+            ))
+            .into()
         })
     }
 
     /// The entries that let somebody connect.
     pub(crate) fn connect(&self) -> impl Iterator<Item = &AclEntry> {
-        self.entries.iter().filter(|entry| entry.privilege == "CONNECT")
+        self.entries
+            .iter()
+            .filter(|entry| entry.privilege == "CONNECT")
     }
 
     /// Whether both let the same roles do the same, whatever the order and however it is written down.

@@ -27,7 +27,9 @@ pub(crate) struct ResumeWrite {
 impl ResumeWrite {
     pub(crate) fn run(&self, flare: &Flare) -> Result<Outcome> {
         if let Some(subname) = &self.subname {
-            flare.config().subscription_of(&self.dbname, Some(subname))?;
+            flare
+                .config()
+                .subscription_of(&self.dbname, Some(subname))?;
         }
         let report = flare.dry_run_if(self.dry_run).resume_write(&self.dbname)?;
         Ok(Outcome::of(&report)?.changed(report.changed))

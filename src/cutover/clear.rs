@@ -46,13 +46,17 @@ pub(crate) fn clear(pause: &mut Pause) -> Result<()> {
         let starting: Vec<i32> = watch.value(STARTING, params![pause.dbname(), &pause.own_pids])?;
         if !starting.is_empty() {
             interrupt::sleep(STARTING_GRACE)?;
-            let still: Vec<i32> = watch.value(STARTING, params![pause.dbname(), &pause.own_pids])?;
+            let still: Vec<i32> =
+                watch.value(STARTING, params![pause.dbname(), &pause.own_pids])?;
             for pid in still.into_iter().filter(|pid| starting.contains(pid)) {
                 end(watch, pid)?;
                 ended.insert(pid);
             }
         }
-        let listed: Vec<i32> = watch.value(LISTED, params![pause.dbname(), &pause.own_pids, roles.clone()])?;
+        let listed: Vec<i32> = watch.value(
+            LISTED,
+            params![pause.dbname(), &pause.own_pids, roles.clone()],
+        )?;
         if starting.is_empty() && listed.is_empty() {
             break;
         }
@@ -61,7 +65,10 @@ pub(crate) fn clear(pause: &mut Pause) -> Result<()> {
             end(watch, pid)?;
             ended.insert(pid);
         }
-        pause.deadline.check().wrap_err("end the application's sessions")?;
+        pause
+            .deadline
+            .check()
+            .wrap_err("end the application's sessions")?;
     }
     pause.ended.extend(ended);
     no_prepared_transaction(watch, pause.dbname())
@@ -70,7 +77,9 @@ pub(crate) fn clear(pause: &mut Pause) -> Result<()> {
 /// One statement per session: one that may not be ended must not save the others.
 pub(crate) fn end(watch: &Session, pid: i32) -> Result<()> {
     let asked: Result<bool> = watch.value("SELECT pg_terminate_backend($1)", params![pid]);
-    asked.map(drop).wrap_err_with(|| format!("end the session with pid {pid}"))
+    asked
+        .map(drop)
+        .wrap_err_with(|| format!("end the session with pid {pid}"))
 }
 
 /// A prepared transaction holds its locks without any session, and may still be committed.

@@ -14,7 +14,10 @@ pub(crate) struct Deadline {
 
 impl Deadline {
     pub(crate) fn after(max_pause: Duration) -> Deadline {
-        Deadline { at: Instant::now() + max_pause, max_pause }
+        Deadline {
+            at: Instant::now() + max_pause,
+            max_pause,
+        }
     }
 
     /// How the sessions of a pause wait.

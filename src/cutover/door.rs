@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::catalog::privileges::{AclEntry, DatabasePrivileges};
 use crate::error::{Failure, Result};
 use crate::server::{Session, params};
-use crate::value::Ident;
+use crate::value::{Ident, Literal};
 
 /// What shuts the door, and what opens it again as it was.
 #[derive(Clone, Debug)]
@@ -40,7 +40,10 @@ impl Door {
             }
         }
         for role in self.added() {
-            statements.push(format!("GRANT CONNECT ON DATABASE {database} TO {}", Ident::new(role)));
+            statements.push(format!(
+                "GRANT CONNECT ON DATABASE {database} TO {}",
+                Ident::new(role)
+            ));
         }
         statements
     }
@@ -50,11 +53,23 @@ impl Door {
         let database = Ident::new(&self.before.dbname);
         let mut statements: Vec<String> = self
             .added()
-            .map(|role| format!("REVOKE CONNECT ON DATABASE {database} FROM {}", Ident::new(role)))
+            .map(|role| {
+                format!(
+                    "REVOKE CONNECT ON DATABASE {database} FROM {}",
+                    Ident::new(role)
+                )
+            })
             .collect();
         for entry in in_grant_order(&self.before) {
-            let option = if entry.grantable { " WITH GRANT OPTION" } else { "" };
-            let grant = format!("GRANT CONNECT ON DATABASE {database} TO {}{option}", grantee(entry));
+            let option = if entry.grantable {
+                " WITH GRANT OPTION"
+            } else {
+                ""
+            };
+            let grant = format!(
+                "GRANT CONNECT ON DATABASE {database} TO {}{option}",
+                grantee(entry)
+            );
             match self.by_owner(entry) {
                 true => statements.push(grant),
                 false => statements.extend([
@@ -65,6 +80,16 @@ impl Door {
             }
         }
         statements
+    }
+
+    /// NULL instead of the same written out, for a database that had the default; only a superuser writes pg_database.
+    pub(crate) fn restoring_default(&self) -> Option<String> {
+        self.before.is_default.then(|| {
+            format!(
+                "UPDATE pg_database SET datacl = NULL WHERE datname = {} AND datacl = acldefault('d', datdba)",
+                Literal(&self.before.dbname)
+            )
+        })
     }
 
     /// Roles whose grants only a member of them can make again, beside the owner.
@@ -87,7 +112,10 @@ impl Door {
             let mut entries = self.before.connect().filter(|entry| self.by_owner(entry));
             entries.any(|entry| entry.grantee.as_ref() == Some(*role))
         };
-        self.keep.iter().filter(move |role| !has_entry(role)).map(String::as_str)
+        self.keep
+            .iter()
+            .filter(move |role| !has_entry(role))
+            .map(String::as_str)
     }
 
     fn by_owner(&self, entry: &AclEntry) -> bool {
@@ -95,7 +123,10 @@ impl Door {
     }
 
     fn keeps(&self, entry: &AclEntry) -> bool {
-        entry.grantee.as_ref().is_some_and(|grantee| self.keep.contains(grantee))
+        entry
+            .grantee
+            .as_ref()
+            .is_some_and(|grantee| self.keep.contains(grantee))
     }
 }
 
@@ -112,8 +143,9 @@ fn in_grant_order(privileges: &DatabasePrivileges) -> Vec<&AclEntry> {
     let mut ordered: Vec<&AclEntry> = Vec::new();
     let mut may_grant: BTreeSet<&str> = [privileges.owner.as_str()].into();
     while !waiting.is_empty() {
-        let (ready, later): (Vec<&AclEntry>, Vec<&AclEntry>) =
-            waiting.iter().partition(|entry| may_grant.contains(entry.grantor.as_str()));
+        let (ready, later): (Vec<&AclEntry>, Vec<&AclEntry>) = waiting
+            .iter()
+            .partition(|entry| may_grant.contains(entry.grantor.as_str()));
         if ready.is_empty() {
             // Cannot be: every grant goes back to the owner. Better last than not at all.
             ordered.extend(later);
@@ -174,17 +206,26 @@ mod tests {
 
     #[test]
     fn the_default_is_shut_and_opened_again() {
-        let door = door(vec![entry("o", None, false), entry("o", Some("o"), false)], &["repl"]);
-        assert_eq!(door.shutting(), [
-            r#"REVOKE CONNECT ON DATABASE "d" FROM PUBLIC CASCADE"#,
-            r#"REVOKE CONNECT ON DATABASE "d" FROM "o" CASCADE"#,
-            r#"GRANT CONNECT ON DATABASE "d" TO "repl""#,
-        ]);
-        assert_eq!(door.opening(), [
-            r#"REVOKE CONNECT ON DATABASE "d" FROM "repl""#,
-            r#"GRANT CONNECT ON DATABASE "d" TO PUBLIC"#,
-            r#"GRANT CONNECT ON DATABASE "d" TO "o""#,
-        ]);
+        let door = door(
+            vec![entry("o", None, false), entry("o", Some("o"), false)],
+            &["repl"],
+        );
+        assert_eq!(
+            door.shutting(),
+            [
+                r#"REVOKE CONNECT ON DATABASE "d" FROM PUBLIC CASCADE"#,
+                r#"REVOKE CONNECT ON DATABASE "d" FROM "o" CASCADE"#,
+                r#"GRANT CONNECT ON DATABASE "d" TO "repl""#,
+            ]
+        );
+        assert_eq!(
+            door.opening(),
+            [
+                r#"REVOKE CONNECT ON DATABASE "d" FROM "repl""#,
+                r#"GRANT CONNECT ON DATABASE "d" TO PUBLIC"#,
+                r#"GRANT CONNECT ON DATABASE "d" TO "o""#,
+            ]
+        );
     }
 
     #[test]
@@ -195,31 +236,47 @@ mod tests {
             entry("o", Some("a"), true),
         ];
         let door = door(entries, &[]);
-        assert_eq!(door.shutting(), [r#"REVOKE CONNECT ON DATABASE "d" FROM "a" CASCADE"#]);
-        assert_eq!(door.opening(), [
-            r#"GRANT CONNECT ON DATABASE "d" TO "a" WITH GRANT OPTION"#,
-            r#"SET LOCAL ROLE "a""#,
-            r#"GRANT CONNECT ON DATABASE "d" TO "b" WITH GRANT OPTION"#,
-            "SET LOCAL ROLE NONE",
-            r#"SET LOCAL ROLE "b""#,
-            r#"GRANT CONNECT ON DATABASE "d" TO "c""#,
-            "SET LOCAL ROLE NONE",
-        ]);
-        assert_eq!(door.other_grantors(), ["a".to_owned(), "b".to_owned()].into());
+        assert_eq!(
+            door.shutting(),
+            [r#"REVOKE CONNECT ON DATABASE "d" FROM "a" CASCADE"#]
+        );
+        assert_eq!(
+            door.opening(),
+            [
+                r#"GRANT CONNECT ON DATABASE "d" TO "a" WITH GRANT OPTION"#,
+                r#"SET LOCAL ROLE "a""#,
+                r#"GRANT CONNECT ON DATABASE "d" TO "b" WITH GRANT OPTION"#,
+                "SET LOCAL ROLE NONE",
+                r#"SET LOCAL ROLE "b""#,
+                r#"GRANT CONNECT ON DATABASE "d" TO "c""#,
+                "SET LOCAL ROLE NONE",
+            ]
+        );
+        assert_eq!(
+            door.other_grantors(),
+            ["a".to_owned(), "b".to_owned()].into()
+        );
     }
 
     #[test]
     fn who_stays_keeps_the_privilege_but_not_its_guests() {
-        let entries = vec![entry("o", Some("keeper"), true), entry("keeper", Some("guest"), false)];
+        let entries = vec![
+            entry("o", Some("keeper"), true),
+            entry("keeper", Some("guest"), false),
+        ];
         let door = door(entries, &["keeper"]);
-        assert_eq!(door.shutting(), [
-            r#"REVOKE GRANT OPTION FOR CONNECT ON DATABASE "d" FROM "keeper" CASCADE"#
-        ]);
-        assert_eq!(door.opening(), [
-            r#"GRANT CONNECT ON DATABASE "d" TO "keeper" WITH GRANT OPTION"#,
-            r#"SET LOCAL ROLE "keeper""#,
-            r#"GRANT CONNECT ON DATABASE "d" TO "guest""#,
-            "SET LOCAL ROLE NONE",
-        ]);
+        assert_eq!(
+            door.shutting(),
+            [r#"REVOKE GRANT OPTION FOR CONNECT ON DATABASE "d" FROM "keeper" CASCADE"#]
+        );
+        assert_eq!(
+            door.opening(),
+            [
+                r#"GRANT CONNECT ON DATABASE "d" TO "keeper" WITH GRANT OPTION"#,
+                r#"SET LOCAL ROLE "keeper""#,
+                r#"GRANT CONNECT ON DATABASE "d" TO "guest""#,
+                "SET LOCAL ROLE NONE",
+            ]
+        );
     }
 }

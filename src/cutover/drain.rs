@@ -48,7 +48,9 @@ impl Probe<'_> {
             if arrived {
                 return Ok(since.elapsed());
             }
-            deadline.check().wrap_err("wait for the probe row on the subscriber")?;
+            deadline
+                .check()
+                .wrap_err("wait for the probe row on the subscriber")?;
             interrupt::sleep(LOOK_EVERY)?;
         }
     }
@@ -69,7 +71,9 @@ pub(crate) fn catch_up(probe: &Probe<'_>, max_pause: Duration) -> Result<Duratio
     let deadline = Deadline::after(CATCH_UP);
     let mut quickest = CATCH_UP;
     loop {
-        let took = probe.send(&deadline).map_err(|report| behind(report.to_string()))?;
+        let took = probe
+            .send(&deadline)
+            .map_err(|report| behind(report.to_string()))?;
         quickest = quickest.min(took);
         if quickest <= QUICK {
             return Ok(quickest);

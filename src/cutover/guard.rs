@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::door::Door;
 use super::pause::Pause;
+use super::undo::IS_SUPERUSER;
 use crate::error::{Result, WrapErr};
 use crate::journal::{Backend, Step, row_has};
 use crate::server::{interrupt, params};
@@ -17,7 +18,10 @@ pub(crate) fn arm(pause: &mut Pause) -> Result<()> {
     let sessions = &pause.sessions;
     let sleep = pause.max_pause.as_secs_f64();
     let statement = statement(pause.run, sleep, &pause.door, &sessions.wall.backend);
-    let armed = sessions.guard.session.start(move |client| client.batch_execute(&statement))?;
+    let armed = sessions
+        .guard
+        .session
+        .start(move |client| client.batch_execute(&statement))?;
     pause.guard_answer = Some(armed);
     let pid = sessions.guard.backend.pid;
     loop {
@@ -28,7 +32,10 @@ pub(crate) fn arm(pause: &mut Pause) -> Result<()> {
         if asleep {
             return Ok(());
         }
-        pause.deadline.check().wrap_err("wait for the guard on the server")?;
+        pause
+            .deadline
+            .check()
+            .wrap_err("wait for the guard on the server")?;
         interrupt::sleep(std::time::Duration::from_millis(1))?;
     }
 }
@@ -36,7 +43,11 @@ pub(crate) fn arm(pause: &mut Pause) -> Result<()> {
 /// Ends the guard on the server: the pause is decided.
 pub(crate) fn dismiss(pause: &Pause) -> Result<()> {
     let pid = pause.sessions.guard.backend.pid;
-    let _ended: bool = pause.sessions.watch.session.value("SELECT pg_terminate_backend($1)", params![pid])?;
+    let _ended: bool = pause
+        .sessions
+        .watch
+        .session
+        .value("SELECT pg_terminate_backend($1)", params![pid])?;
     Ok(())
 }
 
@@ -46,6 +57,10 @@ fn statement(run: Uuid, seconds: f64, door: &Door, wall: &Backend) -> String {
         .opening()
         .into_iter()
         .map(|sql| format!("EXECUTE {};", Literal(sql)))
+        .chain(
+            door.restoring_default()
+                .map(|sql| format!("IF ({IS_SUPERUSER}) THEN {sql}; END IF;")),
+        )
         .collect();
     let Backend { pid, backend_start } = wall;
     let body = format!(

@@ -3,7 +3,7 @@
 //! When flare dies, by whatever means, the pipe closes, and the guard opens the door. It is told everything over that
 //! pipe, so that nothing of it is in an argument or a file.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -79,19 +79,27 @@ impl GuardProcess {
             _ => {
                 child.kill().wrap_err_with(what)?;
                 child.wait().wrap_err_with(what)?;
-                Failure::new(format!("{}: it did not get ready; nothing was paused", what()))
-                    .hint("its own words stand above")
-                    .err()
+                Failure::new(format!(
+                    "{}: it did not get ready; nothing was paused",
+                    what()
+                ))
+                .hint("its own words stand above")
+                .err()
             }
         }
     }
 
-    /// The pause is decided: the guard ends without doing anything.
-    pub(crate) fn dismiss(mut self) {
-        let dismissed = writeln!(self.pipe, "{DISMISSED}").and_then(|()| self.child.wait().map(drop));
-        if let Err(error) = dismissed {
+    /// The pause is decided: the guard ends without doing anything, and nobody waits for that.
+    pub(crate) fn dismiss(self) {
+        let GuardProcess {
+            mut child,
+            mut pipe,
+        } = self;
+        if let Err(error) = writeln!(pipe, "{DISMISSED}") {
             log::warn!("dismiss the guard process: {error}");
         }
+        drop(pipe);
+        std::thread::spawn(move || child.wait());
     }
 }
 
@@ -125,7 +133,8 @@ pub(crate) fn run() -> Result<()> {
     let publisher = open(&config)?;
     crate::report::line(READY)?;
     let mut rest = String::new();
-    pipe.read_to_string(&mut rest).wrap_err("wait for the end of the pause")?;
+    pipe.read_line(&mut rest)
+        .wrap_err("wait for the end of the pause")?;
     match rest.trim() {
         DISMISSED => Ok(()),
         _ => undo(&config, &order, Some(publisher)),
@@ -133,7 +142,11 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn open(config: &Config) -> Result<Publisher> {
-    let server = Server::open(Side::Publisher, &config.publisher, &application_name(COMMAND))?;
+    let server = Server::open(
+        Side::Publisher,
+        &config.publisher,
+        &application_name(COMMAND),
+    )?;
     Ok(Publisher::from_journal(server))
 }
 

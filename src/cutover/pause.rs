@@ -10,6 +10,7 @@ use super::clear::{self, Clearing};
 use super::deadline::Deadline;
 use super::door::{self, Door};
 use super::drain::{self, Probe};
+use super::failpoint;
 use super::guard;
 use super::guard_process::GuardProcess;
 use super::prepare::{self, Prepared};
@@ -78,7 +79,7 @@ impl Pause {
         interrupt::check()?;
         self.deadline.check().wrap_err(name)?;
         let since = Instant::now();
-        let outcome = step(self);
+        let outcome = failpoint::before(name, &self.deadline).and_then(|()| step(self));
         let ms = since.elapsed().as_secs_f64() * 1000.0;
         self.steps.push(StepTime { step: name, ms });
         outcome.wrap_err(name)
@@ -145,9 +146,11 @@ fn shut_in_transaction(pause: &Pause, session: &Session) -> Result<()> {
         return Failure::new("another flare has ended this run").err();
     }
     if !DatabasePrivileges::read(session, pause.dbname())?.same_as(pause.door.before()) {
-        return Failure::new("the privileges of the database have just been changed by someone else")
-            .hint("run the command again")
-            .err();
+        return Failure::new(
+            "the privileges of the database have just been changed by someone else",
+        )
+        .hint("run the command again")
+        .err();
     }
     session
         .batch(&pause.door.shutting().join("; "))
@@ -157,6 +160,7 @@ fn shut_in_transaction(pause: &Pause, session: &Session) -> Result<()> {
 
 /// The pause has succeeded: only if nobody has undone it, and from here on no guard will.
 fn hold(pause: &Pause) -> Result<()> {
+    failpoint::before("hold", &pause.deadline)?;
     let session = &pause.sessions.door.session;
     if !journal::advance(session, pause.run, &[Step::Paused], Step::Held)? {
         return Failure::new("the guard has ended the pause").err();
@@ -169,7 +173,8 @@ fn hold(pause: &Pause) -> Result<()> {
 fn end_guard_and_wall(pause: &Pause) {
     let ended = guard::dismiss(pause).and_then(|()| pause.sessions.wall.session.batch("ROLLBACK"));
     if let Err(report) = ended {
-        log::warn!("end the guard and the wall: {report:#}");
+        // One that the guard itself has ended is no news.
+        log::info!("end the guard and the wall: {report:#}");
     }
 }
 
@@ -200,7 +205,13 @@ fn undone(
 
 fn open_again(pair: &Pair, pause: &Pause) -> Result<Ended> {
     let open = |session: &Session| {
-        undo::open_door(session, pause.run, &pause.door, &[Step::Paused], Step::Undone)
+        undo::open_door(
+            session,
+            pause.run,
+            &pause.door,
+            &[Step::Paused],
+            Step::Undone,
+        )
     };
     let opened = match open(&pause.sessions.door.session) {
         Err(report) if crate::server::is_lost(&report) => {
@@ -216,7 +227,18 @@ fn open_again(pair: &Pair, pause: &Pause) -> Result<Ended> {
 
 impl Pause {
     pub(super) fn new(prepared: PauseParts) -> Pause {
-        let PauseParts { run, door, pubname, clearing, max_pause, identifier, own_pids, open_wall, sessions, tables } = prepared;
+        let PauseParts {
+            run,
+            door,
+            pubname,
+            clearing,
+            max_pause,
+            identifier,
+            own_pids,
+            open_wall,
+            sessions,
+            tables,
+        } = prepared;
         Pause {
             run,
             door,
@@ -277,8 +299,16 @@ fn report(pause: &Pause, request: &PauseRequest<'_>, outcome: PauseOutcome) -> P
         steps: pause.steps.clone(),
         terminated_backends: pause.ended.len(),
         tables: pause.tables,
-        writable: if shut { Writable::None } else { Writable::Publisher },
-        kept_users: if shut { pause.door.keep().iter().cloned().collect() } else { Vec::new() },
+        writable: if shut {
+            Writable::None
+        } else {
+            Writable::Publisher
+        },
+        kept_users: if shut {
+            pause.door.keep().iter().cloned().collect()
+        } else {
+            Vec::new()
+        },
         ..already(request, pause.run)
     }
 }

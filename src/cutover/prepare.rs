@@ -91,7 +91,9 @@ fn lock_out_others(pair: &Pair) -> Result<()> {
     let mut servers: [&Server; 2] = [&pair.publisher, &pair.subscriber];
     servers.sort_by_key(|server| server.identifier());
     for server in servers {
-        let locked: bool = server.admin().value("SELECT pg_try_advisory_lock($1)", params![RUN_LOCK])?;
+        let locked: bool = server
+            .admin()
+            .value("SELECT pg_try_advisory_lock($1)", params![RUN_LOCK])?;
         if !locked {
             let holders: Vec<String> = server.admin().value(
                 "SELECT array(SELECT format('%s (pid %s since %s)', a.application_name, a.pid, a.backend_start)
@@ -146,10 +148,20 @@ pub(super) fn end_backends(admin: &Session, entry: &Entry) -> Result<()> {
 
 /// The door as the journal has it.
 pub(super) fn door_of(entry: &Entry, dbname: &str) -> Result<Door> {
-    let found = entry.databases.iter().find(|database| database.dbname == dbname);
-    let database = found
-        .ok_or_else(|| Failure::new(format!("read the journal: run {} has no database {dbname:?}", entry.run)))?;
-    Ok(Door::new(database.privileges.clone(), database.keep.iter().cloned().collect()))
+    let found = entry
+        .databases
+        .iter()
+        .find(|database| database.dbname == dbname);
+    let database = found.ok_or_else(|| {
+        Failure::new(format!(
+            "read the journal: run {} has no database {dbname:?}",
+            entry.run
+        ))
+    })?;
+    Ok(Door::new(
+        database.privileges.clone(),
+        database.keep.iter().cloned().collect(),
+    ))
 }
 
 /// The one replication slot of the database, with its walsender.
@@ -169,10 +181,20 @@ const STREAMS_OF: &str = "
 
 /// Refuses, as the original does, when the walsender is too young or the database has more than one slot.
 fn stream_of(publisher: &Publisher, request: &PauseRequest<'_>) -> Result<Stream> {
-    let mut streams: Vec<Stream> = publisher.admin().list(STREAMS_OF, params![request.dbname])?;
-    let PauseRequest { dbname, subname, allowed_rep_duration, .. } = request;
+    let mut streams: Vec<Stream> = publisher
+        .admin()
+        .list(STREAMS_OF, params![request.dbname])?;
+    let PauseRequest {
+        dbname,
+        subname,
+        allowed_rep_duration,
+        ..
+    } = request;
     if streams.len() > 1 {
-        let names: Vec<&str> = streams.iter().map(|stream| stream.slot_name.as_str()).collect();
+        let names: Vec<&str> = streams
+            .iter()
+            .map(|stream| stream.slot_name.as_str())
+            .collect();
         return Failure::new(format!(
             "pause {dbname:?}: it has {} replication slots ({}), where there should be one: an initial copy is under way, or something else replicates too",
             names.len(),
@@ -182,13 +204,21 @@ fn stream_of(publisher: &Publisher, request: &PauseRequest<'_>) -> Result<Stream
         .err();
     }
     let stream = streams.pop().ok_or_else(|| {
-        Failure::new(format!("pause {dbname:?}: nothing replicates it, there is no replication slot"))
-            .hint(format!("flare create_subscription {subname}"))
+        Failure::new(format!(
+            "pause {dbname:?}: nothing replicates it, there is no replication slot"
+        ))
+        .hint(format!("flare create_subscription {subname}"))
     })?;
-    let age = stream.age_seconds.filter(|_| stream.active).ok_or_else(|| {
-        Failure::new(format!("pause {dbname:?}: slot {:?} is not active, the subscriber does not replicate", stream.slot_name))
+    let age = stream
+        .age_seconds
+        .filter(|_| stream.active)
+        .ok_or_else(|| {
+            Failure::new(format!(
+                "pause {dbname:?}: slot {:?} is not active, the subscriber does not replicate",
+                stream.slot_name
+            ))
             .hint("see flare monitor and the subscriber's log for what stops apply")
-    })?;
+        })?;
     if age < allowed_rep_duration.as_secs_f64() {
         return Failure::new(format!(
             "pause {dbname:?}: replication runs only since {age:.0} s, less than {}; an apply that fails is started again and again",
@@ -201,16 +231,25 @@ fn stream_of(publisher: &Publisher, request: &PauseRequest<'_>) -> Result<Stream
 }
 
 fn roles_exist(admin: &Session, request: &PauseRequest<'_>) -> Result<()> {
-    let named: Vec<String> = request.app_users.iter().chain(&request.keep_users).cloned().collect();
+    let named: Vec<String> = request
+        .app_users
+        .iter()
+        .chain(&request.keep_users)
+        .cloned()
+        .collect();
     let unknown: Vec<String> = admin.value(
         "SELECT array(SELECT name FROM unnest($1) name WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name))",
         params![named],
     )?;
     match unknown.is_empty() {
         true => Ok(()),
-        false => Failure::usage(format!("pause {:?}: there is no role {}", request.dbname, unknown.join(", ")))
-            .hint("correct --app-user, cutover.app_users or cutover.keep_users")
-            .err(),
+        false => Failure::usage(format!(
+            "pause {:?}: there is no role {}",
+            request.dbname,
+            unknown.join(", ")
+        ))
+        .hint("correct --app-user, cutover.app_users or cutover.keep_users")
+        .err(),
     }
 }
 
@@ -249,7 +288,10 @@ fn can_be_opened_again(publisher: &Publisher, door: &Door) -> Result<()> {
             out_of_reach.join(", "),
             session.endpoint().user
         ))
-        .hint(format!("GRANT {} TO that user, or let the database's owner make those grants", out_of_reach.join(", ")))
+        .hint(format!(
+            "GRANT {} TO that user, or let the database's owner make those grants",
+            out_of_reach.join(", ")
+        ))
         .err(),
     }
 }
@@ -271,9 +313,15 @@ fn status_table_is_ready(sessions: &Sessions, request: &PauseRequest<'_>) -> Res
         (false, _) => format!("it is not in publication {:?}", request.pubname),
         (true, false) => format!("subscription {:?} does not follow it", request.subname),
     };
-    Failure::new(format!("pause {:?}: the table {STATUS_TABLE} is not ready: {missing}", request.dbname))
-        .hint(format!("flare create_replication_status_table {}", request.dbname))
-        .err()
+    Failure::new(format!(
+        "pause {:?}: the table {STATUS_TABLE} is not ready: {missing}",
+        request.dbname
+    ))
+    .hint(format!(
+        "flare create_replication_status_table {}",
+        request.dbname
+    ))
+    .err()
 }
 
 /// A table that is still being copied would miss what the probe does not.
@@ -290,7 +338,12 @@ fn every_table_is_ready(arrival: &Session, request: &PauseRequest<'_>) -> Result
             "pause {:?}: {} tables are still being copied, among them {}",
             request.dbname,
             waiting.len(),
-            waiting.iter().take(3).cloned().collect::<Vec<_>>().join(", ")
+            waiting
+                .iter()
+                .take(3)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(", ")
         ))
         .hint("wait until flare monitor shows every table ready")
         .err(),
@@ -321,7 +374,10 @@ fn may_lock(wall: &Session, pubname: &str) -> Result<()> {
 fn open_wall(publisher: &Publisher, wall: &Session) -> Result<String> {
     let may_set = match publisher.major() {
         ..15 => publisher.facts().superuser,
-        _ => wall.value("SELECT has_parameter_privilege('deadlock_timeout', 'SET')", params![])?,
+        _ => wall.value(
+            "SELECT has_parameter_privilege('deadlock_timeout', 'SET')",
+            params![],
+        )?,
     };
     Ok(match may_set {
         true => "BEGIN; SET LOCAL deadlock_timeout = '1ms'".to_owned(),
@@ -359,7 +415,11 @@ fn entry(run: Uuid, request: &PauseRequest<'_>, door: &Door, sessions: &Sessions
 /// This machine and process, for whoever finds the run later.
 fn holder() -> String {
     let host = rustix::system::uname();
-    format!("{}:{}", host.nodename().to_string_lossy(), std::process::id())
+    format!(
+        "{}:{}",
+        host.nodename().to_string_lossy(),
+        std::process::id()
+    )
 }
 
 /// Plans, caches and pages: what is used in the pause is used once before. The lock taken here hinders nobody.
@@ -374,7 +434,8 @@ fn warm_up(pause: &Pause, published: &[crate::value::TableName]) -> Result<()> {
         ));
         wall.batch("ROLLBACK")?;
         touched.wrap_err("touch the published tables").hint(|| {
-            "a session holds them exclusively: find it in pg_locks, and run the command again".into()
+            "a session holds them exclusively: find it in pg_locks, and run the command again"
+                .into()
         })?;
     }
     let probe = Probe {
@@ -383,6 +444,9 @@ fn warm_up(pause: &Pause, published: &[crate::value::TableName]) -> Result<()> {
         identifier: pause.identifier,
     };
     let quickest = catch_up(&probe, pause.max_pause)?;
-    log::info!("the subscriber keeps up: a probe row took {:.1} ms", quickest.as_secs_f64() * 1000.0);
+    log::info!(
+        "the subscriber keeps up: a probe row took {:.1} ms",
+        quickest.as_secs_f64() * 1000.0
+    );
     Ok(())
 }

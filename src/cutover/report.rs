@@ -87,28 +87,56 @@ pub(crate) fn cause_of(report: &Report) -> Failure {
 
 impl fmt::Display for PauseReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let PauseReport { dbname, subname, .. } = self;
+        let PauseReport {
+            dbname, subname, ..
+        } = self;
         match self.outcome {
             PauseOutcome::Paused => {
-                writeln!(f, "Nobody but superusers can write to {dbname:?}: the publisher's door is shut until `flare resume_write {dbname}`.")?;
-                writeln!(f, "Every write has arrived on the subscriber ({subname:?}). It's time to switch!")?;
+                writeln!(
+                    f,
+                    "Nobody but superusers can write to {dbname:?}: the publisher's door is shut until `flare resume_write {dbname}`."
+                )?;
+                writeln!(
+                    f,
+                    "Every write has arrived on the subscriber ({subname:?}). It's time to switch!"
+                )?;
             }
             PauseOutcome::Already => {
-                writeln!(f, "Nobody but superusers can write to {dbname:?}: it was paused already; `flare resume_write {dbname}` opens it.")?;
+                writeln!(
+                    f,
+                    "Nobody but superusers can write to {dbname:?}: it was paused already; `flare resume_write {dbname}` opens it."
+                )?;
             }
             PauseOutcome::Undone => {
-                writeln!(f, "The application can write to {dbname:?} on the publisher, as before: the pause was undone.")?;
+                writeln!(
+                    f,
+                    "The application can write to {dbname:?} on the publisher, as before: the pause was undone."
+                )?;
             }
             PauseOutcome::DryRun => {
-                writeln!(f, "The application can write to {dbname:?} on the publisher; nothing was changed.")?;
-                writeln!(f, "pause_write would arm the guards, shut the door, end the application's sessions, lock {} tables, and wait for a probe row on the subscriber.", self.tables)?;
+                writeln!(
+                    f,
+                    "The application can write to {dbname:?} on the publisher; nothing was changed."
+                )?;
+                writeln!(
+                    f,
+                    "pause_write would arm the guards, shut the door, end the application's sessions, lock {} tables, and wait for a probe row on the subscriber.",
+                    self.tables
+                )?;
             }
         }
         if let Some(pause_ms) = self.pause_ms {
-            let steps: Vec<String> =
-                self.steps.iter().map(|step| format!("{} {:.1} ms", step.step, step.ms)).collect();
+            let steps: Vec<String> = self
+                .steps
+                .iter()
+                .map(|step| format!("{} {:.1} ms", step.step, step.ms))
+                .collect();
             writeln!(f, "took {pause_ms:.1} ms: {}", steps.join(", "))?;
-            writeln!(f, "sessions ended: {}, tables locked meanwhile: {}", self.terminated_backends, self.tables)?;
+            writeln!(
+                f,
+                "sessions ended: {}, tables locked meanwhile: {}",
+                self.terminated_backends, self.tables
+            )?;
         }
         if !self.kept_users.is_empty() {
             writeln!(f, "may go on connecting: {}", self.kept_users.join(", "))?;
@@ -143,11 +171,14 @@ impl fmt::Display for ResumeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dbname = &self.dbname;
         match (self.dry_run, self.writable) {
-            (true, _) => writeln!(f, "Nothing was changed; resume_write would run:")?,
-            (false, Writable::Publisher) => {
-                writeln!(f, "The application can write to {dbname:?} on the publisher, with its privileges as they were.")?
+            (true, _) if !self.statements.is_empty() => {
+                writeln!(f, "Nothing was changed; resume_write would run:")?
             }
-            (false, Writable::None) => writeln!(f, "The door of {dbname:?} was left as it is.")?,
+            (_, Writable::Publisher) => writeln!(
+                f,
+                "The application can write to {dbname:?} on the publisher, with its privileges as they were."
+            )?,
+            (_, Writable::None) => writeln!(f, "The door of {dbname:?} was left as it is.")?,
         }
         if self.dry_run {
             for statement in &self.statements {

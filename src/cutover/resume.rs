@@ -36,7 +36,12 @@ pub(crate) fn resume_write(publisher: &Publisher, dbname: &str, run: &Run) -> Re
     Ok(report)
 }
 
-fn open(publisher: &Publisher, entry: &Entry, door: &Door, report: &mut ResumeReport) -> Result<()> {
+fn open(
+    publisher: &Publisher,
+    entry: &Entry,
+    door: &Door,
+    report: &mut ResumeReport,
+) -> Result<()> {
     let dbname = &door.before().dbname;
     if entry.step == Step::Paused {
         report.warnings.push(format!(
@@ -48,7 +53,9 @@ fn open(publisher: &Publisher, entry: &Entry, door: &Door, report: &mut ResumeRe
     let session = publisher.connect(door_login(publisher, dbname)?, "postgres")?;
     let ended = undo::open_door(&session, entry.run, door, &Step::SHUT, Step::Resumed)?;
     if ended == Ended::Elsewhere {
-        report.warnings.push("someone else has opened the door at the same moment".into());
+        report
+            .warnings
+            .push("someone else has opened the door at the same moment".into());
     }
     report.changed = ended == Ended::Here;
     report.writable = Writable::Publisher;
@@ -78,11 +85,20 @@ fn nothing_to_resume(publisher: &Publisher, dbname: &str, run: &Run) -> Result<R
         dry_run: run.mode == Mode::DryRun,
         run_id: None,
         dbname: dbname.to_owned(),
-        writable: if open_to_all { Writable::Publisher } else { Writable::None },
+        writable: if open_to_all {
+            Writable::Publisher
+        } else {
+            Writable::None
+        },
         statements: Vec::new(),
         warnings: vec![
-            format!("no pause of {dbname:?} is on record on the publisher; CONNECT is held by {held_by}"),
-            format!("to open it to everyone: GRANT CONNECT ON DATABASE {} TO PUBLIC;", Ident::from(dbname)),
+            format!(
+                "no pause of {dbname:?} is on record on the publisher; CONNECT is held by {held_by}"
+            ),
+            format!(
+                "to open it to everyone: GRANT CONNECT ON DATABASE {} TO PUBLIC;",
+                Ident::from(dbname)
+            ),
         ],
     })
 }

@@ -13,7 +13,10 @@ pub(crate) struct Own {
 
 impl Own {
     fn of((session, facts): (Session, Facts)) -> Own {
-        let backend = Backend { pid: facts.pid, backend_start: facts.backend_start };
+        let backend = Backend {
+            pid: facts.pid,
+            backend_start: facts.backend_start,
+        };
         Own { session, backend }
     }
 }
@@ -51,7 +54,8 @@ impl Sessions {
         ];
         std::thread::scope(|scope| {
             let arrival = scope.spawn(|| {
-                pair.subscriber.connect(table_login(&pair.subscriber), dbname)
+                pair.subscriber
+                    .connect(table_login(&pair.subscriber), dbname)
             });
             let threads: Vec<_> = wanted
                 .iter()
@@ -63,7 +67,11 @@ impl Sessions {
             }
             let arrival = arrival.join().unwrap_or_else(|_| ended())?;
             let mut opened = opened.into_iter();
-            let mut next = || opened.next().ok_or_else(|| Failure::new("open the sessions of the pause"));
+            let mut next = || {
+                opened
+                    .next()
+                    .ok_or_else(|| Failure::new("open the sessions of the pause"))
+            };
             Ok(Sessions {
                 door: next()?,
                 guard: next()?,
@@ -82,7 +90,11 @@ impl Sessions {
 
     /// Their pids, which no step may end.
     pub(crate) fn own_pids(&self, admin_pid: i32) -> Vec<i32> {
-        let mut pids: Vec<i32> = self.on_publisher().iter().map(|own| own.backend.pid).collect();
+        let mut pids: Vec<i32> = self
+            .on_publisher()
+            .iter()
+            .map(|own| own.backend.pid)
+            .collect();
         pids.push(admin_pid);
         pids
     }
@@ -96,7 +108,13 @@ impl Sessions {
     }
 
     fn on_publisher(&self) -> [&Own; 5] {
-        [&self.door, &self.guard, &self.watch, &self.wall, &self.probe]
+        [
+            &self.door,
+            &self.guard,
+            &self.watch,
+            &self.wall,
+            &self.probe,
+        ]
     }
 }
 

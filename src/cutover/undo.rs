@@ -44,9 +44,16 @@ fn try_open(session: &Session, run: Uuid, door: &Door, from: &[Step], to: Step) 
         }
         session
             .batch(&door.opening().join("; "))
-            .wrap_err_with(|| format!("give the privileges of database {:?} back", door.before().dbname))?;
-        if door.before().is_default {
-            restore_default(session, &door.before().dbname)?;
+            .wrap_err_with(|| {
+                format!(
+                    "give the privileges of database {:?} back",
+                    door.before().dbname
+                )
+            })?;
+        if let Some(restoring) = door.restoring_default()
+            && session.value(IS_SUPERUSER, Vec::new())?
+        {
+            session.batch(&restoring)?;
         }
         Ok(Ended::Here)
     })();
@@ -57,18 +64,8 @@ fn try_open(session: &Session, run: Uuid, door: &Door, from: &[Step], to: Step) 
     }
 }
 
-/// NULL instead of the same written out, where the role may: only a superuser writes pg_database.
-fn restore_default(session: &Session, dbname: &str) -> Result<()> {
-    let superuser: bool =
-        session.value("SELECT rolsuper FROM pg_roles WHERE rolname = session_user", Vec::new())?;
-    if superuser {
-        session.execute(
-            "UPDATE pg_database SET datacl = NULL WHERE datname = $1 AND datacl = acldefault('d', datdba)",
-            crate::server::params![dbname],
-        )?;
-    }
-    Ok(())
-}
+/// Whether this session's role is a superuser.
+pub(super) const IS_SUPERUSER: &str = "SELECT rolsuper FROM pg_roles WHERE rolname = session_user";
 
 /// `tuple concurrently updated` has no SQLSTATE of its own.
 pub(crate) fn is_concurrent(report: &Report) -> bool {

@@ -29,7 +29,12 @@ pub(crate) fn tables(session: &Session, pubname: &str) -> Result<Vec<TableName>>
 /// The statement that locks them all, at once.
 pub(crate) fn lock_statement(tables: &[TableName]) -> Option<String> {
     let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
-    (!names.is_empty()).then(|| format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", names.join(", ")))
+    (!names.is_empty()).then(|| {
+        format!(
+            "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
+            names.join(", ")
+        )
+    })
 }
 
 /// Locks the tables in a transaction that stays open; whoever stands in the way is ended.
@@ -46,10 +51,15 @@ pub(crate) fn raise(pause: &mut Pause) -> Result<()> {
         if !crate::server::timed_out(&report) {
             return Err(report).wrap_err("lock the published tables");
         }
-        pause.deadline.check().wrap_err_with(|| match stood_in_the_way.is_empty() {
-            true => "lock the published tables".to_owned(),
-            false => format!("lock the published tables: sessions {stood_in_the_way:?} stood in the way"),
-        })?;
+        pause
+            .deadline
+            .check()
+            .wrap_err_with(|| match stood_in_the_way.is_empty() {
+                true => "lock the published tables".to_owned(),
+                false => format!(
+                    "lock the published tables: sessions {stood_in_the_way:?} stood in the way"
+                ),
+            })?;
         stood_in_the_way = remove_blockers(pause)?;
         pause.ended.extend(&stood_in_the_way);
     }

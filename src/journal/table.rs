@@ -33,12 +33,14 @@ pub(crate) fn create(server: &Server, writer: &str) -> Result<()> {
         if created.is_err() {
             admin.batch("ROLLBACK")?;
         }
-        created.wrap_err("create the journal, table flare.journal").hint(|| {
-            format!(
-                "GRANT CREATE ON DATABASE postgres TO {} there",
-                Ident::new(&server.declared().superuser.user)
-            )
-        })?;
+        created
+            .wrap_err("create the journal, table flare.journal")
+            .hint(|| {
+                format!(
+                    "GRANT CREATE ON DATABASE postgres TO {} there",
+                    Ident::new(&server.declared().superuser.user)
+                )
+            })?;
     }
     let may_write: bool = admin.value(
         "SELECT has_schema_privilege($1, 'flare', 'USAGE') AND has_table_privilege($1, 'flare.journal', 'SELECT, INSERT, UPDATE')",
@@ -89,7 +91,8 @@ pub(crate) fn row_has(run: Uuid, step: Step) -> String {
 
 /// The newest run at one of these steps that paused the database; none also when there is no journal.
 pub(crate) fn find(session: &Session, dbname: &str, steps: &[Step]) -> Result<Option<Entry>> {
-    let exists: bool = session.value("SELECT to_regclass('flare.journal') IS NOT NULL", params![])?;
+    let exists: bool =
+        session.value("SELECT to_regclass('flare.journal') IS NOT NULL", params![])?;
     if !exists {
         return Ok(None);
     }

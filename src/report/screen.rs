@@ -56,7 +56,9 @@ pub fn failure(format: Format, command: &str, report: &Report) -> i32 {
 /// One line on standard output, at once: what a program at the other end of a pipe waits for.
 pub(crate) fn line(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).wrap_err("write to standard output")
+    writeln!(stdout, "{text}")
+        .and_then(|()| stdout.flush())
+        .wrap_err("write to standard output")
 }
 
 fn complain(message: &str, hint: Option<&str>) {

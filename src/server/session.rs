@@ -58,7 +58,11 @@ pub(crate) struct TimedOut(pub(crate) Duration);
 
 impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no answer within {}", humantime::format_duration(Duration::from_millis(self.0.as_millis() as u64)))
+        write!(
+            f,
+            "no answer within {}",
+            humantime::format_duration(Duration::from_millis(self.0.as_millis() as u64))
+        )
     }
 }
 
