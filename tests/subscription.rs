@@ -8,6 +8,12 @@ use crate::support::{Cluster, Pair, matrix, wait};
 const SLOTS: &str = "SELECT coalesce(string_agg(slot_name, ' '), '') FROM pg_replication_slots WHERE database = current_database()";
 const SUBSCRIPTIONS: &str = "SELECT count(*) FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
+/// Copies nothing of one table.
+const SLOW: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+                 $$BEGIN PERFORM pg_sleep(300); RETURN NEW; END$$;
+             CREATE TRIGGER slow BEFORE INSERT ON pgbench_accounts FOR EACH ROW EXECUTE PROCEDURE slow();
+             ALTER TABLE pgbench_accounts ENABLE ALWAYS TRIGGER slow";
+
 /// Published, and the empty tables on the subscriber.
 fn published(pair: Pair) -> Pair {
     pair.create_roles_on(pair.subscriber());
@@ -338,13 +344,7 @@ fn no_password_is_in_the_servers_logs() {
 fn a_signal_while_it_copies_leaves_it_running_and_a_drop_takes_every_slot() {
     for (old, new) in [(10, 10), (13, 14), (18, 18)] {
         let pair = published(Pair::new(old, new).with_accounts(10));
-        pair.subscriber().sql(
-            pair.db(),
-            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
-                 $$BEGIN PERFORM pg_sleep(300); RETURN NEW; END$$;
-             CREATE TRIGGER slow BEFORE INSERT ON pgbench_accounts FOR EACH ROW EXECUTE PROCEDURE slow();
-             ALTER TABLE pgbench_accounts ENABLE ALWAYS TRIGGER slow",
-        );
+        pair.subscriber().sql(pair.db(), SLOW);
         let sub = pair.subname();
         let running = pair.spawn(&["create_subscription", "--use-repl-user", "--wait", sub]);
         let ready = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate = 'r'";
@@ -446,6 +446,48 @@ fn a_subscription_made_by_hand_is_known_and_a_lost_slot_is_said() {
     pair.flare(&["create_subscription", sub])
         .code(1)
         .says("is not on the publisher");
+    pair.flare(&["drop_subscription", sub]).ok();
+    nothing_is_left(&pair);
+}
+
+#[test]
+fn frozen_servers_hold_nobody_up() {
+    let frozen = Cluster::private(16, &[]);
+    frozen.freeze();
+    let pair = published(Pair::alone(17, 18).with_accounts(10));
+    let sub = pair.subname();
+    let lead_to = |server: &Cluster| {
+        let (host, port) = (server.host(), u64::from(server.port()));
+        pair.configure(|c| {
+            let conn = &mut c["hosts"]["publisher"]["conn"];
+            conn["host_via_subscriber"] = host.into();
+            conn["port_via_subscriber"] = port.into();
+        });
+    };
+    lead_to(&frozen);
+    pair.flare(&["create_subscription", "--use-repl-user", sub])
+        .code(1)
+        .says("host_via_subscriber")
+        .says("undone, nothing is left");
+    nothing_is_left(&pair);
+    frozen.thaw();
+
+    lead_to(pair.publisher());
+    pair.subscriber().sql(pair.db(), SLOW);
+    pair.flare(&["create_subscription", "--use-repl-user", sub])
+        .ok();
+    let slots = || pair.publisher().value(pair.db(), SLOTS);
+    wait::for_("a copy's slot", Duration::from_secs(20), || {
+        slots().contains("_sync_")
+    });
+    pair.publisher().freeze();
+    pair.flare(&["drop_subscription", sub])
+        .code(1)
+        .says("--force");
+    let dropped = pair.flare(&["drop_subscription", "--force", sub]);
+    pair.publisher().thaw();
+    dropped.ok().prints("stays there");
+    assert!(dropped.took() < Duration::from_secs(20), "{dropped}");
     pair.flare(&["drop_subscription", sub]).ok();
     nothing_is_left(&pair);
 }

@@ -349,7 +349,7 @@ impl Wanted<'_> {
         });
         match created {
             Ok(()) => session.batch("COMMIT"),
-            Err(report) if is_lost(&report) => Err(report),
+            Err(report) if is_lost(&report) => Err(self.advise(report)),
             Err(report) => {
                 session.batch("ROLLBACK").unwrap_or_else(|undo| {
                     log::warn!("roll back: {}", message_of(&undo));
@@ -415,7 +415,8 @@ impl Wanted<'_> {
                 .subscriber
                 .connect(Login::Superuser, self.dbname())?;
             if let Some(made) = subscriptions::find(&session, self.subname)? {
-                unsubscribe::detach_plan(self.dbname(), &made).carry_out(&session, run)?;
+                unsubscribe::detach_plan(self.dbname(), &made, unsubscribe::Way::Open)
+                    .carry_out(&session, run)?;
             }
             slot::drop(&self.pair.publisher, slot_name)
         };
