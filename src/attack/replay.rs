@@ -80,7 +80,7 @@ struct State {
     /// As acknowledged; none: absent.
     known: Option<Text>,
     /// What operations of unknown outcome may have made of it. They may also have come later than what was acknowledged.
-    maybe: Option<Box<Vec<Option<Text>>>>,
+    maybe: Option<Vec<Option<Text>>>,
     /// Whatever its value: the heartbeat's.
     moving: bool,
 }

@@ -16,15 +16,6 @@ pub(crate) enum Direction {
     Back,
 }
 
-impl Direction {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Direction::Forward => "forward",
-            Direction::Back => "back",
-        }
-    }
-}
-
 /// How far a run has come. The writing rights at each step are what makes the journal worth reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
