@@ -2,9 +2,10 @@
 
 mod extensions;
 mod harness;
+mod pause;
+mod publication;
 mod roles;
 mod schema;
-mod publication;
 mod sequences;
 mod subscription;
 mod support;
