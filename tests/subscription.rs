@@ -8,6 +8,12 @@ use crate::support::{Cluster, Pair, matrix, wait};
 const SLOTS: &str = "SELECT coalesce(string_agg(slot_name, ' '), '') FROM pg_replication_slots WHERE database = current_database()";
 const SUBSCRIPTIONS: &str = "SELECT count(*) FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
+/// Copies nothing of one table.
+const SLOW: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+                 $$BEGIN PERFORM pg_sleep(300); RETURN NEW; END$$;
+             CREATE TRIGGER slow BEFORE INSERT ON pgbench_accounts FOR EACH ROW EXECUTE PROCEDURE slow();
+             ALTER TABLE pgbench_accounts ENABLE ALWAYS TRIGGER slow";
+
 /// Published, and the empty tables on the subscriber.
 fn published(pair: Pair) -> Pair {
     pair.create_roles_on(pair.subscriber());
@@ -285,26 +291,29 @@ fn an_administrator_without_superuser_subscribes_from_16_on() {
     let db = pair.db();
     pair.flare(&["grant_create", "--use-db-owner", db]).ok();
     let pair = published(pair);
-    pair.flare(&["create_subscription", "--use-repl-user", pair.subname()])
+    let (admin, owner) = (pair.subscriber().admin(), &pair.names().owner);
+    let create = || {
+        pair.flare(&[
+            "create_subscription",
+            "--use-repl-user",
+            "--wait",
+            pair.subname(),
+        ])
+    };
+    create()
         .code(1)
-        .says("pg_create_subscription")
+        .says(&format!("GRANT \"{owner}\" TO \"{admin}\" WITH SET TRUE"));
+    nothing_is_left(&pair);
+    let grant = format!("GRANT {owner} TO {admin} WITH SET TRUE");
+    pair.subscriber().sql(pair.db(), &grant);
+    create()
+        .code(1)
+        .says("GRANT CREATE ON DATABASE")
         .says("undone, nothing is left");
     nothing_is_left(&pair);
-    let (admin, owner) = (pair.subscriber().admin(), &pair.names().owner);
-    pair.subscriber().sql(
-        pair.db(),
-        &format!(
-            "GRANT CREATE ON DATABASE {} TO {admin}; GRANT {owner} TO {admin}",
-            pair.db()
-        ),
-    );
-    pair.flare(&[
-        "create_subscription",
-        "--use-repl-user",
-        "--wait",
-        pair.subname(),
-    ])
-    .ok();
+    let grant = format!("GRANT CREATE ON DATABASE {} TO {admin}", pair.db());
+    pair.subscriber().sql(pair.db(), &grant);
+    create().ok();
     assert_eq!(count(pair.subscriber(), &pair), "10");
     pair.flare(&["drop_subscription", pair.subname()]).ok();
     nothing_is_left(&pair);
@@ -329,4 +338,156 @@ fn no_password_is_in_the_servers_logs() {
     assert!(log.contains("pg_subscription"), "statements are logged");
     let part = &Passwords::REPL[..4];
     assert!(!log.contains("CREATE SUBSCRIPTION") && !log.contains(&format!("password='{part}")));
+}
+
+#[test]
+fn a_signal_while_it_copies_leaves_it_running_and_a_drop_takes_every_slot() {
+    for (old, new) in [(10, 10), (13, 14), (18, 18)] {
+        let pair = published(Pair::new(old, new).with_accounts(10));
+        pair.subscriber().sql(pair.db(), SLOW);
+        let sub = pair.subname();
+        let running = pair.spawn(&["create_subscription", "--use-repl-user", "--wait", sub]);
+        let ready = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate = 'r'";
+        wait::for_("the other tables", Duration::from_secs(60), || {
+            pair.subscriber().value(pair.db(), ready) == "4"
+        });
+        running.signal(2);
+        running.wait().code(130).says("goes on copying by itself");
+        assert_eq!(pair.subscriber().value(pair.db(), SUBSCRIPTIONS), "1");
+        let slots = pair.publisher().value(pair.db(), SLOTS);
+        assert!(new < 14 || slots.contains("_sync_"), "{slots}");
+        pair.flare(&["drop_subscription", sub]).ok();
+        nothing_is_left(&pair);
+    }
+}
+
+#[test]
+fn a_prepared_transaction_is_named_and_odd_names_are_kept() {
+    let publisher = Cluster::private(12, &[("max_prepared_transactions", "5")]);
+    let pair = published(Pair::between(publisher, Cluster::subscriber(18)).with_accounts(10));
+    let odd = format!("{}It's \"Odd\"-1", pair.names().id);
+    pair.configure(|c| {
+        let declared = c["subscriptions"][pair.subname()].clone();
+        let mut subscriptions = serde_yaml::Mapping::new();
+        subscriptions.insert(odd.as_str().into(), declared);
+        c["subscriptions"] = subscriptions.into();
+    });
+    pair.publisher().sql(
+        "postgres",
+        "BEGIN; CREATE TABLE p (a int); PREPARE TRANSACTION 'it''s forgotten'",
+    );
+    pair.flare(&["create_subscription", "--use-repl-user", &odd])
+        .code(1)
+        .says("prepared transaction \"it's forgotten\"")
+        .says("ROLLBACK PREPARED 'it''s forgotten'");
+    nothing_is_left(&pair);
+    pair.publisher()
+        .sql("postgres", "ROLLBACK PREPARED 'it''s forgotten'");
+    pair.flare(&["create_subscription", "--use-repl-user", "--wait", &odd])
+        .ok();
+    assert_eq!(count(pair.subscriber(), &pair), "10");
+    pair.flare(&["drop_subscription", &odd]).ok();
+    nothing_is_left(&pair);
+}
+
+#[test]
+fn options_reach_the_subscription() {
+    let pair = published(Pair::new(17, 18).with_accounts(10));
+    let (sub, db) = (pair.subname(), pair.db());
+    pair.configure(|c| {
+        c["subscriptions"][sub]["options"] = serde_yaml::from_str(
+            "{streaming: parallel, binary: true, two_phase: on, origin: none, failover: true, copy_data: off}",
+        )
+        .expect("options");
+    });
+    pair.flare(&["create_subscription", "--use-repl-user", "--wait", sub])
+        .ok();
+    let options =
+        "SELECT substream::text || subbinary || suborigin || subfailover FROM pg_subscription";
+    assert_eq!(
+        pair.subscriber()
+            .value(db, &format!("{options} WHERE subname = '{sub}'")),
+        "ptruenonetrue"
+    );
+    assert_eq!(count(pair.subscriber(), &pair), "0");
+    let slot = format!("SELECT failover FROM pg_replication_slots WHERE slot_name = '{sub}'");
+    assert_eq!(pair.publisher().value(db, &slot), "t");
+    pair.publisher()
+        .sql(db, "INSERT INTO pgbench_accounts (aid) VALUES (77)");
+    wait::for_("the row", Duration::from_secs(20), || {
+        count(pair.subscriber(), &pair) == "1"
+    });
+    pair.flare(&["drop_subscription", sub]).ok();
+    nothing_is_left(&pair);
+}
+
+#[test]
+fn a_subscription_made_by_hand_is_known_and_a_lost_slot_is_said() {
+    let pair = Pair::new(11, 16).with_accounts(10).replicating();
+    let (sub, db) = (pair.subname(), pair.db());
+    let run = pair.flare(&[
+        "create_subscription",
+        "--use-repl-user",
+        sub,
+        "--format",
+        "json",
+    ]);
+    assert_eq!(run.ok().json()["changed"], false, "{run}");
+    pair.subscriber()
+        .sql(db, &format!("ALTER SUBSCRIPTION {sub} DISABLE"));
+    pair.flare(&["create_subscription", sub])
+        .code(1)
+        .says("it is disabled")
+        .says("ENABLE");
+    let gone = format!("SELECT pg_drop_replication_slot('{sub}')");
+    wait::for_("the slot to be idle", Duration::from_secs(10), || {
+        pair.publisher().try_rows(db, &gone).is_ok()
+    });
+    pair.flare(&["create_subscription", sub])
+        .code(1)
+        .says("is not on the publisher");
+    pair.flare(&["drop_subscription", sub]).ok();
+    nothing_is_left(&pair);
+}
+
+#[test]
+fn frozen_servers_hold_nobody_up() {
+    let frozen = Cluster::private(16, &[]);
+    frozen.freeze();
+    let pair = published(Pair::alone(17, 18).with_accounts(10));
+    let sub = pair.subname();
+    let lead_to = |server: &Cluster| {
+        let (host, port) = (server.host(), u64::from(server.port()));
+        pair.configure(|c| {
+            let conn = &mut c["hosts"]["publisher"]["conn"];
+            conn["host_via_subscriber"] = host.into();
+            conn["port_via_subscriber"] = port.into();
+        });
+    };
+    lead_to(&frozen);
+    pair.flare(&["create_subscription", "--use-repl-user", sub])
+        .code(1)
+        .says("host_via_subscriber")
+        .says("undone, nothing is left");
+    nothing_is_left(&pair);
+    frozen.thaw();
+
+    lead_to(pair.publisher());
+    pair.subscriber().sql(pair.db(), SLOW);
+    pair.flare(&["create_subscription", "--use-repl-user", sub])
+        .ok();
+    let slots = || pair.publisher().value(pair.db(), SLOTS);
+    wait::for_("a copy's slot", Duration::from_secs(20), || {
+        slots().contains("_sync_")
+    });
+    pair.publisher().freeze();
+    pair.flare(&["drop_subscription", sub])
+        .code(1)
+        .says("--force");
+    let dropped = pair.flare(&["drop_subscription", "--force", sub]);
+    pair.publisher().thaw();
+    dropped.ok().prints("stays there");
+    assert!(dropped.took() < Duration::from_secs(20), "{dropped}");
+    pair.flare(&["drop_subscription", sub]).ok();
+    nothing_is_left(&pair);
 }

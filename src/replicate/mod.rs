@@ -18,6 +18,7 @@ pub(crate) mod slot;
 pub(crate) mod status_table;
 pub(crate) mod subscription;
 pub(crate) mod unsubscribe;
+pub(crate) mod vacuum;
 mod watch;
 
 pub use extensions::{ExtensionList, ExtensionStatus, ExtensionsChange};

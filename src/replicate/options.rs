@@ -35,6 +35,8 @@ pub(super) struct Options {
     pub(super) sql: String,
     pub(super) copy: Copy,
     pub(super) failover: bool,
+    /// Changes are applied as the subscription's owner instead of each table's (16+).
+    pub(super) run_as_owner: bool,
 }
 
 impl Options {
@@ -57,6 +59,7 @@ impl Options {
                 _ => Copy::Rows,
             },
             failover: on("failover") == Some(true),
+            run_as_owner: on("run_as_owner") == Some(true),
         })
     }
 }

@@ -125,7 +125,33 @@ impl Wanted<'_> {
                 .hint("raise the settings (each needs a restart of its server), or drop what is not needed any more")
                 .err();
         }
+        self.check_owners(&tables)?;
         self.check_rights()
+    }
+
+    /// From 16 on a subscription writes as each table's owner, and no superuser has to be allowed to.
+    fn check_owners(&self, tables: &[TableName]) -> Result<()> {
+        let subscriber = &self.pair.subscriber;
+        if subscriber.facts().superuser || subscriber.major() < 16 || self.options.run_as_owner {
+            return Ok(());
+        }
+        let db_owner = &subscriber.declared().db_owner.user;
+        let owners = tables::owners_out_of_reach(&self.on_subscriber, db_owner, tables)?;
+        let user = &self.on_subscriber.endpoint().user;
+        match owners.first() {
+            None => Ok(()),
+            Some(owner) => Failure::new(format!(
+                "on the subscriber {user:?} cannot SET ROLE to {}, who own tables that it would write to",
+                owners.join(", ")
+            ))
+            .hint(format!(
+                "GRANT {} TO {} WITH SET TRUE on the subscriber, or set run_as_owner: true in subscriptions.{}.options and grant it the tables",
+                Ident::new(owner),
+                Ident::new(user),
+                self.subname
+            ))
+            .err(),
+        }
     }
 
     /// Tables that the subscription begins to copy: there, and empty.
@@ -323,7 +349,7 @@ impl Wanted<'_> {
         });
         match created {
             Ok(()) => session.batch("COMMIT"),
-            Err(report) if is_lost(&report) => Err(report),
+            Err(report) if is_lost(&report) => Err(self.advise(report)),
             Err(report) => {
                 session.batch("ROLLBACK").unwrap_or_else(|undo| {
                     log::warn!("roll back: {}", message_of(&undo));
@@ -389,7 +415,8 @@ impl Wanted<'_> {
                 .subscriber
                 .connect(Login::Superuser, self.dbname())?;
             if let Some(made) = subscriptions::find(&session, self.subname)? {
-                unsubscribe::detach_plan(self.dbname(), &made).carry_out(&session, run)?;
+                unsubscribe::detach_plan(self.dbname(), &made, unsubscribe::Way::Open)
+                    .carry_out(&session, run)?;
             }
             slot::drop(&self.pair.publisher, slot_name)
         };

@@ -5,7 +5,7 @@ use crate::catalog::slots::{self, Slot};
 use crate::catalog::subscriptions::{self, Subscription};
 use crate::error::{Advise, Failure, Result, message_of};
 use crate::server::{Login, Publisher, Side, Subscriber};
-use crate::value::Ident;
+use crate::value::{Ident, Literal};
 
 /// What becomes of the slot on the publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,15 +73,19 @@ pub(crate) fn drop(
         }
         _ => Vec::new(),
     };
+    let way = match publisher {
+        Err(_) if subscriber.major() >= 14 => Way::Closed,
+        _ => Way::Open,
+    };
     let mut change = match &existing {
-        Some((session, found)) => detach_plan(dbname, found).carry_out(session, run).hint(
-            || {
+        Some((session, found)) => detach_plan(dbname, found, way)
+            .carry_out(session, run)
+            .hint(|| {
                 format!(
                     "the subscription belongs to {:?}: only its owner or a superuser may drop it",
                     found.owner
                 )
-            },
-        )?,
+            })?,
         None => Change::none(run).with_note(format!(
             "there is no subscription {subname:?} in database {dbname:?} on the subscriber"
         )),
@@ -102,8 +106,19 @@ pub(crate) fn drop(
     })
 }
 
+/// Whether the subscriber may try to reach the publisher when the subscription is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Open,
+    /// From 14 on DROP SUBSCRIPTION connects to drop the slots of unfinished copies, and hangs where nobody answers.
+    Closed,
+}
+
+/// Fails at once; the password is asked of owners that are no superusers.
+const NOWHERE: &str = "host=/nonexistent password=none";
+
 /// One transaction: without a slot's name DROP SUBSCRIPTION is allowed in one and does not need the publisher.
-pub(super) fn detach_plan(dbname: &str, subscription: &Subscription) -> Plan {
+pub(super) fn detach_plan(dbname: &str, subscription: &Subscription, way: Way) -> Plan {
     let subname = &subscription.subname;
     let ident = Ident::new(subname);
     let mut plan = Plan::new(Side::Subscriber, dbname);
@@ -117,6 +132,12 @@ pub(super) fn detach_plan(dbname: &str, subscription: &Subscription) -> Plan {
         plan.step(
             format!("detach subscription {subname:?} from slot {slot_name:?}"),
             format!("ALTER SUBSCRIPTION {ident} SET (slot_name = NONE)"),
+        );
+    }
+    if way == Way::Closed {
+        plan.step(
+            format!("lead subscription {subname:?} nowhere"),
+            format!("ALTER SUBSCRIPTION {ident} CONNECTION {}", Literal(NOWHERE)),
         );
     }
     plan.step(

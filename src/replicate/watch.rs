@@ -18,6 +18,8 @@ const EVERY: Duration = Duration::from_millis(500);
 const STANDSTILL: Duration = Duration::from_secs(60);
 /// Errors or new beginnings without a table that came further.
 const ATTEMPTS: i64 = 3;
+/// Errors count only after this long without a table that came further: one each, of many tables, may be a moment's.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What one look told.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,6 +36,7 @@ pub(super) struct Watch {
     states: String,
     bytes: i64,
     moved_at: Duration,
+    stepped_at: Duration,
     errors: Option<i64>,
     workers: HashMap<Option<TableName>, (i32, i64)>,
 }
@@ -71,13 +74,14 @@ impl Watch {
             self.workers.clear();
             self.errors = None;
             self.moved_at = at;
+            self.stepped_at = at;
         }
         if bytes != self.bytes {
             self.bytes = bytes;
             self.moved_at = at;
         }
         let failed = errors - *self.errors.get_or_insert(errors);
-        if failed >= ATTEMPTS {
+        if failed >= ATTEMPTS && at.saturating_sub(self.stepped_at) >= PATIENCE {
             return Verdict::Stuck(format!(
                 "its workers failed {failed} times, and not ready yet are {waiting}"
             ));
@@ -228,7 +232,7 @@ mod tests {
         )));
         assert!(stuck(look(
             &mut watch,
-            9,
+            15,
             relation('d', 0, None),
             &failing(8)
         )));

@@ -16,6 +16,7 @@ pub fn success(format: Format, command: &str, outcome: Outcome) -> i32 {
     };
     let written = match format {
         Format::Human => human(&outcome),
+        Format::Json if outcome.silent => Ok(()),
         Format::Json => json(command, &outcome),
     };
     if let Some(verdict) = &outcome.verdict {
@@ -23,6 +24,8 @@ pub fn success(format: Format, command: &str, outcome: Outcome) -> i32 {
     }
     match written {
         Ok(()) => code,
+        // Whoever read has seen enough (`flare man | head`).
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => code,
         Err(error) => {
             complain(
                 &format!("write the result to standard output: {error}"),
