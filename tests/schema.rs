@@ -22,12 +22,20 @@ const SHOP: &str = r#"
     CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN -- a; 'b
       RETURN NEW; END $f$;
     CREATE TRIGGER touched BEFORE INSERT ON items FOR EACH ROW EXECUTE PROCEDURE touch();
+    CREATE TYPE span AS RANGE (subtype = float8);
+    CREATE DOMAIN word AS text CHECK (VALUE ~ '^[a-z]+$');
+    CREATE AGGREGATE total(int) (sfunc = int4pl, stype = int, initcond = '0');
+    CREATE RULE also AS ON INSERT TO items WHERE new.id < 0 DO INSTEAD (DELETE FROM items WHERE id = new.id; SELECT 1);
+    CREATE POLICY mine ON items USING (name = current_user);
+    CREATE VIEW w AS SELECT EXTRACT(year FROM now()) AS y, substring(i.name FROM 2 FOR 1) AS s, row_number() OVER (PARTITION BY i.id) AS n FROM items i WHERE EXISTS (SELECT 1 FROM items j WHERE j.id = i.id);
     CREATE TABLE parts (id int, d date) PARTITION BY RANGE (d);
     CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
     GRANT SELECT ON items TO {app};
     GRANT USAGE ON SCHEMA ext TO {app} WITH GRANT OPTION;
     ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {app};
     RESET ROLE;
+    CREATE FUNCTION watch() RETURNS event_trigger LANGUAGE plpgsql AS $f$ BEGIN END $f$;
+    CREATE EVENT TRIGGER watched ON ddl_command_start WHEN TAG IN ('DROP TABLE') EXECUTE PROCEDURE watch();
     REVOKE ALL ON DATABASE {db} FROM PUBLIC;
     GRANT CONNECT ON DATABASE {db} TO {app} WITH GRANT OPTION;
     COMMENT ON DATABASE {db} IS 'the ''shop''';

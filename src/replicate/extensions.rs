@@ -12,8 +12,8 @@ use crate::catalog::extensions::{Extension, Offer, extensions, offers};
 use crate::catalog::objects::schemas;
 use crate::catalog::roles::{foreign_roles, missing_roles};
 use crate::catalog::settings;
-use crate::error::{Failure, Result, WrapErr};
-use crate::server::{Login, Pair, Patience, Side};
+use crate::error::{Failure, Result, WrapErr, message_of};
+use crate::server::{Login, Pair, Patience, Side, sqlstate_of};
 use crate::value::Ident;
 
 /// An extension of the publisher's database.
@@ -88,6 +88,8 @@ pub(super) struct Situation {
     pub(super) dbname: String,
     pub(super) wanted: Vec<Extension>,
     pub(super) offered: BTreeMap<String, Offer>,
+    /// Why the subscriber could not say what it offers: one broken control file is enough.
+    pub(super) unlisted: Option<String>,
     pub(super) installed: BTreeMap<String, Extension>,
     pub(super) schemas: BTreeSet<String>,
     /// Owners of extension schemas that the subscriber lacks, or may not be given anything.
@@ -118,9 +120,17 @@ impl Situation {
                 (plpgsql.cloned().collect(), vec!["public".to_owned()])
             }
         };
+        let (offered, unlisted) = match offers(admin) {
+            Ok(offered) => (offered, None),
+            Err(report) if sqlstate_of(&report).is_some() => {
+                (BTreeMap::new(), Some(message_of(&report)))
+            }
+            Err(report) => return Err(report),
+        };
         Ok(Situation {
             dbname: dbname.to_owned(),
-            offered: offers(admin)?,
+            offered,
+            unlisted,
             installed: installed
                 .into_iter()
                 .map(|extension| (extension.extname.clone(), extension))
@@ -159,7 +169,7 @@ impl Situation {
             })
             .map(|wanted| format!("{} {}", wanted.extname, wanted.extversion))
             .collect();
-        if missing.is_empty() {
+        if missing.is_empty() || self.unlisted.is_some() {
             return Ok(());
         }
         let offered: Vec<String> = self
@@ -183,6 +193,9 @@ impl Situation {
     /// Versions that the subscriber cannot install as they are, and extensions that stand in another schema.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
+        notes.extend(self.unlisted.as_ref().map(|why| {
+            format!("the subscriber cannot list the extensions it offers, so they were not checked beforehand: {why}")
+        }));
         for wanted in &self.wanted {
             let Extension {
                 extname,
@@ -376,6 +389,7 @@ mod tests {
                 extension("plpgsql", "pg_catalog", &[]),
             )]
             .into(),
+            unlisted: None,
             schemas: ["public".to_owned()].into(),
             strange_owners: BTreeSet::new(),
         }
@@ -402,6 +416,11 @@ mod tests {
     fn what_is_not_offered_is_named_with_what_is() {
         let mut situation = situation();
         situation.offered.remove("earthdistance");
+        let unlisted = Situation {
+            unlisted: Some("broken".into()),
+            ..situation.clone()
+        };
+        assert!(unlisted.check().is_ok() && unlisted.notes()[0].contains("broken"));
         let message = situation.check().unwrap_err().to_string();
         assert!(
             message.contains("does not offer earthdistance 1.3; it offers cube 1.5"),

@@ -53,7 +53,11 @@ fn multirange(tokens: &Tokens) -> Option<std::ops::Range<usize>> {
     let start = tokens.find("multirange_type_name =")?;
     let end =
         (start..tokens.len()).find(|index| tokens.is(*index, ",") || tokens.is(*index, ")"))?;
-    Some(start..end + usize::from(tokens.is(end, ",")))
+    // Its comma stands behind it, or before it where it comes last.
+    match tokens.is(end, ",") {
+        true => Some(start..end + 1),
+        false => Some(start - usize::from(tokens.is(start - 1, ","))..end),
+    }
 }
 
 /// 16 and later leave `table.` out where a query has but one table. An extra qualifier on one side is no difference,
@@ -104,6 +108,10 @@ mod tests {
         assert!(same(
             "CREATE TYPE a.r AS RANGE (\n subtype = float8,\n subtype_diff = float8mi\n);",
             "CREATE TYPE a.r AS RANGE (\n subtype = float8,\n multirange_type_name = a.m,\n subtype_diff = float8mi\n);",
+        ));
+        assert!(same(
+            "CREATE TYPE a.r AS RANGE (subtype = float8);",
+            "CREATE TYPE a.r AS RANGE (\n subtype = float8,\n multirange_type_name = a.m\n);",
         ));
         assert!(same(
             "CREATE VIEW v AS SELECT a.a FROM a;",
