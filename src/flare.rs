@@ -6,6 +6,7 @@ mod monitor;
 mod observation;
 mod pause;
 mod replication;
+mod schema;
 mod statistics;
 
 use std::path::PathBuf;
@@ -22,8 +23,12 @@ use crate::error::Result;
 pub use crate::observe::{Sample, Sampler};
 pub use crate::preflight::connectivity::Connectivity;
 use crate::progress::{Progress, Silent};
-pub use crate::replicate::Change;
 pub use crate::replicate::vacuum::Vacuumed;
+pub use crate::replicate::{
+    Change, Done, ExtensionList, ExtensionStatus, ExtensionsChange, InUse, OldSlot, PasswordPolicy,
+    RoleAttributes, RolesChange, RolesOptions, SchemaChange, SchemaOutcome, Sequence, Sequences,
+    Treated, Unreachable, Wait,
+};
 use crate::replicate::{Mode, Run};
 use crate::server::{
     Ddl, Opened, Pair, Publisher, Server, Subscriber, application_name, open_both,

@@ -15,7 +15,7 @@ pub mod progress;
 mod replicate;
 mod report;
 #[allow(dead_code, unused_imports)]
-pub(crate) mod schema;
+mod schema;
 pub mod server;
 mod tools;
 pub mod value;

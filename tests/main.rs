@@ -2,8 +2,15 @@
 
 mod attack;
 mod exec;
+mod extensions;
 mod harness;
 mod init_config;
 mod monitor;
+mod pause;
+mod publication;
+mod roles;
+mod schema;
+mod sequences;
+mod subscription;
 mod support;
 mod vacuum;

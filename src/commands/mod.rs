@@ -4,12 +4,23 @@ mod attack;
 mod completions;
 mod count;
 mod create_attack_db;
+mod create_publication;
+mod create_replication_status_table;
+mod create_subscription;
+mod drop_publication;
+mod drop_subscription;
 mod exec;
 mod grant_create;
+mod grant_replication;
 mod init_config;
+mod install_extensions;
 mod man;
 mod monitor;
 mod pause_write;
+mod replicate_roles;
+mod replicate_schema;
+mod replicate_sequences;
+mod reset_replication_status;
 mod resume_write;
 mod vacuum_analyze;
 mod verify_attack;
@@ -27,7 +38,18 @@ use crate::report::Outcome;
 #[command(rename_all = "snake_case")]
 pub(crate) enum Command {
     VerifyConnectivity(verify_connectivity::VerifyConnectivity),
+    ReplicateRoles(replicate_roles::ReplicateRoles),
+    ReplicateSchema(replicate_schema::ReplicateSchema),
+    InstallExtensions(install_extensions::InstallExtensions),
     GrantCreate(grant_create::GrantCreate),
+    GrantReplication(grant_replication::GrantReplication),
+    CreatePublication(create_publication::CreatePublication),
+    DropPublication(drop_publication::DropPublication),
+    CreateSubscription(create_subscription::CreateSubscription),
+    DropSubscription(drop_subscription::DropSubscription),
+    CreateReplicationStatusTable(create_replication_status_table::CreateReplicationStatusTable),
+    ResetReplicationStatus(reset_replication_status::ResetReplicationStatus),
+    ReplicateSequences(replicate_sequences::ReplicateSequences),
     PauseWrite(pause_write::PauseWrite),
     ResumeWrite(resume_write::ResumeWrite),
     Count(count::Count),
@@ -51,7 +73,18 @@ impl Command {
         let flare = || globals.flare(&self.name());
         match self {
             Command::VerifyConnectivity(args) => args.run(&flare()?),
+            Command::ReplicateRoles(args) => args.run(&flare()?),
+            Command::ReplicateSchema(args) => args.run(&flare()?),
+            Command::InstallExtensions(args) => args.run(&flare()?),
             Command::GrantCreate(args) => args.run(&flare()?),
+            Command::GrantReplication(args) => args.run(&flare()?),
+            Command::CreatePublication(args) => args.run(&flare()?),
+            Command::DropPublication(args) => args.run(&flare()?),
+            Command::CreateSubscription(args) => args.run(&flare()?),
+            Command::DropSubscription(args) => args.run(&flare()?),
+            Command::CreateReplicationStatusTable(args) => args.run(&flare()?),
+            Command::ResetReplicationStatus(args) => args.run(&flare()?),
+            Command::ReplicateSequences(args) => args.run(&flare()?),
             Command::PauseWrite(args) => args.run(&flare()?),
             Command::ResumeWrite(args) => args.run(&flare()?),
             Command::Count(args) => args.run(&flare()?),
@@ -72,7 +105,18 @@ impl Command {
     pub(crate) fn name(&self) -> String {
         match self {
             Command::VerifyConnectivity(_) => "verify_connectivity",
+            Command::ReplicateRoles(_) => "replicate_roles",
+            Command::ReplicateSchema(_) => "replicate_schema",
+            Command::InstallExtensions(_) => "install_extensions",
             Command::GrantCreate(_) => "grant_create",
+            Command::GrantReplication(_) => "grant_replication",
+            Command::CreatePublication(_) => "create_publication",
+            Command::DropPublication(_) => "drop_publication",
+            Command::CreateSubscription(_) => "create_subscription",
+            Command::DropSubscription(_) => "drop_subscription",
+            Command::CreateReplicationStatusTable(_) => "create_replication_status_table",
+            Command::ResetReplicationStatus(_) => "reset_replication_status",
+            Command::ReplicateSequences(_) => "replicate_sequences",
             Command::PauseWrite(_) => "pause_write",
             Command::ResumeWrite(_) => "resume_write",
             Command::Count(_) => "count",

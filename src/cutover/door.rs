@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::catalog::privileges::{AclEntry, DatabasePrivileges};
 use crate::error::{Failure, Result};
 use crate::server::{Session, params};
-use crate::value::Ident;
+use crate::value::{Ident, Literal};
 
 /// What shuts the door, and what opens it again as it was.
 #[derive(Clone, Debug)]
@@ -80,6 +80,16 @@ impl Door {
             }
         }
         statements
+    }
+
+    /// NULL instead of the same written out, for a database that had the default; only a superuser writes pg_database.
+    pub(crate) fn restoring_default(&self) -> Option<String> {
+        self.before.is_default.then(|| {
+            format!(
+                "UPDATE pg_database SET datacl = NULL WHERE datname = {} AND datacl = acldefault('d', datdba)",
+                Literal(&self.before.dbname)
+            )
+        })
     }
 
     /// Roles whose grants only a member of them can make again, beside the owner.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::door::Door;
 use super::pause::Pause;
+use super::undo::IS_SUPERUSER;
 use crate::error::{Result, WrapErr};
 use crate::journal::{Backend, Step, row_has};
 use crate::server::{interrupt, params};
@@ -56,6 +57,10 @@ fn statement(run: Uuid, seconds: f64, door: &Door, wall: &Backend) -> String {
         .opening()
         .into_iter()
         .map(|sql| format!("EXECUTE {};", Literal(sql)))
+        .chain(
+            door.restoring_default()
+                .map(|sql| format!("IF ({IS_SUPERUSER}) THEN {sql}; END IF;")),
+        )
         .collect();
     let Backend { pid, backend_start } = wall;
     let body = format!(

@@ -3,7 +3,7 @@
 //! When flare dies, by whatever means, the pipe closes, and the guard opens the door. It is told everything over that
 //! pipe, so that nothing of it is in an argument or a file.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -89,13 +89,17 @@ impl GuardProcess {
         }
     }
 
-    /// The pause is decided: the guard ends without doing anything.
-    pub(crate) fn dismiss(mut self) {
-        let dismissed =
-            writeln!(self.pipe, "{DISMISSED}").and_then(|()| self.child.wait().map(drop));
-        if let Err(error) = dismissed {
+    /// The pause is decided: the guard ends without doing anything, and nobody waits for that.
+    pub(crate) fn dismiss(self) {
+        let GuardProcess {
+            mut child,
+            mut pipe,
+        } = self;
+        if let Err(error) = writeln!(pipe, "{DISMISSED}") {
             log::warn!("dismiss the guard process: {error}");
         }
+        drop(pipe);
+        std::thread::spawn(move || child.wait());
     }
 }
 
@@ -129,7 +133,7 @@ pub(crate) fn run() -> Result<()> {
     let publisher = open(&config)?;
     crate::report::line(READY)?;
     let mut rest = String::new();
-    pipe.read_to_string(&mut rest)
+    pipe.read_line(&mut rest)
         .wrap_err("wait for the end of the pause")?;
     match rest.trim() {
         DISMISSED => Ok(()),
@@ -165,7 +169,7 @@ fn undo(config: &Config, order: &Order, mut publisher: Option<Publisher>) -> Res
 
 fn undo_on(publisher: &Publisher, order: &Order) -> Result<()> {
     let admin = publisher.admin();
-    let Some(entry) = journal::find(admin, &order.dbname, &[Step::Paused])? else {
+    let Some(entry) = journal::find(admin, &order.dbname, &[Step::Preparing, Step::Paused])? else {
         return Ok(());
     };
     if entry.run != order.run {

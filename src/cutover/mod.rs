@@ -8,6 +8,7 @@ mod clear;
 mod deadline;
 mod door;
 mod drain;
+mod failpoint;
 mod guard;
 pub(crate) mod guard_process;
 mod pause;

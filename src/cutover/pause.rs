@@ -10,6 +10,7 @@ use super::clear::{self, Clearing};
 use super::deadline::Deadline;
 use super::door::{self, Door};
 use super::drain::{self, Probe};
+use super::failpoint;
 use super::guard;
 use super::guard_process::GuardProcess;
 use super::prepare::{self, Prepared};
@@ -78,7 +79,7 @@ impl Pause {
         interrupt::check()?;
         self.deadline.check().wrap_err(name)?;
         let since = Instant::now();
-        let outcome = step(self);
+        let outcome = failpoint::before(name, &self.deadline).and_then(|()| step(self));
         let ms = since.elapsed().as_secs_f64() * 1000.0;
         self.steps.push(StepTime { step: name, ms });
         outcome.wrap_err(name)
@@ -159,6 +160,7 @@ fn shut_in_transaction(pause: &Pause, session: &Session) -> Result<()> {
 
 /// The pause has succeeded: only if nobody has undone it, and from here on no guard will.
 fn hold(pause: &Pause) -> Result<()> {
+    failpoint::before("hold", &pause.deadline)?;
     let session = &pause.sessions.door.session;
     if !journal::advance(session, pause.run, &[Step::Paused], Step::Held)? {
         return Failure::new("the guard has ended the pause").err();
@@ -171,7 +173,8 @@ fn hold(pause: &Pause) -> Result<()> {
 fn end_guard_and_wall(pause: &Pause) {
     let ended = guard::dismiss(pause).and_then(|()| pause.sessions.wall.session.batch("ROLLBACK"));
     if let Err(report) = ended {
-        log::warn!("end the guard and the wall: {report:#}");
+        // One that the guard itself has ended is no news.
+        log::info!("end the guard and the wall: {report:#}");
     }
 }
 

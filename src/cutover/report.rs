@@ -171,12 +171,14 @@ impl fmt::Display for ResumeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dbname = &self.dbname;
         match (self.dry_run, self.writable) {
-            (true, _) => writeln!(f, "Nothing was changed; resume_write would run:")?,
-            (false, Writable::Publisher) => writeln!(
+            (true, _) if !self.statements.is_empty() => {
+                writeln!(f, "Nothing was changed; resume_write would run:")?
+            }
+            (_, Writable::Publisher) => writeln!(
                 f,
                 "The application can write to {dbname:?} on the publisher, with its privileges as they were."
             )?,
-            (false, Writable::None) => writeln!(f, "The door of {dbname:?} was left as it is.")?,
+            (_, Writable::None) => writeln!(f, "The door of {dbname:?} was left as it is.")?,
         }
         if self.dry_run {
             for statement in &self.statements {

@@ -29,8 +29,7 @@ pub(crate) fn open_door(
     let mut attempt = 1;
     loop {
         match try_open(session, run, door, from, to) {
-            // Somebody else changed the database's row at the same moment.
-            Err(report) if attempt < TRIES && is_concurrent(&report) => attempt += 1,
+            Err(report) if attempt < TRIES && passes(&report) => attempt += 1,
             outcome => return outcome,
         }
     }
@@ -50,8 +49,10 @@ fn try_open(session: &Session, run: Uuid, door: &Door, from: &[Step], to: Step) 
                     door.before().dbname
                 )
             })?;
-        if door.before().is_default {
-            restore_default(session, &door.before().dbname)?;
+        if let Some(restoring) = door.restoring_default()
+            && session.value(IS_SUPERUSER, Vec::new())?
+        {
+            session.batch(&restoring)?;
         }
         Ok(Ended::Here)
     })();
@@ -62,19 +63,13 @@ fn try_open(session: &Session, run: Uuid, door: &Door, from: &[Step], to: Step) 
     }
 }
 
-/// NULL instead of the same written out, where the role may: only a superuser writes pg_database.
-fn restore_default(session: &Session, dbname: &str) -> Result<()> {
-    let superuser: bool = session.value(
-        "SELECT rolsuper FROM pg_roles WHERE rolname = session_user",
-        Vec::new(),
-    )?;
-    if superuser {
-        session.execute(
-            "UPDATE pg_database SET datacl = NULL WHERE datname = $1 AND datacl = acldefault('d', datdba)",
-            crate::server::params![dbname],
-        )?;
-    }
-    Ok(())
+/// Whether this session's role is a superuser.
+pub(super) const IS_SUPERUSER: &str = "SELECT rolsuper FROM pg_roles WHERE rolname = session_user";
+
+/// Somebody else changed the database's row at the same moment, or a cancel that was meant for the step that failed
+/// came late.
+fn passes(report: &Report) -> bool {
+    is_concurrent(report) || sqlstate_of(report) == Some(&SqlState::QUERY_CANCELED)
 }
 
 /// `tuple concurrently updated` has no SQLSTATE of its own.

@@ -1,9 +1,12 @@
 //! Privileges, publications and subscriptions.
 
 use super::Flare;
-use crate::error::Result;
-use crate::replicate::{Change, grants};
-use crate::server::Login;
+use crate::error::{Result, message_of};
+use crate::replicate::{
+    Change, InUse, OldSlot, Sequences, Unreachable, Wait, grants, publication, sequences,
+    status_table, subscription, unsubscribe,
+};
+use crate::server::{Login, Server};
 
 impl Flare {
     /// Grants CREATE and CONNECT on a database to the superuser of the configuration, on the publisher.
@@ -11,5 +14,105 @@ impl Flare {
         self.config.publication(dbname)?;
         let publisher = self.publisher(&[dbname])?;
         grants::grant_create(&publisher, dbname, login, &self.run)
+    }
+
+    /// Grants the replication user all privileges on a database and what is published in it, on the publisher.
+    pub fn grant_replication(&self, dbname: &str, login: Login) -> Result<Change> {
+        let pubname = &self.config.publication(dbname)?.pubname;
+        let publisher = self.publisher(&[dbname])?;
+        grants::grant_replication(&publisher, dbname, pubname, login, &self.run)
+    }
+
+    /// Creates a database's publication, or completes the one that is there.
+    pub fn create_publication(&self, dbname: &str) -> Result<Change> {
+        let wanted = self.config.publication(dbname)?;
+        let publisher = self.publisher(&[dbname])?;
+        publication::create(&publisher, dbname, wanted, &self.run)
+    }
+
+    /// Drops a database's publication.
+    pub fn drop_publication(&self, dbname: &str, in_use: InUse) -> Result<Change> {
+        self.config.publication(dbname)?;
+        let (publisher, subscriber) = self.open().publisher_first()?;
+        self.announce(&[&publisher], &[dbname]);
+        publication::drop(
+            &publisher,
+            &subscriber,
+            &self.config,
+            dbname,
+            in_use,
+            &self.run,
+        )
+    }
+
+    /// Creates a subscription with its slot, or completes the one that is there; `login` is whom the subscriber
+    /// connects to the publisher as.
+    pub fn create_subscription(&self, subname: &str, login: Login, wait: Wait) -> Result<Change> {
+        let declared = self.config.subscription(subname)?;
+        let pair = self.pair(&[&declared.dbname])?;
+        subscription::create(&pair, subname, declared, login, wait, &self.run)
+    }
+
+    /// Drops a subscription and its slot.
+    pub fn drop_subscription(
+        &self,
+        subname: &str,
+        slot: OldSlot,
+        unreachable: Unreachable,
+    ) -> Result<Change> {
+        let dbname = &self.config.subscription(subname)?.dbname;
+        let (subscriber, publisher) = self.open().subscriber_first()?;
+        let mut touched: Vec<&Server> = vec![&subscriber];
+        if let (Ok(publisher), OldSlot::Drop) = (&publisher, slot) {
+            touched.push(publisher);
+        }
+        self.announce(&touched, &[dbname]);
+        let how = (slot, unreachable);
+        unsubscribe::drop(&subscriber, &publisher, subname, dbname, how, &self.run)
+    }
+
+    /// Creates `flare_replication_status` on both sides where the database exists, and publishes it.
+    pub fn create_replication_status_table(&self, dbname: &str) -> Result<Change> {
+        let pubname = &self.config.publication(dbname)?.pubname;
+        let pair = self.pair(&[dbname])?;
+        let subnames: Vec<&str> = self
+            .config
+            .subscriptions
+            .iter()
+            .filter(|(_, sub)| sub.dbname == dbname && sub.pubname == *pubname)
+            .map(|(subname, _)| subname.as_str())
+            .collect();
+        let (publisher, subscriber) = (&pair.publisher, &pair.subscriber);
+        status_table::create_everywhere(
+            publisher, subscriber, dbname, pubname, &subnames, &self.run,
+        )
+    }
+
+    /// Deletes the publisher's row of `flare_replication_status`, on both sides as the original does.
+    pub fn reset_replication_status(&self, dbname: &str) -> Result<Change> {
+        self.config.publication(dbname)?;
+        let (publisher, subscriber) = self.open().publisher_first()?;
+        let mut touched: Vec<&Server> = vec![&publisher];
+        touched.extend(subscriber.as_ref().ok().map(|subscriber| &**subscriber));
+        self.announce(&touched, &[dbname]);
+        let identifier = publisher.identifier();
+        let change = status_table::reset(&publisher, dbname, identifier, &self.run)?;
+        Ok(match &subscriber {
+            Err(report) => change.with_note(format!(
+                "the subscriber was left alone, it cannot be reached: {}",
+                message_of(report)
+            )),
+            Ok(subscriber) if !status_table::has_database(subscriber, dbname)? => change,
+            Ok(subscriber) => change.and(status_table::reset(
+                subscriber, dbname, identifier, &self.run,
+            )?),
+        })
+    }
+
+    /// Sets the subscriber's sequences to the publisher's values; a dry run only shows them.
+    pub fn replicate_sequences(&self, subname: &str) -> Result<Sequences> {
+        let dbname = &self.config.subscription(subname)?.dbname;
+        let pair = self.pair(&[dbname])?;
+        sequences::replicate(&pair, dbname, &self.run)
     }
 }

@@ -89,33 +89,57 @@ impl Plan {
         self.notes.push(note.into());
     }
 
+    /// Whether there is nothing to run.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.statements.is_empty()
+    }
+
+    /// The same plan with other statements before and after its own.
+    pub(crate) fn between(
+        mut self,
+        before: impl FnOnce(&mut Plan),
+        after: impl FnOnce(&mut Plan),
+    ) -> Plan {
+        let own = std::mem::take(&mut self.statements);
+        before(&mut self);
+        self.statements.extend(own);
+        after(&mut self);
+        self
+    }
+
     /// The statements, in order.
-    #[cfg(test)]
     pub(crate) fn statements(&self) -> &[Statement] {
         &self.statements
     }
 
     /// Runs the statements as one transaction, or in a dry run only shows them.
     pub(crate) fn carry_out(self, session: &Session, run: &Run) -> Result<Change> {
-        let apply = run.mode == Mode::Apply && !self.statements.is_empty();
-        if apply {
-            run.ddl.run(session, &self.statements)?;
-        }
-        Ok(self.into_change(run.mode, apply))
+        self.carry_out_by(run, |statements| run.ddl.run(session, statements))
     }
 
     /// Runs the statements one by one, each a transaction of its own: for those that PostgreSQL allows in none.
     pub(crate) fn carry_out_singly(self, session: &Session, run: &Run) -> Result<Change> {
+        self.carry_out_by(run, |statements| {
+            statements
+                .iter()
+                .try_for_each(|statement| statement.run(session))
+        })
+    }
+
+    /// Lets `act` run the statements, where they are more than one transaction of one session.
+    pub(crate) fn carry_out_by(
+        self,
+        run: &Run,
+        act: impl FnOnce(&[Statement]) -> Result<()>,
+    ) -> Result<Change> {
         let apply = run.mode == Mode::Apply && !self.statements.is_empty();
         if apply {
-            for statement in &self.statements {
-                statement.run(session)?;
-            }
+            act(&self.statements)?;
         }
         Ok(self.into_change(run.mode, apply))
     }
 
-    fn into_change(self, mode: Mode, changed: bool) -> Change {
+    pub(crate) fn into_change(self, mode: Mode, changed: bool) -> Change {
         let Plan {
             side,
             dbname,
@@ -138,6 +162,14 @@ impl Plan {
 }
 
 impl Change {
+    /// Nothing was to be changed.
+    pub(crate) fn none(run: &Run) -> Change {
+        Change {
+            dry_run: run.mode == Mode::DryRun,
+            ..Change::default()
+        }
+    }
+
     /// Both changes, one after the other.
     pub(crate) fn and(mut self, other: Change) -> Change {
         self.changed |= other.changed;

@@ -19,7 +19,7 @@ pub fn success(format: Format, command: &str, outcome: Outcome) -> i32 {
         Format::Json if outcome.silent => Ok(()),
         Format::Json => json(command, &outcome),
     };
-    if let (Format::Human, Some(verdict)) = (format, &outcome.verdict) {
+    if let Some(verdict) = &outcome.verdict {
         complain(&verdict.to_string(), verdict.next_step());
     }
     match written {

@@ -372,6 +372,22 @@ impl Opened {
         }
     }
 
+    /// The subscriber, and the publisher or why it cannot be reached; the wrong server on either side is an error.
+    pub(crate) fn subscriber_first(self) -> Result<(Subscriber, Result<Publisher>)> {
+        match (self.publisher, self.subscriber) {
+            (Err(stranger), _) if is_stranger(&stranger) => Err(stranger),
+            (publisher, subscriber) => Ok((subscriber?, publisher)),
+        }
+    }
+
+    /// The publisher, and the subscriber or why it cannot be reached; the wrong server on either side is an error.
+    pub(crate) fn publisher_first(self) -> Result<(Publisher, Result<Subscriber>)> {
+        match (self.publisher, self.subscriber) {
+            (_, Err(stranger)) if is_stranger(&stranger) => Err(stranger),
+            (publisher, subscriber) => Ok((publisher?, subscriber)),
+        }
+    }
+
     /// The publisher; a subscriber that cannot be reached is only a warning, one that is the wrong server is not.
     pub(crate) fn publisher(self) -> Result<Publisher> {
         match &self.subscriber {

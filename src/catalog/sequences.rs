@@ -1,0 +1,113 @@
+//! Sequences, with the value the next call continues from.
+
+use serde::Deserialize;
+
+use crate::error::{Failure, Result, WrapErr};
+use crate::server::{Session, params};
+use crate::value::TableName;
+
+/// A sequence and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct SequenceState {
+    #[serde(flatten)]
+    pub(crate) name: TableName,
+    pub(crate) increment: i64,
+    pub(crate) cycle: bool,
+    pub(crate) last_value: i64,
+    /// Whether `last_value` was given out already.
+    pub(crate) is_called: bool,
+}
+
+impl SequenceState {
+    /// What the next call gives.
+    pub(crate) fn next(&self) -> i128 {
+        match self.is_called {
+            true => i128::from(self.last_value) + i128::from(self.increment),
+            false => i128::from(self.last_value),
+        }
+    }
+}
+
+/// As the catalog has it: `last_value` is null without privilege, and while the sequence has not been called.
+#[derive(Deserialize)]
+struct Listed {
+    #[serde(flatten)]
+    name: TableName,
+    increment: i64,
+    cycle: bool,
+    last_value: Option<i64>,
+    readable: bool,
+}
+
+const SEQUENCES: &str = "
+    SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'increment', s.seqincrement, 'cycle', s.seqcycle,
+             'last_value', CASE WHEN has_sequence_privilege(c.oid, 'SELECT') THEN pg_sequence_last_value(c.oid) END,
+             'readable', has_sequence_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'))
+      FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+     ORDER BY n.nspname, c.relname";
+
+/// Every sequence of the session's database: identity columns' and unowned ones too.
+pub(crate) fn read(session: &Session) -> Result<Vec<SequenceState>> {
+    let listed: Vec<Listed> = session
+        .list(SEQUENCES, params![])
+        .wrap_err("read the sequences")?;
+    let denied: Vec<&TableName> = listed
+        .iter()
+        .filter(|sequence| !sequence.readable)
+        .map(|sequence| &sequence.name)
+        .collect();
+    if !denied.is_empty() {
+        let user = &session.endpoint().user;
+        return Failure::new(format!(
+            "read the sequences of the {}: {user:?} may not read {}",
+            session.endpoint(),
+            super::tables::listed(denied)
+        ))
+        .hint(format!(
+            "GRANT USAGE ON SCHEMA and SELECT ON SEQUENCE to {user:?}, or run flare grant_replication"
+        ))
+        .err();
+    }
+    let uncalled: Vec<&TableName> = listed
+        .iter()
+        .filter(|sequence| sequence.last_value.is_none())
+        .map(|sequence| &sequence.name)
+        .collect();
+    let mut starts = read_relations(session, &uncalled)?.into_iter();
+    let state = |sequence: Listed| {
+        let (last_value, is_called) = match sequence.last_value {
+            Some(last_value) => (last_value, true),
+            None => starts
+                .next()
+                .ok_or_else(|| Failure::new("read the sequences: one of them has gone"))?,
+        };
+        Ok(SequenceState {
+            name: sequence.name,
+            increment: sequence.increment,
+            cycle: sequence.cycle,
+            last_value,
+            is_called,
+        })
+    };
+    listed.into_iter().map(state).collect()
+}
+
+/// `last_value, is_called` of each, from the relations themselves, in one round trip.
+fn read_relations(session: &Session, names: &[&TableName]) -> Result<Vec<(i64, bool)>> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let selects: Vec<String> = names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| format!("SELECT {at} AS at, last_value, is_called FROM {name}"))
+        .collect();
+    let sql = format!(
+        "SELECT jsonb_build_array(last_value, is_called) FROM ({}) s ORDER BY at",
+        selects.join(" UNION ALL ")
+    );
+    session
+        .list(&sql, params![])
+        .wrap_err("read the sequences that were not called yet")
+}

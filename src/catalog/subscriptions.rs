@@ -1,0 +1,112 @@
+//! Subscriptions, their tables and their workers.
+
+use serde::Deserialize;
+
+use crate::error::{Result, WrapErr};
+use crate::server::{Session, params};
+use crate::value::TableName;
+
+/// A subscription of the session's database.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Subscription {
+    pub(crate) oid: String,
+    pub(crate) subname: String,
+    pub(crate) subenabled: bool,
+    pub(crate) subslotname: Option<String>,
+    pub(crate) subpublications: Vec<String>,
+    pub(crate) owner: String,
+    /// Whether the session's role may do what the owner may.
+    pub(crate) mine: bool,
+}
+
+/// Column by column: `subconninfo` is the superuser's alone, so the whole row cannot be read by others.
+const SUBSCRIPTIONS: &str = "
+    SELECT jsonb_build_object('oid', oid::text, 'subname', subname, 'subenabled', subenabled, 'subslotname', subslotname,
+             'subpublications', to_jsonb(subpublications), 'owner', pg_get_userbyid(subowner),
+             'mine', pg_has_role(subowner, 'USAGE'))
+      FROM pg_subscription
+     WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY subname";
+
+/// The subscriptions of the session's database.
+pub(crate) fn all(session: &Session) -> Result<Vec<Subscription>> {
+    session
+        .list(SUBSCRIPTIONS, params![])
+        .wrap_err("read the subscriptions")
+}
+
+/// The subscription of this name in the session's database.
+pub(crate) fn find(session: &Session, subname: &str) -> Result<Option<Subscription>> {
+    let mut subscriptions = all(session)?.into_iter();
+    Ok(subscriptions.find(|subscription| subscription.subname == subname))
+}
+
+/// The oids of all subscriptions of the server.
+pub(crate) fn oids(session: &Session) -> Result<Vec<String>> {
+    session.value(
+        "SELECT array(SELECT oid::text FROM pg_subscription)",
+        params![],
+    )
+}
+
+/// A table of a subscription (`pg_subscription_rel`) and who works on it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Relation {
+    #[serde(flatten)]
+    pub(crate) name: TableName,
+    /// i, d, f, s, r: waiting, copying, copied, in step, ready.
+    pub(crate) srsubstate: char,
+    /// Bytes here by now.
+    pub(crate) bytes: i64,
+    /// The worker that copies it.
+    pub(crate) pid: Option<i32>,
+}
+
+/// The tables of a subscription.
+pub(crate) fn relations(session: &Session, subname: &str) -> Result<Vec<Relation>> {
+    session
+        .list(
+            "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'srsubstate', r.srsubstate,
+                      'bytes', pg_relation_size(c.oid),
+                      'pid', (SELECT max(w.pid) FROM pg_stat_subscription w WHERE w.subid = s.oid AND w.relid = c.oid))
+               FROM pg_subscription s JOIN pg_subscription_rel r ON r.srsubid = s.oid
+               JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+              WHERE s.subname = $1 AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+              ORDER BY n.nspname, c.relname",
+            params![subname],
+        )
+        .wrap_err_with(|| format!("read the tables of subscription {subname:?}"))
+}
+
+/// How the subscription's own workers fare.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct Health {
+    pub(crate) subenabled: bool,
+    /// The apply worker.
+    pub(crate) pid: Option<i32>,
+    /// From 15 on.
+    pub(crate) apply_error_count: Option<i64>,
+    /// From 15 on.
+    pub(crate) sync_error_count: Option<i64>,
+}
+
+/// How the subscription fares; `None` when there is none. `major` is the server's.
+pub(crate) fn health(session: &Session, subname: &str, major: i32) -> Result<Option<Health>> {
+    let errors = match major {
+        15.. => {
+            "(SELECT jsonb_build_object('apply_error_count', e.apply_error_count, 'sync_error_count', e.sync_error_count)
+                   FROM pg_stat_subscription_stats e WHERE e.subid = s.oid)"
+        }
+        _ => "'{}'::jsonb",
+    };
+    session
+        .first(
+            &format!(
+                "SELECT jsonb_build_object('subenabled', s.subenabled,
+                          'pid', (SELECT max(w.pid) FROM pg_stat_subscription w WHERE w.subid = s.oid AND w.relid IS NULL)) || {errors}
+                   FROM pg_subscription s
+                  WHERE s.subname = $1 AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            ),
+            params![subname],
+        )
+        .wrap_err_with(|| format!("read how subscription {subname:?} fares"))
+}

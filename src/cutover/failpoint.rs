@@ -1,0 +1,29 @@
+//! Makes each step reachable for tests: `FLARE_FAILPOINT=drain=hold` stops before *drain*. Only in debug builds.
+
+use std::time::Duration;
+
+use super::deadline::Deadline;
+use crate::error::{Failure, Result};
+use crate::server::interrupt;
+
+/// What is awaited by tests on standard error.
+const REACHED: &str = "failpoint reached";
+
+/// Holds or fails before a step, when the environment of a debug build says so.
+pub(super) fn before(step: &str, deadline: &Deadline) -> Result<()> {
+    let asked = match cfg!(debug_assertions) {
+        true => std::env::var("FLARE_FAILPOINT").unwrap_or_default(),
+        false => return Ok(()),
+    };
+    match asked.split_once('=') {
+        Some((at, "hold")) if at == step => {
+            log::warn!("{REACHED}: {step}");
+            loop {
+                deadline.check()?;
+                interrupt::sleep(Duration::from_millis(20))?;
+            }
+        }
+        Some((at, "fail")) if at == step => Failure::new(format!("{REACHED}: {step}")).err(),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,144 @@
+//! Options of CREATE SUBSCRIPTION (manual: "CREATE SUBSCRIPTION"), checked against the subscriber's version.
+
+use indexmap::IndexMap;
+
+use crate::error::{Failure, Result};
+use crate::value::Literal;
+
+/// Each with the version that brought it.
+const KNOWN: [(&str, i32); 10] = [
+    ("binary", 14),
+    ("copy_data", 10),
+    ("disable_on_error", 15),
+    ("failover", 17),
+    ("origin", 16),
+    ("password_required", 16),
+    ("run_as_owner", 16),
+    ("streaming", 14),
+    ("synchronous_commit", 10),
+    ("two_phase", 15),
+];
+/// Set by flare: the slot is made beforehand, through a session that has proven where it is.
+const FLARES_OWN: [&str; 4] = ["connect", "create_slot", "enabled", "slot_name"];
+
+/// Whether the rows that are there already are copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Copy {
+    Rows,
+    Nothing,
+}
+
+/// Options as they go into the statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Options {
+    /// `, name = 'value'` for each.
+    pub(super) sql: String,
+    pub(super) copy: Copy,
+    pub(super) failover: bool,
+    /// Changes are applied as the subscription's owner instead of each table's (16+).
+    pub(super) run_as_owner: bool,
+}
+
+impl Options {
+    /// Reads the options of the configuration for a subscriber of this major version.
+    pub(super) fn read(
+        subname: &str,
+        options: &IndexMap<String, String>,
+        major: i32,
+    ) -> Result<Options> {
+        let mut sql = String::new();
+        for (name, value) in options {
+            check(subname, name, value, major)?;
+            sql.push_str(&format!(", {name} = {}", Literal(value)));
+        }
+        let on = |name: &str| options.get(name).map(|value| is_on(value));
+        Ok(Options {
+            sql,
+            copy: match on("copy_data") {
+                Some(false) => Copy::Nothing,
+                _ => Copy::Rows,
+            },
+            failover: on("failover") == Some(true),
+            run_as_owner: on("run_as_owner") == Some(true),
+        })
+    }
+}
+
+/// As `defGetBoolean` reads it; what it refuses the server refuses.
+fn is_on(value: &str) -> bool {
+    ["true", "on", "1"]
+        .iter()
+        .any(|on| value.eq_ignore_ascii_case(on))
+}
+
+fn check(subname: &str, name: &str, value: &str, major: i32) -> Result<()> {
+    let attempt = format!("create subscription {subname:?} with option {name}");
+    if FLARES_OWN.contains(&name) {
+        return Failure::usage(format!("{attempt}: flare sets it itself"))
+            .hint(format!("remove it from subscriptions.{subname}.options"))
+            .err();
+    }
+    let Some((_, since)) = KNOWN.iter().find(|(known, _)| *known == name) else {
+        let known: Vec<&str> = KNOWN.iter().map(|(known, _)| *known).collect();
+        return Failure::usage(format!("{attempt}: CREATE SUBSCRIPTION has no such option"))
+            .hint(format!("it has {}", known.join(", ")))
+            .err();
+    };
+    let since = match (name, value.eq_ignore_ascii_case("parallel")) {
+        ("streaming", true) => 16,
+        _ => *since,
+    };
+    match major >= since {
+        true => Ok(()),
+        false => Failure::usage(format!(
+            "{attempt} = {value}: PostgreSQL {since} has it, and the subscriber runs {major}"
+        ))
+        .hint(format!("remove it from subscriptions.{subname}.options"))
+        .err(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(options: &[(&str, &str)], major: i32) -> Result<Options> {
+        let options = options
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        Options::read("s", &options.collect(), major)
+    }
+
+    #[test]
+    fn options_are_quoted_and_understood() {
+        let options = read(
+            &[
+                ("streaming", "on"),
+                ("copy_data", "off"),
+                ("origin", "no'ne"),
+            ],
+            16,
+        )
+        .unwrap();
+        assert_eq!(
+            options.sql,
+            ", streaming = 'on', copy_data = 'off', origin = 'no''ne'"
+        );
+        assert_eq!(options.copy, Copy::Nothing);
+        assert!(!options.failover && read(&[("failover", "true")], 17).unwrap().failover);
+    }
+
+    #[test]
+    fn what_the_version_lacks_is_a_usage_error_that_names_the_one_that_has_it() {
+        for (name, value, major, word) in [
+            ("binary", "true", 13, "PostgreSQL 14"),
+            ("streaming", "parallel", 15, "PostgreSQL 16"),
+            ("slot_name", "x", 18, "flare sets it"),
+            ("slotname", "x", 18, "no such option"),
+        ] {
+            let error = read(&[(name, value)], major).unwrap_err();
+            assert!(error.to_string().contains(word), "{error}");
+            assert_eq!(crate::error::exit_of(&error).code(), 2);
+        }
+    }
+}

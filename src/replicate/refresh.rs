@@ -1,0 +1,85 @@
+//! A subscription takes the tables that its publication has gained.
+
+use super::{Plan, status_table};
+use crate::catalog::subscriptions::{Relation, Subscription};
+use crate::catalog::tables::listed;
+use crate::server::Side;
+use crate::value::{Ident, TableName};
+
+/// Published tables that the subscription does not know: their rows are skipped in silence.
+pub(crate) fn missing(published: &[TableName], relations: &[Relation]) -> Vec<TableName> {
+    let known = |name: &TableName| relations.iter().any(|relation| relation.name == *name);
+    let missing = published.iter().filter(|name| !known(name));
+    missing.cloned().collect()
+}
+
+/// Statements for `missing`, which is not empty; each a transaction of its own.
+pub(crate) fn plan(dbname: &str, subscription: &Subscription, missing: &[TableName]) -> Plan {
+    let mut plan = Plan::new(Side::Subscriber, dbname);
+    let Subscription {
+        subname,
+        subenabled,
+        ..
+    } = subscription;
+    if !subenabled {
+        plan.note(format!(
+            "subscription {subname:?} is disabled and does not know {}: ENABLE it and run this again",
+            listed(missing)
+        ));
+        return plan;
+    }
+    let status = status_table::table();
+    // Old probe rows are worth nothing, and a copy would collide with those that are here.
+    let how = match missing {
+        [only] if *only == status => " WITH (copy_data = false)",
+        _ => "",
+    };
+    if how.is_empty() && missing.contains(&status) {
+        plan.step(
+            format!("empty {}", status.plain()),
+            format!("DELETE FROM {status}"),
+        );
+    }
+    plan.step(
+        format!("have subscription {subname:?} take {}", listed(missing)),
+        format!(
+            "ALTER SUBSCRIPTION {} REFRESH PUBLICATION{how}",
+            Ident::new(subname)
+        ),
+    );
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_probe_rows_are_not_copied() {
+        let subscription = Subscription {
+            oid: "1".into(),
+            subname: "S".into(),
+            subenabled: true,
+            subslotname: None,
+            subpublications: vec![],
+            owner: "o".into(),
+            mine: true,
+        };
+        let statements = |missing: &[TableName]| -> Vec<String> {
+            let plan = plan("db", &subscription, missing);
+            plan.statements().iter().map(|s| s.shown.clone()).collect()
+        };
+        let status = status_table::table();
+        assert_eq!(
+            statements(std::slice::from_ref(&status)),
+            [r#"ALTER SUBSCRIPTION "S" REFRESH PUBLICATION WITH (copy_data = false)"#]
+        );
+        assert_eq!(
+            statements(&[TableName::new("app", "a"), status]),
+            [
+                r#"DELETE FROM "public"."flare_replication_status""#,
+                r#"ALTER SUBSCRIPTION "S" REFRESH PUBLICATION"#
+            ]
+        );
+    }
+}

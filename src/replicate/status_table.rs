@@ -1,0 +1,283 @@
+//! `flare_replication_status`: one row per system identifier, by which a cutover sees that everything has arrived.
+
+use serde::Deserialize;
+
+use super::{Change, Plan, Run, refresh};
+use crate::catalog::tables::listed;
+use crate::catalog::{publications, subscriptions};
+use crate::error::{Failure, Result, WrapErr};
+use crate::server::{Login, Publisher, Server, Session, Side, Subscriber, params};
+use crate::value::{Ident, Literal, TableName};
+
+/// The table, as the original names it.
+pub(crate) fn table() -> TableName {
+    TableName::new("public", "flare_replication_status")
+}
+
+/// Its columns, all text, in their order.
+const COLUMNS: [&str; 3] = ["system_identifier", "uuid", "created_at"];
+
+/// What is there.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Found {
+    /// Empty where there is no such table.
+    columns: Vec<String>,
+    owner: Option<String>,
+    /// Whether the session's role may create tables in public.
+    may_create: bool,
+}
+
+const FOUND: &str = "
+    SELECT jsonb_build_object(
+        'columns', (SELECT coalesce(jsonb_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_attribute a
+                     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+        'owner', pg_get_userbyid(c.relowner),
+        'may_create', coalesce((SELECT has_schema_privilege(n.oid, 'CREATE') FROM pg_namespace n WHERE n.nspname = $1), false))
+      FROM (SELECT) one
+      LEFT JOIN (pg_class c JOIN pg_namespace cn ON cn.oid = c.relnamespace) ON cn.nspname = $1 AND c.relname = $2";
+
+/// Whether a server has this database.
+pub(crate) fn has_database(server: &Server, dbname: &str) -> Result<bool> {
+    server
+        .admin()
+        .value(
+            "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)",
+            params![dbname],
+        )
+        .wrap_err_with(|| format!("look for database {dbname:?}"))
+}
+
+/// Creates the table in a database that exists, as the database's owner.
+pub(crate) fn create(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
+    let session = server.connect(Login::DbOwner, dbname)?;
+    create_plan(server, dbname, &found(&session)?)?.carry_out(&session, run)
+}
+
+fn found(session: &Session) -> Result<Found> {
+    let table = table();
+    let found = session
+        .first(FOUND, params![table.schema.as_str(), table.table.as_str()])
+        .wrap_err_with(|| format!("look for table {}", table.plain()))?;
+    Ok(found.ok_or_else(|| Failure::new("look for the status table: no row came back"))?)
+}
+
+fn create_plan(server: &Server, dbname: &str, found: &Found) -> Result<Plan> {
+    let side = server.side();
+    let db_owner = &server.declared().db_owner.user;
+    let mut plan = Plan::new(side, dbname);
+    match Verdict::of(found) {
+        Verdict::There => plan.note(format!(
+            "{} is there already on the {side}",
+            table().plain()
+        )),
+        Verdict::Create => plan.step(format!("create table {}", table().plain()), definition()),
+        Verdict::Other => {
+            return Failure::new(format!(
+                "create table {} on the {side}: another table has that name, with columns {}",
+                table().plain(),
+                found.columns.join(", ")
+            ))
+            .hint("rename or drop that table; flare's has the columns system_identifier, uuid, created_at")
+            .err();
+        }
+        Verdict::Denied => {
+            return Failure::new(format!(
+                "create table {} on the {side}: {db_owner:?} may not create tables in schema public of database {dbname:?}",
+                table().plain()
+            ))
+            .hint(format!(
+                "make {db_owner:?} the owner of the database, or GRANT CREATE ON SCHEMA public TO {} there",
+                Ident::new(db_owner)
+            ))
+            .err();
+        }
+    }
+    Ok(plan)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    There,
+    Create,
+    Other,
+    Denied,
+}
+
+impl Verdict {
+    fn of(found: &Found) -> Verdict {
+        match (found.columns.is_empty(), found.may_create) {
+            (false, _) if found.columns == COLUMNS => Verdict::There,
+            (false, _) => Verdict::Other,
+            (true, true) => Verdict::Create,
+            (true, false) => Verdict::Denied,
+        }
+    }
+}
+
+fn definition() -> String {
+    format!(
+        "CREATE TABLE {} (system_identifier text PRIMARY KEY, uuid text NOT NULL, created_at text NOT NULL)",
+        table()
+    )
+}
+
+/// Creates the table on both sides, publishes it, and has the subscriptions take it.
+pub(crate) fn create_everywhere(
+    publisher: &Publisher,
+    subscriber: &Subscriber,
+    dbname: &str,
+    pubname: &str,
+    subnames: &[&str],
+    run: &Run,
+) -> Result<Change> {
+    let on_subscriber = has_database(subscriber, dbname)?;
+    // The subscriber first: a change to a table that it lacks stops its apply.
+    let mut change = match on_subscriber {
+        true => create(subscriber, dbname, run)?,
+        false => Change::none(run).with_note(format!(
+            "the subscriber has no database {dbname:?} yet: create_subscription creates the table there"
+        )),
+    };
+    change = change.and(create(publisher, dbname, run)?);
+    change = change.and(publish(publisher, dbname, pubname, run)?);
+    if on_subscriber {
+        change = change.and(refresh(
+            (publisher, subscriber),
+            dbname,
+            pubname,
+            subnames,
+            run,
+        )?);
+    }
+    Ok(change)
+}
+
+/// Adds the table to a publication that lists its tables.
+fn publish(publisher: &Publisher, dbname: &str, pubname: &str, run: &Run) -> Result<Change> {
+    let session = publisher.connect(Login::Superuser, dbname)?;
+    let mut plan = Plan::new(publisher.side(), dbname);
+    let Some(publication) = publications::find(&session, pubname)? else {
+        plan.note(format!(
+            "there is no publication {pubname:?} yet: create_publication publishes the table"
+        ));
+        return plan.carry_out(&session, run);
+    };
+    let published = publications::tables(&session, pubname)?.contains(&table());
+    if publication.puballtables || published {
+        plan.note(format!("publication {pubname:?} has the table already"));
+        return plan.carry_out(&session, run);
+    }
+    plan.step(
+        format!("add {} to publication {pubname:?}", table().plain()),
+        format!(
+            "ALTER PUBLICATION {} ADD TABLE ONLY {}",
+            Ident::new(pubname),
+            table()
+        ),
+    );
+    // Both the publication's owner and the table's are needed: whoever is both.
+    match publication.mine && publisher.facts().superuser {
+        true => plan.carry_out(&session, run),
+        false => plan.carry_out(&publisher.connect(Login::DbOwner, dbname)?, run),
+    }
+}
+
+/// Has the subscriptions that do not know the table yet take it.
+fn refresh(
+    pair: (&Publisher, &Subscriber),
+    dbname: &str,
+    pubname: &str,
+    subnames: &[&str],
+    run: &Run,
+) -> Result<Change> {
+    let (publisher, subscriber) = pair;
+    let session = subscriber.connect(Login::Superuser, dbname)?;
+    let published = publications::tables(&publisher.connect(Login::Superuser, dbname)?, pubname)?;
+    let mut change = Change::none(run);
+    for subname in subnames {
+        let Some(subscription) = subscriptions::find(&session, subname)? else {
+            continue;
+        };
+        let missing = refresh::missing(&published, &subscriptions::relations(&session, subname)?);
+        if missing.is_empty() {
+            continue;
+        }
+        change = change.and(match missing.as_slice() {
+            [only] if *only == table() => {
+                refresh::plan(dbname, &subscription, &missing).carry_out_singly(&session, run)?
+            }
+            more => Change::none(run).with_note(format!(
+                "subscription {subname:?} lacks {}: flare create_subscription {subname} takes them",
+                listed(more)
+            )),
+        });
+    }
+    Ok(change)
+}
+
+/// Deletes the publisher's row on a server, where the table is there.
+pub(crate) fn reset(server: &Server, dbname: &str, identifier: u64, run: &Run) -> Result<Change> {
+    let session = server.connect(Login::DbOwner, dbname)?;
+    let mut plan = Plan::new(server.side(), dbname);
+    let identifier = identifier.to_string();
+    let rows: i64 = match Verdict::of(&found(&session)?) {
+        Verdict::There => session
+            .value(
+                &format!(
+                    "SELECT count(*) FROM {} WHERE system_identifier = $1",
+                    table()
+                ),
+                params![&identifier],
+            )
+            .wrap_err_with(|| format!("read {}", table().plain()))?,
+        _ if server.side() == Side::Subscriber => {
+            plan.note(format!(
+                "the subscriber has no table {} yet",
+                table().plain()
+            ));
+            return plan.carry_out(&session, run);
+        }
+        _ => {
+            return Failure::new(format!(
+                "reset the replication status on the {}: there is no table {} in database {dbname:?}",
+                server.side(),
+                table().plain()
+            ))
+            .hint("run flare create_replication_status_table")
+            .err();
+        }
+    };
+    match rows {
+        0 => plan.note(format!(
+            "the {} has no row of system_identifier {identifier}",
+            server.side()
+        )),
+        _ => plan.step(
+            format!("delete the row of system_identifier {identifier}"),
+            format!(
+                "DELETE FROM {} WHERE system_identifier = {}",
+                table(),
+                Literal(&identifier)
+            ),
+        ),
+    }
+    plan.carry_out(&session, run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strange_table_of_that_name_is_left_alone() {
+        let found = |columns: &[&str], may_create| Found {
+            columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+            owner: None,
+            may_create,
+        };
+        assert_eq!(Verdict::of(&found(&COLUMNS, false)), Verdict::There);
+        assert_eq!(Verdict::of(&found(&["id"], true)), Verdict::Other);
+        assert_eq!(Verdict::of(&found(&[], true)), Verdict::Create);
+        assert_eq!(Verdict::of(&found(&[], false)), Verdict::Denied);
+    }
+}
