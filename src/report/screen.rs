@@ -118,7 +118,7 @@ fn escaped(file: &File, into: &mut impl Write) -> io::Result<()> {
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
         let text = serde_json::to_string(&String::from_utf8_lossy(&line))?;
-        into.write_all(text[1..text.len() - 1].as_bytes())?;
+        into.write_all(&text.as_bytes()[1..text.len() - 1])?;
         line.clear();
     }
     Ok(())
