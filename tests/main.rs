@@ -1,7 +1,11 @@
 //! The program on real servers.
 
+mod attack;
+mod exec;
 mod extensions;
 mod harness;
+mod init_config;
+mod monitor;
 mod pause;
 mod publication;
 mod roles;
@@ -9,3 +13,4 @@ mod schema;
 mod sequences;
 mod subscription;
 mod support;
+mod vacuum;

@@ -80,7 +80,7 @@ struct State {
     /// As acknowledged; none: absent.
     known: Option<Text>,
     /// What operations of unknown outcome may have made of it. They may also have come later than what was acknowledged.
-    maybe: Option<Vec<Option<Text>>>,
+    maybe: Vec<Option<Text>>,
     /// Whatever its value: the heartbeat's.
     moving: bool,
 }
@@ -89,16 +89,14 @@ impl State {
     fn known(value: Option<Text>) -> State {
         State {
             known: value,
-            maybe: None,
+            maybe: Vec::new(),
             moving: false,
         }
     }
 
     fn may_be(&self, value: Option<&Text>) -> bool {
         let agrees = |state: &Option<Text>| state.as_ref() == value;
-        agrees(&self.known)
-            || self.maybe.iter().any(|maybe| maybe.iter().any(agrees))
-            || self.moving && value.is_some()
+        agrees(&self.known) || self.maybe.iter().any(agrees) || self.moving && value.is_some()
     }
 }
 
@@ -137,12 +135,12 @@ impl Story {
             (_, Outcome::Unknown) => {
                 self.unknown += 1;
                 let state = self.rows.entry(key).or_insert_with(absent);
-                state.maybe.get_or_insert_default().push(value);
+                state.maybe.push(value);
             }
             (_, _) => {
                 let state = self.rows.entry(key.clone()).or_insert_with(absent);
                 state.known = value;
-                if state.known.is_none() && state.maybe.is_none() && !state.moving {
+                if state.known.is_none() && state.maybe.is_empty() && !state.moving {
                     self.rows.remove(&key);
                 }
             }
@@ -236,11 +234,7 @@ impl Replay {
         let kind = match story.rows.remove(&(table, Text::of(id))) {
             None => "extra",
             Some(state) if state.may_be(Some(&Text::of(value))) => return,
-            Some(State {
-                known: None,
-                maybe: None,
-                ..
-            }) => "extra",
+            Some(state) if state.known.is_none() && state.maybe.is_empty() => "extra",
             Some(_) => "wrong",
         };
         self.differs(kind, table, id.to_owned());

@@ -1,6 +1,6 @@
 //! A session that has proven it is the declared server: identity, version, TLS, deadlines, short locks.
 //!
-//! Everything that speaks to a server goes through [`Session`], and a [`Session`] exists only after
+//! Everything that speaks to a server goes through `Session`, and a `Session` exists only after
 //! `pg_control_system()` has answered with the identifier of the configuration.
 
 mod address;
