@@ -110,6 +110,7 @@ fn usage(args: &[OsString], error: &clap::Error) -> i32 {
     if !error.use_stderr() {
         return match error.print() {
             Ok(()) => 0,
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
             Err(_) => 1,
         };
     }
@@ -132,13 +133,7 @@ fn usage(args: &[OsString], error: &clap::Error) -> i32 {
     };
     match wants_json {
         true => {
-            let message = error.to_string();
-            let message = message
-                .trim_start_matches("error: ")
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .to_owned();
+            let message = what_is_wrong(&error.to_string());
             let failure = Failure::usage(message).hint("run flare help, or flare help COMMAND");
             report::failure(Format::Json, &command, &failure.into());
         }
@@ -146,4 +141,53 @@ fn usage(args: &[OsString], error: &clap::Error) -> i32 {
         false => error.print().unwrap_or_default(),
     }
     code
+}
+
+/// The first paragraph of clap's message, in one line.
+fn what_is_wrong(message: &str) -> String {
+    let paragraph = message
+        .trim_start_matches("error: ")
+        .lines()
+        .take_while(|line| !line.is_empty());
+    paragraph.map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definition_is_sound_and_knows_kebab_case() {
+        definition().debug_assert();
+        let matches = definition().try_get_matches_from(["flare", "verify-connectivity"]);
+        assert_eq!(
+            matches.expect("a command").subcommand_name(),
+            Some("verify_connectivity")
+        );
+    }
+
+    #[test]
+    fn every_command_says_what_it_changes_and_gives_an_example() {
+        for command in definition()
+            .get_subcommands()
+            .filter(|it| !it.is_hide_set())
+        {
+            let after = command.get_after_help().map(ToString::to_string);
+            let after = after.unwrap_or_default();
+            assert!(
+                after.starts_with("Changes:") && after.contains("\nExample:\n  flare "),
+                "{}: {after}",
+                command.get_name()
+            );
+        }
+    }
+
+    #[test]
+    fn usage_errors_name_what_is_missing() {
+        let message = "error: the following required arguments were not provided:\n  <CMD>...\n\nUsage: flare exec";
+        assert_eq!(
+            what_is_wrong(message),
+            "the following required arguments were not provided: <CMD>..."
+        );
+    }
 }

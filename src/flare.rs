@@ -1,21 +1,34 @@
 //! The library's public door. Each method is one command: it opens verified sessions and hands them to a room.
 
+mod beginning;
+mod exec;
+mod monitor;
 mod observation;
 mod pause;
 mod replication;
+mod schema;
+mod statistics;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use beginning::{FirstConfig, init_config};
+pub use exec::Executed;
 pub use observation::{CountOn, RowCount};
 pub use pause::PauseOptions;
 
 use crate::config::Config;
 pub use crate::cutover::{PauseOutcome, PauseReport, ResumeReport, StepTime, Writable};
 use crate::error::Result;
+pub use crate::observe::{Sample, Sampler};
 pub use crate::preflight::connectivity::Connectivity;
 use crate::progress::{Progress, Silent};
-pub use crate::replicate::{Change, Done, InUse, OldSlot, Sequence, Sequences, Unreachable, Wait};
+pub use crate::replicate::vacuum::Vacuumed;
+pub use crate::replicate::{
+    Change, Done, ExtensionList, ExtensionStatus, ExtensionsChange, InUse, OldSlot, PasswordPolicy,
+    RoleAttributes, RolesChange, RolesOptions, SchemaChange, SchemaOutcome, Sequence, Sequences,
+    Treated, Unreachable, Wait,
+};
 use crate::replicate::{Mode, Run};
 use crate::server::{
     Ddl, Opened, Pair, Publisher, Server, Subscriber, application_name, open_both,

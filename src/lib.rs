@@ -1,5 +1,6 @@
 //! Moves live PostgreSQL databases to a newer server over native logical replication.
 
+pub mod attack;
 mod catalog;
 pub mod cli;
 mod commands;
@@ -8,12 +9,13 @@ mod cutover;
 pub mod error;
 pub mod flare;
 mod journal;
+pub mod observe;
 mod preflight;
 pub mod progress;
 mod replicate;
 mod report;
 #[allow(dead_code, unused_imports)]
-pub(crate) mod schema;
+mod schema;
 pub mod server;
 mod tools;
 pub mod value;

@@ -4,9 +4,14 @@
 
 pub(crate) mod activity;
 pub(crate) mod capacity;
+pub(crate) mod databases;
+pub(crate) mod extensions;
+pub(crate) mod objects;
 pub(crate) mod privileges;
 pub(crate) mod publications;
+pub(crate) mod roles;
 pub(crate) mod sequences;
+pub(crate) mod settings;
 pub(crate) mod slots;
 pub(crate) mod subscriptions;
 pub(crate) mod tables;

@@ -1,17 +1,29 @@
 //! One file per command: its arguments and one short function.
 
+mod attack;
+mod completions;
 mod count;
+mod create_attack_db;
 mod create_publication;
 mod create_replication_status_table;
 mod create_subscription;
 mod drop_publication;
 mod drop_subscription;
+mod exec;
 mod grant_create;
 mod grant_replication;
+mod init_config;
+mod install_extensions;
+mod man;
+mod monitor;
+mod pause_write;
+mod replicate_roles;
+mod replicate_schema;
 mod replicate_sequences;
 mod reset_replication_status;
-mod pause_write;
 mod resume_write;
+mod vacuum_analyze;
+mod verify_attack;
 mod verify_connectivity;
 
 use clap::Subcommand;
@@ -26,6 +38,9 @@ use crate::report::Outcome;
 #[command(rename_all = "snake_case")]
 pub(crate) enum Command {
     VerifyConnectivity(verify_connectivity::VerifyConnectivity),
+    ReplicateRoles(replicate_roles::ReplicateRoles),
+    ReplicateSchema(replicate_schema::ReplicateSchema),
+    InstallExtensions(install_extensions::InstallExtensions),
     GrantCreate(grant_create::GrantCreate),
     GrantReplication(grant_replication::GrantReplication),
     CreatePublication(create_publication::CreatePublication),
@@ -38,6 +53,15 @@ pub(crate) enum Command {
     PauseWrite(pause_write::PauseWrite),
     ResumeWrite(resume_write::ResumeWrite),
     Count(count::Count),
+    Monitor(monitor::Monitor),
+    VacuumAnalyze(vacuum_analyze::VacuumAnalyze),
+    Exec(exec::Exec),
+    CreateAttackDb(create_attack_db::CreateAttackDb),
+    Attack(attack::Attack),
+    VerifyAttack(verify_attack::VerifyAttack),
+    InitConfig(init_config::InitConfig),
+    Completions(completions::Completions),
+    Man(man::Man),
     /// Started by flare itself: opens the door when the flare that shut it dies
     #[command(hide = true)]
     Guard,
@@ -49,6 +73,9 @@ impl Command {
         let flare = || globals.flare(&self.name());
         match self {
             Command::VerifyConnectivity(args) => args.run(&flare()?),
+            Command::ReplicateRoles(args) => args.run(&flare()?),
+            Command::ReplicateSchema(args) => args.run(&flare()?),
+            Command::InstallExtensions(args) => args.run(&flare()?),
             Command::GrantCreate(args) => args.run(&flare()?),
             Command::GrantReplication(args) => args.run(&flare()?),
             Command::CreatePublication(args) => args.run(&flare()?),
@@ -61,6 +88,15 @@ impl Command {
             Command::PauseWrite(args) => args.run(&flare()?),
             Command::ResumeWrite(args) => args.run(&flare()?),
             Command::Count(args) => args.run(&flare()?),
+            Command::Monitor(args) => args.run(&flare()?, globals.format),
+            Command::VacuumAnalyze(args) => args.run(&flare()?),
+            Command::Exec(args) => args.run(&flare()?, globals.format),
+            Command::CreateAttackDb(args) => args.run(),
+            Command::Attack(args) => args.run(),
+            Command::VerifyAttack(args) => args.run(),
+            Command::InitConfig(args) => args.run(),
+            Command::Completions(args) => args.run(),
+            Command::Man(args) => args.run(),
             Command::Guard => guard_process::run().map(|()| Outcome::silent()),
         }
     }
@@ -69,6 +105,9 @@ impl Command {
     pub(crate) fn name(&self) -> String {
         match self {
             Command::VerifyConnectivity(_) => "verify_connectivity",
+            Command::ReplicateRoles(_) => "replicate_roles",
+            Command::ReplicateSchema(_) => "replicate_schema",
+            Command::InstallExtensions(_) => "install_extensions",
             Command::GrantCreate(_) => "grant_create",
             Command::GrantReplication(_) => "grant_replication",
             Command::CreatePublication(_) => "create_publication",
@@ -81,6 +120,15 @@ impl Command {
             Command::PauseWrite(_) => "pause_write",
             Command::ResumeWrite(_) => "resume_write",
             Command::Count(_) => "count",
+            Command::Monitor(_) => "monitor",
+            Command::VacuumAnalyze(_) => "vacuum_analyze",
+            Command::Exec(_) => "exec",
+            Command::CreateAttackDb(_) => "create_attack_db",
+            Command::Attack(_) => "attack",
+            Command::VerifyAttack(_) => "verify_attack",
+            Command::InitConfig(_) => "init_config",
+            Command::Completions(_) => "completions",
+            Command::Man(_) => "man",
             Command::Guard => guard_process::COMMAND,
         }
         .to_owned()

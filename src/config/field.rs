@@ -12,7 +12,7 @@ use crate::value::{MAX_IDENT_BYTES, Size, TableName};
 const PRIVATE: &str = "x-";
 
 /// What `flare init_config` leaves for the user to fill in.
-const UNFILLED: &str = "CHANGE_ME";
+pub(super) const UNFILLED: &str = "CHANGE_ME";
 
 /// A value that was found, with the path that leads to it.
 pub(super) struct Field<'t> {

@@ -13,6 +13,7 @@ mod password;
 mod replication;
 mod section;
 mod source;
+mod template;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -27,6 +28,7 @@ pub use host::{Account, Host, RootCert, SslMode, Tls, Via};
 pub use lag::{Lag, Thresholds};
 pub use password::PasswordSource;
 pub use replication::{Publication, Subscription};
+pub(crate) use template::{Content, Reached, template};
 
 use crate::error::{Failure, Result};
 use crate::value::Secret;

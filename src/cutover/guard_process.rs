@@ -169,7 +169,7 @@ fn undo(config: &Config, order: &Order, mut publisher: Option<Publisher>) -> Res
 
 fn undo_on(publisher: &Publisher, order: &Order) -> Result<()> {
     let admin = publisher.admin();
-    let Some(entry) = journal::find(admin, &order.dbname, &[Step::Paused])? else {
+    let Some(entry) = journal::find(admin, &order.dbname, &[Step::Preparing, Step::Paused])? else {
         return Ok(());
     };
     if entry.run != order.run {

@@ -38,7 +38,7 @@ pub(crate) fn prepare(
 ) -> Result<Prepared> {
     let publisher = &pair.publisher;
     let admin = publisher.admin();
-    lock_out_others(pair)?;
+    lock_out_others(pair, request.dbname)?;
     if let Some(held) = journal::find(admin, request.dbname, &[Step::Held])? {
         return Ok(Prepared::Already { run: held.run });
     }
@@ -83,30 +83,34 @@ pub(crate) fn prepare(
     Ok(Prepared::Ready(Box::new(pause)))
 }
 
-/// The advisory lock of a run: "flare" in ASCII.
-const RUN_LOCK: i64 = 0x66_6c_61_72_65;
+/// The first key of a run's advisory lock, "flar" in ASCII; the second is the database's name, hashed.
+const RUN_LOCK: i32 = 0x66_6c_61_72;
 
-/// One run at a time: a lock in `postgres` of both servers, always in the same order.
-fn lock_out_others(pair: &Pair) -> Result<()> {
+/// One run at a time for a database: a lock in `postgres` of both servers, always in the same order.
+fn lock_out_others(pair: &Pair, dbname: &str) -> Result<()> {
     let mut servers: [&Server; 2] = [&pair.publisher, &pair.subscriber];
     servers.sort_by_key(|server| server.identifier());
     for server in servers {
-        let locked: bool = server
-            .admin()
-            .value("SELECT pg_try_advisory_lock($1)", params![RUN_LOCK])?;
+        let locked: bool = server.admin().value(
+            "SELECT pg_try_advisory_lock($1, hashtext($2))",
+            params![RUN_LOCK, dbname],
+        )?;
         if !locked {
             let holders: Vec<String> = server.admin().value(
                 "SELECT array(SELECT format('%s (pid %s since %s)', a.application_name, a.pid, a.backend_start)
                    FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-                  WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32) + l.objid::bigint = $1)",
-                params![RUN_LOCK],
+                  WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+                    AND l.classid::bigint = $1 AND l.objid::bigint = hashtext($2)::bigint & 4294967295)",
+                params![RUN_LOCK, dbname],
             )?;
             return Failure::new(format!(
-                "start a pause: another flare is at work on the {}: {}",
+                "start a pause of {dbname:?}: another flare is at work on it, on the {}: {}",
                 server.target().endpoint,
                 holders.join(", ")
             ))
-            .hint("wait for it; `flare resume_write` opens the door in any case")
+            .hint(format!(
+                "wait for it; `flare resume_write {dbname}` ends it at once"
+            ))
             .err();
         }
     }

@@ -29,8 +29,7 @@ pub(crate) fn open_door(
     let mut attempt = 1;
     loop {
         match try_open(session, run, door, from, to) {
-            // Somebody else changed the database's row at the same moment.
-            Err(report) if attempt < TRIES && is_concurrent(&report) => attempt += 1,
+            Err(report) if attempt < TRIES && passes(&report) => attempt += 1,
             outcome => return outcome,
         }
     }
@@ -66,6 +65,12 @@ fn try_open(session: &Session, run: Uuid, door: &Door, from: &[Step], to: Step) 
 
 /// Whether this session's role is a superuser.
 pub(super) const IS_SUPERUSER: &str = "SELECT rolsuper FROM pg_roles WHERE rolname = session_user";
+
+/// Somebody else changed the database's row at the same moment, or a cancel that was meant for the step that failed
+/// came late.
+fn passes(report: &Report) -> bool {
+    is_concurrent(report) || sqlstate_of(report) == Some(&SqlState::QUERY_CANCELED)
+}
 
 /// `tuple concurrently updated` has no SQLSTATE of its own.
 pub(crate) fn is_concurrent(report: &Report) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::clear::{end, no_prepared_transaction};
 use super::pause::Pause;
 use crate::error::{Failure, Result, WrapErr};
-use crate::server::{Patience, Session, params};
+use crate::server::{Session, params};
 use crate::value::TableName;
 
 /// Written by the probe while the wall stands, and so not part of it.
@@ -47,10 +47,11 @@ pub(crate) fn raise(pause: &mut Pause) -> Result<()> {
     wall.batch(&pause.open_wall)?;
     let locking = wall.start(move |client| client.batch_execute(&lock))?;
     let mut stood_in_the_way = Vec::new();
-    while let Err(report) = wall.wait(&locking, Patience::For(LOOK_EVERY)) {
-        if !crate::server::timed_out(&report) {
-            return Err(report).wrap_err("lock the published tables");
-        }
+    while wall
+        .poll(&locking, LOOK_EVERY)
+        .wrap_err("lock the published tables")?
+        .is_none()
+    {
         pause
             .deadline
             .check()

@@ -2,21 +2,31 @@
 //!
 //! Each file keeps what decides (a [`Plan`], pure) apart from what acts ([`Plan::carry_out`]).
 
+pub(crate) mod database;
+pub(crate) mod extensions;
 pub(crate) mod grants;
+mod load;
 mod options;
 mod plan;
 pub(crate) mod publication;
 pub(crate) mod refresh;
+pub(crate) mod roles;
+pub(crate) mod schema;
 pub(crate) mod sequences;
+mod setting;
 pub(crate) mod slot;
 pub(crate) mod status_table;
 pub(crate) mod subscription;
 pub(crate) mod unsubscribe;
+pub(crate) mod vacuum;
 mod watch;
 
+pub use extensions::{ExtensionList, ExtensionStatus, ExtensionsChange};
 pub use plan::{Change, Done};
 pub(crate) use plan::{Mode, Plan, Run};
 pub use publication::InUse;
+pub use roles::{PasswordPolicy, RoleAttributes, RolesChange, RolesOptions};
+pub use schema::{SchemaChange, SchemaOutcome, Treated};
 pub use sequences::{Sequence, Sequences};
 pub use subscription::Wait;
 pub use unsubscribe::{OldSlot, Unreachable};

@@ -89,6 +89,24 @@ impl Plan {
         self.notes.push(note.into());
     }
 
+    /// Whether there is nothing to run.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.statements.is_empty()
+    }
+
+    /// The same plan with other statements before and after its own.
+    pub(crate) fn between(
+        mut self,
+        before: impl FnOnce(&mut Plan),
+        after: impl FnOnce(&mut Plan),
+    ) -> Plan {
+        let own = std::mem::take(&mut self.statements);
+        before(&mut self);
+        self.statements.extend(own);
+        after(&mut self);
+        self
+    }
+
     /// The statements, in order.
     pub(crate) fn statements(&self) -> &[Statement] {
         &self.statements
@@ -121,7 +139,7 @@ impl Plan {
         Ok(self.into_change(run.mode, apply))
     }
 
-    fn into_change(self, mode: Mode, changed: bool) -> Change {
+    pub(crate) fn into_change(self, mode: Mode, changed: bool) -> Change {
         let Plan {
             side,
             dbname,

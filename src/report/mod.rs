@@ -3,8 +3,10 @@
 mod outcome;
 mod screen;
 mod terminal;
+mod watch;
 
 pub use outcome::{Format, Outcome};
 pub(crate) use screen::line;
 pub use screen::{failure, success};
 pub use terminal::Terminal;
+pub use watch::watch;

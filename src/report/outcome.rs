@@ -29,6 +29,7 @@ pub struct Outcome {
     pub(super) verdict: Option<Failure>,
     pub(super) sql: Option<File>,
     pub(super) exit_code: i32,
+    pub(super) silent: bool,
 }
 
 impl Outcome {
@@ -53,9 +54,12 @@ impl Outcome {
         Ok(Outcome::of(change)?.changed(change.changed))
     }
 
-    /// Nothing to say: another program said it (`exec`, `completions`).
+    /// Nothing to say, in JSON neither: everything has been said on the way (`monitor`).
     pub fn silent() -> Outcome {
-        Outcome::default()
+        Outcome {
+            silent: true,
+            ..Outcome::default()
+        }
     }
 
     /// Whether the command changed something on a server.

@@ -16,13 +16,16 @@ pub fn success(format: Format, command: &str, outcome: Outcome) -> i32 {
     };
     let written = match format {
         Format::Human => human(&outcome),
+        Format::Json if outcome.silent => Ok(()),
         Format::Json => json(command, &outcome),
     };
-    if let (Format::Human, Some(verdict)) = (format, &outcome.verdict) {
+    if let Some(verdict) = &outcome.verdict {
         complain(&verdict.to_string(), verdict.next_step());
     }
     match written {
         Ok(()) => code,
+        // Whoever read has seen enough (`flare man | head`).
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => code,
         Err(error) => {
             complain(
                 &format!("write the result to standard output: {error}"),

@@ -140,10 +140,14 @@ impl DumpTarget {
         let entry = item.entry.as_deref();
         let catalog =
             entry.is_some_and(|entry| entry.schema == "pg_catalog" && entry.kind == "ACL");
+        // From 15 on it belongs to the database's owner; before, to the bootstrap superuser, and a GRANT is only warned about.
+        let public = self.major < 15
+            && entry.is_some_and(|entry| entry.kind == "ACL" && entry.name == "SCHEMA public");
         if head.start("COMMENT ON EXTENSION") {
             Some("an extension may belong to another role".into())
         } else if (head.start("COMMENT ON SCHEMA") && is_public(3))
             || (head.start("ALTER SCHEMA") && is_public(2) && head.are(3, "OWNER TO"))
+            || public
         {
             Some("schema public may belong to another role".into())
         } else if head.start("SET SESSION AUTHORIZATION")
@@ -259,6 +263,17 @@ mod tests {
                 .unwrap()
                 .contains("\nSET transaction_timeout")
         );
+    }
+
+    #[test]
+    fn privileges_on_public_are_the_owners_from_15_on() {
+        let dump = b"--\n-- Name: SCHEMA public; Type: ACL; Schema: -; Owner: pg_database_owner\n--\n\nGRANT CREATE ON SCHEMA public TO app;\n";
+        let kept = |major, loader| {
+            let (output, _) = rewrite(dump, &target(major, loader));
+            String::from_utf8_lossy(&output).contains("GRANT")
+        };
+        assert!(kept(15, Loader::Ordinary) && kept(14, Loader::Superuser));
+        assert!(!kept(14, Loader::Ordinary));
     }
 
     #[test]

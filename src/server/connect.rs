@@ -158,6 +158,10 @@ pub(crate) fn connect_unverified(dsn: &str, application_name: &str) -> Result<Cl
         )))
     })?;
     config.application_name(application_name);
+    // As libpq does.
+    if let (None, Ok(password)) = (config.get_password(), std::env::var("PGPASSWORD")) {
+        config.password(password);
+    }
     keep_alive(&mut config);
     let tls = Tls {
         sslmode: crate::config::SslMode::Prefer,

@@ -208,6 +208,23 @@ impl Session {
         }
     }
 
+    /// Looks whether the answer has come within `limit`; unlike [`Session::wait`], nothing is cancelled when it has not.
+    pub(crate) fn poll<T>(
+        &self,
+        answer: &Receiver<Result<T, postgres::Error>>,
+        limit: Duration,
+    ) -> Result<Option<T>> {
+        select! {
+            recv(answer) -> outcome => match outcome {
+                Ok(Ok(value)) => Ok(Some(value)),
+                Ok(Err(error)) => Err(self.context(SqlError::from(error).into())),
+                Err(_) => Err(self.context(Failure::new("the session has ended").into())),
+            },
+            recv(interrupt::channel()) -> _ => Err(interrupt::interrupted()),
+            default(limit) => Ok(None),
+        }
+    }
+
     fn context(&self, report: Report) -> Report {
         report.wrap_err(self.endpoint.to_string())
     }

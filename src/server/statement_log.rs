@@ -3,27 +3,52 @@
 use super::{Session, params};
 use crate::error::Result;
 
+/// What writes statements to a log or a view. Some only exist in later versions or with their library loaded.
+const SILENT: [(&str, &str); 8] = [
+    ("log_statement", "'none'"),
+    ("log_min_error_statement", "'panic'"),
+    ("log_min_duration_statement", "-1"),
+    ("log_min_duration_sample", "-1"),
+    ("log_duration", "off"),
+    ("log_transaction_sample_rate", "0"),
+    ("pg_stat_statements.track_utility", "off"),
+    ("pgaudit.log", "'none'"),
+];
+
 /// Keeps the statements of this transaction, which carry a password, out of the server's log where the role may do so.
+pub(crate) fn silence_statement_log(session: &Session) -> Result<()> {
+    let silencing = silencing(session)?;
+    match silencing.is_empty() {
+        true => Ok(()),
+        false => session.batch(&silencing),
+    }
+}
+
+/// The statements that do so, for a script whose transaction has begun.
 ///
 /// The settings are superuser's; from 15 on they can be granted (`GRANT SET ON PARAMETER`).
-pub(crate) fn silence_statement_log(session: &Session) -> Result<()> {
-    let permitted: bool = session.value(
-        "SELECT current_setting('is_superuser') = 'on' OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)",
+pub(crate) fn silencing(session: &Session) -> Result<String> {
+    let grantable: bool = session.value(
+        "SELECT current_setting('server_version_num')::int >= 150000",
         params![],
     )?;
-    if !permitted {
-        return Ok(());
-    }
-    session.batch(
-        "SET LOCAL log_statement = 'none'; SET LOCAL log_min_error_statement = 'panic';
-         SET LOCAL log_min_duration_statement = -1; SET LOCAL log_duration = off",
+    let granted = match grantable {
+        true => "OR has_parameter_privilege(name, 'SET')",
+        false => "",
+    };
+    let names: Vec<String> = SILENT.iter().map(|(name, _)| name.to_string()).collect();
+    let permitted: Vec<String> = session.value(
+        &format!(
+            "SELECT array(SELECT name FROM unnest($1) name
+                           WHERE current_setting(name, true) IS NOT NULL
+                             AND (current_setting('is_superuser') = 'on'
+                                  OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) {granted}))"
+        ),
+        params![names],
     )?;
-    let tracks: bool = session.value(
-        "SELECT current_setting('pg_stat_statements.track_utility', true) IS NOT NULL",
-        params![],
-    )?;
-    match tracks {
-        true => session.batch("SET LOCAL pg_stat_statements.track_utility = off"),
-        false => Ok(()),
-    }
+    let settings = SILENT
+        .iter()
+        .filter(|(name, _)| permitted.iter().any(|permitted| permitted == name))
+        .map(|(name, value)| format!("SET LOCAL {name} = {value};\n"));
+    Ok(settings.collect())
 }

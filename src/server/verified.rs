@@ -422,6 +422,6 @@ impl fmt::Display for Stranger {
 impl std::error::Error for Stranger {}
 
 /// Whether a server answered that is not the declared one.
-fn is_stranger(report: &Report) -> bool {
+pub(crate) fn is_stranger(report: &Report) -> bool {
     report.downcast_ref::<Stranger>().is_some()
 }

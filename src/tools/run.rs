@@ -12,7 +12,7 @@ use crossbeam_channel::{bounded, select};
 use super::installation::Program;
 use crate::config::RootCert;
 use crate::error::{Failure, Result, WrapErr};
-use crate::server::{Login, Server, interrupt};
+use crate::server::{Endpoint, Login, Server, interrupt};
 use crate::value::Secret;
 
 /// How often the server is asked for a sign of life while a program works on it.
@@ -22,6 +22,7 @@ const SIGN_OF_LIFE_EVERY: std::time::Duration = std::time::Duration::from_secs(1
 pub(crate) struct Invocation<'a> {
     program: &'a Program,
     server: &'a Server,
+    endpoint: Endpoint,
     args: Vec<OsString>,
     env: Vec<(&'static str, OsString)>,
     password: Secret,
@@ -40,6 +41,7 @@ impl Program {
         Ok(Invocation {
             program: self,
             server,
+            endpoint: server.target().with(credentials.user(), dbname).endpoint,
             args: Vec::new(),
             env: environment(server, credentials.user(), dbname),
             password,
@@ -120,7 +122,7 @@ impl Invocation<'_> {
     }
 
     /// Runs it with a file as its standard input; what it wrote on standard error, and how it ended.
-    pub(crate) fn feed(self, mut input: File) -> Result<(ExitStatus, String)> {
+    pub(crate) fn feed(&self, mut input: File) -> Result<(ExitStatus, String)> {
         input
             .seek(SeekFrom::Start(0))
             .wrap_err("rewind the temporary file")?;
@@ -134,7 +136,7 @@ impl Invocation<'_> {
             false => Failure::new(format!(
                 "run {} on the {}: {}: {}",
                 self.program,
-                self.server.target().endpoint,
+                self.endpoint,
                 ended(status),
                 last_lines(stderr)
             ))

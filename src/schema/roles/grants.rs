@@ -44,6 +44,9 @@ impl Known<'_> {
                 ));
             }
         }
+        if self.is_its_own(grant) && grant.inherit == Some(false) && grant.set == Some(false) {
+            return Membership::LeftOut;
+        }
         if self.target.is_beyond_reach(role) {
             return Membership::Refused(format!(
                 "{member:?} is not made a member of {role:?}: that needs the ADMIN option on {role:?}"
@@ -52,11 +55,18 @@ impl Known<'_> {
         self.written(grant)
     }
 
+    /// From 16 on whoever creates a role has ADMIN OPTION on it, and cannot grant that to itself.
+    fn is_its_own(&self, grant: &Grant) -> bool {
+        self.target.executor == Executor::Administrator
+            && self.target.major >= GRANT_OPTIONS_SINCE
+            && grant.member == self.target.executor_name
+    }
+
     fn written(&self, grant: &Grant) -> Membership {
         let modern = self.target.major >= GRANT_OPTIONS_SINCE;
         let value = |value: bool| if value { "TRUE" } else { "FALSE" };
         let mut options: Vec<String> = Vec::new();
-        if grant.admin {
+        if grant.admin && !self.is_its_own(grant) {
             options.push("ADMIN OPTION".into());
         }
         if let (true, Some(inherit)) = (modern, grant.inherit) {

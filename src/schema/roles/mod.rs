@@ -74,6 +74,8 @@ pub(crate) enum Setting {
 pub(crate) struct RolesTarget<'a> {
     pub(crate) major: u32,
     pub(crate) executor: Executor,
+    /// The role that runs the SQL.
+    pub(crate) executor_name: &'a str,
     pub(crate) rds: RdsOptions,
     pub(crate) restrict: Restrict,
     /// Every role of the subscriber (`pg_roles`, predefined ones too), by its exact name.

@@ -131,8 +131,9 @@ fn attributes<'a>(tokens: &Tokens<'a>) -> Vec<Attribute<'a>> {
 }
 
 fn grant<'a>(tokens: &Tokens<'a>) -> Option<Grant<'a>> {
-    let option = |words: &str| {
-        let at = tokens.find(words)?;
+    // Behind the member's name, which may be one of these words.
+    let option = |word: &str| {
+        let at = (4..tokens.len()).find(|index| tokens.is(*index, word))?;
         Some(tokens.is(at + 1, "TRUE") || tokens.is(at + 1, "OPTION"))
     };
     let by = tokens.find("GRANTED BY");

@@ -39,6 +39,7 @@ impl Subscriber {
         let target = RolesTarget {
             major: self.major,
             executor: self.executor,
+            executor_name: "admin",
             rds: RdsOptions::Keep,
             restrict: Restrict::Remove,
             roles: &self.roles,
@@ -192,5 +193,28 @@ fn stripping_for_rds_leaves_the_rest_as_it_is() {
     assert!(
         sql.contains("WITH ADMIN OPTION;\n")
             && sql.contains("COMMENT ON ROLE app IS 'the app;\n-- it''s';\n")
+    );
+}
+
+#[test]
+fn whoever_creates_a_role_is_not_granted_it_again() {
+    let dump = "CREATE ROLE app;\nGRANT app TO admin WITH ADMIN OPTION, INHERIT FALSE, SET FALSE;\n\
+                GRANT app TO admin WITH INHERIT TRUE, SET TRUE;\n";
+    let of = |major| {
+        Subscriber::new(major, Executor::Administrator)
+            .with("admin", Reach::Within)
+            .rewrite(dump)
+            .0
+    };
+    assert!(!of(16).contains("ADMIN OPTION"), "{}", of(16));
+    assert!(
+        of(16).contains("GRANT app TO admin WITH INHERIT TRUE, SET TRUE;"),
+        "{}",
+        of(16)
+    );
+    assert!(
+        of(14).contains("GRANT app TO admin WITH ADMIN OPTION;"),
+        "{}",
+        of(14)
     );
 }

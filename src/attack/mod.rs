@@ -1,0 +1,24 @@
+//! The load generator, its ledger and the replay of it.
+//!
+//! It writes as an application does, counts what was acknowledged, and can prove later that nothing of it was lost.
+//! It knows nothing of a migration: its servers come from connection strings, and it works only in tables of its own.
+
+mod client;
+mod database;
+mod dsn;
+mod generator;
+mod ledger;
+mod meter;
+mod pace;
+mod replay;
+mod run;
+mod shape;
+mod summary;
+
+pub use database::{AttackDatabase, Created, Existing};
+pub use replay::{Replay, verify};
+pub use run::{Attack, attack};
+pub use summary::Summary;
+
+/// The database that is the generator's own.
+pub const DBNAME: &str = "flare_test";

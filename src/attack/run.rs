@@ -1,0 +1,235 @@
+//! A run from its first connection to its summary.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, after, bounded, never, select, tick};
+
+use super::client::{self, Complaints, InFlight, Shared, locked};
+use super::dsn::Dsn;
+use super::generator::{Generator, Mix};
+use super::ledger::{Entry, Ledger, Op, Outcome, Table};
+use super::meter::Meter;
+use super::pace::{Pace, Scouting, Stop};
+use super::summary::Summary;
+use crate::error::{Failure, Report, Result, WrapErr, hint_of, message_of};
+use crate::progress::Progress;
+use crate::server::{SqlError, interrupt};
+
+/// How long the run waits for answers that are under way when it ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// How often it says how far it is.
+const EVERY: Duration = Duration::from_secs(10);
+/// How many existing rows are recorded at a time.
+const AT_A_TIME: usize = 1000;
+
+/// What to write, where, how fast and for how long.
+#[derive(Clone)]
+pub struct Attack {
+    /// Connection strings; on failure the next is tried.
+    pub dsns: Vec<String>,
+    /// The heartbeat's row.
+    pub name: String,
+    /// How many clients write at once.
+    pub clients: usize,
+    /// Operations per second over all clients; none: as fast as they can.
+    pub rate: Option<f64>,
+    /// For how long; none: until SIGINT or SIGTERM.
+    pub duration: Option<Duration>,
+    /// Where every acknowledged operation is recorded; with it rows are updated and deleted, too.
+    pub ledger: Option<PathBuf>,
+}
+
+/// Writes until the time is over or a signal comes.
+///
+/// # Errors
+/// When no server can be connected to at the start, one holds tables that are not the generator's, or the ledger
+/// cannot be written. What the servers answer later is counted.
+pub fn attack(attack: &Attack, progress: &dyn Progress) -> Result<Summary> {
+    let dsns: Vec<Dsn> = attack
+        .dsns
+        .iter()
+        .map(|text| Dsn::read(text))
+        .collect::<Result<_>>()?;
+    let ledger = attack.ledger.as_deref().map(Ledger::open).transpose()?;
+    // Whoever holds the sender decides when the run is over.
+    let (running, over) = bounded::<()>(0);
+    let shared = Arc::new(Shared {
+        checked: dsns.iter().map(|_| Mutex::new(false)).collect(),
+        dsns,
+        ledger,
+        meter: Mutex::new(Meter::new()),
+        pace: Pace::new(attack.rate, Instant::now()),
+        scouting: Scouting::default(),
+        stop: Stop::when(over),
+        complaints: Mutex::new(Complaints::default()),
+        fatal: Mutex::new(None),
+    });
+    let first = knock(&shared)?;
+    if shared.ledger.is_some() {
+        record_existing(&shared, first, &attack.name)?;
+    }
+    progress.announce(&format!(
+        "attack writes to {} as {} client(s); Ctrl-C ends it",
+        shared
+            .dsns
+            .iter()
+            .map(|dsn| dsn.shown.as_str())
+            .collect::<Vec<_>>()
+            .join(", then "),
+        attack.clients
+    ));
+    let started = Instant::now();
+    let (in_flight, ended) = start(&shared, attack, first);
+    watch(&shared, attack.duration, &ended, started, progress);
+    let stopped = Instant::now();
+    shared.stop.raise();
+    drop(running);
+    if let Err(crossbeam_channel::RecvTimeoutError::Timeout) = ended.recv_timeout(LAST_ANSWERS) {
+        log::warn!("a server has not answered its last statement; its outcome is unknown");
+    }
+    for entries in &in_flight {
+        if let Some(entries) = locked(entries).take() {
+            shared.record_unknown(entries);
+        }
+    }
+    if let Some(report) = locked(&shared.fatal).take() {
+        return Err(report);
+    }
+    let mut meter = locked(&shared.meter).clone();
+    meter.close_gap(stopped);
+    Ok(Summary::of(&meter, attack.clients, stopped - started))
+}
+
+/// Tries every server once; the first that takes the generator.
+fn knock(shared: &Shared) -> Result<usize> {
+    let mut first = None;
+    let mut failures: Vec<Report> = Vec::new();
+    for at in 0..shared.dsns.len() {
+        match shared.connect(at) {
+            Ok(_) => first = first.or(Some(at)),
+            // What it is told to write to is not its own.
+            Err(report) if report.downcast_ref::<Failure>().is_some() => return Err(report),
+            Err(report) => failures.push(report),
+        }
+    }
+    match first {
+        Some(first) => {
+            for report in &failures {
+                log::warn!(
+                    "{}; it is tried again when another fails",
+                    message_of(report)
+                );
+            }
+            Ok(first)
+        }
+        None => {
+            let all: Vec<String> = failures.iter().map(message_of).collect();
+            let hint = failures.iter().find_map(hint_of).map(str::to_owned);
+            Failure::new(all.join("; and "))
+                .hint(hint.unwrap_or_else(|| {
+                    "correct --dsn; flare create_attack_db makes the database to write to".into()
+                }))
+                .err()
+        }
+    }
+}
+
+/// The ledger tells the whole story of the tables, so it begins with the rows that are there.
+fn record_existing(shared: &Shared, at: usize, name: &str) -> Result<()> {
+    let mut sql = shared.connect(at)?;
+    for table in [Table::Items, Table::Sessions] {
+        let text = format!(
+            "SELECT id, {} FROM public.{}",
+            table.as_text(),
+            table.name()
+        );
+        let read = || format!("read the rows of {} that are there", table.name());
+        let none: [&str; 0] = [];
+        let mut rows = sql
+            .query_raw(&text, none)
+            .map_err(SqlError::from)
+            .wrap_err_with(read)?;
+        let mut entries = Vec::new();
+        loop {
+            use postgres::fallible_iterator::FallibleIterator;
+            let row = rows.next().map_err(SqlError::from).wrap_err_with(read)?;
+            if let Some(row) = &row {
+                entries.push(Entry {
+                    op: Op::Existing,
+                    table,
+                    id: row.get(0),
+                    name: Some(row.get(1)),
+                    client: 0,
+                    seq: 0,
+                    outcome: Outcome::Existing,
+                });
+            }
+            if row.is_none() || entries.len() >= AT_A_TIME {
+                if !shared.record(&entries) {
+                    break;
+                }
+                entries.clear();
+            }
+            if row.is_none() {
+                break;
+            }
+        }
+    }
+    shared.record(&[client::heartbeat(name, Outcome::Unknown)]);
+    match locked(&shared.fatal).take() {
+        None => Ok(()),
+        Some(report) => Err(report),
+    }
+}
+
+/// Starts the clients, each on a thread that may be left behind; the receiver is disconnected when all have ended.
+fn start(shared: &Arc<Shared>, attack: &Attack, first: usize) -> (Vec<InFlight>, Receiver<()>) {
+    let (alive, ended) = bounded::<()>(0);
+    let mix = match attack.ledger {
+        None => Mix::Inserts,
+        Some(_) => Mix::Everything,
+    };
+    let in_flight = (0..attack.clients).map(|number| {
+        let entries = InFlight::default();
+        let (shared, alive, slot) = (shared.clone(), alive.clone(), entries.clone());
+        std::thread::spawn(move || {
+            client::write(shared, Generator::new(number, mix), slot, first);
+            drop(alive);
+        });
+        entries
+    });
+    let in_flight = in_flight.collect();
+    let (shared, name) = (shared.clone(), attack.name.clone());
+    std::thread::spawn(move || client::keep_alive(shared, name, first));
+    (in_flight, ended)
+}
+
+/// Waits for the end: a signal, the time, or clients that cannot go on.
+fn watch(
+    shared: &Shared,
+    duration: Option<Duration>,
+    ended: &Receiver<()>,
+    started: Instant,
+    progress: &dyn Progress,
+) {
+    let time_is_over = duration.map_or_else(never, after);
+    let every = tick(EVERY);
+    loop {
+        select! {
+            recv(time_is_over) -> _ => return,
+            recv(interrupt::channel()) -> _ => return,
+            recv(ended) -> _ => return,
+            recv(every) -> _ => {
+                let meter = locked(&shared.meter);
+                progress.step(&format!(
+                    "{} operations acknowledged, {} errors in {} s",
+                    meter.acknowledged,
+                    meter.errors,
+                    started.elapsed().as_secs()
+                ));
+            }
+        }
+    }
+}

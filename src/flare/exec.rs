@@ -1,0 +1,148 @@
+//! Another program, run with the verified servers in its environment.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use duct::unix::HandleExt;
+use serde::Serialize;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::siginfo::{Cause, Origin};
+
+use super::Flare;
+use crate::error::{Exit, Failure, Result, WrapErr};
+use crate::server::{Pair, Server};
+
+/// How a program that was run for the user ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Executed {
+    /// Its exit code; 128 and the signal's number when a signal ended it.
+    pub exit_code: i32,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+}
+
+impl Flare {
+    /// Runs a command with `FLARE_CONNINFO_{PUBLISHER,SUBSCRIBER}_{HOST,PORT,USER}` in its environment, after both
+    /// servers have proven who they are. Its streams are the caller's; signals are passed on to it.
+    ///
+    /// # Errors
+    /// When a server is not the declared one, or the command cannot be started (exit codes 127 and 126, as a shell's).
+    pub fn exec(&self, command: &OsString, args: &[OsString]) -> Result<Executed> {
+        let Pair {
+            publisher,
+            subscriber,
+        } = self.open().both()?;
+        let variables: BTreeMap<String, String> = [&*publisher, &*subscriber]
+            .into_iter()
+            .flat_map(variables_of)
+            .collect();
+        // The sessions have done their work; a long command is not to hold them.
+        drop((publisher, subscriber));
+        run(command, args, &variables)
+    }
+}
+
+/// The whereabouts of a server, never a password.
+fn variables_of(server: &Server) -> [(String, String); 3] {
+    let host = server.declared();
+    let side = server.side().to_string().to_uppercase();
+    [
+        ("HOST", host.host.clone()),
+        ("PORT", host.port.to_string()),
+        ("USER", host.superuser.user.clone()),
+    ]
+    .map(|(name, value)| (format!("FLARE_CONNINFO_{side}_{name}"), value))
+}
+
+fn run(
+    command: &OsString,
+    args: &[OsString],
+    variables: &BTreeMap<String, String>,
+) -> Result<Executed> {
+    // Caught before the command starts, so that none is lost.
+    let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
+        .wrap_err("listen for signals")?;
+    let expression = variables
+        .iter()
+        .fold(duct::cmd(command, args), |expression, (name, value)| {
+            expression.env(name, value)
+        });
+    let child = expression
+        .unchecked()
+        .start()
+        .map_err(|error| not_started(command, &error))?;
+    let handle = signals.handle();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for origin in signals.forever() {
+                if is_for_us_alone(&origin)
+                    && let Err(error) = child.send_signal(origin.signal)
+                {
+                    log::debug!("pass on signal {}: {error}", origin.signal);
+                }
+            }
+        });
+        let ended = child
+            .wait()
+            .map(|output| executed(output.status))
+            .wrap_err("wait for the command");
+        handle.close();
+        ended
+    })
+}
+
+/// A terminal's Ctrl-C goes to the whole process group: the command has it already.
+fn is_for_us_alone(origin: &Origin) -> bool {
+    !matches!(origin.cause, Cause::Kernel)
+}
+
+fn executed(status: ExitStatus) -> Executed {
+    let signal = status.signal();
+    let code = status.code().or(signal.map(|signal| 128 + signal));
+    Executed {
+        exit_code: code.unwrap_or(1),
+        signal,
+    }
+}
+
+fn not_started(command: &OsString, error: &io::Error) -> Failure {
+    let (code, hint) = match error.kind() {
+        io::ErrorKind::NotFound => (127, "give the command's path, or a name that PATH finds"),
+        _ => (126, "check that it is a program, and may be executed"),
+    };
+    Failure::new(format!("run {command:?}: {error}"))
+        .hint(hint)
+        .exit(Exit::Code(code))
+}
+
+impl std::fmt::Display for Executed {
+    /// Nothing: the command has spoken for itself.
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Result<Executed> {
+        let args = ["-c".into(), script.into()];
+        let variables = BTreeMap::from([("FLARE_TEST_EXEC".to_owned(), "7".to_owned())]);
+        run(&"sh".into(), &args, &variables)
+    }
+
+    #[test]
+    fn the_exit_code_is_the_commands() {
+        assert_eq!(shell("exit $FLARE_TEST_EXEC").unwrap().exit_code, 7);
+        let killed = shell("kill -9 $$").unwrap();
+        assert_eq!((killed.exit_code, killed.signal), (137, Some(9)));
+        let error = run(&"flare-no-such-program".into(), &[], &BTreeMap::new()).unwrap_err();
+        assert_eq!(crate::error::exit_of(&error).code(), 127);
+    }
+}

@@ -1,0 +1,53 @@
+//! What is there before replication: roles, schema, extensions.
+
+use std::fs::File;
+
+use super::Flare;
+use crate::error::Result;
+use crate::replicate::{
+    ExtensionList, ExtensionsChange, RolesChange, RolesOptions, SchemaChange, extensions, roles,
+    schema,
+};
+use crate::server::Login;
+
+impl Flare {
+    /// Creates and updates the publisher's roles on the subscriber, as one transaction.
+    pub fn replicate_roles(&self, options: RolesOptions) -> Result<RolesChange> {
+        let pair = self.pair(&["postgres"])?;
+        roles::replicate(&pair, &self.config.tools, options, &self.run)
+    }
+
+    /// The publisher's roles as SQL, at its start; with password hashes unless the options leave them out.
+    pub fn dump_roles(&self, options: RolesOptions) -> Result<File> {
+        let pair = self.open().both()?;
+        roles::print(&pair, &self.config.tools, options)
+    }
+
+    /// Creates a database on the subscriber with the publisher's schema.
+    pub fn replicate_schema(&self, dbname: &str, login: Login) -> Result<SchemaChange> {
+        self.config.publication(dbname)?;
+        let pair = self.pair(&[dbname])?;
+        schema::replicate(&pair, &self.config.tools, dbname, login, &self.run)
+    }
+
+    /// The SQL that [`Flare::replicate_schema`] loads into a new database, the database's own statements first.
+    pub fn dump_schema(&self, dbname: &str, login: Login) -> Result<File> {
+        self.config.publication(dbname)?;
+        let pair = self.open().both()?;
+        schema::print(&pair, &self.config.tools, dbname, login)
+    }
+
+    /// Creates the publisher's extensions in the subscriber's database, and the database when it is not there.
+    pub fn install_extensions(&self, dbname: &str, login: Login) -> Result<ExtensionsChange> {
+        self.config.publication(dbname)?;
+        let pair = self.pair(&[dbname])?;
+        extensions::install(&pair, dbname, login, &self.run)
+    }
+
+    /// The publisher's extensions and what the subscriber has of them.
+    pub fn list_extensions(&self, dbname: &str, login: Login) -> Result<ExtensionList> {
+        self.config.publication(dbname)?;
+        let pair = self.open().both()?;
+        extensions::list(&pair, dbname, login)
+    }
+}
