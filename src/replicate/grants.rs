@@ -245,9 +245,10 @@ fn schema_steps(plan: &mut Plan, grantee: &str, schema: &Schema) {
             let names: Vec<String> = grantable.iter().map(|o| o.name.to_string()).collect();
             plan.step(
                 format!(
-                    "grant {privilege} on {} {}s of schema {nspname:?} to {grantee:?}",
+                    "grant {privilege} on {} {}{} of schema {nspname:?} to {grantee:?}",
                     grantable.len(),
-                    kind.to_lowercase()
+                    kind.to_lowercase(),
+                    if grantable.len() == 1 { "" } else { "s" }
                 ),
                 format!("GRANT {privilege} ON {kind} {} TO {to}", names.join(", ")),
             );
