@@ -14,7 +14,7 @@ mod preflight;
 pub mod progress;
 mod replicate;
 mod report;
-#[allow(dead_code, unused_imports)]
+
 mod schema;
 pub mod server;
 mod tools;

@@ -93,40 +93,6 @@ impl Side {
     }
 }
 
-/// What a database holds, seen from its dump.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Contents {
-    /// No object of a user: at most extensions and empty schemas, whose names these are.
-    Prepared { schemas: Vec<String> },
-    /// Objects of a user, one of which this is.
-    Objects { first: String },
-}
-
-/// Looks for the first object of a user. Extensions, their schemas, privileges and flare's own objects are none.
-pub(crate) fn contents(dump: impl BufRead) -> Result<Contents> {
-    const NONE: [&str; 5] = [
-        "EXTENSION",
-        "COMMENT",
-        "ACL",
-        "DEFAULT ACL",
-        "SECURITY LABEL",
-    ];
-    let mut schemas = Vec::new();
-    for object in Objects::new(dump) {
-        let key = object?.key;
-        match key.kind.as_str() {
-            "SCHEMA" => schemas.push(key.name),
-            kind if NONE.contains(&kind) => {}
-            _ => {
-                let first = key.to_string();
-                return Ok(Contents::Objects { first });
-            }
-        }
-    }
-    schemas.retain(|schema| schema != "public");
-    Ok(Contents::Prepared { schemas })
-}
-
 /// What an object is found again by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
@@ -413,40 +379,5 @@ mod tests {
         ]
         .concat();
         assert_eq!(differences(&ours, ""), []);
-        assert_eq!(
-            contents(ours.as_bytes()).unwrap(),
-            Contents::Prepared { schemas: vec![] }
-        );
-    }
-
-    #[test]
-    fn contents_tell_a_prepared_database_from_a_used_one() {
-        let prepared = [
-            entry(
-                "SCHEMA",
-                "-",
-                "public",
-                "-- *not* creating schema, since initdb creates it",
-            ),
-            entry("SCHEMA", "-", "ext", "CREATE SCHEMA ext;"),
-            entry(
-                "EXTENSION",
-                "-",
-                "hstore",
-                "CREATE EXTENSION IF NOT EXISTS hstore WITH SCHEMA ext;",
-            ),
-        ]
-        .concat();
-        let schemas = vec!["ext".to_owned()];
-        assert_eq!(
-            contents(prepared.as_bytes()).unwrap(),
-            Contents::Prepared { schemas }
-        );
-        let used = prepared + &entry("TABLE", "app", "a", "CREATE TABLE app.a ();");
-        let first = "TABLE a in schema app".to_owned();
-        assert_eq!(
-            contents(used.as_bytes()).unwrap(),
-            Contents::Objects { first }
-        );
     }
 }

@@ -95,6 +95,7 @@ impl Lexer {
     }
 
     /// Whether the buffer ended inside a token.
+    #[cfg(test)]
     pub(super) fn is_open(&self) -> bool {
         self.open.is_some()
     }

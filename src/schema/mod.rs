@@ -14,17 +14,16 @@ mod spelling;
 mod statement;
 mod tokens;
 
-pub(crate) use compare::{Contents, Difference, compare, contents};
+pub(crate) use compare::{Difference, compare};
 pub(crate) use dump::{DumpReport, DumpTarget, Loader, rewrite_dump};
-pub(crate) use entry::Entry;
-pub(crate) use failure::{PsqlFailure, psql_failure};
+pub(crate) use failure::psql_failure;
 pub(crate) use redact::redact;
 pub(crate) use roles::{
     Executor, RdsOptions, Reach, RolesReport, RolesTarget, Setting, Standing, Use, rewrite_roles,
     strip_role_options_for_rds,
 };
 pub(crate) use spelling::Spelling;
-pub(crate) use statement::{Item, Kind, Statements, statement_at};
+pub(crate) use statement::statement_at;
 
 /// What becomes of `\restrict` and `\unrestrict`, which a psql older than the dump does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
