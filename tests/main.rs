@@ -13,4 +13,5 @@ mod schema;
 mod sequences;
 mod subscription;
 mod support;
+mod tls;
 mod vacuum;
