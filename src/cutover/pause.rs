@@ -18,7 +18,6 @@ use super::report::{PauseOutcome, PauseReport, StepTime, Writable, cause_of};
 use super::sessions::Sessions;
 use super::undo::{self, Ended};
 use super::wall;
-use crate::catalog::privileges::DatabasePrivileges;
 use crate::config::Config;
 use crate::error::{Failure, Report, Result, WrapErr};
 use crate::journal::{self, Step};
@@ -114,48 +113,10 @@ pub(crate) fn pause_write(
 /// The first half of the protocol.
 fn steps(pause: &mut Pause) -> Result<()> {
     pause.take("guard", guard::arm)?;
-    pause.take("door", shut_door)?;
+    pause.take("door", door::shut)?;
     pause.take("clear", clear::clear)?;
     pause.take("wall", wall::raise)?;
     pause.take("drain", drain::drain)
-}
-
-/// door: the journal's `paused` and the privileges, in one transaction.
-fn shut_door(pause: &mut Pause) -> Result<()> {
-    loop {
-        match try_shut(pause) {
-            Err(report) if undo::is_concurrent(&report) && pause.deadline.check().is_ok() => {}
-            outcome => return outcome,
-        }
-    }
-}
-
-fn try_shut(pause: &Pause) -> Result<()> {
-    let session = &pause.sessions.door.session;
-    session.batch("BEGIN")?;
-    let shut = shut_in_transaction(pause, session);
-    match shut {
-        Ok(()) => session.batch("COMMIT"),
-        Err(report) if crate::server::is_lost(&report) => Err(report),
-        Err(report) => session.batch("ROLLBACK").and(Err(report)),
-    }
-}
-
-fn shut_in_transaction(pause: &Pause, session: &Session) -> Result<()> {
-    if !journal::advance(session, pause.run, &[Step::Preparing], Step::Paused)? {
-        return Failure::new("another flare has ended this run").err();
-    }
-    if !DatabasePrivileges::read(session, pause.dbname())?.same_as(pause.door.before()) {
-        return Failure::new(
-            "the privileges of the database have just been changed by someone else",
-        )
-        .hint("run the command again")
-        .err();
-    }
-    session
-        .batch(&pause.door.shutting().join("; "))
-        .wrap_err("take CONNECT from everyone but those who stay")?;
-    door::nobody_is_left(session, &pause.door)
 }
 
 /// The pause has succeeded: only if nobody has undone it, and from here on no guard will.
@@ -204,15 +165,10 @@ fn undone(
 }
 
 fn open_again(pair: &Pair, pause: &Pause) -> Result<Ended> {
-    let open = |session: &Session| {
-        undo::open_door(
-            session,
-            pause.run,
-            &pause.door,
-            &[Step::Paused],
-            Step::Undone,
-        )
-    };
+    // Whatever of the pause has reached the server although its answer was lost.
+    let from = [Step::Preparing, Step::Paused, Step::Held];
+    let open =
+        |session: &Session| undo::open_door(session, pause.run, &pause.door, &from, Step::Undone);
     let opened = match open(&pause.sessions.door.session) {
         Err(report) if crate::server::is_lost(&report) => {
             log::info!("open the door by a new session: {report:#}");
