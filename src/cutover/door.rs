@@ -1,10 +1,7 @@
 //! door: no new session. CONNECT is taken from everyone but those who stay, together with the journal's record of it.
 
-mod plan;
-
-pub(crate) use plan::Door;
-
-use super::pause::Pause;
+use super::rights::Door;
+use super::state::Pause;
 use super::undo;
 use crate::catalog::privileges::DatabasePrivileges;
 use crate::error::{Failure, Result, WrapErr};

@@ -12,7 +12,8 @@ use crossbeam_channel::bounded;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::lock::{door_of, end_backends};
+use super::backends::end_backends;
+use super::lock::door_of;
 use super::sessions::door_login;
 use super::undo::{self, Ended};
 use crate::config::Config;

@@ -1,12 +1,13 @@
 //! One run at a time for a database, and what becomes of a run whose flare died.
 
-use super::door::Door;
+use super::backends::end_backends;
+use super::rights::Door;
 use super::sessions::door_login;
 use super::undo;
 use crate::error::{Failure, Result};
 use crate::journal::{self, Entry, Step};
 use crate::replicate::{Mode, Run};
-use crate::server::{Pair, Publisher, Server, Session, params};
+use crate::server::{Pair, Publisher, Server, params};
 
 /// The first key of a run's advisory lock, "flar" in ASCII; the second is the database's name, hashed.
 const RUN_LOCK: i32 = 0x66_6c_61_72;
@@ -64,14 +65,6 @@ pub(super) fn take_over_unfinished(publisher: &Publisher, dbname: &str, run: &Ru
     let session = publisher.connect(door_login(publisher, dbname)?, "postgres")?;
     let door = door_of(&left, dbname)?;
     undo::open_door(&session, left.run, &door, &[Step::Paused], Step::Undone)?;
-    Ok(())
-}
-
-/// Ends what a dead run has left on the server: whoever takes over does this first.
-pub(super) fn end_backends(admin: &Session, entry: &Entry) -> Result<()> {
-    for backend in journal::backends_alive(admin, &entry.backends)? {
-        super::clear::end(admin, backend.pid)?;
-    }
     Ok(())
 }
 

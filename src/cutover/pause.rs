@@ -1,21 +1,19 @@
 //! The engine: its steps in the order of the protocol, each timed, and what happens when one fails.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
 use uuid::Uuid;
 
-use super::clear::{self, Clearing};
+use super::clear;
 use super::deadline::Deadline;
-use super::door::{self, Door};
-use super::drain::{self, Probe};
+use super::door;
+use super::drain;
 use super::failpoint;
 use super::guard;
 use super::guard_process::GuardProcess;
 use super::prepare::{self, Prepared};
 use super::report::{PauseOutcome, PauseReport, StepTime, Writable, cause_of};
-use super::sessions::Sessions;
+use super::state::{Pause, PauseRequest};
 use super::undo::{self, Ended};
 use super::wall;
 use crate::config::Config;
@@ -23,67 +21,6 @@ use crate::error::{Failure, Report, Result, WrapErr};
 use crate::journal::{self, Step};
 use crate::replicate::Run;
 use crate::server::{Pair, Session, interrupt};
-
-/// What is to be paused, and how.
-#[derive(Clone, Debug)]
-pub(crate) struct PauseRequest<'a> {
-    pub(crate) dbname: &'a str,
-    pub(crate) subname: &'a str,
-    pub(crate) pubname: &'a str,
-    /// Whose sessions are ended; empty: everyone's but superusers'.
-    pub(crate) app_users: BTreeSet<String>,
-    /// Who may go on connecting, beside whom replication needs.
-    pub(crate) keep_users: BTreeSet<String>,
-    /// The walsender has to be this old.
-    pub(crate) allowed_rep_duration: Duration,
-    pub(crate) max_pause: Duration,
-}
-
-/// A pause that is about to begin, or under way.
-pub(crate) struct Pause {
-    pub(super) run: Uuid,
-    pub(super) door: Door,
-    pub(super) pubname: String,
-    pub(super) clearing: Clearing,
-    pub(super) max_pause: Duration,
-    pub(super) deadline: Deadline,
-    pub(super) identifier: u64,
-    pub(super) own_pids: Vec<i32>,
-    /// Opens the wall's transaction, with the settings that this role may make.
-    pub(super) open_wall: String,
-    pub(super) sessions: Sessions,
-    pub(super) guard_answer: Option<Receiver<std::result::Result<(), postgres::Error>>>,
-    /// Sessions that were ended.
-    pub(super) ended: BTreeSet<i32>,
-    /// How many tables the wall holds.
-    pub(super) tables: usize,
-    steps: Vec<StepTime>,
-}
-
-impl Pause {
-    pub(super) fn dbname(&self) -> &str {
-        &self.door.before().dbname
-    }
-
-    pub(super) fn probe(&self) -> Probe<'_> {
-        Probe {
-            writer: &self.sessions.probe.session,
-            reader: &self.sessions.arrival,
-            identifier: self.identifier,
-        }
-    }
-
-    /// Takes one step, and its time.
-    fn take(&mut self, name: &'static str, step: fn(&mut Pause) -> Result<()>) -> Result<()> {
-        interrupt::check()?;
-        self.deadline.check().wrap_err(name)?;
-        let since = Instant::now();
-        let outcome = failpoint::before(name, &self.deadline).and_then(|()| step(self));
-        let ms = since.elapsed().as_secs_f64() * 1000.0;
-        self.steps.push(StepTime { step: name, ms });
-        outcome.wrap_err(name)
-    }
-}
 
 /// Pauses writes to a database until `resume_write`: from *guard* to *drain*, and the door stays shut.
 pub(crate) fn pause_write(
@@ -108,6 +45,19 @@ pub(crate) fn pause_write(
     };
     process.dismiss();
     Ok(report)
+}
+
+impl Pause {
+    /// Takes one step, and its time.
+    fn take(&mut self, name: &'static str, step: fn(&mut Pause) -> Result<()>) -> Result<()> {
+        interrupt::check()?;
+        self.deadline.check().wrap_err(name)?;
+        let since = Instant::now();
+        let outcome = failpoint::before(name, &self.deadline).and_then(|()| step(self));
+        let ms = since.elapsed().as_secs_f64() * 1000.0;
+        self.steps.push(StepTime { step: name, ms });
+        outcome.wrap_err(name)
+    }
 }
 
 /// The first half of the protocol.
@@ -179,53 +129,6 @@ fn open_again(pair: &Pair, pause: &Pause) -> Result<Ended> {
     }?;
     end_guard_and_wall(pause);
     Ok(opened)
-}
-
-impl Pause {
-    pub(super) fn new(prepared: PauseParts) -> Pause {
-        let PauseParts {
-            run,
-            door,
-            pubname,
-            clearing,
-            max_pause,
-            identifier,
-            own_pids,
-            open_wall,
-            sessions,
-            tables,
-        } = prepared;
-        Pause {
-            run,
-            door,
-            pubname,
-            clearing,
-            max_pause,
-            deadline: Deadline::after(max_pause),
-            identifier,
-            own_pids,
-            open_wall,
-            sessions,
-            guard_answer: None,
-            ended: BTreeSet::new(),
-            tables,
-            steps: Vec::new(),
-        }
-    }
-}
-
-/// What the preparation hands to the pause.
-pub(super) struct PauseParts {
-    pub(super) run: Uuid,
-    pub(super) door: Door,
-    pub(super) pubname: String,
-    pub(super) clearing: Clearing,
-    pub(super) max_pause: Duration,
-    pub(super) identifier: u64,
-    pub(super) own_pids: Vec<i32>,
-    pub(super) open_wall: String,
-    pub(super) sessions: Sessions,
-    pub(super) tables: usize,
 }
 
 fn already(request: &PauseRequest<'_>, run: Uuid) -> PauseReport {

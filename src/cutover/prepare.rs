@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use super::clear::{Clearing, no_prepared_transaction};
-use super::door::Door;
-use super::drain::{Probe, catch_up};
+use super::backends::no_prepared_transaction;
+use super::clearing::Clearing;
 use super::lock::{lock_out_others, take_over_unfinished};
-use super::pause::{Pause, PauseParts, PauseRequest};
+use super::probe::{Probe, catch_up};
 use super::ready::{
     Stream, every_table_is_ready, may_lock, roles_exist, status_table_is_ready, stream_of,
 };
+use super::rights::Door;
 use super::sessions::{Sessions, door_login};
+use super::state::{Pause, PauseParts, PauseRequest};
 use super::wall::tables;
 use crate::catalog::privileges::DatabasePrivileges;
 use crate::config::Config;

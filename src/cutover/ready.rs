@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::pause::PauseRequest;
 use super::sessions::Sessions;
+use super::state::PauseRequest;
 use super::wall::STATUS_TABLE;
 use crate::error::{Failure, Result};
 use crate::server::{Publisher, Session, params};

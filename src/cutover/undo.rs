@@ -3,7 +3,7 @@
 use postgres::error::SqlState;
 use uuid::Uuid;
 
-use super::door::Door;
+use super::rights::Door;
 use crate::error::{Report, Result, WrapErr};
 use crate::journal::{self, Step};
 use crate::server::{Session, is_lost, sqlstate_of};
