@@ -4,6 +4,7 @@ mod attack;
 mod exec;
 mod extensions;
 mod harness;
+mod identity;
 mod init_config;
 mod monitor;
 mod pause;
