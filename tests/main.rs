@@ -11,6 +11,7 @@ mod pause;
 mod publication;
 mod roles;
 mod schema;
+mod secrets;
 mod sequences;
 mod subscription;
 mod support;
