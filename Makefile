@@ -4,7 +4,7 @@
 CARGO ?= cargo
 PREFIX ?= /usr/local
 
-.PHONY: build demo test check install
+.PHONY: build demo test bench check install
 
 build:
 	$(CARGO) build --release --locked
@@ -16,6 +16,11 @@ demo:
 test: export PAIRS := $(PAIRS)
 test:
 	$(CARGO) test --locked
+
+# ROUNDS=20 PAIRS=14-18: how often, and between which versions.
+bench: export PAIRS := $(PAIRS)
+bench:
+	$(CARGO) bench --locked --bench pause
 
 check:
 	$(CARGO) fmt --check
