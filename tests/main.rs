@@ -16,5 +16,6 @@ mod schema;
 mod sequences;
 mod subscription;
 mod support;
+mod tls;
 mod vacuum;
 mod walk;

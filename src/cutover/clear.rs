@@ -3,18 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::pause::Pause;
-use crate::error::{Failure, Result, WrapErr};
-use crate::server::{Session, interrupt, params};
-
-/// Whose sessions are ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Clearing {
-    /// The sessions of these roles.
-    Roles(BTreeSet<String>),
-    /// Everyone's but superusers'.
-    EveryoneButSuperusers,
-}
+use super::backends::{end, no_prepared_transaction};
+use super::clearing::Clearing;
+use super::state::Pause;
+use crate::error::{Result, WrapErr};
+use crate::server::{interrupt, params};
 
 /// A backend holds this lock from before its privilege check until it is listed in pg_stat_activity (10 to 18).
 const STARTING: &str = "
@@ -72,26 +65,4 @@ pub(crate) fn clear(pause: &mut Pause) -> Result<()> {
     }
     pause.ended.extend(ended);
     no_prepared_transaction(watch, pause.dbname())
-}
-
-/// One statement per session: one that may not be ended must not save the others.
-pub(crate) fn end(watch: &Session, pid: i32) -> Result<()> {
-    let asked: Result<bool> = watch.value("SELECT pg_terminate_backend($1)", params![pid]);
-    asked
-        .map(drop)
-        .wrap_err_with(|| format!("end the session with pid {pid}"))
-}
-
-/// A prepared transaction holds its locks without any session, and may still be committed.
-pub(crate) fn no_prepared_transaction(watch: &Session, dbname: &str) -> Result<()> {
-    let prepared: Vec<String> = watch.value(
-        "SELECT array(SELECT gid FROM pg_prepared_xacts WHERE database = $1 ORDER BY prepared)",
-        params![dbname],
-    )?;
-    match prepared.is_empty() {
-        true => Ok(()),
-        false => Failure::new(format!("prepared transactions are open in {dbname:?}: {}", prepared.join(", ")))
-            .hint("COMMIT PREPARED or ROLLBACK PREPARED them in that database, then run the command again")
-            .err(),
-    }
 }

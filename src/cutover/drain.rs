@@ -2,98 +2,10 @@
 //!
 //! Never `sent_lsn`, which counts what was not even sent as done; never the age of feedback, which costs half a second.
 
-use std::time::{Duration, Instant};
-
-use uuid::Uuid;
-
-use super::deadline::Deadline;
-use super::pause::Pause;
-use crate::error::{Failure, Result, WrapErr};
-use crate::server::{Session, interrupt, params};
-
-const WRITE: &str = "
-    INSERT INTO public.flare_replication_status (system_identifier, uuid, created_at)
-    VALUES ($1, $2, clock_timestamp()::text)
-    ON CONFLICT (system_identifier) DO UPDATE SET uuid = excluded.uuid, created_at = excluded.created_at";
-
-const ARRIVED: &str = "
-    SELECT EXISTS (SELECT FROM public.flare_replication_status WHERE system_identifier = $1 AND uuid = $2)";
-
-const LOOK_EVERY: Duration = Duration::from_millis(1);
-
-/// The two ends of a probe.
-pub(crate) struct Probe<'a> {
-    /// In the publisher's database.
-    pub(crate) writer: &'a Session,
-    /// In the subscriber's.
-    pub(crate) reader: &'a Session,
-    /// The publisher's identifier: the row's key.
-    pub(crate) identifier: u64,
-}
-
-impl Probe<'_> {
-    /// Writes a row and waits until it has arrived; how long that took.
-    pub(crate) fn send(&self, deadline: &Deadline) -> Result<Duration> {
-        let since = Instant::now();
-        let identifier = self.identifier.to_string();
-        let mark = Uuid::new_v4().to_string();
-        self.writer
-            .execute(WRITE, params![&identifier, &mark])
-            .wrap_err("write the probe row")?;
-        loop {
-            let arrived: bool = self
-                .reader
-                .value(ARRIVED, params![&identifier, &mark])
-                .wrap_err("look for the probe row on the subscriber")?;
-            if arrived {
-                return Ok(since.elapsed());
-            }
-            deadline
-                .check()
-                .wrap_err("wait for the probe row on the subscriber")?;
-            interrupt::sleep(LOOK_EVERY)?;
-        }
-    }
-}
+use super::state::Pause;
+use crate::error::Result;
 
 /// Waits until everything that was written is on the subscriber.
 pub(crate) fn drain(pause: &mut Pause) -> Result<()> {
     pause.probe().send(&pause.deadline).map(drop)
-}
-
-/// A probe this quick means that apply keeps up (a large commit just before costs some 300 ms).
-const QUICK: Duration = Duration::from_millis(25);
-/// For how long flare waits, before the pause, for apply to keep up.
-const CATCH_UP: Duration = Duration::from_secs(30);
-
-/// Sends probes before the pause until one is quick: lag is waited for here, never in the pause.
-pub(crate) fn catch_up(probe: &Probe<'_>, max_pause: Duration) -> Result<Duration> {
-    let deadline = Deadline::after(CATCH_UP);
-    let mut quickest = CATCH_UP;
-    loop {
-        let took = probe
-            .send(&deadline)
-            .map_err(|report| behind(report.to_string()))?;
-        quickest = quickest.min(took);
-        if quickest <= QUICK {
-            return Ok(quickest);
-        }
-        if deadline.check().is_err() {
-            // A far network is never quick; what counts is that it fits into the pause with room to spare.
-            return match quickest <= max_pause / 4 {
-                true => Ok(quickest),
-                false => Err(behind(format!(
-                    "the quickest probe took {} ms",
-                    quickest.as_millis()
-                ))),
-            };
-        }
-        interrupt::sleep(Duration::from_millis(20))?;
-    }
-}
-
-fn behind(why: String) -> crate::error::Report {
-    Failure::new(format!("wait for the subscriber to catch up: {why}"))
-        .hint("see flare monitor: apply is stopped or behind; nothing was paused")
-        .into()
 }

@@ -5,8 +5,8 @@
 
 use uuid::Uuid;
 
-use super::door::Door;
-use super::pause::Pause;
+use super::rights::Door;
+use super::state::Pause;
 use super::undo::IS_SUPERUSER;
 use crate::error::{Result, WrapErr};
 use crate::journal::{Backend, Step, row_has};

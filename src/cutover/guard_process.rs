@@ -12,7 +12,8 @@ use crossbeam_channel::bounded;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::prepare::{door_of, end_backends};
+use super::backends::end_backends;
+use super::lock::door_of;
 use super::sessions::door_login;
 use super::undo::{self, Ended};
 use crate::config::Config;
@@ -26,6 +27,8 @@ pub(crate) const COMMAND: &str = "guard";
 /// What the guard says when it is ready, and hears when it is not needed.
 const READY: &str = "ready";
 const DISMISSED: &str = "dismissed";
+/// The steps at which a run without its flare is undone.
+const UNDECIDED: [Step; 2] = [Step::Preparing, Step::Paused];
 /// How long the guard may take to connect.
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// For how long, after flare's death, the guard tries to reach the server.
@@ -169,7 +172,7 @@ fn undo(config: &Config, order: &Order, mut publisher: Option<Publisher>) -> Res
 
 fn undo_on(publisher: &Publisher, order: &Order) -> Result<()> {
     let admin = publisher.admin();
-    let Some(entry) = journal::find(admin, &order.dbname, &[Step::Preparing, Step::Paused])? else {
+    let Some(entry) = journal::find(admin, &order.dbname, &UNDECIDED)? else {
         return Ok(());
     };
     if entry.run != order.run {
@@ -178,9 +181,9 @@ fn undo_on(publisher: &Publisher, order: &Order) -> Result<()> {
     end_backends(admin, &entry)?;
     let session = publisher.connect(door_login(publisher, &order.dbname)?, "postgres")?;
     let door = door_of(&entry, &order.dbname)?;
-    if undo::open_door(&session, entry.run, &door, &[Step::Paused], Step::Undone)? == Ended::Here {
+    if undo::open_door(&session, entry.run, &door, &UNDECIDED, Step::Undone)? == Ended::Here {
         log::warn!(
-            "flare died while writes to {:?} were paused: the guard has undone the pause, the application can write again",
+            "flare died during a pause of {:?}: the guard has undone it, the application can write",
             order.dbname
         );
     }

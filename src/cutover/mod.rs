@@ -4,21 +4,33 @@
 //! shut; whoever ends a pause, well or badly, must win its journal row first, so that a tool, its guards and a second
 //! tool can race without harm.
 
+// Before the pause.
+mod lock;
+mod prepare;
+mod ready;
+mod sessions;
+// The pause: the engine, its state, and its steps.
 mod clear;
-mod deadline;
 mod door;
 mod drain;
-mod failpoint;
 mod guard;
 pub(crate) mod guard_process;
 mod pause;
-mod prepare;
+mod state;
+mod wall;
+// Its end.
 mod report;
 mod resume;
-mod sessions;
 mod undo;
-mod wall;
+// What the steps are made of.
+mod backends;
+mod clearing;
+mod deadline;
+mod failpoint;
+mod probe;
+mod rights;
 
-pub(crate) use pause::{PauseRequest, pause_write};
+pub(crate) use pause::pause_write;
 pub use report::{PauseOutcome, PauseReport, ResumeReport, StepTime, Writable};
 pub(crate) use resume::resume_write;
+pub(crate) use state::PauseRequest;

@@ -1,90 +1,26 @@
 //! The engine: its steps in the order of the protocol, each timed, and what happens when one fails.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
 use uuid::Uuid;
 
-use super::clear::{self, Clearing};
+use super::clear;
 use super::deadline::Deadline;
-use super::door::{self, Door};
-use super::drain::{self, Probe};
+use super::door;
+use super::drain;
 use super::failpoint;
 use super::guard;
 use super::guard_process::GuardProcess;
 use super::prepare::{self, Prepared};
 use super::report::{PauseOutcome, PauseReport, StepTime, Writable, cause_of};
-use super::sessions::Sessions;
+use super::state::{Pause, PauseRequest};
 use super::undo::{self, Ended};
 use super::wall;
-use crate::catalog::privileges::DatabasePrivileges;
 use crate::config::Config;
 use crate::error::{Failure, Report, Result, WrapErr};
 use crate::journal::{self, Step};
 use crate::replicate::Run;
 use crate::server::{Pair, Session, interrupt};
-
-/// What is to be paused, and how.
-#[derive(Clone, Debug)]
-pub(crate) struct PauseRequest<'a> {
-    pub(crate) dbname: &'a str,
-    pub(crate) subname: &'a str,
-    pub(crate) pubname: &'a str,
-    /// Whose sessions are ended; empty: everyone's but superusers'.
-    pub(crate) app_users: BTreeSet<String>,
-    /// Who may go on connecting, beside whom replication needs.
-    pub(crate) keep_users: BTreeSet<String>,
-    /// The walsender has to be this old.
-    pub(crate) allowed_rep_duration: Duration,
-    pub(crate) max_pause: Duration,
-}
-
-/// A pause that is about to begin, or under way.
-pub(crate) struct Pause {
-    pub(super) run: Uuid,
-    pub(super) door: Door,
-    pub(super) pubname: String,
-    pub(super) clearing: Clearing,
-    pub(super) max_pause: Duration,
-    pub(super) deadline: Deadline,
-    pub(super) identifier: u64,
-    pub(super) own_pids: Vec<i32>,
-    /// Opens the wall's transaction, with the settings that this role may make.
-    pub(super) open_wall: String,
-    pub(super) sessions: Sessions,
-    pub(super) guard_answer: Option<Receiver<std::result::Result<(), postgres::Error>>>,
-    /// Sessions that were ended.
-    pub(super) ended: BTreeSet<i32>,
-    /// How many tables the wall holds.
-    pub(super) tables: usize,
-    steps: Vec<StepTime>,
-}
-
-impl Pause {
-    pub(super) fn dbname(&self) -> &str {
-        &self.door.before().dbname
-    }
-
-    pub(super) fn probe(&self) -> Probe<'_> {
-        Probe {
-            writer: &self.sessions.probe.session,
-            reader: &self.sessions.arrival,
-            identifier: self.identifier,
-        }
-    }
-
-    /// Takes one step, and its time.
-    fn take(&mut self, name: &'static str, step: fn(&mut Pause) -> Result<()>) -> Result<()> {
-        interrupt::check()?;
-        self.deadline.check().wrap_err(name)?;
-        let since = Instant::now();
-        let outcome = failpoint::before(name, &self.deadline).and_then(|()| step(self));
-        let ms = since.elapsed().as_secs_f64() * 1000.0;
-        self.steps.push(StepTime { step: name, ms });
-        outcome.wrap_err(name)
-    }
-}
 
 /// Pauses writes to a database until `resume_write`: from *guard* to *drain*, and the door stays shut.
 pub(crate) fn pause_write(
@@ -111,51 +47,26 @@ pub(crate) fn pause_write(
     Ok(report)
 }
 
+impl Pause {
+    /// Takes one step, and its time.
+    fn take(&mut self, name: &'static str, step: fn(&mut Pause) -> Result<()>) -> Result<()> {
+        interrupt::check()?;
+        self.deadline.check().wrap_err(name)?;
+        let since = Instant::now();
+        let outcome = failpoint::before(name, &self.deadline).and_then(|()| step(self));
+        let ms = since.elapsed().as_secs_f64() * 1000.0;
+        self.steps.push(StepTime { step: name, ms });
+        outcome.wrap_err(name)
+    }
+}
+
 /// The first half of the protocol.
 fn steps(pause: &mut Pause) -> Result<()> {
     pause.take("guard", guard::arm)?;
-    pause.take("door", shut_door)?;
+    pause.take("door", door::shut)?;
     pause.take("clear", clear::clear)?;
     pause.take("wall", wall::raise)?;
     pause.take("drain", drain::drain)
-}
-
-/// door: the journal's `paused` and the privileges, in one transaction.
-fn shut_door(pause: &mut Pause) -> Result<()> {
-    loop {
-        match try_shut(pause) {
-            Err(report) if undo::is_concurrent(&report) && pause.deadline.check().is_ok() => {}
-            outcome => return outcome,
-        }
-    }
-}
-
-fn try_shut(pause: &Pause) -> Result<()> {
-    let session = &pause.sessions.door.session;
-    session.batch("BEGIN")?;
-    let shut = shut_in_transaction(pause, session);
-    match shut {
-        Ok(()) => session.batch("COMMIT"),
-        Err(report) if crate::server::is_lost(&report) => Err(report),
-        Err(report) => session.batch("ROLLBACK").and(Err(report)),
-    }
-}
-
-fn shut_in_transaction(pause: &Pause, session: &Session) -> Result<()> {
-    if !journal::advance(session, pause.run, &[Step::Preparing], Step::Paused)? {
-        return Failure::new("another flare has ended this run").err();
-    }
-    if !DatabasePrivileges::read(session, pause.dbname())?.same_as(pause.door.before()) {
-        return Failure::new(
-            "the privileges of the database have just been changed by someone else",
-        )
-        .hint("run the command again")
-        .err();
-    }
-    session
-        .batch(&pause.door.shutting().join("; "))
-        .wrap_err("take CONNECT from everyone but those who stay")?;
-    door::nobody_is_left(session, &pause.door)
 }
 
 /// The pause has succeeded: only if nobody has undone it, and from here on no guard will.
@@ -204,15 +115,10 @@ fn undone(
 }
 
 fn open_again(pair: &Pair, pause: &Pause) -> Result<Ended> {
-    let open = |session: &Session| {
-        undo::open_door(
-            session,
-            pause.run,
-            &pause.door,
-            &[Step::Paused],
-            Step::Undone,
-        )
-    };
+    // Whatever of the pause has reached the server although its answer was lost.
+    let from = [Step::Preparing, Step::Paused, Step::Held];
+    let open =
+        |session: &Session| undo::open_door(session, pause.run, &pause.door, &from, Step::Undone);
     let opened = match open(&pause.sessions.door.session) {
         Err(report) if crate::server::is_lost(&report) => {
             log::info!("open the door by a new session: {report:#}");
@@ -223,53 +129,6 @@ fn open_again(pair: &Pair, pause: &Pause) -> Result<Ended> {
     }?;
     end_guard_and_wall(pause);
     Ok(opened)
-}
-
-impl Pause {
-    pub(super) fn new(prepared: PauseParts) -> Pause {
-        let PauseParts {
-            run,
-            door,
-            pubname,
-            clearing,
-            max_pause,
-            identifier,
-            own_pids,
-            open_wall,
-            sessions,
-            tables,
-        } = prepared;
-        Pause {
-            run,
-            door,
-            pubname,
-            clearing,
-            max_pause,
-            deadline: Deadline::after(max_pause),
-            identifier,
-            own_pids,
-            open_wall,
-            sessions,
-            guard_answer: None,
-            ended: BTreeSet::new(),
-            tables,
-            steps: Vec::new(),
-        }
-    }
-}
-
-/// What the preparation hands to the pause.
-pub(super) struct PauseParts {
-    pub(super) run: Uuid,
-    pub(super) door: Door,
-    pub(super) pubname: String,
-    pub(super) clearing: Clearing,
-    pub(super) max_pause: Duration,
-    pub(super) identifier: u64,
-    pub(super) own_pids: Vec<i32>,
-    pub(super) open_wall: String,
-    pub(super) sessions: Sessions,
-    pub(super) tables: usize,
 }
 
 fn already(request: &PauseRequest<'_>, run: Uuid) -> PauseReport {

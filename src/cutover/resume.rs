@@ -1,8 +1,9 @@
 //! `resume_write`: opens the door of a pause, whatever state it is in. It needs only the publisher.
 
-use super::door::Door;
-use super::prepare::{door_of, end_backends};
+use super::backends::end_backends;
+use super::lock::door_of;
 use super::report::{ResumeReport, Writable};
+use super::rights::Door;
 use super::sessions::door_login;
 use super::undo::{self, Ended};
 use crate::catalog::privileges::DatabasePrivileges;

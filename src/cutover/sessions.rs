@@ -118,6 +118,22 @@ impl Sessions {
     }
 }
 
+impl Drop for Sessions {
+    /// All at once: the application waits for the command that comes next.
+    fn drop(&mut self) {
+        for own in [
+            &mut self.door,
+            &mut self.guard,
+            &mut self.watch,
+            &mut self.wall,
+            &mut self.probe,
+        ] {
+            own.session.say_goodbye();
+        }
+        self.arrival.say_goodbye();
+    }
+}
+
 fn ended<T>() -> Result<T> {
     Failure::new("open the sessions of the pause: a thread has ended").err()
 }

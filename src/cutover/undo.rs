@@ -3,10 +3,10 @@
 use postgres::error::SqlState;
 use uuid::Uuid;
 
-use super::door::Door;
+use super::rights::Door;
 use crate::error::{Report, Result, WrapErr};
 use crate::journal::{self, Step};
-use crate::server::{Session, sqlstate_of};
+use crate::server::{Session, is_lost, sqlstate_of};
 
 /// What came of trying to end a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,30 +37,43 @@ pub(crate) fn open_door(
 
 fn try_open(session: &Session, run: Uuid, door: &Door, from: &[Step], to: Step) -> Result<Ended> {
     session.batch("BEGIN")?;
-    let opened = (|| {
-        if !journal::advance(session, run, from, to)? {
-            return Ok(Ended::Elsewhere);
-        }
-        session
-            .batch(&door.opening().join("; "))
-            .wrap_err_with(|| {
-                format!(
-                    "give the privileges of database {:?} back",
-                    door.before().dbname
-                )
-            })?;
-        if let Some(restoring) = door.restoring_default()
-            && session.value(IS_SUPERUSER, Vec::new())?
-        {
-            session.batch(&restoring)?;
-        }
-        Ok(Ended::Here)
-    })();
-    match opened {
+    match open_in_transaction(session, run, door, from, to) {
         Ok(ended) => session.batch("COMMIT").map(|()| ended),
-        Err(report) if crate::server::is_lost(&report) => Err(report),
+        Err(report) if is_lost(&report) => Err(report),
         Err(report) => session.batch("ROLLBACK").and(Err(report)),
     }
+}
+
+fn open_in_transaction(
+    session: &Session,
+    run: Uuid,
+    door: &Door,
+    from: &[Step],
+    to: Step,
+) -> Result<Ended> {
+    // Waits for a shutting of the door that is still on its way, so that it cannot come after.
+    let was = journal::lock(session, run)?;
+    if !from.contains(&was) {
+        return Ok(Ended::Elsewhere);
+    }
+    journal::advance(session, run, &[was], to)?;
+    if was == Step::Preparing {
+        return Ok(Ended::Here);
+    }
+    session
+        .batch(&door.opening().join("; "))
+        .wrap_err_with(|| {
+            format!(
+                "give the privileges of database {:?} back",
+                door.before().dbname
+            )
+        })?;
+    if let Some(restoring) = door.restoring_default()
+        && session.value(IS_SUPERUSER, Vec::new())?
+    {
+        session.batch(&restoring)?;
+    }
+    Ok(Ended::Here)
 }
 
 /// Whether this session's role is a superuser.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::clear::{end, no_prepared_transaction};
-use super::pause::Pause;
+use super::backends::{end, no_prepared_transaction};
+use super::state::Pause;
 use crate::error::{Failure, Result, WrapErr};
 use crate::server::{Session, params};
 use crate::value::TableName;

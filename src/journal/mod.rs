@@ -6,4 +6,4 @@ mod entry;
 mod table;
 
 pub(crate) use entry::{Backend, Direction, Entry, PausedDatabase, Step};
-pub(crate) use table::{advance, backends_alive, create, find, record, row_has};
+pub(crate) use table::{advance, backends_alive, create, find, lock, record, row_has};

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{Backend, Entry, Step};
-use crate::error::{Advise, Result, WrapErr};
+use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::server::{Server, Session, params};
 use crate::value::Ident;
 
@@ -82,6 +82,17 @@ pub(crate) fn advance(session: &Session, run: Uuid, from: &[Step], to: Step) -> 
         )
         .wrap_err_with(|| format!("write {:?} in the journal", to.as_str()))?;
     Ok(won == 1)
+}
+
+/// The step of a run, whose row nobody else can move on until this transaction ends.
+pub(crate) fn lock(session: &Session, run: Uuid) -> Result<Step> {
+    let step: Option<Step> = session
+        .first(
+            "SELECT to_jsonb(step) FROM flare.journal WHERE run = $1 FOR UPDATE",
+            params![run],
+        )
+        .wrap_err("read the journal")?;
+    step.ok_or_else(|| Failure::new(format!("read the journal: there is no run {run}")).into())
 }
 
 /// The SQL condition that the run is at this step; for the statements that must travel together with it.

@@ -201,6 +201,8 @@ fn advise(report: Report, endpoint: &Endpoint) -> Report {
         "raise max_connections there, or end some sessions".to_owned()
     } else if state == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
         format!("GRANT CONNECT ON DATABASE to {:?} there", endpoint.user)
+    } else if crate::error::message_of(&report).contains("TLS") {
+        "the server and this side do not agree on TLS: compare sslmode, sslrootcert, sslcert and host in the configuration with the server's ssl settings and certificate".to_owned()
     } else if state.is_some() {
         "mend what the server says, and run the command again".to_owned()
     } else {

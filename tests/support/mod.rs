@@ -8,6 +8,7 @@
 // Each program that includes this module uses another part of it.
 #![allow(dead_code)]
 
+pub mod certificates;
 pub mod clients;
 pub mod cluster;
 mod config;

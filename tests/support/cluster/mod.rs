@@ -13,6 +13,7 @@ use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use self::programs::Programs;
+pub use self::programs::server_user;
 use super::run;
 
 /// The administrator's password on every server. Quoting has to get it right.

@@ -1,0 +1,172 @@
+//! What has to be true before a pause begins: the stream is sound, the probe can travel, the tables can be locked.
+
+use serde::Deserialize;
+
+use super::sessions::Sessions;
+use super::state::PauseRequest;
+use super::wall::STATUS_TABLE;
+use crate::error::{Failure, Result};
+use crate::server::{Publisher, Session, params};
+
+/// The one replication slot of the database, with its walsender.
+#[derive(Debug, Deserialize)]
+pub(super) struct Stream {
+    slot_name: String,
+    active: bool,
+    pub(super) usename: Option<String>,
+    age_seconds: Option<f64>,
+}
+
+const STREAMS_OF: &str = "
+    SELECT jsonb_build_object('slot_name', s.slot_name, 'active', s.active, 'usename', r.usename,
+           'age_seconds', extract(epoch FROM clock_timestamp() - r.backend_start))
+      FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid
+     WHERE s.database = $1 ORDER BY s.slot_name";
+
+/// Refuses, as the original does, when the walsender is too young or the database has more than one slot.
+pub(super) fn stream_of(publisher: &Publisher, request: &PauseRequest<'_>) -> Result<Stream> {
+    let mut streams: Vec<Stream> = publisher
+        .admin()
+        .list(STREAMS_OF, params![request.dbname])?;
+    let PauseRequest {
+        dbname,
+        subname,
+        allowed_rep_duration,
+        ..
+    } = request;
+    if streams.len() > 1 {
+        let names: Vec<&str> = streams
+            .iter()
+            .map(|stream| stream.slot_name.as_str())
+            .collect();
+        return Failure::new(format!(
+            "pause {dbname:?}: it has {} replication slots ({}), where there should be one: an initial copy is under way, or something else replicates too",
+            names.len(),
+            names.join(", ")
+        ))
+        .hint("wait for the copy (flare monitor), or drop the slot that is not needed")
+        .err();
+    }
+    let stream = streams.pop().ok_or_else(|| {
+        Failure::new(format!(
+            "pause {dbname:?}: nothing replicates it, there is no replication slot"
+        ))
+        .hint(format!("flare create_subscription {subname}"))
+    })?;
+    let age = stream
+        .age_seconds
+        .filter(|_| stream.active)
+        .ok_or_else(|| {
+            Failure::new(format!(
+                "pause {dbname:?}: slot {:?} is not active, the subscriber does not replicate",
+                stream.slot_name
+            ))
+            .hint("see flare monitor and the subscriber's log for what stops apply")
+        })?;
+    if age < allowed_rep_duration.as_secs_f64() {
+        return Failure::new(format!(
+            "pause {dbname:?}: replication runs only since {age:.0} s, less than {}; an apply that fails is started again and again",
+            humantime::format_duration(*allowed_rep_duration)
+        ))
+        .hint("run the command again later, or lower --allowed-rep-duration")
+        .err();
+    }
+    Ok(stream)
+}
+
+pub(super) fn roles_exist(admin: &Session, request: &PauseRequest<'_>) -> Result<()> {
+    let named: Vec<String> = request
+        .app_users
+        .iter()
+        .chain(&request.keep_users)
+        .cloned()
+        .collect();
+    let unknown: Vec<String> = admin.value(
+        "SELECT array(SELECT name FROM unnest($1) name WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name))",
+        params![named],
+    )?;
+    match unknown.is_empty() {
+        true => Ok(()),
+        false => Failure::usage(format!(
+            "pause {:?}: there is no role {}",
+            request.dbname,
+            unknown.join(", ")
+        ))
+        .hint("correct --app-user, cutover.app_users or cutover.keep_users")
+        .err(),
+    }
+}
+
+/// The status table has to be on both sides, and in the stream: the probe row goes through it.
+pub(super) fn status_table_is_ready(sessions: &Sessions, request: &PauseRequest<'_>) -> Result<()> {
+    let published: bool = sessions.wall.session.value(
+        "SELECT EXISTS (SELECT FROM pg_publication_tables
+                         WHERE pubname = $1 AND schemaname = 'public' AND tablename = $2)",
+        params![request.pubname, STATUS_TABLE],
+    )?;
+    let subscribed: bool = sessions.arrival.value(
+        "SELECT EXISTS (SELECT FROM pg_subscription_rel r JOIN pg_subscription s ON s.oid = r.srsubid
+                         WHERE s.subname = $1 AND r.srrelid = to_regclass('public.' || quote_ident($2)))",
+        params![request.subname, STATUS_TABLE],
+    )?;
+    let missing = match (published, subscribed) {
+        (true, true) => return Ok(()),
+        (false, _) => format!("it is not in publication {:?}", request.pubname),
+        (true, false) => format!("subscription {:?} does not follow it", request.subname),
+    };
+    Failure::new(format!(
+        "pause {:?}: the table {STATUS_TABLE} is not ready: {missing}",
+        request.dbname
+    ))
+    .hint(format!(
+        "flare create_replication_status_table {}",
+        request.dbname
+    ))
+    .err()
+}
+
+/// A table that is still being copied would miss what the probe does not.
+pub(super) fn every_table_is_ready(arrival: &Session, request: &PauseRequest<'_>) -> Result<()> {
+    let waiting: Vec<String> = arrival.value(
+        "SELECT array(SELECT r.srrelid::regclass::text FROM pg_subscription_rel r
+                        JOIN pg_subscription s ON s.oid = r.srsubid
+                       WHERE s.subname = $1 AND r.srsubstate <> 'r' ORDER BY 1)",
+        params![request.subname],
+    )?;
+    match waiting.is_empty() {
+        true => Ok(()),
+        false => Failure::new(format!(
+            "pause {:?}: {} tables are still being copied, among them {}",
+            request.dbname,
+            waiting.len(),
+            waiting
+                .iter()
+                .take(3)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(", ")
+        ))
+        .hint("wait until flare monitor shows every table ready")
+        .err(),
+    }
+}
+
+/// LOCK needs a right to write.
+pub(super) fn may_lock(wall: &Session, pubname: &str) -> Result<()> {
+    let refused: Vec<String> = wall.value(
+        "SELECT array(SELECT format('%I.%I', schemaname, tablename) FROM pg_publication_tables
+                       WHERE pubname = $1
+                         AND NOT has_table_privilege(format('%I.%I', schemaname, tablename), 'UPDATE, DELETE, TRUNCATE'))",
+        params![pubname],
+    )?;
+    match refused.is_empty() {
+        true => Ok(()),
+        false => Failure::new(format!(
+            "lock the published tables: {:?} may not lock {}",
+            wall.endpoint().user,
+            refused.join(", ")
+        ))
+        .hint("GRANT UPDATE or DELETE on them to that user")
+        .err(),
+    }
+}
