@@ -36,7 +36,7 @@ fn the_makefile_carries_a_migration_and_the_crontab_watches_it() {
         )
         .run()
     };
-    for target in ["check", "prepare", "subscribe", "watch"] {
+    for target in ["check", "prepare", "prepare", "subscribe", "watch"] {
         make(target).ok();
     }
     assert_eq!(cron(&walk), "");
@@ -46,8 +46,10 @@ fn the_makefile_carries_a_migration_and_the_crontab_watches_it() {
     make("compare")
         .ok()
         .prints("pgbench_accounts: publisher 1000 subscriber 1000");
-    walk.new
-        .sql(crate::walk::DB, "DELETE FROM pgbench_accounts WHERE aid = 1");
+    walk.new.sql(
+        crate::walk::DB,
+        "DELETE FROM pgbench_accounts WHERE aid = 1",
+    );
     assert!(!make("compare").status().success());
     make("sequences").ok();
     make("resume").ok();

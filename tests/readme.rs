@@ -35,7 +35,12 @@ fn blocks(text: &'static str, language: &str) -> Vec<&'static str> {
 
 fn carry_out(walk: &Walk, blocks: &[&str]) {
     for block in blocks {
-        walk.invocation("sh", &["-e", "-c", block]).run().ok();
+        let output = walk.invocation("sh", &["-e", "-c", block]).run();
+        let counts = |side: &str| -> Vec<&str> {
+            let lines = output.ok().stdout().lines();
+            lines.filter_map(|line| line.strip_prefix(side)).collect()
+        };
+        assert_eq!(counts("publisher "), counts("subscriber "), "{output}");
     }
 }
 
@@ -93,7 +98,11 @@ fn every_command_is_described_once_and_no_other() {
         .filter_map(|line| line.strip_prefix("| `")?.split(['`', ' ']).next())
         .collect();
     let unique: BTreeSet<&str> = described.iter().copied().collect();
-    assert_eq!(described.len(), unique.len(), "a command stands there twice");
+    assert_eq!(
+        described.len(),
+        unique.len(),
+        "a command stands there twice"
+    );
     assert_eq!(unique, listed);
 }
 

@@ -122,14 +122,6 @@ fn set_up(stage: &Stage) -> Result<(), String> {
             "flare verify_connectivity",
         ),
         (
-            "The new server gets the roles, with their passwords:",
-            "flare replicate_roles",
-        ),
-        (
-            "... the database and its extensions:",
-            "flare install_extensions flare_test",
-        ),
-        (
             "On the old server, the administrator may create a publication (on RDS it could not, otherwise):",
             "flare grant_create flare_test",
         ),
@@ -138,13 +130,18 @@ fn set_up(stage: &Stage) -> Result<(), String> {
             "flare grant_replication flare_test",
         ),
         (
-            "The new server gets the schema:",
-            "flare replicate_schema flare_test",
-        ),
-        (
             "The old server publishes:",
             "flare create_publication flare_test",
         ),
+        (
+            "The new server gets the roles, with their passwords:",
+            "flare replicate_roles",
+        ),
+        (
+            "... the database and its extensions:",
+            "flare install_extensions flare_test",
+        ),
+        ("... and its schema:", "flare replicate_schema flare_test"),
     ] {
         stage.run(why, line)?;
     }
