@@ -5,6 +5,7 @@ mod exec;
 mod extensions;
 mod fixtures;
 mod harness;
+mod identity;
 mod init_config;
 mod library;
 mod monitor;
