@@ -8,6 +8,7 @@ mod init_config;
 mod monitor;
 mod pause;
 mod publication;
+mod rds;
 mod roles;
 mod schema;
 mod sequences;
