@@ -9,6 +9,7 @@ mod monitor;
 mod pause;
 mod publication;
 mod rds;
+mod rich;
 mod roles;
 mod schema;
 mod sequences;

@@ -167,7 +167,7 @@ fn scenario(old: u32, new: u32) {
     let mut app = publisher
         .connect(db, &names.app, Passwords::APP)
         .expect("the application's session");
-    pair.flare(pause).ok().prints("paused");
+    pair.flare(pause).ok().prints("door is shut");
     assert!(app.batch_execute("SELECT 1").is_err());
     assert!(publisher.connect(db, &names.app, Passwords::APP).is_err());
     pair.flare(&["resume_write", db])
@@ -218,6 +218,10 @@ fn a_pause_by_the_owner_ends_as_it_must() {
         pair.flare(&["create_replication_status_table", db])
             .code(1)
             .says("must be owner of subscription");
+        publisher.sql(
+            db,
+            &format!("GRANT SELECT ON flare_replication_status TO {}", names.repl),
+        );
         by_super(&pair, "ALTER SUBSCRIPTION {sub} REFRESH PUBLICATION");
         pair.await_tables_ready();
         // A grant of another's hand: by somebody who is neither the administrator nor the owner.

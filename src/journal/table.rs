@@ -28,8 +28,7 @@ const CREATE: &str = "
 /// Makes sure the journal is there, and that the accounts of both the administrator and the owner may use it.
 pub(crate) fn create(server: &Server) -> Result<()> {
     let admin = server.admin();
-    let exists: bool = admin.value("SELECT to_regclass('flare.journal') IS NOT NULL", params![])?;
-    if !exists {
+    if !exists(admin)? {
         match try_create(admin) {
             Err(report) if is_denied(&report) => {
                 log::info!(
@@ -43,18 +42,27 @@ pub(crate) fn create(server: &Server) -> Result<()> {
     let host = server.declared();
     let accounts = [host.superuser.user.as_str(), host.db_owner.user.as_str()];
     let lacking: Vec<String> = admin.value(
-        "SELECT array(SELECT rolname::text FROM pg_roles
-                       WHERE rolname = ANY ($1)
-                         AND NOT (has_schema_privilege(oid, 'flare', 'USAGE')
-                              AND has_table_privilege(oid, 'flare.journal', 'SELECT')
-                              AND has_table_privilege(oid, 'flare.journal', 'INSERT')
-                              AND has_table_privilege(oid, 'flare.journal', 'UPDATE')))",
+        "SELECT array(SELECT r.rolname::text FROM pg_roles r, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                       WHERE r.rolname = ANY ($1) AND n.nspname = 'flare' AND c.relname = 'journal'
+                         AND NOT (has_schema_privilege(r.oid, n.oid, 'USAGE')
+                              AND has_table_privilege(r.oid, c.oid, 'SELECT')
+                              AND has_table_privilege(r.oid, c.oid, 'INSERT')
+                              AND has_table_privilege(r.oid, c.oid, 'UPDATE')))",
         params![accounts.map(str::to_owned).to_vec()],
     )?;
     for account in lacking {
         grant(server, &account)?;
     }
     Ok(())
+}
+
+/// Looked up in the catalogs: a name needs USAGE on the schema.
+fn exists(session: &Session) -> Result<bool> {
+    session.value(
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                         WHERE n.nspname = 'flare' AND c.relname = 'journal')",
+        params![],
+    )
 }
 
 fn is_denied(report: &Report) -> bool {
@@ -95,7 +103,8 @@ fn grant(server: &Server, account: &str) -> Result<()> {
         account = Ident::new(account)
     );
     let mine: bool = server.admin().value(
-        "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = 'flare.journal'::regclass",
+        "SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+          WHERE n.nspname = 'flare' AND c.relname = 'journal'",
         params![],
     )?;
     let granted = match mine {
@@ -154,9 +163,7 @@ pub(crate) fn row_has(run: Uuid, step: Step) -> String {
 
 /// The newest run at one of these steps that paused the database; none also when there is no journal.
 pub(crate) fn find(session: &Session, dbname: &str, steps: &[Step]) -> Result<Option<Entry>> {
-    let exists: bool =
-        session.value("SELECT to_regclass('flare.journal') IS NOT NULL", params![])?;
-    if !exists {
+    if !exists(session)? {
         return Ok(None);
     }
     let steps: Vec<String> = steps.iter().map(|step| step.as_str().to_owned()).collect();
