@@ -13,7 +13,6 @@ mod pause;
 mod publication;
 mod rds;
 mod readme;
-mod rich;
 mod roles;
 mod schema;
 mod secrets;
