@@ -14,10 +14,12 @@ mod preflight;
 pub mod progress;
 mod replicate;
 mod report;
-
 mod schema;
 pub mod server;
 mod tools;
 pub mod value;
 
 pub use flare::Flare;
+
+#[cfg(test)]
+mod rooms;

@@ -121,7 +121,7 @@ fn program(declared: Option<&Path>) -> Result<PathBuf> {
 }
 
 /// The guard itself: reads its order, connects, says so, and waits.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(say: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     // The terminal's Ctrl-C is for flare; the guard has to outlive it. A process that leads its group already may not.
     if let Err(error) = rustix::process::setsid() {
         log::debug!("lead a session of its own: {error}");
@@ -134,7 +134,7 @@ pub(crate) fn run() -> Result<()> {
     })?;
     let config = Config::parse(&order.config, &order.path)?;
     let publisher = open(&config)?;
-    crate::report::line(READY)?;
+    say(READY)?;
     let mut rest = String::new();
     pipe.read_line(&mut rest)
         .wrap_err("wait for the end of the pause")?;
