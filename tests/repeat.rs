@@ -32,9 +32,13 @@ fn every_command_finds_what_it_did() {
     for (old, new) in [(10, 18), (13, 17), (16, 18)] {
         let pair = Pair::alone(old, new).with_accounts(100);
         let (db, sub) = (pair.db(), pair.subname());
+        let owner = &pair.names().owner;
         pair.publisher().sql(
             db,
-            "CREATE SEQUENCE numbers; SELECT nextval('numbers'); CREATE EXTENSION pg_trgm",
+            &format!(
+                "CREATE EXTENSION pg_trgm; SET ROLE {owner};
+                 CREATE SEQUENCE numbers; SELECT nextval('numbers')"
+            ),
         );
         for (round, first) in [("first", true), ("second", false)] {
             for command in flow(&pair) {
