@@ -197,5 +197,10 @@ fn no_command_touches_a_server_that_is_not_the_declared_one() {
             }
             pair.write_config(&right);
         }
+        // With the right configuration the same programs are called.
+        let path = format!("{}:/usr/bin:/bin", tools.bin.display());
+        let dump = ["replicate_schema", "--only-dump", pair.db()];
+        pair.invocation(&dump).env("PATH", path).run().ok();
+        assert!(tools.called().contains("pg_dump"), "{}", tools.called());
     }
 }

@@ -75,12 +75,15 @@ impl Watch {
                     if holds(&command) {
                         exposed.insert(format!("the arguments of {command}"));
                     }
-                    let program = command.lines().next().unwrap_or_default();
-                    let name = program.rsplit('/').next().unwrap_or_default();
-                    if holds(&environment) {
-                        match ["pg_dump", "pg_dumpall", "psql"].contains(&name) {
-                            true => tools.insert(name.to_owned()),
-                            false => exposed.insert(format!("the environment of {command}")),
+                    // pg_dumpall asks a shell for the version of pg_dump.
+                    let tool = ["pg_dumpall", "pg_dump", "psql", "pgbench"]
+                        .into_iter()
+                        .find(|tool| command.contains(tool));
+                    // A process that has ended meanwhile has no name.
+                    if holds(&environment) && !command.is_empty() {
+                        match tool {
+                            Some(tool) => tools.insert(tool.to_owned()),
+                            None => exposed.insert(format!("the environment of {command}")),
                         };
                     }
                 }

@@ -1,4 +1,4 @@
-//! The command line's definition: what all commands share, and the commands.
+//! The whole command line: what all commands share, and which command.
 
 use std::path::PathBuf;
 

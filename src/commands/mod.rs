@@ -29,11 +29,11 @@ mod verify_connectivity;
 
 use clap::Subcommand;
 
+pub(crate) use line::{Globals, Line, definition};
+
 use crate::cutover::guard_process;
 use crate::error::Result;
 use crate::report::{self, Outcome};
-use line::Globals;
-pub(crate) use line::{Line, definition};
 
 /// What flare can be told to do.
 #[derive(Debug, Subcommand)]

@@ -120,7 +120,7 @@ fn program(declared: Option<&Path>) -> Result<PathBuf> {
     }
 }
 
-/// The guard itself: reads its order, connects, says so, and waits.
+/// The guard itself: reads its order, connects, says so, and waits. `say` writes a line to whoever started it.
 pub(crate) fn run(say: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     // The terminal's Ctrl-C is for flare; the guard has to outlive it. A process that leads its group already may not.
     if let Err(error) = rustix::process::setsid() {

@@ -80,7 +80,7 @@ pub(crate) fn prepare(
     if run.mode == Mode::DryRun {
         return Ok(Prepared::DryRun(Box::new(pause)));
     }
-    journal::create(publisher, &pause.sessions.door.session.endpoint().user)?;
+    journal::create(publisher)?;
     journal::record(&pause.sessions.door.session, &entry)?;
     warm_up(&pause, &published)?;
     Ok(Prepared::Ready(Box::new(pause)))
