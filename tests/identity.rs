@@ -1,212 +1,206 @@
-//! No command touches a server that is not the declared one: both servers are compared before and after.
+//! No command does anything on a server that is not the declared one.
 
-use std::collections::BTreeMap;
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::support::flare::Invocation;
+use serde_yaml::Value;
+
+use crate::commands::{self, Called};
+use crate::support::output::Output;
 use crate::support::{Cluster, Pair, clients};
 
-/// Commands that take a connection string, or none, and touch nothing of a migration.
-const WITHOUT_CONFIGURATION: [&str; 7] = [
-    "attack",
-    "completions",
-    "create_attack_db",
-    "help",
-    "init_config",
-    "man",
-    "verify_attack",
-];
+const STRANGER: &str = "1234567890123456789";
 
-/// How every other command is called; a command that is not here fails the test.
-fn calls<'a>(db: &'a str, sub: &'a str) -> BTreeMap<&'static str, Vec<&'a str>> {
-    BTreeMap::from([
-        ("count", vec![db, "pgbench_accounts", "--both"]),
-        ("create_publication", vec![db]),
-        ("create_replication_status_table", vec![db]),
-        ("create_subscription", vec![sub, "--use-repl-user"]),
-        ("drop_publication", vec![db, "--force"]),
-        ("drop_subscription", vec![sub, "--force"]),
-        ("exec", vec!["--", "touch", "touched"]),
-        ("grant_create", vec![db]),
-        ("grant_replication", vec![db]),
-        ("install_extensions", vec![db]),
-        ("lag", vec![sub]),
-        ("monitor", vec![db, sub, "--once"]),
-        ("pause_write", vec![db, "--allowed-rep-duration", "0s"]),
-        ("prepare", vec![sub, "--yes"]),
-        ("replicate_roles", vec![]),
-        ("replicate_schema", vec![db]),
-        ("replicate_sequences", vec![sub]),
-        ("reset_replication_status", vec![db]),
-        ("resume_write", vec![db]),
-        ("status", vec![]),
-        ("vacuum_analyze", vec![db]),
-        ("verify_connectivity", vec![]),
-    ])
-}
+/// What a server holds beside rows, and the rows that flare writes.
+const GLOBAL: &str = "
+    SELECT 'database', to_jsonb(d) - 'datfrozenxid' - 'datminmxid' FROM pg_database d
+    UNION ALL SELECT 'role', to_jsonb(r) FROM pg_authid r
+    UNION ALL SELECT 'member', to_jsonb(m) FROM pg_auth_members m
+    UNION ALL SELECT 'setting of role', to_jsonb(s) FROM pg_db_role_setting s
+    UNION ALL SELECT 'slot', jsonb_build_array(slot_name, plugin, database, temporary) FROM pg_replication_slots
+    UNION ALL SELECT 'setting', jsonb_build_array(name, setting) FROM pg_settings WHERE source = 'configuration file'
+    ORDER BY 1, 2";
+const LOCAL: &str = "
+    SELECT 'relation', jsonb_build_array(n.nspname, c.relname, c.relkind, c.relacl::text, c.relreplident, c.relowner, c.reltuples)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    UNION ALL SELECT 'schema', to_jsonb(n) FROM pg_namespace n
+    UNION ALL SELECT 'function', jsonb_build_array(proname, proacl::text) FROM pg_proc
+    UNION ALL SELECT 'default privileges', to_jsonb(a) FROM pg_default_acl a
+    UNION ALL SELECT 'extension', to_jsonb(e) FROM pg_extension e
+    UNION ALL SELECT 'publication', to_jsonb(p) FROM pg_publication p
+    UNION ALL SELECT 'published', to_jsonb(p) FROM pg_publication_rel p
+    UNION ALL SELECT 'subscription', to_jsonb(s) FROM pg_subscription s
+    UNION ALL SELECT 'subscribed', to_jsonb(s) - 'srsublsn' FROM pg_subscription_rel s
+    ORDER BY 1, 2";
 
-/// The commands as `flare --help` lists them.
-fn commands() -> Vec<String> {
-    let help = Invocation::new(&["--help"]).run();
-    let text = help.ok().stdout().to_owned();
-    let list = text.split("Commands:").nth(1).expect("a list of commands");
-    let list = list.split("Options:").next().expect("its end");
-    let names = list
-        .lines()
-        .filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    names
-        .filter_map(|line| line.split_whitespace().next())
-        .map(str::to_owned)
-        .collect()
-}
-
-/// All that a command could have changed on a server.
-fn everything(server: &Cluster, db: &str) -> Vec<String> {
-    let of_server = [
-        "SELECT a.*, r.rolconfig FROM pg_authid a JOIN pg_roles r USING (rolname) ORDER BY rolname",
-        "SELECT datname, datacl, datdba, datconnlimit FROM pg_database ORDER BY 1",
-        "SELECT * FROM pg_db_role_setting ORDER BY 1, 2",
-        "SELECT slot_name, database FROM pg_replication_slots WHERE NOT temporary ORDER BY 1",
-        "SELECT subname, subenabled, subslotname FROM pg_subscription ORDER BY 1",
-        "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' ORDER BY 1",
-    ];
-    let of_database = [
-        "SELECT pubname, puballtables FROM pg_publication ORDER BY 1",
-        "SELECT relname, relkind, relacl, relreplident FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1",
-        "SELECT extname FROM pg_extension ORDER BY 1",
-        "SELECT * FROM pg_default_acl ORDER BY 1",
-        "SELECT last_value FROM pg_sequences",
-    ];
-    let ask = |db: &str, query: &&str| format!("{query}: {:?}", server.rows(db, query));
-    let mut found: Vec<String> = of_server
-        .iter()
-        .map(|query| ask("postgres", query))
-        .collect();
-    found.extend(of_database.iter().map(|query| ask(db, query)));
-    found
-}
-
-/// A directory whose client programs note that they were called, and then are the real ones.
-fn noting_programs(pair: &Pair) -> (PathBuf, PathBuf) {
-    let (bin, notes) = (pair.dir().join("bin"), pair.dir().join("called"));
-    std::fs::create_dir(&bin).expect("a directory");
-    let real = clients::bin(18).expect("client programs");
-    for program in ["pg_dump", "pg_dumpall", "psql"] {
-        let path = bin.join(program);
-        let script = format!(
-            "#!/bin/sh\n[ \"$1\" = --version ] || echo {program} >> '{}'\nexec '{}/{program}' \"$@\"\n",
-            notes.display(),
-            real.display()
-        );
-        std::fs::write(&path, script).expect("write a program");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
-            .expect("make it run");
+pub fn snapshot(server: &Cluster) -> String {
+    let mut text = format!("{:#?}", server.rows("postgres", GLOBAL));
+    let databases = "SELECT datname FROM pg_database WHERE datallowconn ORDER BY datname";
+    for row in server.rows("postgres", databases) {
+        let db = row[0].as_deref().expect("a name");
+        text += &format!("{db} {:#?}", server.rows(db, LOCAL));
     }
-    (bin, notes)
+    text
+}
+
+/// What is not the same, without the rest.
+fn assert_same(before: &str, after: &str, what: &str) {
+    let lines = |text: &str, other: &str| {
+        let only = text.lines().filter(|line| !other.contains(*line));
+        only.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(
+        before == after,
+        "{what} changed the server: {:#?} -> {:#?}",
+        lines(before, after),
+        lines(after, before)
+    );
+}
+
+/// A `PATH` whose client programs say that they were called.
+struct Tools {
+    bin: PathBuf,
+    calls: PathBuf,
+}
+
+impl Tools {
+    fn new(pair: &Pair) -> Tools {
+        let (bin, calls) = (pair.dir().join("bin"), pair.dir().join("calls"));
+        fs::create_dir(&bin).expect("make a directory");
+        let real = clients::bin(18).expect("client programs");
+        for name in ["pg_dump", "pg_dumpall", "psql", "touch"] {
+            let real = match name {
+                "touch" => "/bin/touch".into(),
+                _ => real.join(name),
+            };
+            let script = format!(
+                "#!/bin/sh\necho {name} \"$@\" >> '{}'\nexec '{}' \"$@\"\n",
+                calls.display(),
+                real.display()
+            );
+            fs::write(bin.join(name), script).expect("write a script");
+            fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755))
+                .expect("make it a program");
+        }
+        Tools { bin, calls }
+    }
+
+    fn run(&self, pair: &Pair, command: &Called) -> Output {
+        let path = format!("{}:/usr/bin:/bin", self.bin.display());
+        pair.invocation(&command.json()).env("PATH", path).run()
+    }
+
+    fn called(&self) -> String {
+        fs::read_to_string(&self.calls).unwrap_or_default()
+    }
+}
+
+fn conn<'a>(config: &'a mut Value, side: &str) -> &'a mut Value {
+    &mut config["hosts"][side]["conn"]
 }
 
 #[test]
 fn no_command_touches_a_server_that_is_not_the_declared_one() {
-    let pair = Pair::alone(13, 17).with_accounts(10).replicating();
-    let (db, sub) = (pair.db(), pair.subname());
-    let (bin, notes) = noting_programs(&pair);
-    let right = std::fs::read_to_string(pair.config_path()).expect("flare.yml");
-    let identifiers = [pair.publisher(), pair.subscriber()].map(Cluster::system_identifier);
-    let ports = [pair.publisher(), pair.subscriber()].map(Cluster::port);
+    let quiet = [("autovacuum", "off")];
+    let (publisher, subscriber) = (Cluster::private(13, &quiet), Cluster::private(17, &quiet));
+    let fresh = Pair::between(Arc::clone(&publisher), Arc::clone(&subscriber)).with_accounts(10);
+    let replicating = Pair::between(Arc::clone(&publisher), Arc::clone(&subscriber))
+        .with_accounts(10)
+        .replicating();
+    let before = [snapshot(&publisher), snapshot(&subscriber)];
+    let [old, new] = [&publisher, &subscriber].map(|server| server.system_identifier());
+    let [old_port, new_port] = [&publisher, &subscriber].map(|server| server.port().to_string());
 
-    let wrong = |side: &str| {
-        pair.write_config(&right);
-        pair.configure(|c| c["hosts"][side]["conn"]["system_identifier"] = "4242".into());
+    type Change = Box<dyn Fn(&mut Value)>;
+    let set = |side: &'static str, key: &'static str, value: &str| -> Change {
+        let value = value.to_owned();
+        Box::new(move |config| conn(config, side)[key] = value.clone().into())
     };
-    let swapped = || {
-        pair.write_config(&right);
-        pair.configure(|c| {
-            c["hosts"]["publisher"]["conn"]["port"] = ports[1].into();
-            c["hosts"]["subscriber"]["conn"]["port"] = ports[0].into();
-        });
-    };
-    let one_server = || {
-        pair.write_config(&right);
-        pair.configure(|c| {
-            c["hosts"]["subscriber"]["conn"]["port"] = ports[0].into();
-        });
-    };
-    let equal = || {
-        pair.write_config(&right);
-        pair.configure(|c| {
-            c["hosts"]["subscriber"]["conn"]["system_identifier"] = identifiers[0].as_str().into();
-        });
-    };
-    let cases: [(&str, &dyn Fn(), &[&str]); 5] = [
+    // What is declared wrongly, and what every command has to say about it.
+    let cases: Vec<(&str, Vec<Change>, Vec<String>)> = vec![
         (
-            "a wrong publisher",
-            &|| wrong("publisher"),
-            &["4242", &identifiers[0], "publisher 127.0.0.1:"],
+            "the publisher's identifier is another",
+            vec![set("publisher", "system_identifier", STRANGER)],
+            vec![
+                STRANGER.into(),
+                old.clone(),
+                format!("127.0.0.1:{old_port}"),
+            ],
         ),
         (
-            "a wrong subscriber",
-            &|| wrong("subscriber"),
-            &["4242", &identifiers[1], "subscriber 127.0.0.1:"],
+            "the subscriber's identifier is another",
+            vec![set("subscriber", "system_identifier", STRANGER)],
+            vec![
+                STRANGER.into(),
+                new.clone(),
+                format!("127.0.0.1:{new_port}"),
+            ],
         ),
         (
-            "swapped servers",
-            &swapped,
-            &[&identifiers[0], &identifiers[1]],
+            "the servers are swapped",
+            vec![
+                set("publisher", "port", &new_port),
+                set("subscriber", "port", &old_port),
+            ],
+            vec![old.clone(), new.clone(), "127.0.0.1:".into()],
         ),
         (
-            "one server for both",
-            &one_server,
-            &[&identifiers[0], &identifiers[1]],
+            "both lead to the publisher",
+            vec![set("subscriber", "port", &old_port)],
+            vec![old.clone(), new.clone(), format!("127.0.0.1:{old_port}")],
         ),
-        ("equal identifiers", &equal, &["the same system_identifier"]),
+        (
+            "both lead to the subscriber",
+            vec![set("publisher", "port", &new_port)],
+            vec![old.clone(), new.clone(), format!("127.0.0.1:{new_port}")],
+        ),
+        (
+            "both are one server",
+            vec![
+                set("subscriber", "port", &old_port),
+                set("subscriber", "system_identifier", &old),
+            ],
+            vec!["publisher and subscriber have the same system_identifier".into()],
+        ),
+        (
+            "the other one is at the second address of a name",
+            vec![
+                set("subscriber", "host", "localhost"),
+                set("subscriber", "port", &old_port),
+            ],
+            vec![old.clone(), new.clone(), format!("localhost:{old_port}")],
+        ),
     ];
-    let before = [pair.publisher(), pair.subscriber()].map(|server| everything(server, db));
-    let calls = calls(db, sub);
-    let mut tried = 0;
-    for command in commands() {
-        if WITHOUT_CONFIGURATION.contains(&command.as_str()) {
-            continue;
-        }
-        let args = calls
-            .get(command.as_str())
-            .unwrap_or_else(|| panic!("how is {command} called?"));
-        for (case, set_up, words) in &cases {
-            set_up();
-            let all: Vec<&str> = [command.as_str()]
-                .into_iter()
-                .chain(args.iter().copied())
-                .collect();
-            let run = pair.invocation(&all).env("PATH", bin.as_os_str()).run();
-            let code = run.status().code();
-            assert!(matches!(code, Some(1..=3)), "{case}: {run}");
-            for word in *words {
-                run.says(word);
+    for pair in [&fresh, &replicating] {
+        let right = fs::read_to_string(pair.config_path()).expect("read flare.yml");
+        let tools = Tools::new(pair);
+        for (case, changes, says) in &cases {
+            pair.configure(|config| changes.iter().for_each(|change| change(config)));
+            for command in commands::of_migrations(pair) {
+                let run = tools.run(pair, &command);
+                let what = format!("{case}: {run}");
+                let code = run.status().code().expect("an exit code");
+                assert!(code != 0, "{what}");
+                let answer = run.json();
+                assert_eq!(answer["ok"], false, "{what}");
+                assert_eq!(answer["changed"], false, "{what}");
+                let told = answer.to_string() + run.stderr();
+                for words in says {
+                    assert!(told.contains(words), "{words} is missing; {what}");
+                }
+                assert_eq!(tools.called(), "", "{what}");
             }
-            tried += 1;
+            for (server, before) in [&publisher, &subscriber].into_iter().zip(&before) {
+                assert_same(before, &snapshot(server), case);
+            }
+            pair.write_config(&right);
         }
+        // With the right configuration the same programs are called.
+        let path = format!("{}:/usr/bin:/bin", tools.bin.display());
+        let dump = ["replicate_schema", "--only-dump", pair.db()];
+        pair.invocation(&dump).env("PATH", path).run().ok();
+        assert!(tools.called().contains("pg_dump"), "{}", tools.called());
     }
-    assert!(tried > 90, "only {tried} runs");
-    for (server, before) in [pair.publisher(), pair.subscriber()]
-        .into_iter()
-        .zip(before)
-    {
-        assert_eq!(everything(server, db), before);
-    }
-    assert!(
-        !pair.dir().join("touched").exists(),
-        "exec has run its command"
-    );
-    assert!(
-        !notes.exists(),
-        "{:?} was run",
-        std::fs::read_to_string(&notes)
-    );
-    // And with the right configuration the same programs are called.
-    pair.write_config(&right);
-    pair.invocation(&["replicate_schema", db, "--only-dump"])
-        .env("PATH", bin.as_os_str())
-        .run()
-        .ok();
-    assert!(notes.exists());
 }

@@ -1,18 +1,26 @@
 //! The program on real servers.
 
+mod answers;
 mod attack;
+mod commands;
 mod exec;
 mod extensions;
 mod fixtures;
+mod frozen;
+mod halfway;
 mod harness;
 mod identity;
 mod init_config;
 mod library;
+mod locks;
 mod monitor;
+mod names;
+mod one_server;
 mod pause;
 mod publication;
 mod rds;
 mod readme;
+mod repeat;
 mod roles;
 mod schema;
 mod secrets;
@@ -20,5 +28,6 @@ mod sequences;
 mod subscription;
 mod support;
 mod tls;
+mod trouble;
 mod vacuum;
 mod walk;

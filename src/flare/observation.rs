@@ -52,6 +52,7 @@ impl Flare {
 
     /// Counts the rows of a table.
     pub fn count(&self, dbname: &str, table: &TableName, on: CountOn) -> Result<RowCount> {
+        self.config.publication(dbname)?;
         let opened = self.open();
         let (subscriber, publisher) = match on {
             CountOn::Subscriber => (opened.subscriber()?, None),
