@@ -14,6 +14,7 @@ mod grant_create;
 mod grant_replication;
 mod init_config;
 mod install_extensions;
+mod lag;
 mod man;
 mod monitor;
 mod pause_write;
@@ -31,6 +32,7 @@ use clap::Subcommand;
 use crate::cli::Globals;
 use crate::cutover::guard_process;
 use crate::error::Result;
+use crate::flare::LagStatus;
 use crate::report::Outcome;
 
 /// What flare can be told to do.
@@ -53,6 +55,7 @@ pub(crate) enum Command {
     PauseWrite(pause_write::PauseWrite),
     ResumeWrite(resume_write::ResumeWrite),
     Count(count::Count),
+    Lag(lag::Lag),
     Monitor(monitor::Monitor),
     VacuumAnalyze(vacuum_analyze::VacuumAnalyze),
     Exec(exec::Exec),
@@ -88,6 +91,7 @@ impl Command {
             Command::PauseWrite(args) => args.run(&flare()?),
             Command::ResumeWrite(args) => args.run(&flare()?),
             Command::Count(args) => args.run(&flare()?),
+            Command::Lag(args) => args.run(&flare()?),
             Command::Monitor(args) => args.run(&flare()?, globals.format),
             Command::VacuumAnalyze(args) => args.run(&flare()?),
             Command::Exec(args) => args.run(&flare()?, globals.format),
@@ -120,6 +124,7 @@ impl Command {
             Command::PauseWrite(_) => "pause_write",
             Command::ResumeWrite(_) => "resume_write",
             Command::Count(_) => "count",
+            Command::Lag(_) => "lag",
             Command::Monitor(_) => "monitor",
             Command::VacuumAnalyze(_) => "vacuum_analyze",
             Command::Exec(_) => "exec",
@@ -136,6 +141,10 @@ impl Command {
 
     /// `lag` answers as Nagios expects, also when it could not look.
     pub(crate) fn exit_code_of_error(&self, code: i32) -> i32 {
-        code
+        const SIGNALS: i32 = 128;
+        match self {
+            Command::Lag(_) if code < SIGNALS => LagStatus::Unknown.exit_code(),
+            _ => code,
+        }
     }
 }
