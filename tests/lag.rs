@@ -260,9 +260,11 @@ fn an_apply_worker_that_fails_is_critical() {
             log.contains("missing replicated column")
                 || log.contains("missing some replicated columns")
         });
+        // Younger than that, it is no standstill yet.
+        std::thread::sleep(Duration::from_secs(3));
         for _ in 0..3 {
             let one = of_one(&pair, 2, &[]);
-            says(&one, "log");
+            says(&one, "subscriber's log");
         }
     }
 }

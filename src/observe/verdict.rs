@@ -126,7 +126,7 @@ fn broken(seen: &Seen) -> Option<Finding> {
     }
     if !slot.active {
         return critical(format!(
-            "slot {slot_name:?} is not in use though an apply worker runs{}: it is starting, blocked, or connected to another server",
+            "slot {slot_name:?} is not in use though an apply worker runs{}: it is starting, blocked, or connected to another server; its own words are in the subscriber's log",
             errors(subscriber)
         ));
     }
