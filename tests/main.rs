@@ -11,6 +11,7 @@ mod halfway;
 mod harness;
 mod identity;
 mod init_config;
+mod lag;
 mod library;
 mod locks;
 mod monitor;
