@@ -5,6 +5,7 @@ mod exec;
 mod extensions;
 mod harness;
 mod init_config;
+mod install;
 mod monitor;
 mod pause;
 mod publication;
