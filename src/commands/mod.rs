@@ -14,6 +14,7 @@ mod grant_create;
 mod grant_replication;
 mod init_config;
 mod install_extensions;
+mod line;
 mod man;
 mod monitor;
 mod pause_write;
@@ -28,10 +29,11 @@ mod verify_connectivity;
 
 use clap::Subcommand;
 
-use crate::cli::Globals;
+pub(crate) use line::{Globals, Line, definition};
+
 use crate::cutover::guard_process;
 use crate::error::Result;
-use crate::report::Outcome;
+use crate::report::{self, Outcome};
 
 /// What flare can be told to do.
 #[derive(Debug, Subcommand)]
@@ -97,7 +99,7 @@ impl Command {
             Command::InitConfig(args) => args.run(),
             Command::Completions(args) => args.run(),
             Command::Man(args) => args.run(),
-            Command::Guard => guard_process::run().map(|()| Outcome::silent()),
+            Command::Guard => guard_process::run(report::line).map(|()| Outcome::silent()),
         }
     }
 

@@ -5,6 +5,7 @@
 pub(crate) mod database;
 pub(crate) mod extensions;
 pub(crate) mod grants;
+mod identity;
 mod load;
 mod options;
 mod plan;
@@ -16,6 +17,7 @@ pub(crate) mod sequences;
 mod setting;
 pub(crate) mod slot;
 pub(crate) mod status_table;
+mod subscribing;
 pub(crate) mod subscription;
 pub(crate) mod unsubscribe;
 pub(crate) mod vacuum;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::database::{self, Borrowed, Owner, Properties};
 use super::extensions::Situation;
 use super::load::load;
-use super::{Change, Done, Mode, Run};
+use super::{Change, Done, Mode, Run, identity};
 use crate::catalog::databases::{self, Database};
 use crate::catalog::objects::{self, NamedRoles};
 use crate::catalog::roles::{foreign_roles, missing_roles};
@@ -404,7 +404,9 @@ impl<'a> Work<'a> {
             return Ok(change);
         };
         drop(session);
-        let (statements, differences) = self.differences()?;
+        let (statements, mut differences) = self.differences()?;
+        // create_publication sets some on the publisher after the schema was copied.
+        differences.retain(|difference| !difference.is_of_identity());
         if !differences.is_empty() {
             return Err(self.refusal(&object, &differences).into());
         }
@@ -417,6 +419,7 @@ impl<'a> Work<'a> {
             ..DumpReport::default()
         };
         let mut change = self.change(SchemaOutcome::Already, &report, run);
+        change.follow(identity::equalise(self.pair, self.dbname, None, run)?);
         change.follow(self.equalise(run)?);
         Ok(change)
     }

@@ -24,6 +24,24 @@ pub(crate) struct Difference {
     pub(crate) subscriber: Option<String>,
 }
 
+impl Difference {
+    /// Whether both sides differ in nothing but the table's replica identity.
+    pub(crate) fn is_of_identity(&self) -> bool {
+        let sides = [&self.publisher, &self.subscriber];
+        let mut statements = sides
+            .into_iter()
+            .flatten()
+            .flat_map(|text| Statements::new(text.as_bytes()));
+        statements.all(|item| {
+            item.is_ok_and(|item| {
+                let tokens = Tokens::of(&item.text);
+                item.kind == Kind::Comment
+                    || tokens.start("ALTER TABLE ONLY") && tokens.find("REPLICA IDENTITY").is_some()
+            })
+        })
+    }
+}
+
 /// The differences between two dumps, in the order of their objects. flare's own objects, publications, subscriptions
 /// and session settings never count.
 pub(crate) fn compare(
