@@ -11,6 +11,7 @@ mod halfway;
 mod harness;
 mod identity;
 mod init_config;
+mod install;
 mod lag;
 mod library;
 mod locks;
