@@ -14,6 +14,8 @@ mod grant_create;
 mod grant_replication;
 mod init_config;
 mod install_extensions;
+mod lag;
+mod line;
 mod man;
 mod monitor;
 mod pause_write;
@@ -28,10 +30,12 @@ mod verify_connectivity;
 
 use clap::Subcommand;
 
-use crate::cli::Globals;
+pub(crate) use line::{Globals, Line, definition};
+
 use crate::cutover::guard_process;
 use crate::error::Result;
-use crate::report::Outcome;
+use crate::flare::LagStatus;
+use crate::report::{self, Outcome};
 
 /// What flare can be told to do.
 #[derive(Debug, Subcommand)]
@@ -53,6 +57,7 @@ pub(crate) enum Command {
     PauseWrite(pause_write::PauseWrite),
     ResumeWrite(resume_write::ResumeWrite),
     Count(count::Count),
+    Lag(lag::Lag),
     Monitor(monitor::Monitor),
     VacuumAnalyze(vacuum_analyze::VacuumAnalyze),
     Exec(exec::Exec),
@@ -88,6 +93,7 @@ impl Command {
             Command::PauseWrite(args) => args.run(&flare()?),
             Command::ResumeWrite(args) => args.run(&flare()?),
             Command::Count(args) => args.run(&flare()?),
+            Command::Lag(args) => args.run(&flare()?),
             Command::Monitor(args) => args.run(&flare()?, globals.format),
             Command::VacuumAnalyze(args) => args.run(&flare()?),
             Command::Exec(args) => args.run(&flare()?, globals.format),
@@ -97,7 +103,7 @@ impl Command {
             Command::InitConfig(args) => args.run(),
             Command::Completions(args) => args.run(),
             Command::Man(args) => args.run(),
-            Command::Guard => guard_process::run().map(|()| Outcome::silent()),
+            Command::Guard => guard_process::run(report::line).map(|()| Outcome::silent()),
         }
     }
 
@@ -120,6 +126,7 @@ impl Command {
             Command::PauseWrite(_) => "pause_write",
             Command::ResumeWrite(_) => "resume_write",
             Command::Count(_) => "count",
+            Command::Lag(_) => "lag",
             Command::Monitor(_) => "monitor",
             Command::VacuumAnalyze(_) => "vacuum_analyze",
             Command::Exec(_) => "exec",
@@ -136,6 +143,10 @@ impl Command {
 
     /// `lag` answers as Nagios expects, also when it could not look.
     pub(crate) fn exit_code_of_error(&self, code: i32) -> i32 {
-        code
+        const SIGNALS: i32 = 128;
+        match self {
+            Command::Lag(_) if code < SIGNALS => LagStatus::Unknown.exit_code(),
+            _ => code,
+        }
     }
 }
