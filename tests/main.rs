@@ -21,7 +21,6 @@ mod publication;
 mod rds;
 mod readme;
 mod repeat;
-mod rich;
 mod roles;
 mod schema;
 mod secrets;
