@@ -20,7 +20,7 @@ pub use pause::PauseOptions;
 use crate::config::Config;
 pub use crate::cutover::{PauseOutcome, PauseReport, ResumeReport, StepTime, Writable};
 use crate::error::Result;
-pub use crate::observe::{Sample, Sampler};
+pub use crate::observe::{LagReport, LagStatus, Sample, Sampler, SubscriptionLag};
 pub use crate::preflight::connectivity::Connectivity;
 use crate::progress::{Progress, Silent};
 pub use crate::replicate::vacuum::Vacuumed;

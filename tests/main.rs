@@ -11,6 +11,8 @@ mod halfway;
 mod harness;
 mod identity;
 mod init_config;
+mod install;
+mod lag;
 mod library;
 mod locks;
 mod monitor;

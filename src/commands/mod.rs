@@ -14,6 +14,7 @@ mod grant_create;
 mod grant_replication;
 mod init_config;
 mod install_extensions;
+mod lag;
 mod line;
 mod man;
 mod monitor;
@@ -33,6 +34,7 @@ pub(crate) use line::{Globals, Line, definition};
 
 use crate::cutover::guard_process;
 use crate::error::Result;
+use crate::flare::LagStatus;
 use crate::report::{self, Outcome};
 
 /// What flare can be told to do.
@@ -55,6 +57,7 @@ pub(crate) enum Command {
     PauseWrite(pause_write::PauseWrite),
     ResumeWrite(resume_write::ResumeWrite),
     Count(count::Count),
+    Lag(lag::Lag),
     Monitor(monitor::Monitor),
     VacuumAnalyze(vacuum_analyze::VacuumAnalyze),
     Exec(exec::Exec),
@@ -90,6 +93,7 @@ impl Command {
             Command::PauseWrite(args) => args.run(&flare()?),
             Command::ResumeWrite(args) => args.run(&flare()?),
             Command::Count(args) => args.run(&flare()?),
+            Command::Lag(args) => args.run(&flare()?),
             Command::Monitor(args) => args.run(&flare()?, globals.format),
             Command::VacuumAnalyze(args) => args.run(&flare()?),
             Command::Exec(args) => args.run(&flare()?, globals.format),
@@ -122,6 +126,7 @@ impl Command {
             Command::PauseWrite(_) => "pause_write",
             Command::ResumeWrite(_) => "resume_write",
             Command::Count(_) => "count",
+            Command::Lag(_) => "lag",
             Command::Monitor(_) => "monitor",
             Command::VacuumAnalyze(_) => "vacuum_analyze",
             Command::Exec(_) => "exec",
@@ -138,6 +143,10 @@ impl Command {
 
     /// `lag` answers as Nagios expects, also when it could not look.
     pub(crate) fn exit_code_of_error(&self, code: i32) -> i32 {
-        code
+        const SIGNALS: i32 = 128;
+        match self {
+            Command::Lag(_) if code < SIGNALS => LagStatus::Unknown.exit_code(),
+            _ => code,
+        }
     }
 }

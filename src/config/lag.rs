@@ -1,7 +1,10 @@
 //! How far behind is too far.
 
+use std::str::FromStr;
+
 use super::field::{Field, duration_of};
 use super::section::Section;
+use crate::error::{Failure, Report};
 use crate::value::Size;
 
 /// `lag`: from where on it is worth a warning, and from where on it is critical.
@@ -80,5 +83,63 @@ impl Thresholds {
             seconds: seconds?,
             retained_wal: retained_wal?,
         })
+    }
+}
+
+/// One limit as a person writes it: `64MB` are bytes, `30s` are seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// Bytes of lag.
+    Bytes(Size),
+    /// Seconds of lag.
+    Seconds(f64),
+}
+
+impl FromStr for Limit {
+    type Err = Report;
+    fn from_str(text: &str) -> Result<Self, Report> {
+        let has_unit = text.parse::<f64>().is_err();
+        let size = text.parse::<Size>().ok().filter(|_| has_unit);
+        let duration = duration_of(text).filter(|_| has_unit);
+        match (size, duration) {
+            (Some(size), _) => Ok(Limit::Bytes(size)),
+            (None, Some(duration)) => Ok(Limit::Seconds(duration.as_secs_f64())),
+            (None, None) => Failure::usage(format!(
+                "read the limit {text:?}: it is a size like 64MB or a duration like 30s"
+            ))
+            .err(),
+        }
+    }
+}
+
+impl Thresholds {
+    /// The same with these limits in place of its own.
+    pub fn with(mut self, limits: &[Limit]) -> Thresholds {
+        for limit in limits {
+            match limit {
+                Limit::Bytes(bytes) => self.bytes = *bytes,
+                Limit::Seconds(seconds) => self.seconds = *seconds,
+            }
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_told_apart_by_their_unit() {
+        let read = |text: &str| text.parse::<Limit>().ok();
+        assert_eq!(read("64MB"), Some(Limit::Bytes(Size(64 << 20))));
+        assert_eq!(read("0 B"), Some(Limit::Bytes(Size(0))));
+        assert_eq!(read("30s"), Some(Limit::Seconds(30.0)));
+        assert_eq!(read("1m30s"), Some(Limit::Seconds(90.0)));
+        assert_eq!(read("64"), None);
+        assert_eq!(read("64 parsecs"), None);
+        let default = Lag::default().warning;
+        let changed = default.with(&[Limit::Seconds(1.0), Limit::Seconds(2.0)]);
+        assert_eq!((changed.seconds, changed.bytes), (2.0, default.bytes));
     }
 }

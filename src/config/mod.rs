@@ -25,7 +25,7 @@ use indexmap::IndexMap;
 
 pub use cutover::{Cutover, Hooks, Pooler, PoolerAdmin};
 pub use host::{Account, Host, RootCert, SslMode, Tls, Via};
-pub use lag::{Lag, Thresholds};
+pub use lag::{Lag, Limit, Thresholds};
 pub use password::PasswordSource;
 pub use replication::{Publication, Subscription};
 pub(crate) use template::{Content, Reached, template};

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::backends::end_backends;
 use super::lock::door_of;
-use super::sessions::door_login;
+use super::sessions::at_the_door;
 use super::undo::{self, Ended};
 use crate::config::Config;
 use crate::error::{Advise, Failure, Result, WrapErr};
@@ -179,9 +179,11 @@ fn undo_on(publisher: &Publisher, order: &Order) -> Result<()> {
         return Ok(());
     }
     end_backends(admin, &entry)?;
-    let session = publisher.connect(door_login(publisher, &order.dbname)?, "postgres")?;
     let door = door_of(&entry, &order.dbname)?;
-    if undo::open_door(&session, entry.run, &door, &UNDECIDED, Step::Undone)? == Ended::Here {
+    let ended = at_the_door(publisher, &order.dbname, |session| {
+        undo::open_door(session, entry.run, &door, &UNDECIDED, Step::Undone)
+    })?;
+    if ended == Ended::Here {
         log::warn!(
             "flare died during a pause of {:?}: the guard has undone it, the application can write",
             order.dbname

@@ -139,7 +139,7 @@ fn ended<T>() -> Result<T> {
 }
 
 /// Who may shut the door: the administrator where it is a superuser or acts for the owner, else the owner itself.
-pub(crate) fn door_login(publisher: &Publisher, dbname: &str) -> Result<Login> {
+pub(super) fn door_login(publisher: &Publisher, dbname: &str) -> Result<Login> {
     let may: bool = publisher.admin().value(
         "SELECT coalesce((SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = $1), true)",
         params![dbname],
@@ -148,6 +148,18 @@ pub(crate) fn door_login(publisher: &Publisher, dbname: &str) -> Result<Login> {
         true => Login::Superuser,
         false => Login::DbOwner,
     })
+}
+
+/// Acts in `postgres` as whoever may open and shut the door; by the session that is there already, where that is one.
+pub(crate) fn at_the_door<T>(
+    publisher: &Publisher,
+    dbname: &str,
+    act: impl FnOnce(&Session) -> Result<T>,
+) -> Result<T> {
+    match door_login(publisher, dbname)? {
+        Login::Superuser => act(publisher.admin()),
+        login => act(&publisher.connect(login, "postgres")?),
+    }
 }
 
 /// Who may lock the tables and write the status table.

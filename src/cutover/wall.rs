@@ -40,8 +40,7 @@ pub(crate) fn lock_statement(tables: &[TableName]) -> Option<String> {
 /// Locks the tables in a transaction that stays open; whoever stands in the way is ended.
 pub(crate) fn raise(pause: &mut Pause) -> Result<()> {
     let wall = &pause.sessions.wall.session;
-    let before = tables(wall, &pause.pubname)?;
-    let Some(lock) = lock_statement(&before) else {
+    let Some(lock) = lock_statement(&pause.published) else {
         return Ok(());
     };
     wall.batch(&pause.open_wall)?;
@@ -65,10 +64,9 @@ pub(crate) fn raise(pause: &mut Pause) -> Result<()> {
         pause.ended.extend(&stood_in_the_way);
     }
     let after = tables(wall, &pause.pubname)?;
-    pause.tables = after.len();
-    match before == after {
+    match pause.published == after {
         true => Ok(()),
-        false => Failure::new("the published tables changed while they were being locked")
+        false => Failure::new("the published tables have changed since the preparation")
             .hint("let no DDL run during the pause, and run the command again")
             .err(),
     }

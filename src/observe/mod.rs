@@ -2,12 +2,23 @@
 //!
 //! What enters here only looks, and goes on looking when a server goes away.
 
+mod diary;
 mod display;
+mod history;
+mod lag;
+mod look;
+mod peek;
+mod prometheus;
 mod sample;
 mod sampler;
+mod verdict;
+mod watched;
 
+pub(crate) use lag::lag;
+pub use lag::{LagReport, SubscriptionLag};
 pub use sample::{
-    ApplyErrors, Connection, PublisherSample, Sample, Slot, SubscriberSample, Subscription,
+    ApplyErrors, Connection, PublisherSample, Sample, Slot, SubscriberSample, Subscription, Tables,
     Unready, Walsender, Worker,
 };
 pub use sampler::Sampler;
+pub use verdict::LagStatus;

@@ -21,6 +21,8 @@ pub struct Sample {
     pub active: Option<bool>,
     /// Write-ahead log that the subscriber has not confirmed.
     pub lag_bytes: Option<u64>,
+    /// How old the subscriber's state is: 0 when it has confirmed everything; none when nobody knows.
+    pub lag_seconds: Option<f64>,
     /// Write-ahead log that the slot keeps on the publisher.
     pub retained_wal_bytes: Option<u64>,
     /// `wal_status` of the slot (13 and later).
@@ -49,6 +51,9 @@ pub struct Tables {
 /// What the publisher says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PublisherSample {
+    /// The publisher's clock.
+    #[serde(default)]
+    pub time: String,
     /// `pg_current_wal_lsn()`.
     pub current_wal_lsn: Lsn,
     /// `max_slot_wal_keep_size` (13 and later), as the server writes it; `-1`: no limit.
@@ -59,6 +64,21 @@ pub struct PublisherSample {
     pub walsenders: Vec<Walsender>,
     /// Sessions in the database, by user.
     pub connections: Vec<Connection>,
+    /// What may be done with the table of earlier positions.
+    #[serde(default, skip_serializing)]
+    pub(super) diary: Diary,
+}
+
+/// What the session's role may do with `flare.sample`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) enum Diary {
+    /// Read and write.
+    Usable,
+    /// It is not there, and may be made.
+    Creatable,
+    /// Nothing.
+    #[default]
+    Denied,
 }
 
 /// A slot as `pg_replication_slots` shows it.
@@ -78,6 +98,8 @@ pub struct Slot {
     pub confirmed_flush_lsn: Option<Lsn>,
     /// `reserved`, `extended`, `unreserved` or `lost` (13 and later).
     pub wal_status: Option<String>,
+    /// Why it is lost (17 and later).
+    pub invalidation_reason: Option<String>,
     /// What may still be written before the slot is lost (13 and later).
     pub safe_wal_size: Option<i64>,
     /// From `restart_lsn` to the current position.
@@ -222,6 +244,7 @@ impl Sample {
             lag_bytes: current
                 .zip(confirmed)
                 .map(|(now, then)| now.bytes_since(then)),
+            lag_seconds: None,
             retained_wal_bytes: slot.and_then(|slot| slot.retained_wal_bytes),
             wal_status: slot.and_then(|slot| slot.wal_status.clone()),
             tables: states.map(|subscriber| Tables {
@@ -234,6 +257,36 @@ impl Sample {
             subscriber,
             subscriber_error,
         }
+    }
+}
+
+impl Sample {
+    /// The subscription's own slot.
+    pub(super) fn slot(&self) -> Option<&Slot> {
+        let slots = &self.publisher.as_ref()?.slots;
+        slots
+            .iter()
+            .find(|slot| Some(&slot.slot_name) == self.slot_name.as_ref())
+    }
+}
+
+impl Slot {
+    /// Whether WAL it needs is gone, or may be.
+    pub(super) fn is_lost(&self) -> bool {
+        self.wal_status.as_deref() == Some("lost") || self.invalidation_reason.is_some()
+    }
+}
+
+impl SubscriberSample {
+    /// The process that applies the changes.
+    pub(super) fn apply_pid(&self) -> Option<i32> {
+        let apply = self.workers.iter().find(|worker| worker.table.is_none());
+        apply.map(|worker| worker.pid)
+    }
+
+    /// Whether a table is being copied.
+    pub(super) fn copies(&self) -> bool {
+        self.workers.iter().any(|worker| worker.table.is_some())
     }
 }
 

@@ -3,6 +3,7 @@
 mod outcome;
 mod screen;
 mod terminal;
+pub(crate) mod textfile;
 mod watch;
 
 pub use outcome::{Format, Outcome};

@@ -30,6 +30,7 @@ pub struct Outcome {
     pub(super) sql: Option<File>,
     pub(super) exit_code: i32,
     pub(super) silent: bool,
+    pub(super) told: bool,
 }
 
 impl Outcome {
@@ -71,6 +72,12 @@ impl Outcome {
     /// It was looked at, and the answer is no: printed with the fields, after the words.
     pub fn verdict(mut self, verdict: Option<Failure>) -> Outcome {
         self.verdict = verdict;
+        self
+    }
+
+    /// The words tell the verdict already: standard error stays empty.
+    pub fn told(mut self) -> Outcome {
+        self.told = true;
         self
     }
 

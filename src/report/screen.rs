@@ -20,7 +20,7 @@ pub fn success(format: Format, command: &str, outcome: Outcome) -> i32 {
         Format::Json if outcome.silent => Ok(()),
         Format::Json => json(command, &outcome),
     };
-    if let Some(verdict) = &outcome.verdict {
+    if let Some(verdict) = outcome.verdict.as_ref().filter(|_| !outcome.told) {
         complain(&verdict.to_string(), verdict.next_step());
     }
     match written {
@@ -42,10 +42,15 @@ pub fn failure(format: Format, command: &str, report: &Report) -> i32 {
     let message = message_of(report);
     let hint = hint_of(report).or_else(|| next_step(report));
     if format == Format::Json {
-        let object = json!({
+        let mut object = json!({
             "command": command, "ok": false, "changed": false,
             "error": {"message": message, "hint": hint},
         });
+        // Whoever watches reads the status alone.
+        if let ("lag", Some(fields)) = (command, object.as_object_mut()) {
+            fields.insert("status".into(), "unknown".into());
+            fields.insert("subscriptions".into(), json!([]));
+        }
         if let Err(error) = writeln!(io::stdout(), "{object}") {
             complain(
                 &format!("write the result to standard output: {error}"),

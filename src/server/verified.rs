@@ -4,13 +4,14 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use postgres::error::SqlState;
 use serde::Serialize;
 
-use super::address::{Address, addresses_of};
+use super::address::addresses_of;
 use super::connect::Target;
 use super::credentials::Credentials;
 use super::session::{SHORT, Session};
-use super::{Endpoint, params};
+use super::{Endpoint, params, sqlstate_of};
 use crate::config::{Config, Host};
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
 
@@ -107,29 +108,37 @@ impl Server {
     /// Looks the host up, connects to its `postgres` database and checks its identity.
     pub(crate) fn open(side: Side, declared: &Host, application_name: &str) -> Result<Server> {
         let superuser = Credentials::of(&declared.superuser);
-        let mut failures = Vec::new();
-        for address in addresses_of(side, declared)? {
-            let target = target(side, declared, address, application_name);
-            match open_verified(&target, &superuser, side, declared.system_identifier) {
-                Ok((admin, facts)) => {
-                    return Ok(Server {
-                        side,
-                        identifier: declared.system_identifier,
-                        target,
-                        declared: declared.clone(),
-                        superuser,
-                        db_owner: Credentials::of(&declared.db_owner),
-                        repl: declared.repl.as_ref().map(Credentials::of),
-                        facts,
-                        admin,
-                    });
-                }
-                Err(report) => failures.push(report),
+        let (target, admin, facts) =
+            reach(side, declared, &superuser, "postgres", application_name)?;
+        Ok(Server {
+            side,
+            identifier: declared.system_identifier,
+            target,
+            declared: declared.clone(),
+            superuser,
+            db_owner: Credentials::of(&declared.db_owner),
+            repl: declared.repl.as_ref().map(Credentials::of),
+            facts,
+            admin,
+        })
+    }
+
+    /// One session in one database, which checks the identity itself: for whoever looks often or in haste.
+    pub(crate) fn enter(
+        side: Side,
+        declared: &Host,
+        dbname: &str,
+        application_name: &str,
+    ) -> Result<(Session, Facts)> {
+        let superuser = Credentials::of(&declared.superuser);
+        match reach(side, declared, &superuser, dbname, application_name) {
+            Ok((_, session, facts)) => Ok((session, facts)),
+            // A server without that database has not said yet who it is.
+            Err(report) if sqlstate_of(&report) == Some(&SqlState::INVALID_CATALOG_NAME) => {
+                Server::open(side, declared, application_name).and(Err(report))
             }
+            Err(report) => Err(report),
         }
-        // A stranger at one address is worse than no answer at another: no command goes on without this server then.
-        let told = failures.iter().position(is_stranger).unwrap_or(0);
-        Err(failures.swap_remove(told))
     }
 
     /// The session in `postgres` that proved the server.
@@ -208,20 +217,37 @@ impl fmt::Debug for Server {
     }
 }
 
-fn target(side: Side, declared: &Host, address: Address, application_name: &str) -> Target {
-    Target {
-        endpoint: Endpoint {
-            side: side.to_string(),
-            host: declared.host.clone(),
-            port: declared.port,
-            dbname: "postgres".into(),
-            user: declared.superuser.user.clone(),
-        },
-        address,
-        tls: declared.tls.clone(),
-        timeout: declared.connect_timeout,
-        application_name: application_name.to_owned(),
+/// The first address that answers as the declared server.
+fn reach(
+    side: Side,
+    declared: &Host,
+    credentials: &Credentials,
+    dbname: &str,
+    application_name: &str,
+) -> Result<(Target, Session, Facts)> {
+    let mut failures = Vec::new();
+    for address in addresses_of(side, declared)? {
+        let target = Target {
+            endpoint: Endpoint {
+                side: side.to_string(),
+                host: declared.host.clone(),
+                port: declared.port,
+                dbname: dbname.to_owned(),
+                user: credentials.user().to_owned(),
+            },
+            address,
+            tls: declared.tls.clone(),
+            timeout: declared.connect_timeout,
+            application_name: application_name.to_owned(),
+        };
+        match open_verified(&target, credentials, side, declared.system_identifier) {
+            Ok((session, facts)) => return Ok((target, session, facts)),
+            Err(report) => failures.push(report),
+        }
     }
+    // A stranger at one address is worse than no answer at another: no command goes on without this server then.
+    let told = failures.iter().position(is_stranger).unwrap_or(0);
+    Err(failures.swap_remove(told))
 }
 
 fn open_verified(

@@ -1,0 +1,128 @@
+//! How far subscriptions are behind, for whoever watches without looking: cron, Nagios, Prometheus.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use super::look::{Declared, look};
+use super::prometheus;
+use super::sample::{Sample, Tables};
+use super::verdict::{LagStatus, judge};
+use crate::config::{Config, Lag};
+use crate::error::Result;
+
+/// How far all that was asked for is behind.
+#[derive(Clone, Debug, Serialize)]
+pub struct LagReport {
+    /// The worst of all.
+    pub status: LagStatus,
+    /// Each subscription.
+    pub subscriptions: Vec<SubscriptionLag>,
+}
+
+/// How far one subscription is behind. `None` is what is not known, or not there.
+#[derive(Clone, Debug, Serialize)]
+pub struct SubscriptionLag {
+    /// The subscription.
+    pub subname: String,
+    /// Its database.
+    pub dbname: String,
+    /// Its slot.
+    pub slot_name: Option<String>,
+    /// Whether the slot is in use; none when there is no such slot.
+    pub active: Option<bool>,
+    /// Write-ahead log that the subscriber has not confirmed.
+    pub lag_bytes: Option<u64>,
+    /// How old the subscriber's state is.
+    #[serde(serialize_with = "to_the_millisecond")]
+    pub lag_seconds: Option<f64>,
+    /// Write-ahead log that the slot keeps on the publisher.
+    pub retained_wal_bytes: Option<u64>,
+    /// `wal_status` of the slot (13 and later).
+    pub wal_status: Option<String>,
+    /// How many of its tables are ready.
+    pub tables: Option<Tables>,
+    /// Its own status.
+    pub status: LagStatus,
+    /// Why, in words.
+    pub message: String,
+    /// The sample it was made from.
+    #[serde(skip)]
+    pub sample: Sample,
+}
+
+/// Looks once.
+pub(crate) fn lag(
+    config: &Arc<Config>,
+    application_name: &str,
+    declared: &Declared<'_>,
+    limits: &Lag,
+) -> Result<LagReport> {
+    let seen = look(config, application_name, declared)?;
+    let subscriptions: Vec<SubscriptionLag> = seen
+        .into_iter()
+        .map(|seen| {
+            let (status, message) = judge(&seen, limits);
+            SubscriptionLag::of(seen.sample, status, message)
+        })
+        .collect();
+    let worst = subscriptions.iter().map(|it| it.status).max();
+    Ok(LagReport {
+        status: worst.unwrap_or(LagStatus::Unknown),
+        subscriptions,
+    })
+}
+
+impl SubscriptionLag {
+    fn of(sample: Sample, status: LagStatus, message: String) -> SubscriptionLag {
+        SubscriptionLag {
+            subname: sample.subname.clone(),
+            dbname: sample.dbname.clone(),
+            slot_name: sample.slot_name.clone(),
+            active: sample.active,
+            lag_bytes: sample.lag_bytes,
+            lag_seconds: sample.lag_seconds,
+            retained_wal_bytes: sample.retained_wal_bytes,
+            wal_status: sample.wal_status.clone(),
+            tables: sample.tables,
+            status,
+            message,
+            sample,
+        }
+    }
+}
+
+impl LagReport {
+    /// The same in Prometheus's text format. What is not known has no line.
+    pub fn prometheus(&self) -> String {
+        prometheus::text(self.subscriptions.iter().map(|it| &it.sample))
+    }
+}
+
+/// One line for each, the worst first: Nagios shows the first.
+impl fmt::Display for LagReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines: Vec<&SubscriptionLag> = self.subscriptions.iter().collect();
+        lines.sort_by_key(|it| std::cmp::Reverse(it.status));
+        for SubscriptionLag {
+            status,
+            subname,
+            message,
+            ..
+        } in lines
+        {
+            writeln!(f, "{status}: {subname}: {message}")?;
+        }
+        Ok(())
+    }
+}
+
+fn to_the_millisecond<S: Serializer>(
+    seconds: &Option<f64>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    seconds
+        .map(|seconds| (seconds * 1000.0).round() / 1000.0)
+        .serialize(serializer)
+}

@@ -1,0 +1,244 @@
+//! One look at several subscriptions, as fast as it can be had: a session on the publisher and one in each database
+//! of the subscriber, all at once. Only a subscription that is behind is looked at a second time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::sample::{Answer, PublisherSample, Sample, SubscriberSample};
+use super::sampler::now;
+use super::watched::Watched;
+use super::{diary, peek};
+use crate::config::{Config, Subscription};
+use crate::error::{Failure, Result, message_of};
+use crate::server::{Session, interrupt, is_stranger, params};
+
+/// A subscriber that is alive confirms a position within this: its commits are flushed by the WAL writer's clock.
+const CONFIRMED_WITHIN: Duration = Duration::from_secs(2);
+const EVERY: Duration = Duration::from_millis(20);
+
+/// Subscriptions of the configuration, with their names.
+pub(super) type Declared<'c> = [(&'c str, &'c Subscription)];
+
+/// A sample, and what only a second look can tell.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) sample: Sample,
+    /// What went wrong between the two looks.
+    pub(super) trouble: Option<String>,
+}
+
+/// Looks at declared subscriptions.
+///
+/// # Errors
+/// When a server is not the declared one, or a signal came. What cannot be reached is in the sample.
+pub(super) fn look(
+    config: &Arc<Config>,
+    application_name: &str,
+    declared: &Declared<'_>,
+) -> Result<Vec<Seen>> {
+    let (publisher, mut subscribers, samples) = first_look(config, application_name, declared)?;
+    let mut seen: Vec<Seen> = samples
+        .into_iter()
+        .map(|sample| Seen {
+            sample,
+            trouble: None,
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for (seen, (_, declared)) in seen.iter_mut().zip(declared) {
+            let publisher = &publisher;
+            scope.spawn(move || measure_seconds(publisher, declared, &mut seen.sample));
+        }
+    });
+    for Seen { sample, trouble } in &mut seen {
+        if let Some(subscriber) = subscribers.get_mut(&sample.dbname)
+            && stands_still(sample)
+        {
+            *trouble = trouble_since(sample, subscriber);
+        }
+    }
+    interrupt::check()?;
+    Ok(seen)
+}
+
+type FirstLook = (Watched, BTreeMap<String, Watched>, Vec<Sample>);
+
+fn first_look(
+    config: &Arc<Config>,
+    application_name: &str,
+    declared: &Declared<'_>,
+) -> Result<FirstLook> {
+    let mut by_database: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (subname, subscription) in declared {
+        let subnames = by_database.entry(&subscription.dbname).or_default();
+        subnames.push(subname);
+    }
+    let mut publisher = Watched::publisher(config, application_name);
+    let mut subscribers = BTreeMap::new();
+    let mut subscriptions = BTreeMap::new();
+    let publishers = std::thread::scope(|scope| {
+        let asked: Vec<_> = by_database
+            .iter()
+            .map(|(dbname, subnames)| {
+                let mut subscriber = Watched::subscriber(config, application_name, dbname);
+                scope.spawn(move || {
+                    let answers = ask_all::<SubscriberSample>(&mut subscriber, subnames);
+                    (*dbname, subscriber, answers)
+                })
+            })
+            .collect();
+        let dbnames: Vec<&str> = by_database.keys().copied().collect();
+        let publishers = ask_all::<PublisherSample>(&mut publisher, &dbnames);
+        if let (Ok(answers), Some(session)) = (&publishers, publisher.session()) {
+            note(session, answers);
+        }
+        for thread in asked {
+            let (dbname, subscriber, answers) = thread
+                .join()
+                .map_err(|_| Failure::new("look at the subscriber: its thread has ended"))?;
+            subscribers.insert(dbname.to_owned(), subscriber);
+            subscriptions.extend(answers?);
+        }
+        publishers
+    })?;
+    let time = now();
+    let samples = declared.iter().map(|(subname, subscription)| {
+        let publisher = publishers.get(subscription.dbname.as_str());
+        let subscriber = subscriptions.remove(subname);
+        Sample::of(
+            time.clone(),
+            &subscription.dbname,
+            subname,
+            publisher.cloned().unwrap_or_else(unasked),
+            subscriber.unwrap_or_else(unasked),
+        )
+    });
+    let samples = samples.collect();
+    Ok((publisher, subscribers, samples))
+}
+
+fn unasked<T>() -> Answer<T> {
+    Err("it was not asked".to_owned())
+}
+
+/// Asks about each name. A server that cannot be reached is not tried again; one that is the wrong one is an error.
+fn ask_all<'n, T: serde::de::DeserializeOwned>(
+    side: &mut Watched,
+    names: &[&'n str],
+) -> Result<BTreeMap<&'n str, Answer<T>>> {
+    let opened = match side.open() {
+        Err(report) if is_stranger(&report) => return Err(report),
+        opened => opened.map_err(|report| message_of(&report)),
+    };
+    let answers = names.iter().map(|name| {
+        let answer = match &opened {
+            Err(why) => Err(why.clone()),
+            Ok(()) => side
+                .ask(params![*name])
+                .map_err(|report| message_of(&report)),
+        };
+        (*name, answer)
+    });
+    Ok(answers.collect())
+}
+
+/// Writes down where the publisher was, for the looks to come.
+fn note(session: &Session, answers: &BTreeMap<&str, Answer<PublisherSample>>) {
+    let Some(sample) = answers.values().find_map(|answer| answer.as_ref().ok()) else {
+        return;
+    };
+    if let Err(report) = diary::write(session, sample) {
+        log::debug!("{}", message_of(&report));
+    }
+}
+
+/// Finds out how old the subscriber's state is.
+fn measure_seconds(publisher: &Watched, declared: &Subscription, sample: &mut Sample) {
+    let seconds = match seconds_behind(publisher, declared, sample) {
+        Ok(seconds) => seconds,
+        Err(report) => {
+            log::debug!("{}", message_of(&report));
+            None
+        }
+    };
+    sample.lag_seconds = seconds;
+}
+
+fn seconds_behind(
+    publisher: &Watched,
+    declared: &Subscription,
+    sample: &Sample,
+) -> Result<Option<f64>> {
+    let (Some(answer), Some(slot), Some(session)) =
+        (&sample.publisher, sample.slot(), publisher.session())
+    else {
+        return Ok(None);
+    };
+    let (Some(confirmed), false) = (slot.confirmed_flush_lsn, slot.is_lost()) else {
+        return Ok(None);
+    };
+    let looked_at = Instant::now();
+    if confirmed >= answer.current_wal_lsn {
+        return Ok(Some(0.0));
+    }
+    if !slot.active {
+        let subscription = sample
+            .subscriber
+            .as_ref()
+            .and_then(|it| it.subscription.as_ref());
+        let declared_names = [declared.pubname.clone()];
+        let pubnames = subscription.map_or(&declared_names[..], |it| it.subpublications.as_slice());
+        let peeked = publisher
+            .enter(&declared.dbname)
+            .and_then(|(session, _)| peek::age(&session, &slot.slot_name, pubnames));
+        match peeked {
+            Ok(age) => return Ok(age),
+            // Without REPLICATION only the diary knows.
+            Err(report) => log::debug!("{}", message_of(&report)),
+        }
+        return diary::age_of(session, answer.diary, confirmed);
+    }
+    let written = diary::age_of(session, answer.diary, confirmed)?;
+    if written.is_some_and(|age| age <= CONFIRMED_WITHIN.as_secs_f64()) {
+        return Ok(written);
+    }
+    // The newest position in the diary may be old only because nobody looked since.
+    while looked_at.elapsed() < CONFIRMED_WITHIN {
+        let arrived: bool = session.value(
+            "SELECT coalesce(bool_or(confirmed_flush_lsn >= $2::pg_lsn), false)
+               FROM pg_replication_slots WHERE slot_name = $1",
+            params![slot.slot_name.as_str(), answer.current_wal_lsn],
+        )?;
+        if arrived {
+            return Ok(Some(looked_at.elapsed().as_secs_f64()));
+        }
+        interrupt::sleep(EVERY)?;
+    }
+    Ok(written)
+}
+
+/// Whether the slot is in use, and what was not confirmed at the first look is not confirmed yet.
+fn stands_still(sample: &Sample) -> bool {
+    let waited = |seconds: f64| seconds > CONFIRMED_WITHIN.as_secs_f64();
+    sample.active == Some(true)
+        && sample.lag_bytes.is_some_and(|bytes| bytes > 0)
+        && sample.lag_seconds.is_none_or(waited)
+}
+
+/// What has happened to the worker since the first look.
+fn trouble_since(sample: &Sample, subscriber: &mut Watched) -> Option<String> {
+    let before = sample.subscriber.as_ref()?;
+    let after: SubscriberSample = subscriber.ask(params![sample.subname.as_str()]).ok()?;
+    let errors = |it: &SubscriberSample| it.errors.as_ref().map(|it| it.apply_error_count);
+    if errors(&after) > errors(before) {
+        return Some("applying fails again and again".to_owned());
+    }
+    match (before.apply_pid(), after.apply_pid()) {
+        (Some(one), Some(other)) if one != other => {
+            Some("its apply worker ended and was started anew".to_owned())
+        }
+        (Some(_), None) => Some("its apply worker has just ended".to_owned()),
+        _ => None,
+    }
+}

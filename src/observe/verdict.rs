@@ -1,0 +1,316 @@
+//! What a sample means: pure.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::look::Seen;
+use super::sample::{Sample, SubscriberSample};
+use crate::config::{Lag, Thresholds};
+use crate::value::Size;
+
+/// How a subscription fares, as Nagios counts it; the worse the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LagStatus {
+    /// All is well.
+    Ok,
+    /// Behind by more than is worth a warning.
+    Warning,
+    /// A server could not be asked.
+    Unknown,
+    /// Behind by more than is critical, or it will not catch up by itself.
+    Critical,
+}
+
+impl LagStatus {
+    /// Nagios's exit code.
+    pub fn exit_code(self) -> i32 {
+        match self {
+            LagStatus::Ok => 0,
+            LagStatus::Warning => 1,
+            LagStatus::Critical => 2,
+            LagStatus::Unknown => 3,
+        }
+    }
+}
+
+impl fmt::Display for LagStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            LagStatus::Ok => "OK",
+            LagStatus::Warning => "WARNING",
+            LagStatus::Critical => "CRITICAL",
+            LagStatus::Unknown => "UNKNOWN",
+        })
+    }
+}
+
+/// The status of what was seen, and why.
+pub(super) fn judge(seen: &Seen, limits: &Lag) -> (LagStatus, String) {
+    let sample = &seen.sample;
+    let mut findings = unreachable(sample);
+    // What the other side says is no verdict then: a slot is not in use because its subscriber is down.
+    if findings.is_empty() {
+        findings.extend(broken(seen));
+        findings.extend(uncopied(sample));
+        findings.extend(too_much(sample, limits));
+    }
+    let status = findings.iter().map(|(status, _)| *status).max();
+    let mut words: Vec<String> = findings.into_iter().map(|(_, words)| words).collect();
+    words.push(figures(sample));
+    (status.unwrap_or(LagStatus::Ok), words.join("; "))
+}
+
+type Finding = (LagStatus, String);
+
+fn unreachable(sample: &Sample) -> Vec<Finding> {
+    let sides = [
+        ("publisher", &sample.publisher_error),
+        ("subscriber", &sample.subscriber_error),
+    ];
+    let silent = sides.into_iter().filter_map(|(side, error)| {
+        let why = error.as_ref()?;
+        Some((
+            LagStatus::Unknown,
+            format!("the {side} does not answer: {why}"),
+        ))
+    });
+    silent.collect()
+}
+
+/// Why it will not catch up by itself; the first reason is the cause of the others.
+fn broken(seen: &Seen) -> Option<Finding> {
+    let sample = &seen.sample;
+    let Sample {
+        subname, dbname, ..
+    } = sample;
+    let subscriber = sample.subscriber.as_ref()?;
+    let slot = sample.slot();
+    let critical = |words: String| Some((LagStatus::Critical, words));
+    let Some(subscription) = &subscriber.subscription else {
+        return critical(match slot {
+            Some(_) => format!(
+                "there is no subscription {subname:?} in database {dbname:?} of the subscriber, but its slot keeps WAL on the publisher"
+            ),
+            None => format!(
+                "there is no subscription {subname:?} in database {dbname:?} of the subscriber"
+            ),
+        });
+    };
+    let Some(slot_name) = &subscription.subslotname else {
+        return critical("the subscription has no slot (slot_name = NONE)".to_owned());
+    };
+    let Some(slot) = slot else {
+        return critical(format!(
+            "slot {slot_name:?} is missing on the publisher, and what it had not sent is unknown; start over with flare drop_subscription {subname}"
+        ));
+    };
+    if slot.is_lost() {
+        let why = match &slot.invalidation_reason {
+            Some(reason) => format!(" ({reason})"),
+            None => String::new(),
+        };
+        return critical(format!(
+            "slot {slot_name:?} is lost{why}: the publisher no longer has the WAL it needs; start over with flare drop_subscription {subname}"
+        ));
+    }
+    if !subscription.subenabled {
+        return critical("the subscription is disabled".to_owned());
+    }
+    if subscriber.apply_pid().is_none() {
+        return critical(format!(
+            "no apply worker runs{}: the reason is in the subscriber's log",
+            errors(subscriber)
+        ));
+    }
+    if !slot.active {
+        return critical(format!(
+            "slot {slot_name:?} is not in use though an apply worker runs{}: it is starting, blocked, or connected to another server; its own words are in the subscriber's log",
+            errors(subscriber)
+        ));
+    }
+    if let Some(trouble) = &seen.trouble {
+        return critical(format!("{trouble}: the reason is in the subscriber's log"));
+    }
+    match slot.wal_status.as_deref() {
+        Some("unreserved") => critical(format!(
+            "slot {slot_name:?} is about to be lost: it needs more WAL than max_slot_wal_keep_size keeps"
+        )),
+        _ => None,
+    }
+}
+
+fn errors(subscriber: &SubscriberSample) -> String {
+    match &subscriber.errors {
+        Some(errors) if errors.apply_error_count > 0 => {
+            format!(" ({} apply errors so far)", errors.apply_error_count)
+        }
+        _ => String::new(),
+    }
+}
+
+/// Tables that wait to be copied by nobody.
+fn uncopied(sample: &Sample) -> Option<Finding> {
+    let subscriber = sample.subscriber.as_ref()?;
+    let waiting = subscriber
+        .unready
+        .iter()
+        .find(|table| matches!(table.srsubstate.as_str(), "i" | "d"))?;
+    let idle = subscriber.apply_pid().is_some() && !subscriber.copies();
+    idle.then(|| {
+        let table = &waiting.table;
+        let words = format!(
+            "nobody copies {table}, which is not ready: the reason is in the subscriber's log"
+        );
+        (LagStatus::Warning, words)
+    })
+}
+
+fn too_much(sample: &Sample, limits: &Lag) -> Option<Finding> {
+    let above = |limits: &Thresholds, word: &str| {
+        let mut words = Vec::new();
+        if sample.lag_bytes.is_some_and(|bytes| bytes > limits.bytes.0) {
+            words.push(format!("the lag is above {} ({word})", limits.bytes));
+        }
+        if sample
+            .lag_seconds
+            .is_some_and(|seconds| seconds > limits.seconds)
+        {
+            words.push(format!("the lag is above {} s ({word})", limits.seconds));
+        }
+        if sample
+            .retained_wal_bytes
+            .is_some_and(|bytes| bytes > limits.retained_wal.0)
+        {
+            words.push(format!(
+                "the slot retains more than {} of WAL ({word})",
+                limits.retained_wal
+            ));
+        }
+        words.join(", ")
+    };
+    let critical = above(&limits.critical, "critical");
+    let warning = above(&limits.warning, "warning");
+    match (critical.is_empty(), warning.is_empty()) {
+        (false, _) => Some((LagStatus::Critical, critical)),
+        (true, false) => Some((LagStatus::Warning, warning)),
+        (true, true) => None,
+    }
+}
+
+/// What was measured, in words.
+fn figures(sample: &Sample) -> String {
+    let bytes = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), |it| Size(it).to_string());
+    let seconds = sample
+        .lag_seconds
+        .map_or("unknown".to_owned(), |it| format!("{it:.1}"));
+    let tables = match sample.tables {
+        Some(tables) => format!("{} of {} tables ready", tables.ready, tables.total),
+        None => "tables unknown".to_owned(),
+    };
+    format!(
+        "lag {}, {seconds} s; slot retains {}; {tables}",
+        bytes(sample.lag_bytes),
+        bytes(sample.retained_wal_bytes)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::tests::sample;
+    use super::*;
+
+    fn seen(change: impl FnOnce(&mut Sample)) -> Seen {
+        let mut sample = sample();
+        sample.lag_seconds = Some(0.2);
+        if let Some(subscriber) = &mut sample.subscriber {
+            subscriber.unready.clear();
+        }
+        change(&mut sample);
+        Seen {
+            sample,
+            trouble: None,
+        }
+    }
+
+    fn verdict(change: impl FnOnce(&mut Sample)) -> (LagStatus, String) {
+        judge(&seen(change), &Lag::default())
+    }
+
+    fn subscriber(sample: &mut Sample) -> &mut SubscriberSample {
+        sample.subscriber.as_mut().unwrap()
+    }
+
+    fn slots(sample: &mut Sample) -> &mut Vec<super::super::sample::Slot> {
+        &mut sample.publisher.as_mut().unwrap().slots
+    }
+
+    fn is(status: LagStatus, words: &str, change: impl FnOnce(&mut Sample)) {
+        let (found, message) = verdict(change);
+        assert_eq!(found, status, "{message}");
+        assert!(message.contains(words), "{message}");
+    }
+
+    #[test]
+    fn every_state_has_its_status_and_its_words() {
+        use LagStatus::{Critical, Ok, Unknown, Warning};
+        is(
+            Ok,
+            "lag 256 B, 0.2 s; slot retains 16 MB; 2 of 3 tables",
+            |_| (),
+        );
+        is(Unknown, "the subscriber does not answer: refused", |it| {
+            it.subscriber = None;
+            it.subscriber_error = Some("refused".into());
+            it.lag_bytes = Some(1 << 40);
+        });
+        is(Critical, "but its slot keeps WAL", |it| {
+            subscriber(it).subscription = None
+        });
+        is(Critical, "is disabled", |it| {
+            subscriber(it).subscription.as_mut().unwrap().subenabled = false
+        });
+        is(Critical, "slot_name = NONE", |it| {
+            subscriber(it).subscription.as_mut().unwrap().subslotname = None
+        });
+        is(Critical, "is missing", |it| slots(it).clear());
+        is(Critical, "is lost", |it| {
+            slots(it)[1].wal_status = Some("lost".into())
+        });
+        is(Critical, "about to be lost", |it| {
+            slots(it)[1].wal_status = Some("unreserved".into())
+        });
+        is(Critical, "no apply worker", |it| {
+            subscriber(it).workers.clear()
+        });
+        is(Critical, "not in use", |it| slots(it)[1].active = false);
+        is(Warning, "nobody copies public.big", |it| {
+            subscriber(it).unready = sample().subscriber.unwrap().unready
+        });
+        is(Warning, "above 30 s (warning)", |it| {
+            it.lag_seconds = Some(31.0)
+        });
+        is(Critical, "above 300 s (critical)", |it| {
+            it.lag_seconds = Some(301.0)
+        });
+        is(Warning, "above 64 MB (warning)", |it| {
+            it.lag_bytes = Some((64 << 20) + 1)
+        });
+        is(Ok, "", |it| it.lag_bytes = Some(64 << 20));
+        is(Critical, "retains more than 50 GB", |it| {
+            it.retained_wal_bytes = Some(51 << 30)
+        });
+    }
+
+    #[test]
+    fn what_the_second_look_found_is_critical() {
+        let mut seen = seen(|_| ());
+        seen.trouble = Some("applying fails".into());
+        let (status, message) = judge(&seen, &Lag::default());
+        assert_eq!(
+            (status, message.contains("applying fails")),
+            (LagStatus::Critical, true)
+        );
+    }
+}
