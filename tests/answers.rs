@@ -21,7 +21,8 @@ fn answer(run: &Output, command: &str) -> Value {
         false => {
             let message = answer["error"]["message"].as_str().expect("a message");
             assert!(!message.is_empty() && !message.contains('\n'), "{run}");
-            assert!(answer["error"].get("hint").is_some(), "{run}");
+            let hint = answer["error"]["hint"].as_str().unwrap_or_default();
+            assert!(!hint.is_empty() && run.stderr().contains(hint), "{run}");
             assert_ne!(run.status().code(), Some(0), "{run}");
         }
     }

@@ -169,7 +169,7 @@ fn hostile_names_and_passwords_travel_through_the_whole_flow() {
     }
     pair.flare(&["count", DB, "ORDER"])
         .code(1)
-        .says("\"ORDER\"");
+        .says("\"public\".\"ORDER\"");
     run(&["monitor", "--once", DB, SUBSCRIPTION]);
 
     let accounts = format!(

@@ -67,11 +67,9 @@ impl Watch {
                         let bytes = fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
                         String::from_utf8_lossy(&bytes).replace('\0', "\n")
                     };
-                    let (command, environment) = (read("cmdline"), read("environ"));
-                    let holds = |text: &str| {
-                        ALL.iter()
-                            .any(|password| spellings(password).iter().any(|it| text.contains(it)))
-                    };
+                    // In this order: a tool that is being started has its own name by the time it has its environment.
+                    let (environment, command) = (read("environ"), read("cmdline"));
+                    let holds = |text: &str| ALL.iter().any(|password| text.contains(password));
                     if holds(&command) {
                         exposed.insert(format!("the arguments of {command}"));
                     }

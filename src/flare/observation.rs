@@ -6,7 +6,7 @@ use postgres::error::SqlState;
 use serde::Serialize;
 
 use super::Flare;
-use crate::error::{Result, WrapErr};
+use crate::error::{Advise, Result, WrapErr};
 use crate::preflight::connectivity::{self, Connectivity};
 use crate::server::{Login, Pair, Patience, Server, application_name, params, sqlstate_of};
 use crate::value::TableName;
@@ -89,4 +89,9 @@ fn rows_of(server: &Server, dbname: &str, table: &TableName) -> Result<i64> {
     session
         .value(&format!("SELECT count(*) FROM {table}"), params![])
         .wrap_err_with(|| format!("count the rows of {}", table.plain()))
+        .hint(|| {
+            format!(
+                "it was asked for as {table}: names are exact and never folded, and the database's owner has to be allowed to read it"
+            )
+        })
 }

@@ -513,8 +513,14 @@ impl<'a> Work<'a> {
         };
         drop(session);
         let (statements, mut differences) = self.differences()?;
-        // create_publication sets some on the publisher after the schema was copied.
-        differences.retain(|difference| !difference.is_of_identity());
+        // create_publication and grant_replication make these on the publisher after the schema was copied.
+        let servers: [&Server; 2] = [&self.pair.publisher, subscriber];
+        let hosts = servers.map(Server::declared);
+        let repl = hosts
+            .iter()
+            .filter_map(|host| Some(host.repl.as_ref()?.user.as_str()));
+        let repl: Vec<&str> = repl.collect();
+        differences.retain(|it| !it.is_of_identity() && !it.is_of_grants_to(&repl));
         if !differences.is_empty() {
             return Err(self.refusal(&object, &differences).into());
         }

@@ -27,17 +27,32 @@ pub(crate) struct Difference {
 impl Difference {
     /// Whether both sides differ in nothing but the table's replica identity.
     pub(crate) fn is_of_identity(&self) -> bool {
+        self.is_only(|tokens| {
+            tokens.start("ALTER TABLE ONLY") && tokens.find("REPLICA IDENTITY").is_some()
+        })
+    }
+
+    /// Whether both sides differ in nothing but what one of these roles is granted, now or by default.
+    pub(crate) fn is_of_grants_to(&self, roles: &[&str]) -> bool {
+        self.is_only(|tokens| {
+            let end = tokens.len().saturating_sub(1);
+            let granted = tokens.start("GRANT")
+                || tokens.start("ALTER DEFAULT PRIVILEGES") && tokens.find("GRANT").is_some();
+            let to_one = end >= 2 && tokens.is(end, ";") && tokens.is(end - 2, "TO");
+            let to = tokens.name(end.saturating_sub(1)).unwrap_or_default();
+            tokens.start("SET SESSION AUTHORIZATION")
+                || granted && to_one && roles.contains(&to.as_str())
+        })
+    }
+
+    fn is_only(&self, known: impl Fn(&Tokens) -> bool) -> bool {
         let sides = [&self.publisher, &self.subscriber];
         let mut statements = sides
             .into_iter()
             .flatten()
             .flat_map(|text| Statements::new(text.as_bytes()));
         statements.all(|item| {
-            item.is_ok_and(|item| {
-                let tokens = Tokens::of(&item.text);
-                item.kind == Kind::Comment
-                    || tokens.start("ALTER TABLE ONLY") && tokens.find("REPLICA IDENTITY").is_some()
-            })
+            item.is_ok_and(|item| item.kind == Kind::Comment || known(&Tokens::of(&item.text)))
         })
     }
 }
@@ -360,6 +375,29 @@ mod tests {
                 .iter()
                 .all(|found| found.publisher.is_none())
         );
+    }
+
+    #[test]
+    fn what_the_replication_user_was_granted_is_known() {
+        let acl = |sql: &str| entry("ACL", "public", "TABLE a", sql);
+        let granted = |sql: &str| {
+            let found = differences(&acl(sql), "");
+            found
+                .iter()
+                .all(|found| found.is_of_grants_to(&["Re\"pl", "other"]))
+        };
+        assert!(granted("GRANT ALL ON TABLE public.a TO \"Re\"\"pl\";"));
+        assert!(granted(
+            "SET SESSION AUTHORIZATION o;\nGRANT SELECT ON TABLE public.a TO other;\nRESET SESSION AUTHORIZATION;"
+        ));
+        assert!(granted(
+            "ALTER DEFAULT PRIVILEGES FOR ROLE o IN SCHEMA public GRANT ALL ON TABLES TO other;"
+        ));
+        assert!(!granted(
+            "GRANT ALL ON TABLE public.a TO other;\nGRANT SELECT ON TABLE public.a TO app;"
+        ));
+        assert!(!granted("REVOKE ALL ON TABLE public.a FROM other;"));
+        assert!(!granted("GRANT ALL ON TABLE public.a TO re;"));
     }
 
     #[test]
