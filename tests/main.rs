@@ -8,6 +8,7 @@ mod init_config;
 mod lag;
 mod monitor;
 mod pause;
+mod prepare;
 mod publication;
 mod roles;
 mod schema;
