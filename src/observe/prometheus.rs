@@ -13,12 +13,15 @@ const STATES: [(&str, &str); 5] = [
     ("r", "ready"),
 ];
 
+/// A value with the state it is of, where the metric has one per state.
+type Labelled = (Option<&'static str>, f64);
+
 /// A metric: its name, its type, what it is, and its lines for a sample: labels beyond the usual, and the value.
 struct Metric {
     name: &'static str,
     kind: &'static str,
     help: &'static str,
-    values: fn(&Sample) -> Vec<(Option<&'static str>, f64)>,
+    values: fn(&Sample) -> Vec<Labelled>,
 }
 
 const METRICS: [Metric; 6] = [
