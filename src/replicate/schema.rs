@@ -405,8 +405,19 @@ impl<'a> Work<'a> {
         };
         drop(session);
         let (statements, differences) = self.differences()?;
+        // create_publication sets them on the publisher after the schema was copied.
+        let (identities, differences): (Vec<_>, Vec<_>) = differences
+            .into_iter()
+            .partition(Difference::is_replica_identity);
         if !differences.is_empty() {
             return Err(self.refusal(&object, &differences).into());
+        }
+        if !identities.is_empty() {
+            let objects: Vec<&str> = identities.iter().map(|it| it.object.as_str()).collect();
+            self.notes.push(format!(
+                "only the publisher's replica identity differs, as after create_publication: {}",
+                objects.join(", ")
+            ));
         }
         self.already(statements, run)
     }

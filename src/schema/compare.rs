@@ -24,6 +24,22 @@ pub(crate) struct Difference {
     pub(crate) subscriber: Option<String>,
 }
 
+impl Difference {
+    /// Whether it is only that the publisher's table has a replica identity, which is set for its publication.
+    pub(crate) fn is_replica_identity(&self) -> bool {
+        let statements = self.publisher.as_deref().unwrap_or_default();
+        let mut statements = statements
+            .lines()
+            .filter(|line| !line.is_empty())
+            .peekable();
+        self.subscriber.is_none()
+            && statements.peek().is_some()
+            && statements.all(|line| {
+                line.starts_with("ALTER TABLE ONLY ") && line.contains(" REPLICA IDENTITY ")
+            })
+    }
+}
+
 /// The differences between two dumps, in the order of their objects. flare's own objects, publications, subscriptions
 /// and session settings never count.
 pub(crate) fn compare(
@@ -379,5 +395,25 @@ mod tests {
         ]
         .concat();
         assert_eq!(differences(&ours, ""), []);
+    }
+
+    #[test]
+    fn a_replica_identity_alone_is_told_apart() {
+        let only = |publisher: Option<&str>, subscriber: Option<&str>| {
+            let difference = Difference {
+                object: "TABLE a".into(),
+                publisher: publisher.map(str::to_owned),
+                subscriber: subscriber.map(str::to_owned),
+            };
+            difference.is_replica_identity()
+        };
+        let identity = "ALTER TABLE ONLY public.a REPLICA IDENTITY FULL;";
+        assert!(only(Some(identity), None));
+        assert!(!only(Some(identity), Some(identity)));
+        assert!(!only(
+            Some("CREATE TABLE public.a ();\n\nALTER TABLE ONLY public.a REPLICA IDENTITY FULL;"),
+            None
+        ));
+        assert!(!only(None, Some(identity)));
     }
 }
