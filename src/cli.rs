@@ -1,85 +1,24 @@
-//! The command line: what all commands share, and the way from arguments to an exit code.
+//! The way from arguments to an exit code.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
+use clap::FromArgMatches;
 
-use crate::commands::Command;
-use crate::config::Config;
-use crate::error::{Failure, Result};
-use crate::flare::Flare;
-use crate::report::{self, Format, Terminal};
+use crate::commands::{Line, definition};
+use crate::error::Failure;
+use crate::report::{self, Format};
 use crate::server::interrupt;
-
-/// Moves live PostgreSQL databases (10 to 18) to a newer server over native logical replication
-#[derive(Debug, Parser)]
-#[command(
-    name = "flare",
-    version,
-    max_term_width = 110,
-    after_help = "Hosts, users and databases come from the configuration alone. Start with `flare init_config`, then `flare verify_connectivity`."
-)]
-pub struct Cli {
-    #[command(flatten)]
-    globals: Globals,
-    #[command(subcommand)]
-    command: Command,
-}
-
-/// What all commands share.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Globals {
-    /// The configuration file
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        default_value = "./flare.yml"
-    )]
-    config: PathBuf,
-    /// How the result is printed: for a person, or as one JSON object
-    #[arg(long, global = true, value_enum, default_value_t)]
-    pub(crate) format: Format,
-    /// Say more on standard error: -v what is done, -vv every detail (or RUST_LOG)
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    verbose: u8,
-}
-
-impl Globals {
-    /// The library's door, with the configuration that was asked for.
-    pub(crate) fn flare(&self, command: &str) -> Result<Flare> {
-        let config = Config::load(&self.config)?;
-        for warning in &config.warnings {
-            log::warn!("{warning}");
-        }
-        Ok(Flare::new(config)
-            .for_command(command)
-            .reporting_to(Terminal::default()))
-    }
-}
-
-/// The command line's definition, each command also under its kebab-case name.
-pub fn definition() -> clap::Command {
-    Cli::command().mut_subcommands(|command| {
-        let kebab = command.get_name().replace('_', "-");
-        match kebab == command.get_name() {
-            true => command,
-            false => command.alias(clap::builder::Str::from(kebab)),
-        }
-    })
-}
 
 /// Runs the program; the exit code of the process.
 pub fn run(args: Vec<OsString>) -> i32 {
     let parsed = definition()
         .try_get_matches_from(&args)
-        .and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = match parsed {
-        Ok(cli) => cli,
+        .and_then(|matches| Line::from_arg_matches(&matches));
+    let line = match parsed {
+        Ok(line) => line,
         Err(error) => return usage(&args, &error),
     };
-    let Cli { globals, command } = cli;
+    let Line { globals, command } = line;
     start_logging(globals.verbose);
     let name = command.name();
     let outcome = interrupt::listen().and_then(|()| command.run(&globals));

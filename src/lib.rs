@@ -1,4 +1,37 @@
-//! Moves live PostgreSQL databases to a newer server over native logical replication.
+//! Moves live PostgreSQL databases (10 to 18) to a newer server over native logical replication.
+//!
+//! The program `flare` is a thin command line over this crate: each command is one method of [`Flare`]. A
+//! [configuration](config::Config) declares two servers by their `system_identifier`; every method opens its sessions,
+//! checks who the servers are, and works only when they are the declared ones. Results are values; what long work has
+//! to say on the way goes to a [`progress::Progress`]. Errors carry [what to do next](error::hint_of) and
+//! [an exit code](error::exit_of).
+//!
+//! The rooms, in order; each reaches only those above it:
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`error`] | message, hint, exit code |
+//! | [`value`] | identifiers, literals, LSNs, sizes: the only place that quotes |
+//! | [`progress`] | what long work reports to |
+//! | [`config`] | what the user declared, and where secrets come from |
+//! | [`server`] | a session that has proven it is the declared server |
+//! | `catalog` | what servers say about themselves |
+//! | `tools` | pg_dump, pg_dumpall and psql: finding and running the right ones |
+//! | `schema` | dumped SQL, rewritten and compared |
+//! | `journal` | who may write, recorded on the server |
+//! | [`observe`] | what both servers say at one moment |
+//! | `preflight` | what would go wrong |
+//! | `replicate` | what is put in place: roles, schema, extensions, grants, publication, subscription, sequences |
+//! | `cutover` | the pause and the way out of it |
+//! | [`attack`] | the load generator, its ledger and the replay of it |
+//! | [`flare`] | the façade |
+//! | [`cli`] | with `report` and `commands`: the program |
+//!
+//! A comparison under a pause, as one function. The test suite runs it.
+//!
+//! ```no_run
+#![doc = include_str!("../tests/library/example.rs")]
+//! ```
 
 pub mod attack;
 mod catalog;
@@ -21,3 +54,47 @@ mod tools;
 pub mod value;
 
 pub use flare::Flare;
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    /// From top to bottom: each room reaches only those above it.
+    const ROOMS: &str = "error value progress config server catalog tools schema journal observe preflight replicate
+                         copy cutover attack verify report flare commands cli main lib";
+
+    #[test]
+    fn each_room_reaches_only_those_above_it() {
+        let rooms: Vec<&str> = ROOMS.split_whitespace().collect();
+        let place = |room: &str| rooms.iter().position(|known| *known == room);
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        for file in files_below(&sources) {
+            let inside = file.strip_prefix(&sources).expect("a file of src");
+            let first = inside.components().next().expect("a name").as_os_str();
+            let room = first.to_str().expect("UTF-8").trim_end_matches(".rs");
+            let own = place(room).unwrap_or_else(|| panic!("room {room:?} has no place"));
+            let text = std::fs::read_to_string(&file).expect("a source file");
+            for reached in text.split("crate::").skip(1) {
+                let end = reached.find(|c: char| !c.is_alphanumeric() && c != '_');
+                let reached = &reached[..end.unwrap_or(reached.len())];
+                let above = place(reached).is_none_or(|there| there <= own);
+                assert!(above, "{}: {room} reaches {reached}", inside.display());
+            }
+        }
+    }
+
+    fn files_below(directory: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(directory).expect("a directory");
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        paths
+            .flat_map(|path| {
+                if path.is_dir() {
+                    files_below(&path)
+                } else {
+                    vec![path]
+                }
+            })
+            .filter(|path| path.extension().is_some_and(|kind| kind == "rs"))
+            .collect()
+    }
+}

@@ -1,19 +1,36 @@
 //! The program on real servers.
 
+mod answers;
 mod attack;
+mod commands;
 mod exec;
 mod extensions;
+mod fixtures;
+mod frozen;
+mod halfway;
 mod harness;
+mod identity;
 mod init_config;
+mod install;
 mod lag;
+mod library;
+mod locks;
 mod monitor;
+mod names;
+mod one_server;
 mod pause;
 mod prepare;
 mod publication;
+mod rds;
+mod readme;
+mod repeat;
 mod roles;
 mod schema;
+mod secrets;
 mod sequences;
 mod subscription;
 mod support;
 mod tls;
+mod trouble;
 mod vacuum;
+mod walk;

@@ -6,6 +6,7 @@ pub(crate) mod activity;
 pub(crate) mod capacity;
 pub(crate) mod databases;
 pub(crate) mod extensions;
+pub(crate) mod identities;
 pub(crate) mod objects;
 pub(crate) mod privileges;
 pub(crate) mod publications;

@@ -47,6 +47,7 @@ impl DatabasePrivileges {
             Failure::new(format!(
                 "read the privileges of database {dbname:?}: there is no such database"
             ))
+            .hint("correct the name: \\l in psql lists the databases of the server")
             .into()
         })
     }

@@ -19,18 +19,38 @@ pub(crate) struct Subscription {
     pub(crate) mine: bool,
 }
 
-/// Column by column: `subconninfo` is the superuser's alone, so the whole row cannot be read by others.
-const SUBSCRIPTIONS: &str = "
-    SELECT jsonb_build_object('oid', oid::text, 'subname', subname, 'subenabled', subenabled, 'subslotname', subslotname,
-             'subpublications', to_jsonb(subpublications), 'owner', pg_get_userbyid(subowner),
-             'mine', pg_has_role(subowner, 'USAGE'))
-      FROM pg_subscription
-     WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY subname";
+/// Before 14 only superusers read more than these columns, and not the oid; the view of workers has that for everyone,
+/// and only in the subscription's own database does `pg_subscription_rel` have tables of it.
+const WITHOUT_OID: &str = "
+    (SELECT s.subdbid, s.subname, s.subenabled, s.subslotname, s.subpublications, s.subowner,
+            (SELECT w.subid FROM pg_stat_subscription w WHERE w.subname = s.subname
+              ORDER BY EXISTS (SELECT FROM pg_subscription_rel r WHERE r.srsubid = w.subid) DESC, w.subid LIMIT 1) AS oid
+       FROM pg_subscription s)";
 
-/// The subscriptions of the session's database.
+/// `pg_subscription` as far as the session's role may read it, for a FROM.
+fn readable(session: &Session) -> Result<&'static str> {
+    let whole: bool = session.value(
+        "SELECT has_column_privilege('pg_subscription', 'oid', 'SELECT')",
+        params![],
+    )?;
+    Ok(match whole {
+        true => "pg_subscription",
+        false => WITHOUT_OID,
+    })
+}
+
+/// The subscriptions of the session's database. Column by column: `subconninfo` is the superuser's alone.
 pub(crate) fn all(session: &Session) -> Result<Vec<Subscription>> {
+    let subscriptions = readable(session)?;
+    let sql = format!(
+        "SELECT jsonb_build_object('oid', coalesce(s.oid::text, ''), 'subname', s.subname, 'subenabled', s.subenabled,
+                  'subslotname', s.subslotname, 'subpublications', to_jsonb(s.subpublications),
+                  'owner', pg_get_userbyid(s.subowner), 'mine', pg_has_role(s.subowner, 'USAGE'))
+           FROM {subscriptions} s
+          WHERE s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY s.subname"
+    );
     session
-        .list(SUBSCRIPTIONS, params![])
+        .list(&sql, params![])
         .wrap_err("read the subscriptions")
 }
 
@@ -43,7 +63,7 @@ pub(crate) fn find(session: &Session, subname: &str) -> Result<Option<Subscripti
 /// The oids of all subscriptions of the server.
 pub(crate) fn oids(session: &Session) -> Result<Vec<String>> {
     session.value(
-        "SELECT array(SELECT oid::text FROM pg_subscription)",
+        "SELECT array(SELECT DISTINCT subid::text FROM pg_stat_subscription)",
         params![],
     )
 }
@@ -63,15 +83,18 @@ pub(crate) struct Relation {
 
 /// The tables of a subscription.
 pub(crate) fn relations(session: &Session, subname: &str) -> Result<Vec<Relation>> {
+    let subscriptions = readable(session)?;
     session
         .list(
-            "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'srsubstate', r.srsubstate,
+            &format!(
+                "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'srsubstate', r.srsubstate,
                       'bytes', pg_relation_size(c.oid),
                       'pid', (SELECT max(w.pid) FROM pg_stat_subscription w WHERE w.subid = s.oid AND w.relid = c.oid))
-               FROM pg_subscription s JOIN pg_subscription_rel r ON r.srsubid = s.oid
-               JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-              WHERE s.subname = $1 AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-              ORDER BY n.nspname, c.relname",
+                   FROM {subscriptions} s JOIN pg_subscription_rel r ON r.srsubid = s.oid
+                   JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+                  WHERE s.subname = $1 AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+                  ORDER BY n.nspname, c.relname"
+            ),
             params![subname],
         )
         .wrap_err_with(|| format!("read the tables of subscription {subname:?}"))
@@ -98,12 +121,13 @@ pub(crate) fn health(session: &Session, subname: &str, major: i32) -> Result<Opt
         }
         _ => "'{}'::jsonb",
     };
+    let subscriptions = readable(session)?;
     session
         .first(
             &format!(
                 "SELECT jsonb_build_object('subenabled', s.subenabled,
                           'pid', (SELECT max(w.pid) FROM pg_stat_subscription w WHERE w.subid = s.oid AND w.relid IS NULL)) || {errors}
-                   FROM pg_subscription s
+                   FROM {subscriptions} s
                   WHERE s.subname = $1 AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
             ),
             params![subname],

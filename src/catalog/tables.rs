@@ -141,17 +141,18 @@ pub(crate) fn unreadable(session: &Session, role: &str, names: &[TableName]) -> 
     Ok(found.unwrap_or_default())
 }
 
-/// Owners of `names`, and `db_owner`, as whom the session's role may not act (16+): its subscription could not write there.
+/// Owners of `names`, and `db_owner`, as whom `role` may not act (16+): its subscription could not write there.
 pub(crate) fn owners_out_of_reach(
     session: &Session,
+    role: &str,
     db_owner: &str,
     names: &[TableName],
 ) -> Result<Vec<String>> {
     let mut params = names_of(names);
-    params.extend(params![db_owner]);
+    params.extend(params![db_owner, role]);
     session.value(
         "SELECT array(SELECT r.rolname::text FROM pg_roles r
-                       WHERE NOT pg_has_role(r.oid, 'SET')
+                       WHERE NOT pg_has_role($4::name, r.oid, 'SET')
                          AND (r.rolname = $3 OR r.oid IN (
                               SELECT c.relowner FROM unnest($1, $2) wanted(nspname, relname) JOIN pg_namespace n USING (nspname)
                                 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.relname))

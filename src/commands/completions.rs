@@ -5,7 +5,7 @@ use std::fmt;
 use clap_complete::Shell;
 use serde::Serialize;
 
-use crate::cli;
+use super::definition;
 use crate::error::Result;
 use crate::report::Outcome;
 
@@ -36,7 +36,7 @@ impl fmt::Display for Script {
 impl Completions {
     pub(crate) fn run(&self) -> Result<Outcome> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut cli::definition(), "flare", &mut script);
+        clap_complete::generate(self.shell, &mut definition(), "flare", &mut script);
         Outcome::of(&Script {
             shell: self.shell.to_string(),
             script: String::from_utf8_lossy(&script).into_owned(),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap_mangen::Man as Page;
 use serde::Serialize;
 
-use crate::cli;
+use super::definition;
 use crate::error::{Result, WrapErr};
 use crate::report::Outcome;
 
@@ -43,7 +43,7 @@ impl fmt::Display for Pages {
 
 impl Man {
     pub(crate) fn run(&self) -> Result<Outcome> {
-        let mut definition = cli::definition();
+        let mut definition = definition();
         definition.build();
         let Some(directory) = &self.directory else {
             return Outcome::of(&Pages {

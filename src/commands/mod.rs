@@ -15,6 +15,7 @@ mod grant_replication;
 mod init_config;
 mod install_extensions;
 mod lag;
+mod line;
 mod man;
 mod monitor;
 mod pause_write;
@@ -31,11 +32,12 @@ mod verify_connectivity;
 
 use clap::Subcommand;
 
-use crate::cli::Globals;
+pub(crate) use line::{Globals, Line, definition};
+
 use crate::cutover::guard_process;
 use crate::error::Result;
 use crate::flare::LagStatus;
-use crate::report::Outcome;
+use crate::report::{self, Outcome};
 
 /// What flare can be told to do.
 #[derive(Debug, Subcommand)]
@@ -107,7 +109,7 @@ impl Command {
             Command::InitConfig(args) => args.run(),
             Command::Completions(args) => args.run(),
             Command::Man(args) => args.run(),
-            Command::Guard => guard_process::run().map(|()| Outcome::silent()),
+            Command::Guard => guard_process::run(report::line).map(|()| Outcome::silent()),
         }
     }
 

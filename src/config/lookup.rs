@@ -54,6 +54,7 @@ impl Config {
                     self.path.display(),
                     subscription.dbname
                 ))
+                .hint(format!("name database {:?}, or a subscription of {dbname:?}", subscription.dbname))
                 .err(),
             };
         }

@@ -141,18 +141,12 @@ fn suffixed(dbname: &str, suffix: &str) -> String {
     format!("{}{suffix}", &dbname[..end])
 }
 
-/// A word as it is, anything else in YAML's double quotes, whose escapes are JSON's.
+/// A text as YAML wants it, on one line: in quotes where it would be taken for something else.
 fn quoted(text: &str) -> String {
-    let is_word = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
-    // Words that YAML 1.1 takes for something else than text.
-    let is_taken = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"]
-        .contains(&text.to_ascii_lowercase().as_str());
-    match is_word && !is_taken {
-        true => text.to_owned(),
-        false => serde_json::Value::from(text).to_string(),
+    match serde_yaml::to_string(text) {
+        Ok(yaml) if yaml.lines().count() == 1 => yaml.trim_end().to_owned(),
+        // A line break would begin a block. JSON's quotes and escapes are YAML's too.
+        _ => serde_json::Value::from(text).to_string(),
     }
 }
 
@@ -187,6 +181,12 @@ mod tests {
                 "shop".into(),
                 "My \"own\": #1".into(),
                 "no".into(),
+                "it's".into(),
+                "two\nlines".into(),
+                "- [a, {b: c}] &d *e !f %g @h `i`".into(),
+                " 1e3 ".into(),
+                "".into(),
+                "~".into(),
                 "ä".repeat(31),
             ],
             owner: Some("owner's".into()),

@@ -2,9 +2,24 @@
 
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{self, Entry};
-use crate::server::{Session, params};
+use crate::server::{Session, is_lost, params};
 
-/// One statement per session: one that may not be ended must not save the others.
+/// Ends sessions in one round trip; where one of them may not be ended, one by one, so that the error names it.
+pub(crate) fn end_all(watch: &Session, pids: &[i32]) -> Result<()> {
+    if pids.is_empty() {
+        return Ok(());
+    }
+    let at_once = watch.execute(
+        "SELECT pg_terminate_backend(pid) FROM unnest($1) pid",
+        params![pids.to_vec()],
+    );
+    match at_once {
+        Err(report) if !is_lost(&report) => pids.iter().try_for_each(|pid| end(watch, *pid)),
+        outcome => outcome.map(drop),
+    }
+}
+
+/// Ends one session.
 pub(crate) fn end(watch: &Session, pid: i32) -> Result<()> {
     let asked: Result<bool> = watch.value("SELECT pg_terminate_backend($1)", params![pid]);
     asked

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::backends::{end, no_prepared_transaction};
+use super::backends::{end_all, no_prepared_transaction};
 use super::clearing::Clearing;
 use super::state::Pause;
 use crate::error::{Result, WrapErr};
@@ -27,24 +27,29 @@ const LISTED: &str = "
 /// How long a session that is starting may take to be listed, before it is ended unseen.
 const STARTING_GRACE: Duration = Duration::from_millis(10);
 
-/// Ends the application's sessions; how many were ended.
+/// How long after a round the next one looks: sessions need a moment to go.
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(1);
+
+/// Ends the application's sessions.
 pub(crate) fn clear(pause: &mut Pause) -> Result<()> {
     let watch = &pause.sessions.watch.session;
     let roles = match &pause.clearing {
         Clearing::Roles(roles) => Some(roles.iter().cloned().collect::<Vec<String>>()),
         Clearing::EveryoneButSuperusers => None,
     };
-    let mut ended = BTreeSet::new();
+    let mut told = BTreeSet::new();
     loop {
         let starting: Vec<i32> = watch.value(STARTING, params![pause.dbname(), &pause.own_pids])?;
         if !starting.is_empty() {
             interrupt::sleep(STARTING_GRACE)?;
             let still: Vec<i32> =
                 watch.value(STARTING, params![pause.dbname(), &pause.own_pids])?;
-            for pid in still.into_iter().filter(|pid| starting.contains(pid)) {
-                end(watch, pid)?;
-                ended.insert(pid);
-            }
+            let late: Vec<i32> = still
+                .into_iter()
+                .filter(|pid| starting.contains(pid))
+                .collect();
+            end_all(watch, &late)?;
+            told.extend(late);
         }
         let listed: Vec<i32> = watch.value(
             LISTED,
@@ -53,16 +58,14 @@ pub(crate) fn clear(pause: &mut Pause) -> Result<()> {
         if starting.is_empty() && listed.is_empty() {
             break;
         }
-        for pid in listed {
-            // Asked again at every round: one that was busy with its goodbye is simply gone by then.
-            end(watch, pid)?;
-            ended.insert(pid);
-        }
+        end_all(watch, &listed)?;
+        told.extend(listed);
         pause
             .deadline
             .check()
             .wrap_err("end the application's sessions")?;
+        interrupt::sleep(BETWEEN_ROUNDS)?;
     }
-    pause.ended.extend(ended);
+    pause.ended.extend(told);
     no_prepared_transaction(watch, pause.dbname())
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::backends::end_backends;
 use super::lock::door_of;
-use super::sessions::door_login;
+use super::sessions::at_the_door;
 use super::undo::{self, Ended};
 use crate::config::Config;
 use crate::error::{Advise, Failure, Result, WrapErr};
@@ -120,8 +120,8 @@ fn program(declared: Option<&Path>) -> Result<PathBuf> {
     }
 }
 
-/// The guard itself: reads its order, connects, says so, and waits.
-pub(crate) fn run() -> Result<()> {
+/// The guard itself: reads its order, connects, says so, and waits. `say` writes a line to whoever started it.
+pub(crate) fn run(say: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     // The terminal's Ctrl-C is for flare; the guard has to outlive it. A process that leads its group already may not.
     if let Err(error) = rustix::process::setsid() {
         log::debug!("lead a session of its own: {error}");
@@ -134,7 +134,7 @@ pub(crate) fn run() -> Result<()> {
     })?;
     let config = Config::parse(&order.config, &order.path)?;
     let publisher = open(&config)?;
-    crate::report::line(READY)?;
+    say(READY)?;
     let mut rest = String::new();
     pipe.read_line(&mut rest)
         .wrap_err("wait for the end of the pause")?;
@@ -179,9 +179,11 @@ fn undo_on(publisher: &Publisher, order: &Order) -> Result<()> {
         return Ok(());
     }
     end_backends(admin, &entry)?;
-    let session = publisher.connect(door_login(publisher, &order.dbname)?, "postgres")?;
     let door = door_of(&entry, &order.dbname)?;
-    if undo::open_door(&session, entry.run, &door, &UNDECIDED, Step::Undone)? == Ended::Here {
+    let ended = at_the_door(publisher, &order.dbname, |session| {
+        undo::open_door(session, entry.run, &door, &UNDECIDED, Step::Undone)
+    })?;
+    if ended == Ended::Here {
         log::warn!(
             "flare died during a pause of {:?}: the guard has undone it, the application can write",
             order.dbname

@@ -2,7 +2,7 @@
 
 use super::backends::end_backends;
 use super::rights::Door;
-use super::sessions::door_login;
+use super::sessions::at_the_door;
 use super::undo;
 use crate::error::{Failure, Result};
 use crate::journal::{self, Entry, Step};
@@ -62,10 +62,10 @@ pub(super) fn take_over_unfinished(publisher: &Publisher, dbname: &str, run: &Ru
         left.command, left.holder, left.started_at
     ));
     end_backends(admin, &left)?;
-    let session = publisher.connect(door_login(publisher, dbname)?, "postgres")?;
     let door = door_of(&left, dbname)?;
-    undo::open_door(&session, left.run, &door, &[Step::Paused], Step::Undone)?;
-    Ok(())
+    at_the_door(publisher, dbname, |session| {
+        undo::open_door(session, left.run, &door, &[Step::Paused], Step::Undone).map(drop)
+    })
 }
 
 /// The door as the journal has it.

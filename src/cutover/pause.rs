@@ -157,7 +157,7 @@ fn report(pause: &Pause, request: &PauseRequest<'_>, outcome: PauseOutcome) -> P
         pause_ms: (!pause.steps.is_empty()).then_some(total),
         steps: pause.steps.clone(),
         terminated_backends: pause.ended.len(),
-        tables: pause.tables,
+        tables: pause.published.len(),
         writable: if shut {
             Writable::None
         } else {

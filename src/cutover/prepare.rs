@@ -9,10 +9,11 @@ use super::clearing::Clearing;
 use super::lock::{lock_out_others, take_over_unfinished};
 use super::probe::{Probe, catch_up};
 use super::ready::{
-    Stream, every_table_is_ready, may_lock, roles_exist, status_table_is_ready, stream_of,
+    Stream, every_table_is_ready, may_clear, may_lock, roles_exist, status_table_is_ready,
+    stream_of,
 };
 use super::rights::Door;
-use super::sessions::{Sessions, door_login};
+use super::sessions::{Sessions, at_the_door};
 use super::state::{Pause, PauseParts, PauseRequest};
 use super::wall::tables;
 use crate::catalog::privileges::DatabasePrivileges;
@@ -47,6 +48,7 @@ pub(crate) fn prepare(
     }
     take_over_unfinished(publisher, request.dbname, run)?;
     let stream = stream_of(publisher, request)?;
+    may_clear(publisher, request)?;
     roles_exist(admin, request)?;
     no_prepared_transaction(admin, request.dbname)?;
 
@@ -75,14 +77,14 @@ pub(crate) fn prepare(
         own_pids,
         open_wall,
         sessions,
-        tables: published.len(),
+        published,
     });
     if run.mode == Mode::DryRun {
         return Ok(Prepared::DryRun(Box::new(pause)));
     }
-    journal::create(publisher, &pause.sessions.door.session.endpoint().user)?;
+    journal::create(publisher)?;
     journal::record(&pause.sessions.door.session, &entry)?;
-    warm_up(&pause, &published)?;
+    warm_up(&pause)?;
     Ok(Prepared::Ready(Box::new(pause)))
 }
 
@@ -108,18 +110,20 @@ fn who_stays(
 /// A grant that somebody else made can be made again only by a member of that role.
 fn can_be_opened_again(publisher: &Publisher, door: &Door) -> Result<()> {
     let dbname = &door.before().dbname;
-    let session = publisher.connect(door_login(publisher, dbname)?, "postgres")?;
     let grantors: Vec<String> = door.other_grantors().into_iter().collect();
-    let out_of_reach: Vec<String> = session.value(
-        "SELECT array(SELECT name FROM unnest($1) name WHERE NOT pg_has_role(name, 'MEMBER'))",
-        params![grantors],
-    )?;
+    let (user, out_of_reach): (String, Vec<String>) = at_the_door(publisher, dbname, |session| {
+        let out_of_reach = session.value(
+            "SELECT array(SELECT name FROM unnest($1) name WHERE NOT pg_has_role(name, 'MEMBER'))",
+            params![grantors],
+        )?;
+        Ok((session.endpoint().user.clone(), out_of_reach))
+    })?;
     match out_of_reach.is_empty() {
         true => Ok(()),
         false => Failure::new(format!(
             "pause {dbname:?}: CONNECT was granted by {}, and {:?} could not give that back",
             out_of_reach.join(", "),
-            session.endpoint().user
+            user
         ))
         .hint(format!(
             "GRANT {} TO that user, or let the database's owner make those grants",
@@ -182,10 +186,10 @@ fn holder() -> String {
 }
 
 /// Plans, caches and pages: what is used in the pause is used once before. The lock taken here hinders nobody.
-fn warm_up(pause: &Pause, published: &[crate::value::TableName]) -> Result<()> {
+fn warm_up(pause: &Pause) -> Result<()> {
     let wall = &pause.sessions.wall.session;
-    if !published.is_empty() {
-        let names: Vec<String> = published.iter().map(ToString::to_string).collect();
+    if !pause.published.is_empty() {
+        let names: Vec<String> = pause.published.iter().map(ToString::to_string).collect();
         let touched = wall.batch(&format!(
             "{}; SET LOCAL lock_timeout = '2s'; LOCK TABLE {} IN ACCESS SHARE MODE",
             pause.open_wall,

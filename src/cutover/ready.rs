@@ -5,8 +5,10 @@ use serde::Deserialize;
 use super::sessions::Sessions;
 use super::state::PauseRequest;
 use super::wall::STATUS_TABLE;
+use crate::catalog::subscriptions;
 use crate::error::{Failure, Result};
 use crate::server::{Publisher, Session, params};
+use crate::value::{Ident, TableName};
 
 /// The one replication slot of the database, with its walsender.
 #[derive(Debug, Deserialize)]
@@ -104,11 +106,9 @@ pub(super) fn status_table_is_ready(sessions: &Sessions, request: &PauseRequest<
                          WHERE pubname = $1 AND schemaname = 'public' AND tablename = $2)",
         params![request.pubname, STATUS_TABLE],
     )?;
-    let subscribed: bool = sessions.arrival.value(
-        "SELECT EXISTS (SELECT FROM pg_subscription_rel r JOIN pg_subscription s ON s.oid = r.srsubid
-                         WHERE s.subname = $1 AND r.srrelid = to_regclass('public.' || quote_ident($2)))",
-        params![request.subname, STATUS_TABLE],
-    )?;
+    let status = TableName::new("public", STATUS_TABLE);
+    let relations = subscriptions::relations(&sessions.arrival, request.subname)?;
+    let subscribed = relations.iter().any(|relation| relation.name == status);
     let missing = match (published, subscribed) {
         (true, true) => return Ok(()),
         (false, _) => format!("it is not in publication {:?}", request.pubname),
@@ -127,12 +127,11 @@ pub(super) fn status_table_is_ready(sessions: &Sessions, request: &PauseRequest<
 
 /// A table that is still being copied would miss what the probe does not.
 pub(super) fn every_table_is_ready(arrival: &Session, request: &PauseRequest<'_>) -> Result<()> {
-    let waiting: Vec<String> = arrival.value(
-        "SELECT array(SELECT r.srrelid::regclass::text FROM pg_subscription_rel r
-                        JOIN pg_subscription s ON s.oid = r.srsubid
-                       WHERE s.subname = $1 AND r.srsubstate <> 'r' ORDER BY 1)",
-        params![request.subname],
-    )?;
+    let waiting: Vec<String> = subscriptions::relations(arrival, request.subname)?
+        .iter()
+        .filter(|relation| relation.srsubstate != 'r')
+        .map(|relation| relation.name.plain())
+        .collect();
     match waiting.is_empty() {
         true => Ok(()),
         false => Failure::new(format!(
@@ -151,12 +150,37 @@ pub(super) fn every_table_is_ready(arrival: &Session, request: &PauseRequest<'_>
     }
 }
 
+/// Without these an administrator neither sees what other sessions do nor may end them.
+pub(super) fn may_clear(publisher: &Publisher, request: &PauseRequest<'_>) -> Result<()> {
+    let lacking: Vec<String> = publisher.admin().value(
+        "SELECT array(SELECT rolname::text FROM pg_roles
+                       WHERE rolname IN ('pg_read_all_stats', 'pg_signal_backend') AND NOT pg_has_role(oid, 'USAGE') ORDER BY 1)",
+        params![],
+    )?;
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let user = Ident::new(&publisher.declared().superuser.user);
+    Failure::new(format!(
+        "pause {:?}: {user} is no member of {}, which it takes to see and end the application's sessions",
+        request.dbname,
+        lacking.join(" and ")
+    ))
+    .hint(format!(
+        "GRANT {} TO {user} on the publisher; on Amazon RDS GRANT rds_superuser TO {user}",
+        lacking.join(", ")
+    ))
+    .err()
+}
+
 /// LOCK needs a right to write.
 pub(super) fn may_lock(wall: &Session, pubname: &str) -> Result<()> {
     let refused: Vec<String> = wall.value(
-        "SELECT array(SELECT format('%I.%I', schemaname, tablename) FROM pg_publication_tables
-                       WHERE pubname = $1
-                         AND NOT has_table_privilege(format('%I.%I', schemaname, tablename), 'UPDATE, DELETE, TRUNCATE'))",
+        "SELECT array(SELECT format('%I.%I', n.nspname, c.relname)
+                        FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname
+                        JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename
+                       WHERE p.pubname = $1
+                         AND NOT has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE'))",
         params![pubname],
     )?;
     match refused.is_empty() {

@@ -4,7 +4,7 @@ use super::backends::end_backends;
 use super::lock::door_of;
 use super::report::{ResumeReport, Writable};
 use super::rights::Door;
-use super::sessions::door_login;
+use super::sessions::at_the_door;
 use super::undo::{self, Ended};
 use crate::catalog::privileges::DatabasePrivileges;
 use crate::error::Result;
@@ -51,8 +51,10 @@ fn open(
         ));
         end_backends(publisher.admin(), entry)?;
     }
-    let session = publisher.connect(door_login(publisher, dbname)?, "postgres")?;
-    let ended = undo::open_door(&session, entry.run, door, &Step::SHUT, Step::Resumed)?;
+    let (ended, now) = at_the_door(publisher, dbname, |session| {
+        let ended = undo::open_door(session, entry.run, door, &Step::SHUT, Step::Resumed)?;
+        Ok((ended, DatabasePrivileges::read(session, dbname)?))
+    })?;
     if ended == Ended::Elsewhere {
         report
             .warnings
@@ -60,7 +62,6 @@ fn open(
     }
     report.changed = ended == Ended::Here;
     report.writable = Writable::Publisher;
-    let now = DatabasePrivileges::read(&session, dbname)?;
     if !now.same_as(door.before()) {
         report.warnings.push(
             "the privileges differ from those before the pause: someone has changed them meanwhile; compare \\l in psql".into(),

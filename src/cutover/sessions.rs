@@ -118,12 +118,28 @@ impl Sessions {
     }
 }
 
+impl Drop for Sessions {
+    /// All at once: the application waits for the command that comes next.
+    fn drop(&mut self) {
+        for own in [
+            &mut self.door,
+            &mut self.guard,
+            &mut self.watch,
+            &mut self.wall,
+            &mut self.probe,
+        ] {
+            own.session.say_goodbye();
+        }
+        self.arrival.say_goodbye();
+    }
+}
+
 fn ended<T>() -> Result<T> {
     Failure::new("open the sessions of the pause: a thread has ended").err()
 }
 
 /// Who may shut the door: the administrator where it is a superuser or acts for the owner, else the owner itself.
-pub(crate) fn door_login(publisher: &Publisher, dbname: &str) -> Result<Login> {
+pub(super) fn door_login(publisher: &Publisher, dbname: &str) -> Result<Login> {
     let may: bool = publisher.admin().value(
         "SELECT coalesce((SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = $1), true)",
         params![dbname],
@@ -132,6 +148,18 @@ pub(crate) fn door_login(publisher: &Publisher, dbname: &str) -> Result<Login> {
         true => Login::Superuser,
         false => Login::DbOwner,
     })
+}
+
+/// Acts in `postgres` as whoever may open and shut the door; by the session that is there already, where that is one.
+pub(crate) fn at_the_door<T>(
+    publisher: &Publisher,
+    dbname: &str,
+    act: impl FnOnce(&Session) -> Result<T>,
+) -> Result<T> {
+    match door_login(publisher, dbname)? {
+        Login::Superuser => act(publisher.admin()),
+        login => act(&publisher.connect(login, "postgres")?),
+    }
 }
 
 /// Who may lock the tables and write the status table.

@@ -12,6 +12,7 @@ use super::probe::Probe;
 use super::report::StepTime;
 use super::rights::Door;
 use super::sessions::Sessions;
+use crate::value::TableName;
 
 /// What is to be paused, and how.
 #[derive(Clone, Debug)]
@@ -44,8 +45,8 @@ pub(crate) struct Pause {
     pub(super) guard_answer: Option<Receiver<std::result::Result<(), postgres::Error>>>,
     /// Sessions that were ended.
     pub(super) ended: BTreeSet<i32>,
-    /// How many tables the wall holds.
-    pub(super) tables: usize,
+    /// The tables that the wall holds.
+    pub(super) published: Vec<TableName>,
     pub(super) steps: Vec<StepTime>,
 }
 
@@ -75,7 +76,7 @@ impl Pause {
             own_pids,
             open_wall,
             sessions,
-            tables,
+            published,
         } = prepared;
         Pause {
             run,
@@ -90,7 +91,7 @@ impl Pause {
             sessions,
             guard_answer: None,
             ended: BTreeSet::new(),
-            tables,
+            published,
             steps: Vec::new(),
         }
     }
@@ -107,5 +108,5 @@ pub(super) struct PauseParts {
     pub(super) own_pids: Vec<i32>,
     pub(super) open_wall: String,
     pub(super) sessions: Sessions,
-    pub(super) tables: usize,
+    pub(super) published: Vec<TableName>,
 }

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use postgres::error::SqlState;
 use serde::Serialize;
 
 use super::Flare;
-use crate::error::{Result, WrapErr};
+use crate::error::{Advise, Result, WrapErr};
 use crate::preflight::connectivity::{self, Connectivity};
-use crate::server::{Login, Pair, Patience, Server, application_name, params};
+use crate::server::{Login, Pair, Patience, Server, application_name, params, sqlstate_of};
 use crate::value::TableName;
 
 /// Where rows are counted.
@@ -51,6 +52,7 @@ impl Flare {
 
     /// Counts the rows of a table.
     pub fn count(&self, dbname: &str, table: &TableName, on: CountOn) -> Result<RowCount> {
+        self.config.publication(dbname)?;
         let opened = self.open();
         let (subscriber, publisher) = match on {
             CountOn::Subscriber => (opened.subscriber()?, None),
@@ -76,10 +78,20 @@ impl Flare {
 }
 
 fn rows_of(server: &Server, dbname: &str, table: &TableName) -> Result<i64> {
-    let session = server
-        .connect(Login::DbOwner, dbname)?
-        .with_patience(Patience::WhileServerAnswers);
+    let session = match server.connect(Login::DbOwner, dbname) {
+        // A pause shuts the owner out, and that is when both sides are compared; the administrator stays.
+        Err(report) if sqlstate_of(&report) == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => server
+            .connect(Login::Superuser, dbname)
+            .map_err(|_| report)?,
+        connected => connected?,
+    }
+    .with_patience(Patience::WhileServerAnswers);
     session
         .value(&format!("SELECT count(*) FROM {table}"), params![])
         .wrap_err_with(|| format!("count the rows of {}", table.plain()))
+        .hint(|| {
+            format!(
+                "it was asked for as {table}: names are exact and never folded, and the database's owner has to be allowed to read it"
+            )
+        })
 }

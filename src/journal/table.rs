@@ -1,10 +1,11 @@
 //! The table, and the one way to move a run on: win its row.
 
+use postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::{Backend, Entry, Step};
-use crate::error::{Advise, Failure, Result, WrapErr};
-use crate::server::{Server, Session, params};
+use crate::error::{Advise, Failure, Report, Result, WrapErr};
+use crate::server::{Login, Server, Session, params, sqlstate_of};
 use crate::value::Ident;
 
 const CREATE: &str = "
@@ -24,37 +25,97 @@ const CREATE: &str = "
     );
     COMMIT";
 
-/// Makes sure the journal is there, and that `writer` may write it.
-pub(crate) fn create(server: &Server, writer: &str) -> Result<()> {
+/// Makes sure the journal is there, and that the accounts of both the administrator and the owner may use it.
+pub(crate) fn create(server: &Server) -> Result<()> {
     let admin = server.admin();
-    let exists: bool = admin.value("SELECT to_regclass('flare.journal') IS NOT NULL", params![])?;
-    if !exists {
-        let created = admin.batch(CREATE);
-        if created.is_err() {
-            admin.batch("ROLLBACK")?;
+    if !exists(admin)? {
+        match try_create(admin) {
+            Err(report) if is_denied(&report) => {
+                log::info!(
+                    "the administrator may not create the journal, trying db_owner: {report:#}"
+                );
+                create_as_owner(server)?;
+            }
+            created => created.wrap_err("create the journal, table flare.journal")?,
         }
-        created
-            .wrap_err("create the journal, table flare.journal")
-            .hint(|| {
-                format!(
-                    "GRANT CREATE ON DATABASE postgres TO {} there",
-                    Ident::new(&server.declared().superuser.user)
-                )
-            })?;
     }
-    let may_write: bool = admin.value(
-        "SELECT has_schema_privilege($1, 'flare', 'USAGE') AND has_table_privilege($1, 'flare.journal', 'SELECT, INSERT, UPDATE')",
-        params![writer],
+    let host = server.declared();
+    let accounts = [host.superuser.user.as_str(), host.db_owner.user.as_str()];
+    let lacking: Vec<String> = admin.value(
+        "SELECT array(SELECT r.rolname::text FROM pg_roles r, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                       WHERE r.rolname = ANY ($1) AND n.nspname = 'flare' AND c.relname = 'journal'
+                         AND NOT (has_schema_privilege(r.oid, n.oid, 'USAGE')
+                              AND has_table_privilege(r.oid, c.oid, 'SELECT')
+                              AND has_table_privilege(r.oid, c.oid, 'INSERT')
+                              AND has_table_privilege(r.oid, c.oid, 'UPDATE')))",
+        params![accounts.map(str::to_owned).to_vec()],
     )?;
-    if !may_write {
-        let writer = Ident::new(writer);
-        admin
-            .batch(&format!(
-                "GRANT USAGE ON SCHEMA flare TO {writer}; GRANT SELECT, INSERT, UPDATE ON flare.journal TO {writer}"
-            ))
-            .wrap_err("let the database's owner write the journal")?;
+    for account in lacking {
+        grant(server, &account)?;
     }
     Ok(())
+}
+
+/// Looked up in the catalogs: a name needs USAGE on the schema.
+fn exists(session: &Session) -> Result<bool> {
+    session.value(
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                         WHERE n.nspname = 'flare' AND c.relname = 'journal')",
+        params![],
+    )
+}
+
+fn is_denied(report: &Report) -> bool {
+    sqlstate_of(report) == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+}
+
+fn try_create(session: &Session) -> Result<()> {
+    let created = session.batch(CREATE);
+    if created.is_err() {
+        session.batch("ROLLBACK")?;
+    }
+    created
+}
+
+fn create_as_owner(server: &Server) -> Result<()> {
+    let host = server.declared();
+    let (admin, owner) = (&host.superuser.user, &host.db_owner.user);
+    let created = server
+        .connect(Login::DbOwner, "postgres")
+        .and_then(|session| try_create(&session));
+    created
+        .wrap_err_with(|| {
+            format!("create the journal, table flare.journal, as {admin:?} or as {owner:?}")
+        })
+        .hint(|| {
+            format!(
+                "GRANT CREATE ON DATABASE postgres TO {} on the {}, as the owner of that database: flare keeps its journal there, in a schema of its own",
+                Ident::new(admin),
+                server.side()
+            )
+        })
+}
+
+/// Whoever of the two has made the journal lets the other one use it.
+fn grant(server: &Server, account: &str) -> Result<()> {
+    let statements = format!(
+        "GRANT USAGE ON SCHEMA flare TO {account}; GRANT SELECT, INSERT, UPDATE ON flare.journal TO {account}",
+        account = Ident::new(account)
+    );
+    let mine: bool = server.admin().value(
+        "SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+          WHERE n.nspname = 'flare' AND c.relname = 'journal'",
+        params![],
+    )?;
+    let granted = match mine {
+        true => server.admin().batch(&statements),
+        false => server
+            .connect(Login::DbOwner, "postgres")
+            .and_then(|session| session.batch(&statements)),
+    };
+    granted
+        .wrap_err_with(|| format!("let {account:?} use the journal"))
+        .hint(|| format!("run in database postgres as the owner of flare.journal: {statements}"))
 }
 
 /// Writes a new run.
@@ -102,9 +163,7 @@ pub(crate) fn row_has(run: Uuid, step: Step) -> String {
 
 /// The newest run at one of these steps that paused the database; none also when there is no journal.
 pub(crate) fn find(session: &Session, dbname: &str, steps: &[Step]) -> Result<Option<Entry>> {
-    let exists: bool =
-        session.value("SELECT to_regclass('flare.journal') IS NOT NULL", params![])?;
-    if !exists {
+    if !exists(session)? {
         return Ok(None);
     }
     let steps: Vec<String> = steps.iter().map(|step| step.as_str().to_owned()).collect();

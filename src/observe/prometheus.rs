@@ -13,12 +13,15 @@ const STATES: [(&str, &str); 5] = [
     ("r", "ready"),
 ];
 
-/// A metric: its name, its type, what it is, and its lines for a sample: labels beyond the usual, and the value.
+/// Values, each with its state where the metric has states.
+type Values = Vec<(Option<&'static str>, f64)>;
+
+/// A metric: its name, its type, what it is, and its values in a sample.
 struct Metric {
     name: &'static str,
     kind: &'static str,
     help: &'static str,
-    values: fn(&Sample) -> Vec<(Option<&'static str>, f64)>,
+    values: fn(&Sample) -> Values,
 }
 
 const METRICS: [Metric; 6] = [
@@ -77,7 +80,7 @@ const METRICS: [Metric; 6] = [
     },
 ];
 
-fn one(value: Option<f64>) -> Vec<(Option<&'static str>, f64)> {
+fn one(value: Option<f64>) -> Values {
     value.map(|value| (None, value)).into_iter().collect()
 }
 

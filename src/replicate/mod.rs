@@ -5,7 +5,9 @@
 pub(crate) mod database;
 pub(crate) mod extensions;
 pub(crate) mod grants;
+mod identity;
 mod load;
+mod loaded;
 mod options;
 mod plan;
 pub(crate) mod publication;
@@ -16,6 +18,7 @@ pub(crate) mod sequences;
 mod setting;
 pub(crate) mod slot;
 pub(crate) mod status_table;
+mod subscribing;
 pub(crate) mod subscription;
 pub(crate) mod unsubscribe;
 pub(crate) mod vacuum;

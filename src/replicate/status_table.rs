@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Change, Plan, Run, refresh};
+use super::{Change, Plan, Run, refresh, unsubscribe};
 use crate::catalog::tables::listed;
 use crate::catalog::{publications, subscriptions};
 use crate::error::{Failure, Result, WrapErr};
@@ -203,9 +203,11 @@ fn refresh(
             continue;
         }
         change = change.and(match missing.as_slice() {
-            [only] if *only == table() => {
-                refresh::plan(dbname, &subscription, &missing).carry_out_singly(&session, run)?
-            }
+            [only] if *only == table() => refresh::plan(dbname, &subscription, &missing)
+                .carry_out_singly(
+                    &unsubscribe::owning(subscriber, dbname, &subscription)?,
+                    run,
+                )?,
             more => Change::none(run).with_note(format!(
                 "subscription {subname:?} lacks {}: flare create_subscription {subname} takes them",
                 listed(more)

@@ -8,7 +8,10 @@ use postgres::error::SqlState;
 
 use super::options::{Copy, Options};
 use super::slot::Standby;
-use super::{Change, Mode, Plan, Run, refresh, slot, status_table, unsubscribe, watch};
+use super::subscribing::Creator;
+use super::{
+    Change, Mode, Plan, Run, identity, refresh, slot, status_table, subscribing, unsubscribe, watch,
+};
 use crate::catalog::capacity::{self, PublisherRoom, Room, SubscriberRoom};
 use crate::catalog::subscriptions::{self, Subscription as Existing};
 use crate::catalog::tables::{self, listed};
@@ -125,33 +128,7 @@ impl Wanted<'_> {
                 .hint("raise the settings (each needs a restart of its server), or drop what is not needed any more")
                 .err();
         }
-        self.check_owners(&tables)?;
         self.check_rights()
-    }
-
-    /// From 16 on a subscription writes as each table's owner, and no superuser has to be allowed to.
-    fn check_owners(&self, tables: &[TableName]) -> Result<()> {
-        let subscriber = &self.pair.subscriber;
-        if subscriber.facts().superuser || subscriber.major() < 16 || self.options.run_as_owner {
-            return Ok(());
-        }
-        let db_owner = &subscriber.declared().db_owner.user;
-        let owners = tables::owners_out_of_reach(&self.on_subscriber, db_owner, tables)?;
-        let user = &self.on_subscriber.endpoint().user;
-        match owners.first() {
-            None => Ok(()),
-            Some(owner) => Failure::new(format!(
-                "on the subscriber {user:?} cannot SET ROLE to {}, who own tables that it would write to",
-                owners.join(", ")
-            ))
-            .hint(format!(
-                "GRANT {} TO {} WITH SET TRUE on the subscriber, or set run_as_owner: true in subscriptions.{}.options and grant it the tables",
-                Ident::new(owner),
-                Ident::new(user),
-                self.subname
-            ))
-            .err(),
-        }
     }
 
     /// Tables that the subscription begins to copy: there, and empty.
@@ -228,10 +205,14 @@ impl Wanted<'_> {
 
     fn create(&self, run: &Run) -> Result<Change> {
         self.check()?;
+        let creator = self.creator()?;
         let slot_name = slot::name_for(self.subname);
         let leftover = self.leftover(&slot_name)?;
         let publisher = &self.pair.publisher;
         let status = self.status_table(run)?;
+        let identities = identity::equalise(self.pair, self.dbname(), Some(&self.published), run)?;
+        let rights = self.enable(creator.by_admin, creator.by_owner, run)?;
+        let session = self.pair.subscriber.connect(creator.login, self.dbname())?;
         let mut on_publisher = Plan::new(Side::Publisher, self.dbname());
         if leftover {
             on_publisher.step(
@@ -260,17 +241,45 @@ impl Wanted<'_> {
         let mut on_subscriber = Plan::new(Side::Subscriber, self.dbname());
         on_subscriber.push(self.statement(&slot_name)?);
         let subscription = on_subscriber.carry_out_by(run, |statements| {
-            self.subscribe(statements)
+            self.subscribe(&session, statements)
                 .and_then(|()| self.attached(&slot_name))
-                .map_err(|report| self.undo(&slot_name, run, report))
+                .map_err(|report| self.undo(creator.login, &slot_name, run, report))
         })?;
-        let mut change = status.and(slot).and(subscription);
+        let mut change = status
+            .and(identities)
+            .and(rights)
+            .and(slot)
+            .and(subscription);
         if !self.published.contains(&status_table::table()) {
             change = change.with_note(format!(
                 "{} is not published: run flare create_replication_status_table {}",
                 status_table::table().plain(),
                 self.dbname()
             ));
+        }
+        Ok(change)
+    }
+
+    fn creator(&self) -> Result<Creator> {
+        let tables = &self.published;
+        let acts_for_owners = !self.options.run_as_owner;
+        subscribing::creator(
+            &self.pair.subscriber,
+            self.dbname(),
+            tables,
+            acts_for_owners,
+        )
+    }
+
+    /// Grants what the subscription's owner lacks, for as long as the subscription is there.
+    fn enable(&self, by_admin: Plan, by_owner: Plan, run: &Run) -> Result<Change> {
+        let mut change = by_admin.carry_out(&self.on_subscriber, run)?;
+        if !by_owner.is_empty() {
+            let owner = self
+                .pair
+                .subscriber
+                .connect(Login::DbOwner, self.dbname())?;
+            change = change.and(by_owner.carry_out(&owner, run)?);
         }
         Ok(change)
     }
@@ -339,8 +348,7 @@ impl Wanted<'_> {
         ))
     }
 
-    fn subscribe(&self, statements: &[Statement]) -> Result<()> {
-        let session = &self.on_subscriber;
+    fn subscribe(&self, session: &Session, statements: &[Statement]) -> Result<()> {
         session.batch("BEGIN")?;
         let created = silence_statement_log(session).and_then(|()| {
             statements
@@ -407,13 +415,10 @@ impl Wanted<'_> {
     }
 
     /// Takes back what a failed creation has left; the error stays the first one.
-    fn undo(&self, slot_name: &str, run: &Run, cause: Report) -> Report {
+    fn undo(&self, login: Login, slot_name: &str, run: &Run, cause: Report) -> Report {
         let _shield = interrupt::Shield::raise();
         let undone = || -> Result<()> {
-            let session = self
-                .pair
-                .subscriber
-                .connect(Login::Superuser, self.dbname())?;
+            let session = self.pair.subscriber.connect(login, self.dbname())?;
             if let Some(made) = subscriptions::find(&session, self.subname)? {
                 unsubscribe::detach_plan(self.dbname(), &made, unsubscribe::Way::Open)
                     .carry_out(&session, run)?;
@@ -496,7 +501,8 @@ impl Wanted<'_> {
             )?);
         }
         let plan = refresh::plan(self.dbname(), existing, &missing);
-        Ok(change.and(plan.carry_out_singly(&self.on_subscriber, run)?))
+        let session = unsubscribe::owning(&self.pair.subscriber, self.dbname(), existing)?;
+        Ok(change.and(plan.carry_out_singly(&session, run)?))
     }
 
     fn wait(&self, run: &Run) -> Result<usize> {

@@ -4,7 +4,7 @@ use super::{Change, Plan, Run, slot};
 use crate::catalog::slots::{self, Slot};
 use crate::catalog::subscriptions::{self, Subscription};
 use crate::error::{Advise, Failure, Result, message_of};
-use crate::server::{Login, Publisher, Side, Subscriber};
+use crate::server::{Login, Publisher, Session, Side, Subscriber};
 use crate::value::{Ident, Literal};
 
 /// What becomes of the slot on the publisher.
@@ -37,7 +37,10 @@ pub(crate) fn drop(
     let existing = match super::status_table::has_database(subscriber, dbname)? {
         true => {
             let session = subscriber.connect(Login::Superuser, dbname)?;
-            subscriptions::find(&session, subname)?.map(|found| (session, found))
+            match subscriptions::find(&session, subname)? {
+                Some(found) => Some((owning(subscriber, dbname, &found)?, found)),
+                None => None,
+            }
         }
         false => None,
     };
@@ -104,6 +107,17 @@ pub(crate) fn drop(
         )),
         _ => change,
     })
+}
+
+/// A session of an account that may change the subscription, where one of them is its owner.
+pub(super) fn owning(
+    subscriber: &Subscriber,
+    dbname: &str,
+    subscription: &Subscription,
+) -> Result<Session> {
+    let db_owner = &subscriber.declared().db_owner.user;
+    let owners = !subscriber.facts().superuser && subscription.owner == *db_owner;
+    subscriber.connect(Login::owner_if(owners), dbname)
 }
 
 /// Whether the subscriber may try to reach the publisher when the subscription is dropped.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Format, Outcome};
 use crate::error::{Report, Result, WrapErr, exit_of, hint_of, message_of};
+use crate::server::next_step;
 
 /// Prints what a command ended with; the exit code of the process.
 pub fn success(format: Format, command: &str, outcome: Outcome) -> i32 {
@@ -39,7 +40,7 @@ pub fn success(format: Format, command: &str, outcome: Outcome) -> i32 {
 /// Prints an error; the exit code of the process.
 pub fn failure(format: Format, command: &str, report: &Report) -> i32 {
     let message = message_of(report);
-    let hint = hint_of(report);
+    let hint = hint_of(report).or_else(|| next_step(report));
     if format == Format::Json {
         let mut object = json!({
             "command": command, "ok": false, "changed": false,

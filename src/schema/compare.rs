@@ -25,18 +25,35 @@ pub(crate) struct Difference {
 }
 
 impl Difference {
-    /// Whether it is only that the publisher's table has a replica identity, which is set for its publication.
-    pub(crate) fn is_replica_identity(&self) -> bool {
-        let statements = self.publisher.as_deref().unwrap_or_default();
-        let mut statements = statements
-            .lines()
-            .filter(|line| !line.is_empty())
-            .peekable();
-        self.subscriber.is_none()
-            && statements.peek().is_some()
-            && statements.all(|line| {
-                line.starts_with("ALTER TABLE ONLY ") && line.contains(" REPLICA IDENTITY ")
-            })
+    /// Whether both sides differ in nothing but the table's replica identity.
+    pub(crate) fn is_of_identity(&self) -> bool {
+        self.is_only(|tokens| {
+            tokens.start("ALTER TABLE ONLY") && tokens.find("REPLICA IDENTITY").is_some()
+        })
+    }
+
+    /// Whether both sides differ in nothing but what one of these roles is granted, now or by default.
+    pub(crate) fn is_of_grants_to(&self, roles: &[&str]) -> bool {
+        self.is_only(|tokens| {
+            let end = tokens.len().saturating_sub(1);
+            let granted = tokens.start("GRANT")
+                || tokens.start("ALTER DEFAULT PRIVILEGES") && tokens.find("GRANT").is_some();
+            let to_one = end >= 2 && tokens.is(end, ";") && tokens.is(end - 2, "TO");
+            let to = tokens.name(end.saturating_sub(1)).unwrap_or_default();
+            tokens.start("SET SESSION AUTHORIZATION")
+                || granted && to_one && roles.contains(&to.as_str())
+        })
+    }
+
+    fn is_only(&self, known: impl Fn(&Tokens) -> bool) -> bool {
+        let sides = [&self.publisher, &self.subscriber];
+        let mut statements = sides
+            .into_iter()
+            .flatten()
+            .flat_map(|text| Statements::new(text.as_bytes()));
+        statements.all(|item| {
+            item.is_ok_and(|item| item.kind == Kind::Comment || known(&Tokens::of(&item.text)))
+        })
     }
 }
 
@@ -271,6 +288,14 @@ impl<R: BufRead> Objects<R> {
     }
 }
 
+/// The objects of a dump, flare's own left out: what each is called, and its statements.
+pub(super) fn objects(
+    dump: impl BufRead,
+) -> impl Iterator<Item = io::Result<(String, Vec<Vec<u8>>)>> {
+    Objects::new(dump)
+        .map(|object| object.map(|object| (object.key.to_string(), object.statements)))
+}
+
 impl<R: BufRead> Iterator for Objects<R> {
     type Item = io::Result<Object>;
 
@@ -353,6 +378,29 @@ mod tests {
     }
 
     #[test]
+    fn what_the_replication_user_was_granted_is_known() {
+        let acl = |sql: &str| entry("ACL", "public", "TABLE a", sql);
+        let granted = |sql: &str| {
+            let found = differences(&acl(sql), "");
+            found
+                .iter()
+                .all(|found| found.is_of_grants_to(&["Re\"pl", "other"]))
+        };
+        assert!(granted("GRANT ALL ON TABLE public.a TO \"Re\"\"pl\";"));
+        assert!(granted(
+            "SET SESSION AUTHORIZATION o;\nGRANT SELECT ON TABLE public.a TO other;\nRESET SESSION AUTHORIZATION;"
+        ));
+        assert!(granted(
+            "ALTER DEFAULT PRIVILEGES FOR ROLE o IN SCHEMA public GRANT ALL ON TABLES TO other;"
+        ));
+        assert!(!granted(
+            "GRANT ALL ON TABLE public.a TO other;\nGRANT SELECT ON TABLE public.a TO app;"
+        ));
+        assert!(!granted("REVOKE ALL ON TABLE public.a FROM other;"));
+        assert!(!granted("GRANT ALL ON TABLE public.a TO re;"));
+    }
+
+    #[test]
     fn what_belongs_to_flare_never_counts() {
         let ours = [
             entry("SCHEMA", "-", "flare", "CREATE SCHEMA flare;"),
@@ -395,25 +443,5 @@ mod tests {
         ]
         .concat();
         assert_eq!(differences(&ours, ""), []);
-    }
-
-    #[test]
-    fn a_replica_identity_alone_is_told_apart() {
-        let only = |publisher: Option<&str>, subscriber: Option<&str>| {
-            let difference = Difference {
-                object: "TABLE a".into(),
-                publisher: publisher.map(str::to_owned),
-                subscriber: subscriber.map(str::to_owned),
-            };
-            difference.is_replica_identity()
-        };
-        let identity = "ALTER TABLE ONLY public.a REPLICA IDENTITY FULL;";
-        assert!(only(Some(identity), None));
-        assert!(!only(Some(identity), Some(identity)));
-        assert!(!only(
-            Some("CREATE TABLE public.a ();\n\nALTER TABLE ONLY public.a REPLICA IDENTITY FULL;"),
-            None
-        ));
-        assert!(!only(None, Some(identity)));
     }
 }

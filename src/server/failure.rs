@@ -72,3 +72,14 @@ pub(crate) fn is_lost(report: &Report) -> bool {
         .is_some_and(|error| error.lost)
         || timed_out(report)
 }
+
+/// What to do next about a server's answer, or its silence, that nobody on the way up knew more about.
+pub(crate) fn next_step(report: &Report) -> Option<&'static str> {
+    if is_lost(report) {
+        return Some(
+            "check that the server runs and can be reached, then run the command again: it finishes what is half done, or undoes it",
+        );
+    }
+    let answered = report.downcast_ref::<SqlError>();
+    answered.map(|_| "mend what the server says, and run the command again")
+}

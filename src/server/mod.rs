@@ -21,7 +21,7 @@ pub(crate) use connect::{application_name, connect_unverified};
 pub(crate) use conninfo::conninfo_for_subscriber;
 pub(crate) use ddl::{Ddl, Statement};
 pub use failure::SqlError;
-pub(crate) use failure::{is_lost, sqlstate_of};
+pub(crate) use failure::{is_lost, next_step, sqlstate_of};
 pub(crate) use param::{IntoParam, Param, params};
 pub(crate) use session::{Patience, Session};
 pub(crate) use statement_log::{silence_statement_log, silencing};

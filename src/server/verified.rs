@@ -245,7 +245,9 @@ fn reach(
             Err(report) => failures.push(report),
         }
     }
-    Err(failures.swap_remove(0))
+    // A stranger at one address is worse than no answer at another: no command goes on without this server then.
+    let told = failures.iter().position(is_stranger).unwrap_or(0);
+    Err(failures.swap_remove(told))
 }
 
 fn open_verified(

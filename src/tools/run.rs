@@ -11,7 +11,7 @@ use crossbeam_channel::{bounded, select};
 
 use super::installation::Program;
 use crate::config::RootCert;
-use crate::error::{Failure, Result, WrapErr};
+use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::server::{Endpoint, Login, Server, interrupt};
 use crate::value::Secret;
 
@@ -197,12 +197,10 @@ impl Invocation<'_> {
 
 /// A file that has no name, so that even `kill -9` leaves nothing of it; dumps hold password hashes.
 pub(crate) fn unlinked() -> Result<File> {
-    tempfile::tempfile().wrap_err_with(|| {
-        format!(
-            "create a temporary file in {}",
-            std::env::temp_dir().display()
-        )
-    })
+    let directory = std::env::temp_dir();
+    tempfile::tempfile()
+        .wrap_err_with(|| format!("create a temporary file in {}", directory.display()))
+        .hint(|| "set TMPDIR to a directory that can be written, and has room for the dump".into())
 }
 
 fn ended(status: ExitStatus) -> String {

@@ -33,7 +33,8 @@ pub fn naming(path: &Path) -> Vec<u32> {
         .collect()
 }
 
-fn pids() -> impl Iterator<Item = u32> {
+/// All processes.
+pub fn pids() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc")
         .into_iter()
         .flatten()

@@ -42,4 +42,9 @@ for pidfile in "$RUN"/*/data/postmaster.pid; do
     segment=$(sed -n '7s/.* //p' "$pidfile")
     [ -n "$segment" ] && ipcrm -m "$segment"
 done
-rm -rf "$RUN"
+# The run's last threads may still be copying files there.
+rounds=0
+while rm -rf "$RUN" 2>/dev/null; [ -e "$RUN" ] && [ "$rounds" -lt 100 ]; do
+    rounds=$((rounds + 1))
+    sleep 0.03
+done

@@ -1,0 +1,193 @@
+//! Who creates a subscription, and the rights that this needs. Before 16 it is a superuser's alone (Amazon RDS also lets
+//! `rds_superuser`); from 16 on it takes `pg_create_subscription`, CREATE on the database, and SET ROLE to each table's owner.
+
+use serde::Deserialize;
+
+use super::Plan;
+use crate::catalog::tables;
+use crate::error::{Failure, Result, WrapErr};
+use crate::server::{Login, Session, Side, Subscriber, params};
+use crate::value::{Ident, TableName};
+
+/// The account that will own the subscription, and what it still has to be granted.
+pub(super) struct Creator {
+    pub(super) login: Login,
+    /// By the administrator: memberships in the tables' owners.
+    pub(super) by_admin: Plan,
+    /// By the database's owner: CREATE on the database.
+    pub(super) by_owner: Plan,
+}
+
+/// What one account may do on the subscriber.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+struct Rights {
+    user: String,
+    may_subscribe: bool,
+    may_create: bool,
+    /// Owners of tables that the subscription writes to, as whom it may not act, and whether the administrator can
+    /// grant that.
+    #[serde(skip)]
+    out_of_reach: Vec<(String, bool)>,
+}
+
+const RIGHTS: &str = "
+    SELECT jsonb_build_object('user', $1::text,
+             'may_subscribe', pg_has_role($1::name, 'pg_create_subscription', 'USAGE'),
+             'may_create', has_database_privilege($1::name, current_database(), 'CREATE'))";
+
+/// Looks who may create the subscription on the subscriber, and refuses when nobody can be enabled to.
+pub(super) fn creator(
+    subscriber: &Subscriber,
+    dbname: &str,
+    published: &[TableName],
+    acts_for_owners: bool,
+) -> Result<Creator> {
+    let admin = Creator {
+        login: Login::Superuser,
+        by_admin: Plan::new(Side::Subscriber, dbname),
+        by_owner: Plan::new(Side::Subscriber, dbname),
+    };
+    if subscriber.facts().superuser || subscriber.major() < 16 {
+        return Ok(admin);
+    }
+    let session = subscriber.connect(Login::Superuser, dbname)?;
+    let read = |login| -> Result<Rights> {
+        let user = subscriber.credentials(login)?.user();
+        let rights: Option<Rights> = session
+            .first(RIGHTS, params![user])
+            .wrap_err_with(|| format!("read the rights of {user:?}"))?;
+        let mut rights = rights.unwrap_or_default();
+        if acts_for_owners {
+            let db_owner = &subscriber.declared().db_owner.user;
+            for owner in tables::owners_out_of_reach(&session, user, db_owner, published)? {
+                let grantable = may_grant(&session, &owner)?;
+                rights.out_of_reach.push((owner, grantable));
+            }
+        }
+        Ok(rights)
+    };
+    let (as_admin, as_owner) = (read(Login::Superuser)?, read(Login::DbOwner)?);
+    // The owner needs nothing but that one right.
+    let (login, rights) = match as_owner.may_subscribe && as_owner.out_of_reach.is_empty() {
+        true => (Login::DbOwner, as_owner),
+        false => (Login::Superuser, as_admin),
+    };
+    let owner_may_grant: bool = session.value(
+        "SELECT coalesce(has_database_privilege((SELECT rolname FROM pg_roles WHERE rolname = $1), current_database(), 'CREATE WITH GRANT OPTION'), false)",
+        params![&subscriber.declared().db_owner.user],
+    )?;
+    decide(dbname, login, &rights, owner_may_grant)
+}
+
+fn may_grant(session: &Session, role: &str) -> Result<bool> {
+    session.value(
+        "SELECT pg_has_role($1::name, 'MEMBER WITH ADMIN OPTION')",
+        params![role],
+    )
+}
+
+fn decide(dbname: &str, login: Login, rights: &Rights, owner_may_grant: bool) -> Result<Creator> {
+    let user = &rights.user;
+    let ident = Ident::new(user);
+    if !rights.may_subscribe {
+        return Failure::new(format!(
+            "on the subscriber {user:?} may not create subscriptions: it is no member of pg_create_subscription"
+        ))
+        .hint(format!(
+            "GRANT pg_create_subscription TO {ident} there, or to the database's owner; on Amazon RDS log in as the master user or GRANT rds_superuser TO {ident}"
+        ))
+        .err();
+    }
+    let beyond: Vec<&str> = rights
+        .out_of_reach
+        .iter()
+        .filter(|(_, grantable)| !grantable)
+        .map(|(owner, _)| owner.as_str())
+        .collect();
+    if let Some(first) = beyond.first() {
+        return Failure::new(format!(
+            "on the subscriber {user:?} cannot SET ROLE to {}, who own tables that it would write to",
+            beyond.join(", ")
+        ))
+        .hint(format!(
+            "GRANT {} TO {ident} WITH SET TRUE on the subscriber, or set run_as_owner: true in the subscription's options and grant it the tables",
+            Ident::new(*first)
+        ))
+        .err();
+    }
+    let mut creator = Creator {
+        login,
+        by_admin: Plan::new(Side::Subscriber, dbname),
+        by_owner: Plan::new(Side::Subscriber, dbname),
+    };
+    for (owner, _) in &rights.out_of_reach {
+        creator.by_admin.step(
+            format!("let {user:?} act for {owner:?}, whose tables the subscription writes to"),
+            format!("GRANT {} TO {ident} WITH SET TRUE", Ident::new(owner)),
+        );
+    }
+    if !rights.may_create {
+        if !owner_may_grant {
+            return Failure::new(format!(
+                "on the subscriber {user:?} may not create subscriptions in database {dbname:?}: it has no CREATE there"
+            ))
+            .hint(format!(
+                "GRANT CREATE ON DATABASE {} TO {ident} as the database's owner",
+                Ident::from(dbname)
+            ))
+            .err();
+        }
+        creator.by_owner.step(
+            format!(
+                "grant CREATE on database {dbname:?} to {user:?}, who will own the subscription"
+            ),
+            format!(
+                "GRANT CREATE ON DATABASE {} TO {ident}",
+                Ident::from(dbname)
+            ),
+        );
+    }
+    Ok(creator)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rights() -> Rights {
+        Rights {
+            user: "adm".into(),
+            may_subscribe: true,
+            may_create: false,
+            out_of_reach: vec![("o\"o".into(), true)],
+        }
+    }
+
+    #[test]
+    fn what_lacks_is_granted_by_who_may() {
+        let creator = decide("d", Login::Superuser, &rights(), true).unwrap();
+        let sql = |plan: &Plan| plan.statements()[0].shown.clone();
+        assert_eq!(
+            sql(&creator.by_admin),
+            r#"GRANT "o""o" TO "adm" WITH SET TRUE"#
+        );
+        assert_eq!(
+            sql(&creator.by_owner),
+            r#"GRANT CREATE ON DATABASE "d" TO "adm""#
+        );
+    }
+
+    #[test]
+    fn what_nobody_may_grant_is_named() {
+        let refused = |rights: &Rights, owner| {
+            let refused = decide("d", Login::Superuser, rights, owner).err().unwrap();
+            format!("{refused:#}")
+        };
+        assert!(refused(&rights(), false).contains("no CREATE there"));
+        let mut beyond = rights();
+        beyond.out_of_reach[0].1 = false;
+        assert!(refused(&beyond, true).contains("cannot SET ROLE to o\"o"));
+        beyond.may_subscribe = false;
+        assert!(refused(&beyond, true).contains("no member of pg_create_subscription"));
+    }
+}
