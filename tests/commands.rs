@@ -75,7 +75,8 @@ fn call(pair: &Pair, name: String) -> Called {
     let ledger = pair.dir().join("ledger").display().to_string();
     let ran = pair.dir().join("ran").display().to_string();
     let (needs, args) = match name.as_str() {
-        "verify_connectivity" | "status" => (Needs::Both, vec![]),
+        "verify_connectivity" => (Needs::Both, vec![]),
+        "status" => (Needs::One, vec![]),
         "replicate_roles" => (Needs::Both, vec![]),
         "replicate_schema"
         | "install_extensions"
@@ -95,7 +96,7 @@ fn call(pair: &Pair, name: String) -> Called {
         "count" => (Needs::Subscriber, vec![db, "pgbench_accounts"]),
         "vacuum_analyze" => (Needs::Subscriber, vec![db]),
         "monitor" => (Needs::One, vec!["--once", db, sub]),
-        "lag" => (Needs::One, vec![sub]),
+        "lag" => (Needs::Both, vec![sub]),
         "exec" => (Needs::Both, vec!["--", "touch", &ran]),
         "init_config" => (
             Needs::Nothing,

@@ -327,7 +327,16 @@ fn a_server_that_does_not_answer_is_unknown_in_time() {
         }
         pair.publisher().stop();
         pair.subscriber().stop();
-        says(&of_one(&pair, 3, &[]), "the publisher does not answer");
+        let file = pair.dir().join("none.prom");
+        let file = file.to_str().expect("UTF-8");
+        let (output, json) = json(&pair, &["--prometheus", file]);
+        output
+            .code(3)
+            .says("publisher 127.0.0.1")
+            .says("subscriber 127.0.0.1");
+        assert_eq!(json["status"], "unknown", "{output}");
+        let scrape = metrics(&fs::read_to_string(file).expect("the file"));
+        assert!(scrape.samples.is_empty(), "{scrape:?}");
         pair.publisher().start();
         pair.subscriber().start();
         let is_ok = || pair.flare(&["lag"]).status().code() == Some(0);

@@ -50,6 +50,9 @@ impl Lag {
         if let Some(path) = &self.prometheus {
             textfile::write(path, &report.prometheus())?;
         }
+        if let Some(failure) = report.unreachable() {
+            return failure.err();
+        }
         let outcome = Outcome::of(&report)?;
         match report.status {
             LagStatus::Ok if self.quiet => Ok(Outcome::silent()),
@@ -59,7 +62,12 @@ impl Lag {
                 let words = worst.map_or(String::new(), |it| {
                     format!("subscription {:?}: {}", it.subname, it.message)
                 });
-                let failure = Failure::new(words).exit(Exit::Code(status.exit_code()));
+                let hint = match status {
+                    LagStatus::Unknown => "run flare verify_connectivity",
+                    _ => "flare monitor DB SUB shows what holds it up",
+                };
+                let code = Exit::Code(status.exit_code());
+                let failure = Failure::new(words).hint(hint).exit(code);
                 Ok(outcome.verdict(Some(failure)).told())
             }
         }

@@ -10,7 +10,7 @@ use crate::config::Subscription;
 use crate::cutover::Writable;
 use crate::error::{Result, message_of};
 use crate::journal::{self, Entry, Step};
-use crate::observe::{self, LagReport, LagStatus, SubscriptionLag, Tables, Trace};
+use crate::observe::{self, LagStatus, SubscriptionLag, Tables, Trace};
 use crate::server::{Login, Publisher, Subscriber, application_name, params};
 
 /// What is under way, and who can write.
@@ -116,23 +116,29 @@ impl Flare {
     /// server is down.
     ///
     /// # Errors
-    /// When the configuration declares no subscription, or a server is not the declared one.
+<<<<<<< ours
+    /// When the configuration declares no subscription, a server is not the declared one, or neither answers.
+=======
+    /// When the configuration declares no subscription, a server is not the declared one, or neither can be reached.
+>>>>>>> theirs
     pub fn status(&self) -> Result<StatusReport> {
         let declared = self.declared(&[])?;
-        let LagReport { subscriptions, .. } = observe::lag(
+        let lag = observe::lag(
             &self.config,
             &application_name(&self.command),
             &declared,
             &self.config.lag,
             Trace::None,
         )?;
+        if let Some(failure) = lag.unreachable() {
+            return failure.err();
+        }
         let mut warnings = Vec::new();
-        // A server that is not the declared one has ended this already.
-        let opened = self.open();
+        let opened = self.open().any()?;
         let publisher = kept(opened.publisher, &mut warnings);
         let subscriber = kept(opened.subscriber, &mut warnings);
         let mut standings = Vec::new();
-        for ((_, subscription), lag) in declared.into_iter().zip(subscriptions) {
+        for ((_, subscription), lag) in declared.into_iter().zip(lag.subscriptions) {
             let on_publisher = publisher
                 .as_ref()
                 .and_then(|it| kept(on_publisher(it, subscription), &mut warnings));

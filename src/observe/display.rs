@@ -52,8 +52,11 @@ impl fmt::Display for Sample {
         };
         writeln!(
             f,
-            "lag {}, slot {:?} {slot}, retains {}{}",
+            "lag {}{}, slot {:?} {slot}, retains {}{}",
             bytes(self.lag_bytes),
+            self.lag_seconds
+                .map(|seconds| format!(", {seconds:.1} s"))
+                .unwrap_or_default(),
             self.slot_name.as_deref().unwrap_or("-"),
             bytes(self.retained_wal_bytes),
             self.wal_status

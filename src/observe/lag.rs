@@ -10,7 +10,7 @@ use super::prometheus;
 use super::sample::{Sample, Tables};
 use super::verdict::{LagStatus, judge};
 use crate::config::{Config, Lag};
-use crate::error::Result;
+use crate::error::{Failure, Result};
 
 /// How far all that was asked for is behind.
 #[derive(Clone, Debug, Serialize)]
@@ -95,6 +95,27 @@ impl SubscriptionLag {
 }
 
 impl LagReport {
+    /// The error when neither server could be asked about anything.
+    pub fn unreachable(&self) -> Option<Failure> {
+        let errors = |it: &SubscriptionLag| {
+            let Sample {
+                publisher_error,
+                subscriber_error,
+                ..
+            } = &it.sample;
+            Some(format!(
+                "{}; and {}",
+                subscriber_error.as_ref()?,
+                publisher_error.as_ref()?
+            ))
+        };
+        let errors: Vec<Option<String>> = self.subscriptions.iter().map(errors).collect();
+        let all = errors.iter().all(Option::is_some);
+        let first = errors.into_iter().flatten().next().filter(|_| all)?;
+        let hint = "check that the servers run and can be reached from here, with flare verify_connectivity";
+        Some(Failure::new(first).hint(hint))
+    }
+
     /// The same in Prometheus's text format. What is not known has no line.
     pub fn prometheus(&self) -> String {
         prometheus::text(self.subscriptions.iter().map(|it| &it.sample))

@@ -102,17 +102,18 @@ fn first_look(
             .collect();
         let dbnames: Vec<&str> = by_database.keys().copied().collect();
         let publishers = ask_all::<PublisherSample>(&mut publisher, &dbnames);
-        if let (Ok(answers), Some(session), Trace::Position) =
-            (&publishers, publisher.session(), trace)
-        {
-            note(session, answers);
-        }
         for thread in asked {
             let (dbname, subscriber, answers) = thread
                 .join()
                 .map_err(|_| Failure::new("look at the subscriber: its thread has ended"))?;
             subscribers.insert(dbname.to_owned(), subscriber);
             subscriptions.extend(answers?);
+        }
+        // Only now that neither is the wrong server.
+        if let (Ok(answers), Some(session), Trace::Position) =
+            (&publishers, publisher.session(), trace)
+        {
+            note(session, answers);
         }
         publishers
     })?;

@@ -400,6 +400,22 @@ impl Opened {
         }
     }
 
+    /// At least one of them; the wrong server on either side is an error.
+    pub(crate) fn any(self) -> Result<Opened> {
+        let errors = [
+            self.publisher.as_ref().err(),
+            self.subscriber.as_ref().err(),
+        ];
+        let strange = errors.iter().flatten().any(|report| is_stranger(report));
+        match strange || errors.iter().all(Option::is_some) {
+            true => self.both().map(|pair| Opened {
+                publisher: Ok(pair.publisher),
+                subscriber: Ok(pair.subscriber),
+            }),
+            false => Ok(self),
+        }
+    }
+
     /// The subscriber, and the publisher or why it cannot be reached; the wrong server on either side is an error.
     pub(crate) fn subscriber_first(self) -> Result<(Subscriber, Result<Publisher>)> {
         match (self.publisher, self.subscriber) {

@@ -8,6 +8,11 @@ of_the_run() {
     printf '%s/\n' "$RUN" | grep -slaFf - /proc/[0-9]*/cmdline | sed 's,/proc/,,; s,/cmdline,,'
 }
 
+# Numbers are given away again, and on a busy machine soon: a stranger may have one by now.
+is_of_the_run() {
+    printf '%s/\n' "$RUN" | grep -qsaFf - "/proc/$1/cmdline"
+}
+
 # Frozen processes hold their postmaster's shutdown up.
 thaw_children_of() {
     for stat in /proc/[0-9]*/stat; do
@@ -26,6 +31,7 @@ while [ "$empty" -lt 2 ]; do
     if [ -z "$found" ]; then empty=$((empty + 1)); else empty=0; fi
     for pid in $found; do
         if [ "$rounds" -eq 0 ]; then thaw_children_of "$pid"; fi
+        is_of_the_run "$pid" || continue
         kill -CONT "$pid"
         # Immediate shutdown to a server; anything else ends by it, too, with all it started.
         if [ "$rounds" -lt 100 ]; then signal=QUIT; else signal=KILL; fi
