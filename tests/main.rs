@@ -23,6 +23,7 @@ mod publication;
 mod rds;
 mod readme;
 mod repeat;
+mod rich;
 mod roles;
 mod schema;
 mod secrets;
