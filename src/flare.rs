@@ -5,9 +5,11 @@ mod exec;
 mod monitor;
 mod observation;
 mod pause;
+mod prepare;
 mod replication;
 mod schema;
 mod statistics;
+mod status;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +18,8 @@ pub use beginning::{FirstConfig, init_config};
 pub use exec::Executed;
 pub use observation::{CountOn, RowCount};
 pub use pause::PauseOptions;
+pub use prepare::{PrepareReport, PrepareStep, PreparedStep};
+pub use status::{Stage, Standing, StatusReport};
 
 use crate::config::Config;
 pub use crate::cutover::{PauseOutcome, PauseReport, ResumeReport, StepTime, Writable};

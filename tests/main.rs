@@ -19,6 +19,7 @@ mod monitor;
 mod names;
 mod one_server;
 mod pause;
+mod prepare;
 mod publication;
 mod rds;
 mod readme;

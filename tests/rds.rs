@@ -270,6 +270,29 @@ fn a_pause_by_the_owner_ends_as_it_must() {
         pair.flare(&["resume_write", db]).ok();
         assert_as_before(&pair, &before, "resumed");
 
+        publisher.sql("postgres", "REVOKE pg_signal_backend FROM rds_superuser");
+        run(&pause(&[]))
+            .run()
+            .code(1)
+            .says("no member of pg_signal_backend")
+            .says("GRANT pg_signal_backend TO");
+        publisher.sql("postgres", "GRANT pg_signal_backend TO rds_superuser");
+
+        // A superuser's session may not be ended: it is waited for.
+        let mut blocker = publisher.superuser_session(db);
+        blocker
+            .batch_execute("BEGIN; LOCK TABLE pgbench_tellers IN ROW EXCLUSIVE MODE")
+            .expect("a lock");
+        let pid = publisher.value(
+            "postgres",
+            "SELECT pid FROM pg_locks WHERE mode = 'RowExclusiveLock' AND locktype = 'relation' AND granted AND pid <> pg_backend_pid() LIMIT 1",
+        );
+        let late = run(&pause(&["--max-pause", "1s"])).run();
+        late.code(1)
+            .says(&format!("sessions [{pid}] stood in the way"));
+        assert_as_before(&pair, &before, "blocked");
+        drop(blocker);
+
         for step in ["guard", "door", "clear", "wall", "drain", "hold"] {
             let held = |max_pause: &'static str| {
                 let running = run(&pause(&["--max-pause", max_pause]))

@@ -260,3 +260,125 @@ fn everything_arrives_on_every_pair() {
             .expect("and its old privileges");
     });
 }
+
+#[test]
+fn older_clients_carry_it_too_and_compare_by_what_was_loaded() {
+    for (old, new, client) in [(10, 18, 15), (14, 16, 15), (17, 18, 17), (10, 13, 15)] {
+        if clients::bin(client).is_none() {
+            continue;
+        }
+        let pair = rich(old, new).clients(client);
+        let db = pair.db();
+        json_of(&pair, &["replicate_roles"]);
+        json_of(&pair, &["replicate_schema", db]);
+        assert_equal(&pair);
+        let second = json_of(&pair, &["replicate_schema", db]);
+        assert_eq!(second["outcome"], "already", "{second}");
+        let readable = new <= client;
+        let by_record = second["notes"].to_string().contains("by a fingerprint");
+        assert_eq!(by_record, !readable, "{old}-{new} with {client}: {second}");
+        if readable {
+            continue;
+        }
+        // An identity that flare sets is made equal and is no difference.
+        let table = "ALTER TABLE app.many_1 REPLICA IDENTITY FULL";
+        pair.publisher().sql(db, table);
+        let third = json_of(&pair, &["replicate_schema", db]);
+        assert_eq!(
+            (&third["outcome"], &third["changed"]),
+            (&json!("already"), &json!(true))
+        );
+        let refused = |why: &str| {
+            pair.flare(&["replicate_schema", db])
+                .code(1)
+                .says(why)
+                .says(&format!("client programs of PostgreSQL {new}"));
+        };
+        pair.subscriber()
+            .sql(db, "ALTER TABLE app.many_2 ADD extra int");
+        refused("the subscriber's tables are not as they were");
+        pair.subscriber()
+            .sql(db, "ALTER TABLE app.many_2 DROP extra");
+        json_of(&pair, &["replicate_schema", db]);
+        pair.publisher()
+            .sql(db, "ALTER TABLE app.many_3 ALTER code SET DEFAULT 'x'");
+        refused("the publisher's schema is not the one any more");
+        // Newer programs name the difference.
+        let pair = pair.clients(18);
+        pair.flare(&["replicate_schema", pair.db()])
+            .code(1)
+            .says("TABLE many_3 in schema app");
+    }
+}
+
+/// What versions refuse, with the first words of the object and of the server.
+const REFUSED: [(u32, u32, &str, &str, &str); 7] = [
+    (
+        10,
+        11,
+        "CREATE VIEW w AS SELECT proisagg FROM pg_proc",
+        "VIEW w in schema public",
+        "proisagg",
+    ),
+    (
+        11,
+        12,
+        "CREATE TABLE old (a int) WITH OIDS",
+        "has no tables WITH OIDS",
+        "public.old",
+    ),
+    (
+        10,
+        18,
+        "CREATE TABLE old (a reltime)",
+        "TABLE old in schema public",
+        "reltime",
+    ),
+    (
+        11,
+        12,
+        "CREATE TABLE old (a tinterval)",
+        "TABLE old in schema public",
+        "tinterval",
+    ),
+    (
+        11,
+        12,
+        "CREATE VIEW w AS SELECT relhasoids FROM pg_class",
+        "VIEW w in schema public",
+        "relhasoids",
+    ),
+    (
+        13,
+        14,
+        "CREATE OPERATOR !!! (leftarg = bigint, procedure = numeric_fac)",
+        "OPERATOR !!!",
+        "ostfix operators are not supported",
+    ),
+    (
+        13,
+        14,
+        "CREATE AGGREGATE gather (anyelement) (sfunc = array_append, stype = anyarray, initcond = '{}')",
+        "AGGREGATE gather",
+        "function array_append(anyarray, anyelement) does not exist",
+    ),
+];
+
+#[test]
+fn what_a_newer_version_refuses_is_named_and_leaves_nothing() {
+    for (old, new, sql, object, words) in REFUSED {
+        let pair = Pair::new(old, new);
+        let db = pair.db();
+        pair.create_roles_on(pair.subscriber());
+        pair.publisher().sql(
+            db,
+            &format!("SET search_path = public; CREATE TABLE fine (a int); {sql}"),
+        );
+        pair.flare(&["replicate_schema", db])
+            .code(1)
+            .says(object)
+            .says(words);
+        let databases = format!("SELECT count(*) FROM pg_database WHERE datname = '{db}'");
+        assert_eq!(pair.subscriber().value("postgres", &databases), "0");
+    }
+}

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::server::{Session, params};
+use crate::value::TableName;
 
 /// Objects below this were made by initdb (`FirstNormalObjectId`).
 const FIRST_USER_OID: &str = "16384";
@@ -132,6 +133,17 @@ pub(crate) fn named_roles(session: &Session) -> Result<NamedRoles> {
         owners: session.value(&select("WHERE d.deptype = 'o'"), params![])?,
         all: session.value(&select(""), params![])?,
     })
+}
+
+/// Tables WITH OIDS, which only servers before 12 have.
+pub(crate) fn tables_with_oids(session: &Session) -> Result<Vec<TableName>> {
+    session.list(
+        "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
+           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+          WHERE c.relhasoids AND c.oid >= 16384 AND n.nspname NOT IN ('information_schema', 'flare') AND n.nspname !~ '^pg_'
+          ORDER BY n.nspname, c.relname",
+        params![],
+    )
 }
 
 /// The tablespaces that objects of the database lie in.

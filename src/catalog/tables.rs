@@ -171,6 +171,17 @@ pub(crate) fn bytes(session: &Session, names: &[TableName]) -> Result<Vec<i64>> 
     )
 }
 
+/// Whether a table of the session's database was never analysed.
+pub(crate) fn lack_statistics(session: &Session) -> Result<bool> {
+    session
+        .value(
+            "SELECT EXISTS (SELECT FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid
+                             WHERE c.relkind = 'r' AND s.last_analyze IS NULL AND s.last_autoanalyze IS NULL)",
+            params![],
+        )
+        .wrap_err("look for tables without statistics")
+}
+
 /// Schemas and names, as two arrays.
 pub(crate) fn names_of(names: &[TableName]) -> Vec<crate::server::Param> {
     let schemas: Vec<String> = names.iter().map(|n| n.schema.as_str().to_owned()).collect();

@@ -19,11 +19,13 @@ mod line;
 mod man;
 mod monitor;
 mod pause_write;
+mod prepare;
 mod replicate_roles;
 mod replicate_schema;
 mod replicate_sequences;
 mod reset_replication_status;
 mod resume_write;
+mod status;
 mod vacuum_analyze;
 mod verify_attack;
 mod verify_connectivity;
@@ -57,6 +59,8 @@ pub(crate) enum Command {
     PauseWrite(pause_write::PauseWrite),
     ResumeWrite(resume_write::ResumeWrite),
     Count(count::Count),
+    Prepare(prepare::Prepare),
+    Status(status::Status),
     Lag(lag::Lag),
     Monitor(monitor::Monitor),
     VacuumAnalyze(vacuum_analyze::VacuumAnalyze),
@@ -93,6 +97,8 @@ impl Command {
             Command::PauseWrite(args) => args.run(&flare()?),
             Command::ResumeWrite(args) => args.run(&flare()?),
             Command::Count(args) => args.run(&flare()?),
+            Command::Prepare(args) => args.run(&flare()?),
+            Command::Status(args) => args.run(&flare()?),
             Command::Lag(args) => args.run(&flare()?),
             Command::Monitor(args) => args.run(&flare()?, globals.format),
             Command::VacuumAnalyze(args) => args.run(&flare()?),
@@ -126,6 +132,8 @@ impl Command {
             Command::PauseWrite(_) => "pause_write",
             Command::ResumeWrite(_) => "resume_write",
             Command::Count(_) => "count",
+            Command::Prepare(_) => "prepare",
+            Command::Status(_) => "status",
             Command::Lag(_) => "lag",
             Command::Monitor(_) => "monitor",
             Command::VacuumAnalyze(_) => "vacuum_analyze",

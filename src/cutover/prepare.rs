@@ -9,7 +9,8 @@ use super::clearing::Clearing;
 use super::lock::{lock_out_others, take_over_unfinished};
 use super::probe::{Probe, catch_up};
 use super::ready::{
-    Stream, every_table_is_ready, may_lock, roles_exist, status_table_is_ready, stream_of,
+    Stream, every_table_is_ready, may_clear, may_lock, roles_exist, status_table_is_ready,
+    stream_of,
 };
 use super::rights::Door;
 use super::sessions::{Sessions, at_the_door};
@@ -47,6 +48,7 @@ pub(crate) fn prepare(
     }
     take_over_unfinished(publisher, request.dbname, run)?;
     let stream = stream_of(publisher, request)?;
+    may_clear(publisher, request)?;
     roles_exist(admin, request)?;
     no_prepared_transaction(admin, request.dbname)?;
 

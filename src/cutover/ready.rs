@@ -8,7 +8,7 @@ use super::wall::STATUS_TABLE;
 use crate::catalog::subscriptions;
 use crate::error::{Failure, Result};
 use crate::server::{Publisher, Session, params};
-use crate::value::TableName;
+use crate::value::{Ident, TableName};
 
 /// The one replication slot of the database, with its walsender.
 #[derive(Debug, Deserialize)]
@@ -148,6 +148,29 @@ pub(super) fn every_table_is_ready(arrival: &Session, request: &PauseRequest<'_>
         .hint("wait until flare monitor shows every table ready")
         .err(),
     }
+}
+
+/// Without these an administrator neither sees what other sessions do nor may end them.
+pub(super) fn may_clear(publisher: &Publisher, request: &PauseRequest<'_>) -> Result<()> {
+    let lacking: Vec<String> = publisher.admin().value(
+        "SELECT array(SELECT rolname::text FROM pg_roles
+                       WHERE rolname IN ('pg_read_all_stats', 'pg_signal_backend') AND NOT pg_has_role(oid, 'USAGE') ORDER BY 1)",
+        params![],
+    )?;
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let user = Ident::new(&publisher.declared().superuser.user);
+    Failure::new(format!(
+        "pause {:?}: {user} is no member of {}, which it takes to see and end the application's sessions",
+        request.dbname,
+        lacking.join(" and ")
+    ))
+    .hint(format!(
+        "GRANT {} TO {user} on the publisher; on Amazon RDS GRANT rds_superuser TO {user}",
+        lacking.join(", ")
+    ))
+    .err()
 }
 
 /// LOCK needs a right to write.

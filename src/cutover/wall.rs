@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use postgres::error::SqlState;
+
 use super::backends::{end, no_prepared_transaction};
 use super::state::Pause;
 use crate::error::{Failure, Result, WrapErr};
-use crate::server::{Session, params};
+use crate::server::{Session, params, sqlstate_of};
 use crate::value::TableName;
 
 /// Written by the probe while the wall stands, and so not part of it.
@@ -51,17 +53,16 @@ pub(crate) fn raise(pause: &mut Pause) -> Result<()> {
         .wrap_err("lock the published tables")?
         .is_none()
     {
-        pause
-            .deadline
-            .check()
-            .wrap_err_with(|| match stood_in_the_way.is_empty() {
+        let removed = pause.deadline.check().and_then(|()| remove_blockers(pause));
+        let Removed { blockers, ended } =
+            removed.wrap_err_with(|| match stood_in_the_way.is_empty() {
                 true => "lock the published tables".to_owned(),
                 false => format!(
                     "lock the published tables: sessions {stood_in_the_way:?} stood in the way"
                 ),
             })?;
-        stood_in_the_way = remove_blockers(pause)?;
-        pause.ended.extend(&stood_in_the_way);
+        stood_in_the_way = blockers;
+        pause.ended.extend(ended);
     }
     let after = tables(wall, &pause.pubname)?;
     match pause.published == after {
@@ -72,17 +73,31 @@ pub(crate) fn raise(pause: &mut Pause) -> Result<()> {
     }
 }
 
-fn remove_blockers(pause: &Pause) -> Result<Vec<i32>> {
+/// Who stood in the way, and which of them could be ended.
+struct Removed {
+    blockers: Vec<i32>,
+    ended: Vec<i32>,
+}
+
+fn remove_blockers(pause: &Pause) -> Result<Removed> {
     let watch = &pause.sessions.watch.session;
     let wall_pid = pause.sessions.wall.backend.pid;
     let blockers: Vec<i32> = watch.value("SELECT pg_blocking_pids($1)", params![wall_pid])?;
     if blockers.contains(&0) {
         // 0 is a prepared transaction; nobody can be ended for it.
         no_prepared_transaction(watch, pause.dbname())?;
-        return Failure::new("lock the published tables: a prepared transaction holds them").err();
+        return Failure::new("a prepared transaction holds them").err();
     }
+    let mut ended = Vec::new();
     for pid in blockers.iter().filter(|pid| !pause.own_pids.contains(pid)) {
-        end(watch, *pid)?;
+        match end(watch, *pid) {
+            // Autovacuum yields by itself, a superuser's session may: an administrator may end neither.
+            Err(report) if sqlstate_of(&report) == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                log::debug!("{report:#}");
+            }
+            Err(report) => return Err(report),
+            Ok(()) => ended.push(*pid),
+        }
     }
-    Ok(blockers)
+    Ok(Removed { blockers, ended })
 }

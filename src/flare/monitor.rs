@@ -3,7 +3,7 @@
 use super::Flare;
 use crate::config::{Lag, Subscription};
 use crate::error::{Failure, Result};
-use crate::observe::{self, LagReport, Sampler};
+use crate::observe::{self, LagReport, Sampler, Trace};
 use crate::server::application_name;
 
 impl Flare {
@@ -26,7 +26,8 @@ impl Flare {
     pub fn lag(&self, subnames: &[String], limits: &Lag) -> Result<LagReport> {
         let declared = self.declared(subnames)?;
         let application_name = application_name(&self.command);
-        observe::lag(&self.config, &application_name, &declared, limits)
+        let trace = Trace::Position;
+        observe::lag(&self.config, &application_name, &declared, limits, trace)
     }
 
     /// The subscriptions of these names, each once, or all that are declared when none is named.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::look::{Declared, look};
+use super::look::{Declared, Trace, look};
 use super::prometheus;
 use super::sample::{Sample, Tables};
 use super::verdict::{LagStatus, judge};
@@ -58,8 +58,9 @@ pub(crate) fn lag(
     application_name: &str,
     declared: &Declared<'_>,
     limits: &Lag,
+    trace: Trace,
 ) -> Result<LagReport> {
-    let seen = look(config, application_name, declared)?;
+    let seen = look(config, application_name, declared, trace)?;
     let subscriptions: Vec<SubscriptionLag> = seen
         .into_iter()
         .map(|seen| {

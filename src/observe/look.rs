@@ -20,6 +20,15 @@ const EVERY: Duration = Duration::from_millis(20);
 /// Subscriptions of the configuration, with their names.
 pub(super) type Declared<'c> = [(&'c str, &'c Subscription)];
 
+/// Whether a look leaves something behind for the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trace {
+    /// Where the publisher was, in the diary.
+    Position,
+    /// Nothing: whoever looks promised to change nothing.
+    None,
+}
+
 /// A sample, and what only a second look can tell.
 #[derive(Debug)]
 pub(super) struct Seen {
@@ -36,8 +45,10 @@ pub(super) fn look(
     config: &Arc<Config>,
     application_name: &str,
     declared: &Declared<'_>,
+    trace: Trace,
 ) -> Result<Vec<Seen>> {
-    let (publisher, mut subscribers, samples) = first_look(config, application_name, declared)?;
+    let (publisher, mut subscribers, samples) =
+        first_look(config, application_name, declared, trace)?;
     let mut seen: Vec<Seen> = samples
         .into_iter()
         .map(|sample| Seen {
@@ -68,6 +79,7 @@ fn first_look(
     config: &Arc<Config>,
     application_name: &str,
     declared: &Declared<'_>,
+    trace: Trace,
 ) -> Result<FirstLook> {
     let mut by_database: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (subname, subscription) in declared {
@@ -90,7 +102,9 @@ fn first_look(
             .collect();
         let dbnames: Vec<&str> = by_database.keys().copied().collect();
         let publishers = ask_all::<PublisherSample>(&mut publisher, &dbnames);
-        if let (Ok(answers), Some(session)) = (&publishers, publisher.session()) {
+        if let (Ok(answers), Some(session), Trace::Position) =
+            (&publishers, publisher.session(), trace)
+        {
             note(session, answers);
         }
         for thread in asked {

@@ -16,6 +16,7 @@ mod watched;
 
 pub(crate) use lag::lag;
 pub use lag::{LagReport, SubscriptionLag};
+pub(crate) use look::Trace;
 pub use sample::{
     ApplyErrors, Connection, PublisherSample, Sample, Slot, SubscriberSample, Subscription, Tables,
     Unready, Walsender, Worker,

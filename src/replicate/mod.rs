@@ -7,6 +7,7 @@ pub(crate) mod extensions;
 pub(crate) mod grants;
 mod identity;
 mod load;
+mod loaded;
 mod options;
 mod plan;
 pub(crate) mod publication;

@@ -11,15 +11,18 @@ use serde::Serialize;
 use super::database::{self, Borrowed, Owner, Properties};
 use super::extensions::Situation;
 use super::load::load;
+use super::loaded::{self, Loaded};
 use super::{Change, Done, Mode, Run, identity};
 use crate::catalog::databases::{self, Database};
 use crate::catalog::objects::{self, NamedRoles};
 use crate::catalog::roles::{foreign_roles, missing_roles};
 use crate::catalog::settings;
+use crate::catalog::tables::listed;
 use crate::config::Tools;
 use crate::error::{Advise, Failure, Report, Result, WrapErr, message_of};
 use crate::schema::{
-    Difference, DumpReport, DumpTarget, Loader, Restrict, Spelling, compare, rewrite_dump,
+    Difference, DumpReport, DumpTarget, Loader, Restrict, Spelling, compare, fingerprint,
+    rewrite_dump,
 };
 use crate::server::{Login, Pair, Server, Side};
 use crate::tools::{DumpProgram, Job, Toolbox, unlinked};
@@ -223,10 +226,34 @@ impl<'a> Work<'a> {
     fn check(&mut self) -> Result<()> {
         let missing = missing_roles(self.pair.subscriber.admin(), &self.roles.all)?;
         refuse_missing(self.dbname, &missing)?;
+        self.refuse_oids()?;
         let extensions = Situation::read(self.pair, self.dbname, self.login)?;
         extensions.check()?;
         self.notes.extend(extensions.notes());
         Ok(())
+    }
+
+    /// pg_dump leaves the oids of such tables out with no more than a warning.
+    fn refuse_oids(&self) -> Result<()> {
+        let (publisher, subscriber) = (&self.pair.publisher, &self.pair.subscriber);
+        if publisher.major() >= 12 || subscriber.major() < 12 {
+            return Ok(());
+        }
+        let session = publisher.connect(self.login, self.dbname)?;
+        let tables = objects::tables_with_oids(&session)?;
+        let Some(first) = tables.first() else {
+            return Ok(());
+        };
+        Failure::new(format!(
+            "replicate the schema of database {:?}: PostgreSQL {} has no tables WITH OIDS, and the publisher has {}; nothing was created",
+            self.dbname,
+            subscriber.major(),
+            listed(&tables)
+        ))
+        .hint(format!(
+            "where nothing reads that column: ALTER TABLE {first} SET WITHOUT OIDS on the publisher; else move it to a column of its own first"
+        ))
+        .err()
     }
 
     /// The script that is loaded: the administrator acts for the owners while it runs.
@@ -241,7 +268,13 @@ impl<'a> Work<'a> {
             true => &["--exclude-table=public.flare_replication_status"],
             false => &[],
         };
-        let dumped = self.dump(&toolbox, &self.pair.publisher, ours)?;
+        let mut dumped = self.dump(&toolbox, &self.pair.publisher, ours)?;
+        let again = dumped.try_clone().wrap_err("share the temporary file")?;
+        let (canonical, _) = self.canonical(again)?;
+        let fingerprint = fingerprint(BufReader::new(canonical))?;
+        dumped
+            .seek(SeekFrom::Start(0))
+            .wrap_err("rewind the temporary file")?;
         let borrowed = Borrowed::of(subscriber, foreign_roles(subscriber, &self.roles.owners)?)?;
         let (mut head, mut tail) = borrowed.script();
         if !subscriber.facts().superuser {
@@ -261,7 +294,27 @@ impl<'a> Work<'a> {
         drop(output);
         file.seek(SeekFrom::Start(0))
             .wrap_err("rewind the temporary file")?;
-        Ok((toolbox, Script { file, report }))
+        Ok((
+            toolbox,
+            Script {
+                file,
+                report,
+                fingerprint,
+            },
+        ))
+    }
+
+    /// A dump as it is loaded into a new database, whatever the subscriber's already has.
+    fn canonical(&self, dumped: File) -> Result<(File, DumpReport)> {
+        let mut file = unlinked()?;
+        let mut output = BufWriter::new(file.try_clone().wrap_err("share the temporary file")?);
+        let public = BTreeSet::from(["public".to_owned()]);
+        let report = self.rewrite(dumped, &mut output, public)?;
+        output.flush().wrap_err("write the temporary file")?;
+        drop(output);
+        file.seek(SeekFrom::Start(0))
+            .wrap_err("rewind the temporary file")?;
+        Ok((file, report))
     }
 
     fn load(&self, toolbox: &Toolbox, script: &Script, run: &Run) -> Result<()> {
@@ -279,20 +332,19 @@ impl<'a> Work<'a> {
         .wrap_err_with(|| format!("load the schema of database {:?}", self.dbname))
     }
 
-    fn differences(&self) -> Result<(u64, Vec<Difference>)> {
+    /// How the subscriber's database differs; compared by what was loaded where no pg_dump can read the subscriber.
+    fn differences(&mut self) -> Result<(u64, Vec<Difference>)> {
         let (publisher, subscriber) = (&self.pair.publisher, &self.pair.subscriber);
-        let toolbox = self.toolbox(publisher.major().max(subscriber.major()))?;
-        let public = || BTreeSet::from(["public".to_owned()]);
+        let newest = publisher.major().max(subscriber.major());
+        let toolbox = match (self.toolbox(newest), self.toolbox(publisher.major())) {
+            (Ok(toolbox), _) => toolbox,
+            (Err(lacking), Ok(toolbox)) => {
+                return Ok((self.same_as_loaded(&toolbox, lacking)?, Vec::new()));
+            }
+            (Err(_), Err(lacking)) => return Err(lacking),
+        };
         let as_loaded = |server: &Server| -> Result<(File, DumpReport)> {
-            let dumped = self.dump(&toolbox, server, &[])?;
-            let mut file = unlinked()?;
-            let mut output = BufWriter::new(file.try_clone().wrap_err("share the temporary file")?);
-            let report = self.rewrite(dumped, &mut output, public())?;
-            output.flush().wrap_err("write the temporary file")?;
-            drop(output);
-            file.seek(SeekFrom::Start(0))
-                .wrap_err("rewind the temporary file")?;
-            Ok((file, report))
+            self.canonical(self.dump(&toolbox, server, &[])?)
         };
         let (ours, report) = as_loaded(publisher)?;
         let (theirs, _) = as_loaded(subscriber)?;
@@ -303,6 +355,60 @@ impl<'a> Work<'a> {
         let found = compare(BufReader::new(ours), BufReader::new(theirs), spelling)
             .wrap_err("compare the schemas")?;
         Ok((report.statements, found))
+    }
+
+    /// How many statements the publisher's schema has, when it still is what was loaded; else why that is not known.
+    fn same_as_loaded(&mut self, toolbox: &Toolbox, lacking: Report) -> Result<u64> {
+        let (publisher, subscriber) = (&self.pair.publisher, &self.pair.subscriber);
+        let (canonical, report) = self.canonical(self.dump(toolbox, publisher, &[])?)?;
+        let fingerprint = fingerprint(BufReader::new(canonical))?;
+        let major = toolbox.dump.version.major;
+        let found = loaded::find(subscriber, self.dbname, publisher.identifier())?;
+        let why = match &found {
+            None => "nothing is on record of how it came there".to_owned(),
+            Some(found) if found.pg_dump_major != major => format!(
+                "what is on record of {} was written by pg_dump {}, and here is {major}",
+                found.loaded_at, found.pg_dump_major
+            ),
+            Some(found) if found.fingerprint != fingerprint => format!(
+                "the publisher's schema is not the one any more that was loaded at {}",
+                found.loaded_at
+            ),
+            Some(found) if found.shape != loaded::shape(subscriber, self.dbname)? => format!(
+                "the subscriber's tables are not as they were any more when the schema was loaded at {}",
+                found.loaded_at
+            ),
+            Some(found) => {
+                self.notes.push(format!(
+                    "compared with what was loaded at {} by a fingerprint, and the subscriber by its relations and columns: no pg_dump here can read PostgreSQL {}",
+                    found.loaded_at,
+                    subscriber.major()
+                ));
+                return Ok(report.statements);
+            }
+        };
+        Err(lacking.wrap_err(format!(
+            "compare the schema of database {:?} with what the subscriber holds: {why}; the differences take client programs of PostgreSQL {} or newer; nothing was changed",
+            self.dbname,
+            subscriber.major().max(publisher.major())
+        )))
+    }
+
+    /// For the next run, which may find no pg_dump that reads the subscriber.
+    fn remember(&self, toolbox: &Toolbox, script: &Script) {
+        let (publisher, subscriber) = (&self.pair.publisher, &self.pair.subscriber);
+        match loaded::shape(subscriber, self.dbname) {
+            Ok(shape) => {
+                let loaded = Loaded {
+                    fingerprint: script.fingerprint.clone(),
+                    pg_dump_major: toolbox.dump.version.major,
+                    shape,
+                    loaded_at: String::new(),
+                };
+                loaded::remember(subscriber, self.dbname, publisher.identifier(), &loaded);
+            }
+            Err(report) => log::info!("remember what was loaded: {report:#}"),
+        }
     }
 
     fn change(&self, outcome: SchemaOutcome, report: &DumpReport, run: &Run) -> SchemaChange {
@@ -360,6 +466,7 @@ impl<'a> Work<'a> {
         database::create(subscriber, &self.source, run)?;
         let filled = || -> Result<Change> {
             self.load(&toolbox, &script, run)?;
+            self.remember(&toolbox, &script);
             self.equalise(run)
         };
         match filled() {
@@ -398,6 +505,7 @@ impl<'a> Work<'a> {
             let mut change = self.change(SchemaOutcome::Loaded, &script.report, run);
             if run.mode == Mode::Apply {
                 self.load(&toolbox, &script, run)?;
+                self.remember(&toolbox, &script);
                 change.changed = true;
             }
             change.follow(self.equalise(run)?);
@@ -431,13 +539,22 @@ impl<'a> Work<'a> {
     }
 
     /// The statements of a dump without objects, when the subscriber, which has none, has the same schemas and extensions.
-    fn both_empty(&self) -> Result<Option<u64>> {
+    fn both_empty(&mut self) -> Result<Option<u64>> {
         let session = self.pair.publisher.connect(self.login, self.dbname)?;
         if objects::first_object(&session)?.is_some() {
             return Ok(None);
         }
-        let (statements, differences) = self.differences()?;
-        Ok(differences.is_empty().then_some(statements))
+        drop(session);
+        let (publisher, subscriber) = (&self.pair.publisher, &self.pair.subscriber);
+        let cannot_read = self
+            .toolbox(publisher.major().max(subscriber.major()))
+            .is_err();
+        match self.differences() {
+            Ok((statements, differences)) => Ok(differences.is_empty().then_some(statements)),
+            // What is missing is created, and what is there stays.
+            Err(_) if cannot_read => Ok(None),
+            Err(report) => Err(report),
+        }
     }
 
     fn compare_locale(&mut self, target: &Database) {
@@ -562,6 +679,7 @@ impl PublicSchema {
 struct Script {
     file: File,
     report: DumpReport,
+    fingerprint: String,
 }
 
 /// Creates the database on the subscriber with the publisher's schema, or finds that it is there.

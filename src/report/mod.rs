@@ -1,11 +1,13 @@
 //! The same result for a person and for a program. The only place that prints.
 
+mod confirm;
 mod outcome;
 mod screen;
 mod terminal;
 pub(crate) mod textfile;
 mod watch;
 
+pub(crate) use confirm::confirm;
 pub use outcome::{Format, Outcome};
 pub(crate) use screen::line;
 pub use screen::{failure, success};

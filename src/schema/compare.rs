@@ -288,6 +288,14 @@ impl<R: BufRead> Objects<R> {
     }
 }
 
+/// The objects of a dump, flare's own left out: what each is called, and its statements.
+pub(super) fn objects(
+    dump: impl BufRead,
+) -> impl Iterator<Item = io::Result<(String, Vec<Vec<u8>>)>> {
+    Objects::new(dump)
+        .map(|object| object.map(|object| (object.key.to_string(), object.statements)))
+}
+
 impl<R: BufRead> Iterator for Objects<R> {
     type Item = io::Result<Object>;
 

@@ -7,6 +7,7 @@ mod compare;
 mod dump;
 mod entry;
 mod failure;
+mod fingerprint;
 mod lexer;
 mod redact;
 mod roles;
@@ -17,6 +18,7 @@ mod tokens;
 pub(crate) use compare::{Difference, compare};
 pub(crate) use dump::{DumpReport, DumpTarget, Loader, rewrite_dump};
 pub(crate) use failure::psql_failure;
+pub(crate) use fingerprint::fingerprint;
 pub(crate) use redact::redact;
 pub(crate) use roles::{
     Executor, RdsOptions, Reach, RolesReport, RolesTarget, Setting, Standing, Use, rewrite_roles,

@@ -1,6 +1,7 @@
 //! A directory that a program takes for the whole file system.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -42,7 +43,9 @@ impl Root {
     }
 
     pub fn write(&self, name: &str, text: &str) {
-        fs::write(self.dir.join(name), text).expect("write into the root");
+        let path = self.dir.join(name);
+        fs::write(&path, text).expect("write into the root");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("close it");
     }
 
     #[track_caller]

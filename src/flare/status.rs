@@ -1,0 +1,360 @@
+//! Who can write where, where each migration stands, and what to type next.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Flare;
+use crate::catalog::{databases, publications};
+use crate::config::Subscription;
+use crate::cutover::Writable;
+use crate::error::{Result, message_of};
+use crate::journal::{self, Entry, Step};
+use crate::observe::{self, LagReport, LagStatus, SubscriptionLag, Tables, Trace};
+use crate::server::{Login, Publisher, Subscriber, application_name, params};
+
+/// What is under way, and who can write.
+#[derive(Clone, Debug, Serialize)]
+pub struct StatusReport {
+    /// Where the application can write: nowhere while any database is paused; none when nobody could be asked.
+    pub writable: Option<Writable>,
+    /// Each subscription of the configuration.
+    pub subscriptions: Vec<Standing>,
+    /// Servers that do not answer.
+    pub warnings: Vec<String>,
+}
+
+/// Where one subscription's migration stands. `None` is what could not be asked.
+#[derive(Clone, Debug, Serialize)]
+pub struct Standing {
+    /// The subscription.
+    pub subname: String,
+    /// Its database.
+    pub dbname: String,
+    /// How far it has come.
+    pub stage: Stage,
+    /// The next command to type.
+    pub next: String,
+    /// Where the application can write.
+    pub writable: Option<Writable>,
+    /// Since when writes are paused.
+    pub paused_since: Option<String>,
+    /// The host and process that paused them.
+    pub paused_by: Option<String>,
+    /// Whether the database's owner is a role of the subscriber.
+    pub roles: Option<bool>,
+    /// Whether the database is on the subscriber, with tables.
+    pub schema: Option<bool>,
+    /// Whether the publication is there.
+    pub publication: Option<bool>,
+    /// Whether the subscription is there.
+    pub subscription: Option<bool>,
+    /// How many of its tables are ready.
+    pub tables: Option<Tables>,
+    /// Write-ahead log that the subscriber has not confirmed.
+    pub lag_bytes: Option<u64>,
+    /// How old the subscriber's state is.
+    pub lag_seconds: Option<f64>,
+    /// What `lag` says about it, once it is there.
+    pub message: Option<String>,
+}
+
+/// How far a migration has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// A server does not answer.
+    Unknown,
+    /// Nothing is on the subscriber yet.
+    NotBegun,
+    /// The roles are there.
+    Roles,
+    /// The schema is there.
+    Schema,
+    /// The publication is there.
+    Publication,
+    /// Tables are being copied.
+    Copying,
+    /// Every table follows.
+    Replicating,
+    /// The subscription will not go on by itself.
+    Broken,
+    /// Writes are paused.
+    Paused,
+}
+
+impl Stage {
+    fn in_words(self) -> &'static str {
+        match self {
+            Stage::Unknown => "unknown, a server does not answer",
+            Stage::NotBegun => "not begun",
+            Stage::Roles => "roles are replicated",
+            Stage::Schema => "the schema is replicated",
+            Stage::Publication => "the publication is there",
+            Stage::Copying => "tables are being copied",
+            Stage::Replicating => "replicating",
+            Stage::Broken => "BROKEN",
+            Stage::Paused => "writes are paused",
+        }
+    }
+}
+
+/// What the publisher says about a database.
+struct OnPublisher {
+    pause: Option<Entry>,
+    publication: bool,
+}
+
+/// What the subscriber says about it.
+struct OnSubscriber {
+    roles: bool,
+    schema: bool,
+}
+
+impl Flare {
+    /// Says who can write where and how far each configured subscription is. Changes nothing, and goes on when one
+    /// server is down.
+    ///
+    /// # Errors
+    /// When the configuration declares no subscription, or a server is not the declared one.
+    pub fn status(&self) -> Result<StatusReport> {
+        let declared = self.declared(&[])?;
+        let LagReport { subscriptions, .. } = observe::lag(
+            &self.config,
+            &application_name(&self.command),
+            &declared,
+            &self.config.lag,
+            Trace::None,
+        )?;
+        let mut warnings = Vec::new();
+        // A server that is not the declared one has ended this already.
+        let opened = self.open();
+        let publisher = kept(opened.publisher, &mut warnings);
+        let subscriber = kept(opened.subscriber, &mut warnings);
+        let mut standings = Vec::new();
+        for ((_, subscription), lag) in declared.into_iter().zip(subscriptions) {
+            let on_publisher = publisher
+                .as_ref()
+                .and_then(|it| kept(on_publisher(it, subscription), &mut warnings));
+            let on_subscriber = subscriber
+                .as_ref()
+                .and_then(|it| kept(on_subscriber(it, &subscription.dbname), &mut warnings));
+            standings.push(Standing::of(lag, on_publisher, on_subscriber));
+        }
+        warnings.dedup();
+        let asked = standings.iter().map(|it| it.writable);
+        let writable = asked.reduce(|one, other| match (one, other) {
+            (Some(Writable::None), _) | (_, Some(Writable::None)) => Some(Writable::None),
+            (one, other) => one.and(other),
+        });
+        Ok(StatusReport {
+            writable: writable.flatten(),
+            subscriptions: standings,
+            warnings,
+        })
+    }
+}
+
+/// The answer, or a warning in its place.
+fn kept<T>(answer: Result<T>, warnings: &mut Vec<String>) -> Option<T> {
+    answer
+        .map_err(|report| warnings.push(message_of(&report)))
+        .ok()
+}
+
+fn on_publisher(publisher: &Publisher, subscription: &Subscription) -> Result<OnPublisher> {
+    let dbname = &subscription.dbname;
+    let pause = journal::find(publisher.admin(), dbname, &Step::SHUT)?;
+    let session = publisher.connect(Login::Superuser, dbname)?;
+    Ok(OnPublisher {
+        pause,
+        publication: publications::find(&session, &subscription.pubname)?.is_some(),
+    })
+}
+
+fn on_subscriber(subscriber: &Subscriber, dbname: &str) -> Result<OnSubscriber> {
+    let admin = subscriber.admin();
+    let roles = admin.value(
+        "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)",
+        params![subscriber.declared().db_owner.user.as_str()],
+    )?;
+    let schema = databases::dbnames(admin)?.contains(dbname)
+        && subscriber.connect(Login::Superuser, dbname)?.value(
+            "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                             WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384 AND n.nspname !~ '^pg_'
+                               AND n.nspname <> 'information_schema' AND c.relname <> 'flare_replication_status')",
+            params![],
+        )?;
+    Ok(OnSubscriber { roles, schema })
+}
+
+impl Standing {
+    fn of(
+        lag: SubscriptionLag,
+        publisher: Option<OnPublisher>,
+        subscriber: Option<OnSubscriber>,
+    ) -> Standing {
+        let pause = publisher.as_ref().and_then(|it| it.pause.as_ref());
+        let there = lag.sample.subscriber.as_ref();
+        let mut standing = Standing {
+            stage: Stage::Unknown,
+            next: String::new(),
+            writable: publisher.as_ref().map(|it| match it.pause {
+                Some(_) => Writable::None,
+                None => Writable::Publisher,
+            }),
+            paused_since: pause.map(|it| it.changed_at.clone()),
+            paused_by: pause.map(|it| it.holder.clone()),
+            roles: subscriber.as_ref().map(|it| it.roles),
+            schema: subscriber.as_ref().map(|it| it.schema),
+            publication: publisher.as_ref().map(|it| it.publication),
+            // Where the database is missing, so is what is in it.
+            subscription: match (there, &subscriber) {
+                (Some(sample), _) => Some(sample.subscription.is_some()),
+                (None, Some(it)) if !it.schema => Some(false),
+                (None, _) => None,
+            },
+            tables: lag.tables,
+            lag_bytes: lag.lag_bytes,
+            lag_seconds: lag.lag_seconds,
+            message: None,
+            subname: lag.subname,
+            dbname: lag.dbname,
+        };
+        standing.stage = standing.stage(lag.status);
+        standing.next = standing.next_command();
+        standing.message = (standing.subscription == Some(true)).then_some(lag.message);
+        standing
+    }
+
+    fn stage(&self, lag: LagStatus) -> Stage {
+        let (Some(roles), Some(schema), Some(publication), Some(subscription)) =
+            (self.roles, self.schema, self.publication, self.subscription)
+        else {
+            return match self.writable {
+                Some(Writable::None) => Stage::Paused,
+                _ => Stage::Unknown,
+            };
+        };
+        let copied = self.tables.is_some_and(|it| it.ready == it.total);
+        match (subscription, lag) {
+            _ if self.writable == Some(Writable::None) => Stage::Paused,
+            (true, LagStatus::Critical) => Stage::Broken,
+            (true, _) if copied => Stage::Replicating,
+            (true, _) => Stage::Copying,
+            (false, _) if !roles => Stage::NotBegun,
+            (false, _) if !schema => Stage::Roles,
+            (false, _) if !publication => Stage::Schema,
+            (false, _) => Stage::Publication,
+        }
+    }
+
+    fn next_command(&self) -> String {
+        let Standing {
+            subname, dbname, ..
+        } = self;
+        match self.stage {
+            Stage::Unknown => "flare verify_connectivity".to_owned(),
+            Stage::NotBegun | Stage::Roles | Stage::Schema | Stage::Publication => {
+                format!("flare prepare {subname}")
+            }
+            Stage::Copying => format!("flare monitor {dbname} {subname}"),
+            Stage::Replicating => format!("flare pause_write {dbname} {subname}"),
+            Stage::Broken => format!("flare lag {subname}"),
+            Stage::Paused => format!("flare resume_write {dbname}"),
+        }
+    }
+}
+
+impl fmt::Display for StatusReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut said: Vec<&str> = Vec::new();
+        for standing in &self.subscriptions {
+            let dbname = standing.dbname.as_str();
+            if said.contains(&dbname) {
+                continue;
+            }
+            said.push(dbname);
+            match standing.writable {
+                Some(Writable::None) => writeln!(
+                    f,
+                    "Nobody but superusers can write to {dbname:?}: paused since {} by {}, until `flare resume_write {dbname}`.",
+                    standing.paused_since.as_deref().unwrap_or("?"),
+                    standing.paused_by.as_deref().unwrap_or("?"),
+                )?,
+                Some(_) => writeln!(
+                    f,
+                    "The application can write to {dbname:?} on the publisher."
+                )?,
+                None => writeln!(
+                    f,
+                    "Who can write to {dbname:?} is unknown: the publisher does not answer."
+                )?,
+            }
+        }
+        for standing in &self.subscriptions {
+            writeln!(f, "{}: {}", standing.subname, standing.stage.in_words())?;
+            if let Some(message) = &standing.message {
+                writeln!(f, "    {message}")?;
+            }
+            writeln!(f, "    next: {}", standing.next)?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "note: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing() -> Standing {
+        Standing {
+            subname: "sub".into(),
+            dbname: "shop".into(),
+            stage: Stage::Unknown,
+            next: String::new(),
+            writable: Some(Writable::Publisher),
+            paused_since: None,
+            paused_by: None,
+            roles: Some(true),
+            schema: Some(true),
+            publication: Some(true),
+            subscription: Some(true),
+            tables: Some(Tables { total: 2, ready: 2 }),
+            lag_bytes: None,
+            lag_seconds: None,
+            message: None,
+        }
+    }
+
+    #[test]
+    fn the_stage_is_the_furthest_that_holds() {
+        let of = |change: fn(&mut Standing)| {
+            let mut standing = standing();
+            change(&mut standing);
+            standing.stage(LagStatus::Ok)
+        };
+        assert_eq!(of(|_| ()), Stage::Replicating);
+        assert_eq!(standing().stage(LagStatus::Critical), Stage::Broken);
+        assert_eq!(
+            of(|it| it.tables = Some(Tables { total: 2, ready: 1 })),
+            Stage::Copying
+        );
+        assert_eq!(of(|it| it.subscription = Some(false)), Stage::Publication);
+        let without = |publication, schema, roles| {
+            let mut standing = standing();
+            standing.subscription = Some(false);
+            (standing.publication, standing.schema, standing.roles) =
+                (Some(publication), Some(schema), Some(roles));
+            standing.stage(LagStatus::Critical)
+        };
+        assert_eq!(without(false, true, true), Stage::Schema);
+        assert_eq!(without(false, false, true), Stage::Roles);
+        assert_eq!(without(false, false, false), Stage::NotBegun);
+        assert_eq!(of(|it| it.roles = None), Stage::Unknown);
+        assert_eq!(of(|it| it.writable = Some(Writable::None)), Stage::Paused);
+    }
+}

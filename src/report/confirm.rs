@@ -1,0 +1,29 @@
+//! Asking before something is changed that is more than one step.
+
+use std::io::{IsTerminal, Write, stderr, stdin};
+
+use crate::error::{Failure, Result, WrapErr};
+
+/// Has a person type `answer`; where there is no terminal, nobody can say yes.
+pub(crate) fn confirm(what: &str, answer: &str) -> Result<()> {
+    let refused = |why: &str| {
+        Failure::usage(format!("{what}: {why}"))
+            .hint("say --yes to go on without being asked, or --dry-run to see what would be done")
+            .err()
+    };
+    if !stdin().is_terminal() {
+        return refused("there is no terminal to ask on");
+    }
+    let mut err = stderr();
+    write!(err, "{what}? Type {answer:?} to go on: ")
+        .and_then(|()| err.flush())
+        .wrap_err("ask for confirmation")?;
+    let mut typed = String::new();
+    stdin()
+        .read_line(&mut typed)
+        .wrap_err("read the confirmation")?;
+    match typed.trim() == answer {
+        true => Ok(()),
+        false => refused("it was not confirmed"),
+    }
+}

@@ -1,0 +1,154 @@
+//! prepare and status: one command up to the cutover, and what to type next at every point of the way.
+
+use serde_json::Value;
+
+use crate::support::{Cluster, Pair, matrix};
+
+fn status(pair: &Pair) -> Value {
+    let output = pair.flare(&["status", "--format", "json"]);
+    output.ok().json()
+}
+
+#[track_caller]
+fn stands(pair: &Pair, stage: &str, next: &str) -> Value {
+    let status = status(pair);
+    let one = &status["subscriptions"][0];
+    assert_eq!(one["stage"], stage, "{status}");
+    assert_eq!(one["next"], next, "{status}");
+    assert_eq!(one["subname"], pair.subname(), "{status}");
+    assert_eq!(one["dbname"], pair.db(), "{status}");
+    status
+}
+
+/// Names of the steps that changed something.
+fn changed(prepared: &Value) -> Vec<&str> {
+    let steps = prepared["steps"].as_array().expect("steps");
+    assert_eq!(steps.len(), 11, "{prepared}");
+    let changed = steps.iter().filter(|step| step["changed"] == true);
+    changed.filter_map(|step| step["step"].as_str()).collect()
+}
+
+#[test]
+fn prepare_goes_all_the_way_and_a_second_time_changes_nothing() {
+    matrix::for_each_pair(|old, new| {
+        let pair = Pair::alone(old, new).with_accounts(500);
+        let (db, sub) = (pair.db(), pair.subname());
+        let prepare = format!("flare prepare {sub}");
+        stands(&pair, "not_begun", &prepare);
+        pair.flare(&["prepare", sub]).code(2).says("--yes").says(db);
+        let dry = pair.flare(&["prepare", sub, "--dry-run", "--format", "json"]);
+        assert_eq!(dry.ok().json()["changed"], false, "{dry}");
+        stands(&pair, "not_begun", &prepare);
+
+        let run = pair.flare(&["prepare", sub, "--yes", "--format", "json"]);
+        let json = run.ok().says("step 11 of 11: vacuum_analyze").json();
+        assert_eq!(json["changed"], true, "{run}");
+        assert_eq!(
+            json["next"],
+            format!("flare pause_write {db} {sub}"),
+            "{run}"
+        );
+        for step in [
+            "replicate_roles",
+            "replicate_schema",
+            "create_subscription",
+            "vacuum_analyze",
+        ] {
+            assert!(changed(&json).contains(&step), "{run}");
+        }
+        let count = "SELECT count(*) FROM pgbench_accounts";
+        assert_eq!(pair.subscriber().value(db, count), "500");
+
+        let again = pair.flare(&["prepare", sub, "--yes", "--format", "json"]);
+        assert_eq!(changed(&again.ok().json()), Vec::<&str>::new(), "{again}");
+        let status = stands(
+            &pair,
+            "replicating",
+            &format!("flare pause_write {db} {sub}"),
+        );
+        assert_eq!(status["writable"], "publisher", "{status}");
+    });
+}
+
+#[test]
+fn an_interrupted_preparation_goes_on_where_it_stopped() {
+    let pair = Pair::alone(14, 18).with_accounts(100);
+    let sub = pair.subname();
+    for step in [
+        "replicate_roles",
+        "grant_replication",
+        "create_publication",
+        "create_subscription",
+    ] {
+        let running = pair.spawn(&["prepare", sub, "--yes"]);
+        running.until_stderr(&format!(": {step}\n"));
+        running.signal(2);
+        running.wait().code(130);
+    }
+    let run = pair.flare(&["prepare", sub, "--yes"]);
+    run.ok()
+        .prints("every table is ready; next: flare pause_write");
+}
+
+#[test]
+fn prepare_works_without_a_superuser() {
+    for (old, new) in [(13, 16), (16, 18)] {
+        let publisher = Cluster::private_rds(old, &[]);
+        let subscriber = Cluster::private_rds(new, &[]);
+        let pair = Pair::between(publisher, subscriber).with_accounts(100);
+        // What RDS lets its master do, and plain PostgreSQL only a superuser.
+        let run = pair.flare(&["prepare", pair.subname(), "--yes", "--format", "json"]);
+        let (output, json) = (&run, run.json());
+        if output.status().code() != Some(0) {
+            // Slots need REPLICATION there; all before it has to work.
+            assert!(
+                output.stderr().contains("create_subscription, step"),
+                "{output}\n{json}"
+            );
+        }
+    }
+}
+
+#[test]
+fn status_says_who_can_write_and_goes_on_without_a_server() {
+    let pair = Pair::alone(14, 18).with_accounts(10).replicating();
+    let (db, sub) = (pair.db(), pair.subname());
+    pair.flare(&["status"])
+        .ok()
+        .prints(&format!(
+            "The application can write to {db:?} on the publisher."
+        ))
+        .prints(&format!("next: flare pause_write {db} {sub}"));
+    let sample = "SELECT to_regclass('flare.sample') IS NULL AND to_regnamespace('flare') IS NULL";
+    assert_eq!(pair.publisher().value("postgres", sample), "t");
+
+    pair.flare(&["create_replication_status_table", db]).ok();
+    pair.await_tables_ready();
+    pair.flare(&["pause_write", db, "--allowed-rep-duration", "0s"])
+        .ok();
+    let status = stands(&pair, "paused", &format!("flare resume_write {db}"));
+    assert_eq!(status["writable"], "none", "{status}");
+    assert!(
+        status["subscriptions"][0]["paused_since"].is_string(),
+        "{status}"
+    );
+    let output = pair.flare(&["status"]);
+    let first = output.ok().stdout().lines().next().unwrap_or_default();
+    assert!(
+        first.starts_with("Nobody but superusers can write"),
+        "{output}"
+    );
+    pair.subscriber().stop();
+    let status = stands(&pair, "paused", &format!("flare resume_write {db}"));
+    assert_eq!(status["writable"], "none", "{status}");
+    pair.flare(&["resume_write", db]).ok();
+    let status = stands(&pair, "unknown", "flare verify_connectivity");
+    assert_eq!(status["writable"], "publisher", "{status}");
+    pair.subscriber().start();
+    pair.publisher().stop();
+    let output = pair.flare(&["status"]);
+    output
+        .ok()
+        .prints("is unknown: the publisher does not answer");
+    pair.publisher().start();
+}
