@@ -116,11 +116,7 @@ impl Flare {
     /// server is down.
     ///
     /// # Errors
-<<<<<<< ours
     /// When the configuration declares no subscription, a server is not the declared one, or neither answers.
-=======
-    /// When the configuration declares no subscription, a server is not the declared one, or neither can be reached.
->>>>>>> theirs
     pub fn status(&self) -> Result<StatusReport> {
         let declared = self.declared(&[])?;
         let lag = observe::lag(

@@ -13,26 +13,15 @@ const STATES: [(&str, &str); 5] = [
     ("r", "ready"),
 ];
 
-<<<<<<< HEAD
-/// A value with the state it is of, where the metric has one per state.
-type Labelled = (Option<&'static str>, f64);
-
-/// A metric: its name, its type, what it is, and its lines for a sample: labels beyond the usual, and the value.
-=======
 /// Values, each with its state where the metric has states.
 type Values = Vec<(Option<&'static str>, f64)>;
 
 /// A metric: its name, its type, what it is, and its values in a sample.
->>>>>>> lag
 struct Metric {
     name: &'static str,
     kind: &'static str,
     help: &'static str,
-<<<<<<< HEAD
-    values: fn(&Sample) -> Vec<Labelled>,
-=======
     values: fn(&Sample) -> Values,
->>>>>>> lag
 }
 
 const METRICS: [Metric; 6] = [
