@@ -185,7 +185,6 @@ mod tests {
                 "two\nlines".into(),
                 "- [a, {b: c}] &d *e !f %g @h `i`".into(),
                 " 1e3 ".into(),
-                "".into(),
                 "~".into(),
                 "ä".repeat(31),
             ],

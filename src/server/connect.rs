@@ -200,7 +200,10 @@ fn advise(report: Report, endpoint: &Endpoint) -> Report {
     } else if state == Some(&SqlState::TOO_MANY_CONNECTIONS) {
         "raise max_connections there, or end some sessions".to_owned()
     } else if state == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
-        format!("GRANT CONNECT ON DATABASE to {:?} there", endpoint.user)
+        format!(
+            "{:?} may not connect there: during a pause nobody may (flare status, flare resume_write); else GRANT it CONNECT ON DATABASE",
+            endpoint.user
+        )
     } else if crate::error::message_of(&report).contains("TLS") {
         "the server and this side do not agree on TLS: compare sslmode, sslrootcert, sslcert and host in the configuration with the server's ssl settings and certificate".to_owned()
     } else if state.is_some() {

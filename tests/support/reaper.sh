@@ -17,9 +17,9 @@ is_of_the_run() {
 thaw_children_of() {
     for stat in /proc/[0-9]*/stat; do
         read -r line 2>/dev/null <"$stat" || continue
-        pid=${line%% *}
+        child=${line%% *}
         set -- "$1" ${line##*) }
-        [ "$3" = "$1" ] && kill -CONT "$pid"
+        [ "$3" = "$1" ] && kill -CONT "$child"
     done
 }
 
