@@ -101,22 +101,31 @@ impl Flare {
     /// Both servers, for a command that changes something: says first what it is about to touch.
     fn pair(&self, dbnames: &[&str]) -> Result<Pair> {
         let pair = self.open().both()?;
-        self.announce(&[&pair.publisher, &pair.subscriber], dbnames);
+        self.begin(&[&pair.publisher, &pair.subscriber], dbnames)?;
         Ok(pair)
     }
 
     /// The publisher alone, for a command that changes something there.
     fn publisher(&self, dbnames: &[&str]) -> Result<Publisher> {
         let publisher = self.open().publisher()?;
-        self.announce(&[&publisher], dbnames);
+        self.begin(&[&publisher], dbnames)?;
         Ok(publisher)
     }
 
     /// The subscriber alone, for a command that changes something there.
     fn subscriber(&self, dbnames: &[&str]) -> Result<Subscriber> {
         let subscriber = self.open().subscriber()?;
-        self.announce(&[&subscriber], dbnames);
+        self.begin(&[&subscriber], dbnames)?;
         Ok(subscriber)
+    }
+
+    /// Refuses a server that cannot be written, and says what is about to be touched.
+    fn begin(&self, servers: &[&Server], dbnames: &[&str]) -> Result<()> {
+        for server in servers {
+            server.refuse_standby()?;
+        }
+        self.announce(servers, dbnames);
+        Ok(())
     }
 
     fn announce(&self, servers: &[&Server], dbnames: &[&str]) {

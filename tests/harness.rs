@@ -271,8 +271,8 @@ fn pairs_of_versions_are_parsed() {
     assert!(matrix::parse("9-10").is_err());
     let sample = matrix::parse(" ").expect("a sample");
     for version in matrix::VERSIONS {
-        assert!(version == 18 || sample.iter().any(|(old, _)| *old == version));
-        assert!(version == 10 || sample.iter().any(|(_, new)| *new == version));
+        assert!(sample.iter().any(|(old, _)| *old == version));
+        assert!(sample.iter().any(|(_, new)| *new == version));
     }
 }
 

@@ -332,8 +332,8 @@ fn a_server_that_does_not_answer_is_unknown_in_time() {
         let (output, json) = json(&pair, &["--prometheus", file]);
         output
             .code(3)
-            .says("publisher 127.0.0.1")
-            .says("subscriber 127.0.0.1");
+            .prints("publisher 127.0.0.1")
+            .prints("subscriber 127.0.0.1");
         assert_eq!(json["status"], "unknown", "{output}");
         let scrape = metrics(&fs::read_to_string(file).expect("the file"));
         assert!(scrape.samples.is_empty(), "{scrape:?}");

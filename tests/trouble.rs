@@ -255,3 +255,21 @@ fn a_publisher_that_dies_while_it_is_subscribed_to_leaves_what_the_next_run_fini
         pair.subscriber().value(pair.db(), count) == "10"
     });
 }
+
+#[test]
+fn a_standby_is_refused_before_anything_is_tried() {
+    let pair = Pair::alone(13, 17).with_accounts(10);
+    let publisher = pair.publisher();
+    publisher.stop();
+    std::fs::write(publisher.data_dir().join("standby.signal"), "").expect("make it a standby");
+    publisher.start();
+    for command in [
+        &["create_publication", pair.db()][..],
+        &["resume_write", pair.db()],
+    ] {
+        pair.flare(command)
+            .code(1)
+            .says("it is a standby")
+            .says("its primary");
+    }
+}

@@ -50,9 +50,6 @@ impl Lag {
         if let Some(path) = &self.prometheus {
             textfile::write(path, &report.prometheus())?;
         }
-        if let Some(failure) = report.unreachable() {
-            return failure.err();
-        }
         let outcome = Outcome::of(&report)?;
         match report.status {
             LagStatus::Ok if self.quiet => Ok(Outcome::silent()),

@@ -34,7 +34,7 @@ impl Flare {
     pub fn drop_publication(&self, dbname: &str, in_use: InUse) -> Result<Change> {
         self.config.publication(dbname)?;
         let (publisher, subscriber) = self.open().publisher_first()?;
-        self.announce(&[&publisher], &[dbname]);
+        self.begin(&[&publisher], &[dbname])?;
         publication::drop(
             &publisher,
             &subscriber,
@@ -66,7 +66,7 @@ impl Flare {
         if let (Ok(publisher), OldSlot::Drop) = (&publisher, slot) {
             touched.push(publisher);
         }
-        self.announce(&touched, &[dbname]);
+        self.begin(&touched, &[dbname])?;
         let how = (slot, unreachable);
         unsubscribe::drop(&subscriber, &publisher, subname, dbname, how, &self.run)
     }
@@ -94,7 +94,7 @@ impl Flare {
         let (publisher, subscriber) = self.open().publisher_first()?;
         let mut touched: Vec<&Server> = vec![&publisher];
         touched.extend(subscriber.as_ref().ok().map(|subscriber| &**subscriber));
-        self.announce(&touched, &[dbname]);
+        self.begin(&touched, &[dbname])?;
         let identifier = publisher.identifier();
         let change = status_table::reset(&publisher, dbname, identifier, &self.run)?;
         Ok(match &subscriber {

@@ -163,6 +163,22 @@ impl Server {
         self.target.answers(&self.superuser.password()?)
     }
 
+    /// A standby has its primary's identifier, and takes no writes.
+    pub(crate) fn refuse_standby(&self) -> Result<()> {
+        match self.facts.in_recovery {
+            false => Ok(()),
+            true => Failure::new(format!(
+                "use the {}: it is a standby (in recovery) and takes no writes",
+                self.target.endpoint
+            ))
+            .hint(format!(
+                "give hosts.{}.conn the address of its primary",
+                self.side
+            ))
+            .err(),
+        }
+    }
+
     pub(crate) fn side(&self) -> Side {
         self.side
     }
@@ -267,12 +283,16 @@ fn open_verified(
     if found != identifier.to_string() {
         return Err(stranger(side, identifier, &found, &target.endpoint));
     }
-    let major = facts.version_num / 10_000;
-    match KNOWN_MAJORS.contains(&major) {
-        true => Ok((session, facts)),
+    refuse_unknown_version(&facts, &target.endpoint)?;
+    Ok((session, facts))
+}
+
+/// Older servers have no logical replication of their own; of newer ones flare knows nothing yet.
+fn refuse_unknown_version(facts: &Facts, endpoint: &Endpoint) -> Result<()> {
+    match KNOWN_MAJORS.contains(&(facts.version_num / 10_000)) {
+        true => Ok(()),
         false => Failure::new(format!(
-            "use the {}: it runs PostgreSQL {}, and flare knows {} to {}",
-            target.endpoint,
+            "use the {endpoint}: it runs PostgreSQL {}, and flare knows {} to {}",
             facts.version,
             KNOWN_MAJORS.start(),
             KNOWN_MAJORS.end()
@@ -468,4 +488,40 @@ impl std::error::Error for Stranger {}
 /// Whether a server answered that is not the declared one.
 pub(crate) fn is_stranger(report: &Report) -> bool {
     report.downcast_ref::<Stranger>().is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_that_are_not_known_are_refused_by_name() {
+        let endpoint = Endpoint {
+            side: "publisher".into(),
+            host: "old.example".into(),
+            port: 5432,
+            dbname: "postgres".into(),
+            user: "adm".into(),
+        };
+        let of = |version_num: i32, version: &str| Facts {
+            version_num,
+            version: version.into(),
+            superuser: true,
+            in_recovery: false,
+            tls: None,
+            pid: 1,
+            backend_start: String::new(),
+        };
+        for (known, words) in [(100_023, "10.23"), (180_004, "18.4")] {
+            assert!(refuse_unknown_version(&of(known, words), &endpoint).is_ok());
+        }
+        for (unknown, words) in [(90_624, "9.6.24"), (190_000, "19beta1")] {
+            let report = refuse_unknown_version(&of(unknown, words), &endpoint).unwrap_err();
+            let message = report.to_string();
+            assert!(
+                message.contains(words) && message.contains("old.example:5432"),
+                "{message}"
+            );
+        }
+    }
 }

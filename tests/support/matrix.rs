@@ -7,10 +7,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// The versions there are servers for.
 pub const VERSIONS: RangeInclusive<u32> = 10..=18;
 
-/// Every version on each side where an older and a newer one exist, each single step, and the
-/// longest leap.
-const SAMPLE: [(u32, u32); 9] = [
+/// Every version on each side, each single step, and the longest leap.
+const SAMPLE: [(u32, u32); 11] = [
     (10, 18),
+    (10, 10),
     (10, 11),
     (11, 12),
     (12, 13),
@@ -19,6 +19,7 @@ const SAMPLE: [(u32, u32); 9] = [
     (15, 16),
     (16, 17),
     (17, 18),
+    (18, 18),
 ];
 
 /// The pairs, old version first, that `PAIRS` asks for.
