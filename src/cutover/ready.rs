@@ -67,10 +67,13 @@ pub(super) fn stream_of(publisher: &Publisher, request: &PauseRequest<'_>) -> Re
         })?;
     if age < allowed_rep_duration.as_secs_f64() {
         return Failure::new(format!(
-            "pause {dbname:?}: replication runs only since {age:.0} s, less than {}; an apply that fails is started again and again",
+            "pause {dbname:?}: replication runs only since {age:.1} s, less than {}; an apply that fails is started again and again",
             humantime::format_duration(*allowed_rep_duration)
         ))
-        .hint("run the command again later, or lower --allowed-rep-duration")
+        .hint(format!(
+            "run the command again in {:.0} s, or lower --allowed-rep-duration",
+            (allowed_rep_duration.as_secs_f64() - age).ceil()
+        ))
         .err();
     }
     Ok(stream)
