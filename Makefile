@@ -8,7 +8,7 @@ IMAGE ?= pg_flare
 # The first of these that answers builds the image.
 ENGINES ?= podman docker
 
-.PHONY: build static static-test demo test bench check install uninstall image
+.PHONY: build static static-test demo test soak bench check install uninstall image
 
 build: target/release/flare
 
@@ -38,9 +38,16 @@ static-test: static
 demo:
 	$(CARGO) test --locked --test demo
 
+# Most tests wait for servers most of the time: twice as many at once as a small machine has cores.
 test: export PAIRS := $(PAIRS)
+test: export RUST_TEST_THREADS ?= 4
 test:
 	$(CARGO) test --locked
+
+# Hours rather than minutes: every pair of versions, and the static program in an empty root.
+soak:
+	$(MAKE) test PAIRS=all
+	$(MAKE) static-test
 
 # The pause beside other ways to make it, and speed and memory beside PostgreSQL's own programs.
 # ROUNDS=20 PAIRS=14-18: how often, and between which versions.
@@ -55,7 +62,6 @@ check:
 	$(CARGO) clippy --locked --test static -- -D warnings
 	$(CARGO) clippy --locked --test demo -- -D warnings
 	$(MAKE) test
-	$(MAKE) static-test
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
 share = $(DESTDIR)$(PREFIX)/share
