@@ -264,6 +264,10 @@ impl Running {
         self.seen.until(self.started + self.limit, |sofar| {
             sofar.ended.is_some() || printed(sofar)
         });
+        // Its end may be known before its last words are read.
+        self.seen.until(Instant::now() + READ_WITHIN, |sofar| {
+            printed(sofar) || sofar.all_read()
+        });
         if !printed(&self.seen.lock()) {
             panic!("{text:?} was never printed\n{}", self.told());
         }
