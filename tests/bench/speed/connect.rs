@@ -11,11 +11,6 @@ use crate::support::{Cluster, Pair};
 pub fn measure(old: u32, new: u32) {
     let pair = Pair::alone(old, new).with_accounts(10).replicating();
     for command in [&["verify_connectivity"][..], &["lag"]] {
-        let is_there = pair.flare(&[command, &["--help"]].concat());
-        if is_there.status().code() != Some(0) {
-            println!("{:<66} is not there yet", format!("flare {}", command[0]));
-            continue;
-        }
         let compared = compare(
             15,
             || ms(pair.flare(command).ok().took()),

@@ -30,11 +30,8 @@ pub fn measure(old: u32, new: u32) {
     for what in ["loaded", "compared"] {
         let peak = peak_of(&pair);
         println!(
-            "{:<66} {:>9} MB, goal below {} MB{}",
-            format!(
-                "flare replicate_schema, {} MB of SQL {what}, peak memory",
-                SQL_BYTES / MB
-            ),
+            "flare replicate_schema, {} MB of SQL {what}\n    peak memory {} MB; goal below {} MB{}",
+            SQL_BYTES / MB,
             peak / MB,
             LIMIT_BYTES / MB,
             if peak < LIMIT_BYTES { "" } else { " MISSED" }
