@@ -233,16 +233,7 @@ impl Session {
     pub(crate) fn rows(&self, sql: &str, params: Vec<Param>) -> Result<Vec<Row>> {
         let sql = sql.to_owned();
         log::trace!("{}: {sql}", self.endpoint);
-        self.run(move |client| {
-            let params = params.iter().map(|(value, kind)| {
-                (
-                    &**value as &(dyn postgres::types::ToSql + Sync),
-                    kind.clone(),
-                )
-            });
-            let params: Vec<_> = params.collect();
-            client.query_typed(&sql, &params)
-        })
+        self.run(move |client| client.query_typed(&sql, &typed(&params)))
     }
 
     /// Runs a statement; the number of rows it touched.
@@ -250,14 +241,7 @@ impl Session {
         let sql = sql.to_owned();
         log::trace!("{}: {sql}", self.endpoint);
         self.run(move |client| {
-            let params = params.iter().map(|(value, kind)| {
-                (
-                    &**value as &(dyn postgres::types::ToSql + Sync),
-                    kind.clone(),
-                )
-            });
-            let params: Vec<_> = params.collect();
-            let mut rows = client.query_typed_raw(&sql, params)?;
+            let mut rows = client.query_typed_raw(&sql, typed(&params))?;
             while rows.next()?.is_some() {}
             Ok(rows.rows_affected().unwrap_or(0))
         })
@@ -319,6 +303,19 @@ impl Session {
     pub(crate) fn say_goodbye(&mut self) {
         self.jobs = None;
     }
+}
+
+/// Parameters as the driver takes them: each value with its type.
+fn typed(params: &[Param]) -> Vec<(&(dyn postgres::types::ToSql + Sync), postgres::types::Type)> {
+    params
+        .iter()
+        .map(|(value, kind)| {
+            (
+                &**value as &(dyn postgres::types::ToSql + Sync),
+                kind.clone(),
+            )
+        })
+        .collect()
 }
 
 impl Drop for Session {
