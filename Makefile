@@ -44,15 +44,17 @@ test: export RUST_TEST_THREADS ?= 4
 test:
 	$(CARGO) test --locked
 
-# Hours rather than minutes: every pair of versions, and the static program in an empty root.
+# Hours rather than minutes: every pair of versions, every fault at every step of the cutover, and the static program in an empty root.
 soak:
 	$(MAKE) test PAIRS=all
+	PAIRS=all $(CARGO) test --locked --test flare -- --ignored
 	$(MAKE) static-test
 
-# The pause beside other ways to make it, and speed and memory beside PostgreSQL's own programs.
-# ROUNDS=20 PAIRS=14-18: how often, and between which versions.
+# The cutover and the pause beside other ways to make them, and speed and memory beside PostgreSQL's own programs.
+# ROUNDS=20 PAIRS=14-18: how often, and between which versions; TABLES=1000: with that many tables and sequences more.
 bench: export PAIRS := $(PAIRS)
 bench:
+	$(CARGO) bench --locked --bench cutover
 	$(CARGO) bench --locked --bench pause
 	$(CARGO) bench --locked --bench speed
 

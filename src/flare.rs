@@ -1,6 +1,7 @@
 //! The library's public door. Each method is one command: it opens verified sessions and hands them to a room.
 
 mod beginning;
+mod direction;
 mod exec;
 mod monitor;
 mod observation;
@@ -10,6 +11,7 @@ mod replication;
 mod schema;
 mod statistics;
 mod status;
+mod switch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,13 +22,18 @@ pub use observation::{CountOn, RowCount};
 pub use pause::PauseOptions;
 pub use prepare::{PrepareReport, PrepareStep, PreparedStep};
 pub use status::{Stage, Standing, StatusReport};
+pub use switch::SwitchOptions;
 
 use crate::config::Config;
-pub use crate::cutover::{PauseOutcome, PauseReport, ResumeReport, StepTime, Writable};
+pub use crate::cutover::{
+    PauseOutcome, PauseReport, ResumeReport, StepTime, SwitchOutcome, SwitchReport,
+    SwitchedDatabase, Writable,
+};
 use crate::error::Result;
+pub use crate::journal::Direction;
 pub use crate::observe::{LagReport, LagStatus, Sample, Sampler, SubscriptionLag};
 pub use crate::preflight::connectivity::Connectivity;
-use crate::progress::{Progress, Silent};
+use crate::progress::Progress;
 pub use crate::replicate::vacuum::Vacuumed;
 pub use crate::replicate::{
     Change, Done, ExtensionList, ExtensionStatus, ExtensionsChange, InUse, OldSlot, PasswordPolicy,
@@ -34,9 +41,7 @@ pub use crate::replicate::{
     Treated, Unreachable, Wait,
 };
 use crate::replicate::{Mode, Run};
-use crate::server::{
-    Ddl, Opened, Pair, Publisher, Server, Subscriber, application_name, open_both,
-};
+use crate::server::{Opened, Pair, Publisher, Server, Subscriber, application_name, open_both};
 
 /// One configuration's migrations.
 #[derive(Clone)]
@@ -52,12 +57,7 @@ impl Flare {
         Flare {
             config: Arc::new(config),
             command: "library".into(),
-            run: Run {
-                mode: Mode::Apply,
-                ddl: Ddl::default(),
-                progress: Arc::new(Silent),
-                guard_program: None,
-            },
+            run: Run::quiet(),
         }
     }
 
@@ -98,16 +98,20 @@ impl Flare {
         open_both(&self.config, &application_name(&self.command))
     }
 
-    /// Both servers, for a command that changes something: says first what it is about to touch.
+    /// Both servers, for a command that sets up the way forward: says first what it is about to touch.
     fn pair(&self, dbnames: &[&str]) -> Result<Pair> {
         let pair = self.open().both()?;
+        let journals = self.settle(&pair)?;
+        self.forward_only(&journals, dbnames)?;
         self.begin(&[&pair.publisher, &pair.subscriber], dbnames)?;
         Ok(pair)
     }
 
     /// The publisher alone, for a command that changes something there.
     fn publisher(&self, dbnames: &[&str]) -> Result<Publisher> {
-        let publisher = self.open().publisher()?;
+        let opened = self.open().any()?;
+        self.check_forward(&opened, dbnames)?;
+        let publisher = opened.publisher()?;
         self.begin(&[&publisher], dbnames)?;
         Ok(publisher)
     }
@@ -121,14 +125,19 @@ impl Flare {
 
     /// Refuses a server that cannot be written, and says what is about to be touched.
     fn begin(&self, servers: &[&Server], dbnames: &[&str]) -> Result<()> {
+        self.begin_in(Direction::Forward, servers, dbnames)
+    }
+
+    /// The same for data that flows in this direction.
+    fn begin_in(&self, direction: Direction, servers: &[&Server], dbnames: &[&str]) -> Result<()> {
         for server in servers {
             server.refuse_standby()?;
         }
-        self.announce(servers, dbnames);
+        self.announce(direction, servers, dbnames);
         Ok(())
     }
 
-    fn announce(&self, servers: &[&Server], dbnames: &[&str]) {
+    fn announce(&self, direction: Direction, servers: &[&Server], dbnames: &[&str]) {
         let verb = match self.run.mode {
             Mode::Apply => "will touch",
             Mode::DryRun => "would touch",
@@ -142,10 +151,11 @@ impl Flare {
             .collect();
         let dbnames: Vec<String> = dbnames.iter().map(|dbname| format!("{dbname:?}")).collect();
         self.run.progress.announce(&format!(
-            "{} {verb} {}, database {}; direction forward; configuration {}",
+            "{} {verb} {}, database {}; direction {}; configuration {}",
             self.command,
             servers.join(" and "),
             dbnames.join(", "),
+            direction.as_str(),
             self.config.path.display()
         ));
     }

@@ -91,7 +91,9 @@ fn call(pair: &Pair, name: String) -> Called {
         "replicate_sequences" | "initial_copy" | "verify_schema" | "verify_data" => {
             (Needs::Both, vec![sub])
         }
-        "prepare" | "cutover" | "fallback" | "cleanup" => (Needs::Both, vec!["--yes", sub]),
+        "prepare" => (Needs::Both, vec!["--yes", sub]),
+        // What they do when they do it is told in tests of their own.
+        "cutover" | "fallback" | "cleanup" => (Needs::Both, vec!["--dry-run", sub]),
         "pause_write" => (Needs::Both, vec!["--allowed-rep-duration", "0s", db, sub]),
         "count" => (Needs::Subscriber, vec![db, "pgbench_accounts"]),
         "vacuum_analyze" => (Needs::Subscriber, vec![db]),

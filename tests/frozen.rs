@@ -69,10 +69,8 @@ fn await_lock(server: &Cluster, name: &str) {
 #[test]
 fn a_server_that_stops_half_way_ends_every_command() {
     let pair = Pair::alone(13, 17).with_accounts(10);
-    pair.create_roles_on(pair.subscriber());
+    pair.create_tables_on(pair.subscriber());
     let (db, old) = (pair.db(), pair.publisher());
-    pair.create_database_on(pair.subscriber());
-    pair.create_pgbench_on(pair.subscriber());
     let lock = "LOCK TABLE pgbench_accounts";
     let _publisher = held(old, db, lock);
     let _subscriber = held(pair.subscriber(), db, lock);
@@ -129,9 +127,7 @@ fn signals_end_what_waits_and_nothing_is_left() {
         }
         assert_eq!(subscriber.value("postgres", roles), none, "{run}");
     }
-    pair.create_roles_on(subscriber);
-    pair.create_database_on(subscriber);
-    pair.create_pgbench_on(subscriber);
+    pair.create_tables_on(subscriber);
     for (signal, code) in [(libc::SIGINT, 130), (libc::SIGTERM, 143)] {
         let _holder = held(subscriber, db, "LOCK TABLE pgbench_tellers");
         let running = pair.spawn(&["vacuum_analyze", db]);

@@ -6,11 +6,14 @@ use std::io::{BufRead, BufReader};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
+use crate::support::application::{self, Application, Side};
 use crate::support::cluster::Flavour;
 use crate::support::flare::Invocation;
 use crate::support::pair::Passwords;
+use crate::support::proxy::Proxy;
 use crate::support::{Cluster, Pair, clients, matrix, process, run, wait};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -397,4 +400,122 @@ impl Victim {
         let mut rest = String::new();
         let _ = std::io::Read::read_to_string(&mut self.stdout, &mut rest);
     }
+}
+
+#[test]
+fn a_proxy_holds_bytes_back_and_lets_them_go() {
+    const SOON: Duration = Duration::from_millis(300);
+    let server = Cluster::publisher(16);
+    let proxy = Proxy::to(server.port());
+    let connect = || {
+        postgres::Config::new()
+            .host("127.0.0.1")
+            .port(proxy.port())
+            .user("postgres")
+            .password(Passwords::ADMIN)
+            .connect(postgres::NoTls)
+    };
+    let mut session = connect().expect("a session by way of the proxy");
+    let pid: i32 = session
+        .query_one("SELECT pg_backend_pid()", &[])
+        .expect("an answer by way of the proxy")
+        .get(0);
+    let at_work_on = |what: &str| {
+        let query = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND query LIKE '%{what}'"
+        );
+        server.value("postgres", &query) == "1"
+    };
+    let (say, answers) = mpsc::channel();
+    let (asks, hear) = mpsc::channel::<&str>();
+    std::thread::spawn(move || {
+        for query in hear {
+            let _ = say.send(session.batch_execute(query).is_ok());
+        }
+    });
+
+    proxy.freeze();
+    asks.send("SELECT 1 -- frozen").expect("ask");
+    assert!(answers.recv_timeout(SOON).is_err());
+    assert!(!at_work_on("-- frozen"));
+    proxy.thaw();
+    assert_eq!(answers.recv_timeout(LIMIT), Ok(true));
+
+    proxy.lose_answers();
+    asks.send("SELECT 2 -- unheard").expect("ask");
+    wait::for_("the statement to arrive", LIMIT, || {
+        at_work_on("-- unheard")
+    });
+    assert!(answers.recv_timeout(SOON).is_err());
+    proxy.thaw();
+    assert_eq!(answers.recv_timeout(LIMIT), Ok(true));
+
+    proxy.cut();
+    asks.send("SELECT 3").expect("ask");
+    assert_eq!(answers.recv_timeout(LIMIT), Ok(false));
+    assert!(connect().is_err());
+    proxy.mend();
+    connect().expect("a session after the cut");
+}
+
+/// Whether it panicked, as an assertion that does not hold does.
+fn fails<T>(assertion: impl FnOnce() -> T) -> bool {
+    catch_unwind(AssertUnwindSafe(assertion)).is_err()
+}
+
+#[test]
+fn an_application_knows_what_it_has_written_and_where() {
+    let pair = Pair::new(14, 17)
+        .with_accounts(10)
+        .replicating_with(application::create_tables);
+    let (db, app) = (pair.db(), &pair.names().app);
+    let (publisher, subscriber) = (pair.publisher(), pair.subscriber());
+    pair.flare(&["create_replication_status_table", db]).ok();
+    pair.await_tables_ready();
+    let door = |server: &Cluster, grant_or_revoke: &str| {
+        let sql = format!("{grant_or_revoke} PUBLIC")
+            .replace("CONNECT", &format!("CONNECT ON DATABASE {db}"));
+        server.sql("postgres", &sql);
+    };
+    let clear = |server: &Cluster| {
+        let end = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{app}' AND datname = '{db}'"
+        );
+        wait::for_("the sessions to end", LIMIT, || {
+            server.rows("postgres", &end).is_empty()
+        });
+    };
+    door(subscriber, "REVOKE CONNECT FROM");
+    let application = Application::start(&pair);
+    application.await_writes_on(Side::Publisher, 200);
+    pair.flare(&["pause_write", db, "--allowed-rep-duration", "0s"])
+        .ok();
+    pair.flare(&["resume_write", db]).ok();
+    application.await_writes_on(Side::Publisher, 50);
+
+    // A cutover by hand.
+    door(publisher, "REVOKE CONNECT FROM");
+    clear(publisher);
+    pair.await_caught_up();
+    pair.flare(&["replicate_sequences", pair.subname()]).ok();
+    door(subscriber, "GRANT CONNECT TO");
+    application.await_writes_on(Side::Subscriber, 50);
+    let written = application.stop();
+    written.verify(subscriber).assert_never_refused();
+    written.assert_sides(&[Side::Publisher, Side::Subscriber]);
+    assert!(
+        fails(|| written.verify(publisher)),
+        "nothing carries rows back"
+    );
+
+    // The same without a shut door on the other side, without sequences: everything that can be wrong is.
+    let application = Application::start(&pair);
+    application.await_writes_on(Side::Subscriber, 50);
+    door(publisher, "GRANT CONNECT TO");
+    clear(subscriber);
+    application.await_writes_on(Side::Publisher, 50);
+    let written = application.stop();
+    assert!(fails(|| written.assert_sides(&[Side::Subscriber])));
+    assert!(fails(|| written.verify(publisher)));
+    assert!(fails(|| written.verify(subscriber)));
 }

@@ -308,7 +308,7 @@ fn what_dead_guards_left_is_undone_by_the_next_pause() {
     assert!(is_shut(&pair));
     pair.flare(&pause(&pair, &[]))
         .ok()
-        .says("stopped while writes were paused");
+        .says("had stopped at \"paused\": it was undone");
     pair.flare(&["resume_write", pair.db()]).ok();
     assert_as_before(&pair, &before, "taken over");
 }

@@ -44,11 +44,7 @@ fn prepare_goes_all_the_way_and_a_second_time_changes_nothing() {
         let run = pair.flare(&["prepare", sub, "--yes", "--format", "json"]);
         let json = run.ok().says("step 11 of 11: vacuum_analyze").json();
         assert_eq!(json["changed"], true, "{run}");
-        assert_eq!(
-            json["next"],
-            format!("flare pause_write {db} {sub}"),
-            "{run}"
-        );
+        assert_eq!(json["next"], format!("flare cutover {sub}"), "{run}");
         for step in [
             "replicate_roles",
             "replicate_schema",
@@ -62,11 +58,7 @@ fn prepare_goes_all_the_way_and_a_second_time_changes_nothing() {
 
         let again = pair.flare(&["prepare", sub, "--yes", "--format", "json"]);
         assert_eq!(changed(&again.ok().json()), Vec::<&str>::new(), "{again}");
-        let status = stands(
-            &pair,
-            "replicating",
-            &format!("flare pause_write {db} {sub}"),
-        );
+        let status = stands(&pair, "replicating", &format!("flare cutover {sub}"));
         assert_eq!(status["writable"], "publisher", "{status}");
     });
 }
@@ -87,8 +79,7 @@ fn an_interrupted_preparation_goes_on_where_it_stopped() {
         running.wait().code(130);
     }
     let run = pair.flare(&["prepare", sub, "--yes"]);
-    run.ok()
-        .prints("every table is ready; next: flare pause_write");
+    run.ok().prints("every table is ready; next: flare cutover");
 }
 
 #[test]
@@ -125,7 +116,7 @@ fn status_says_who_can_write_and_goes_on_without_a_server() {
         .prints(&format!(
             "The application can write to {db:?} on the publisher."
         ))
-        .prints(&format!("next: flare pause_write {db} {sub}"));
+        .prints(&format!("next: flare cutover {sub}"));
     let sample = "SELECT to_regclass('flare.sample') IS NULL AND to_regnamespace('flare') IS NULL";
     assert_eq!(pair.publisher().value("postgres", sample), "t");
 

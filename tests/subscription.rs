@@ -14,17 +14,6 @@ const SLOW: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
              CREATE TRIGGER slow BEFORE INSERT ON pgbench_accounts FOR EACH ROW EXECUTE PROCEDURE slow();
              ALTER TABLE pgbench_accounts ENABLE ALWAYS TRIGGER slow";
 
-/// Published, and the empty tables on the subscriber.
-fn published(pair: Pair) -> Pair {
-    pair.create_roles_on(pair.subscriber());
-    pair.create_database_on(pair.subscriber());
-    pair.create_pgbench_on(pair.subscriber());
-    pair.flare(&["grant_replication", "--use-db-owner", pair.db()])
-        .ok();
-    pair.flare(&["create_publication", pair.db()]).ok();
-    pair
-}
-
 fn count(server: &Cluster, pair: &Pair) -> String {
     server.value(pair.db(), "SELECT count(*) FROM pgbench_accounts")
 }
@@ -40,7 +29,7 @@ fn nothing_is_left(pair: &Pair) {
 #[test]
 fn a_subscription_copies_follows_and_goes_on_every_version() {
     matrix::for_each_pair(|old, new| {
-        let pair = published(Pair::new(old, new).with_accounts(500));
+        let pair = Pair::new(old, new).with_accounts(500).published();
         let (db, sub) = (pair.db(), pair.subname());
         let dry = pair.flare(&["create_subscription", sub, "--use-repl-user", "--dry-run"]);
         dry.ok()
@@ -95,7 +84,7 @@ fn a_subscription_copies_follows_and_goes_on_every_version() {
 #[test]
 fn an_open_transaction_of_another_database_is_named_and_nothing_is_left() {
     for old in [10, 17] {
-        let pair = published(Pair::new(old, 18).with_accounts(10));
+        let pair = Pair::new(old, 18).with_accounts(10).published();
         let mut blocker = pair.publisher().superuser_session("postgres");
         blocker
             .batch_execute("BEGIN; SELECT txid_current()")
@@ -119,7 +108,7 @@ fn an_open_transaction_of_another_database_is_named_and_nothing_is_left() {
 
 #[test]
 fn a_signal_while_the_slot_waits_leaves_nothing() {
-    let pair = published(Pair::new(16, 18).with_accounts(10));
+    let pair = Pair::new(16, 18).with_accounts(10).published();
     let mut blocker = pair.publisher().superuser_session("postgres");
     blocker
         .batch_execute("BEGIN; SELECT txid_current()")
@@ -136,12 +125,10 @@ fn a_signal_while_the_slot_waits_leaves_nothing() {
 #[test]
 fn a_connection_that_leads_elsewhere_copies_nothing() {
     let other = Cluster::private(17, &[]);
-    let pair = published(Pair::new(17, 18).with_accounts(10));
+    let pair = Pair::new(17, 18).with_accounts(10).published();
     let (db, names) = (pair.db(), pair.names());
     // The same roles, database, tables and publication, with rows of its own.
-    pair.create_roles_on(&other);
-    pair.create_database_on(&other);
-    pair.create_pgbench_on(&other);
+    pair.create_tables_on(&other);
     other.sql(
         db,
         &format!(
@@ -167,7 +154,7 @@ fn a_connection_that_leads_elsewhere_copies_nothing() {
 
 #[test]
 fn what_would_go_wrong_is_refused_before_anything_is_made() {
-    let pair = published(Pair::new(13, 15).with_accounts(10));
+    let pair = Pair::new(13, 15).with_accounts(10).published();
     let (db, sub) = (pair.db(), pair.subname());
     let create = || pair.flare(&["create_subscription", "--use-repl-user", sub]);
 
@@ -224,7 +211,7 @@ fn what_would_go_wrong_is_refused_before_anything_is_made() {
 #[test]
 fn a_copy_that_cannot_succeed_is_noticed() {
     for new in [13, 15] {
-        let pair = published(Pair::new(13, new).with_accounts(10));
+        let pair = Pair::new(13, new).with_accounts(10).published();
         pair.subscriber().sql(
             pair.db(),
             "ALTER TABLE pgbench_accounts ADD CHECK (aid < 5)",
@@ -243,7 +230,7 @@ fn a_copy_that_cannot_succeed_is_noticed() {
 
 #[test]
 fn a_slot_that_was_left_behind_is_made_anew() {
-    let pair = published(Pair::new(17, 18).with_accounts(10));
+    let pair = Pair::new(17, 18).with_accounts(10).published();
     let slot = format!(
         "SELECT pg_create_logical_replication_slot('{}', 'pgoutput')",
         pair.subname()
@@ -268,7 +255,7 @@ fn a_slot_that_was_left_behind_is_made_anew() {
 #[test]
 fn a_subscription_is_dropped_without_its_publisher_when_told_so() {
     for (old, new) in [(10, 10), (17, 18)] {
-        let pair = published(Pair::alone(old, new).with_accounts(10));
+        let pair = Pair::alone(old, new).with_accounts(10).published();
         let sub = pair.subname();
         pair.flare(&["create_subscription", "--use-repl-user", "--wait", sub])
             .ok();
@@ -298,7 +285,7 @@ fn an_administrator_without_superuser_subscribes_from_16_on() {
         .with_accounts(10);
         let db = pair.db();
         pair.flare(&["grant_create", "--use-db-owner", db]).ok();
-        let pair = published(pair);
+        let pair = pair.published();
         let (db, subscriber) = (pair.db(), pair.subscriber());
         let (admin, owner) = (subscriber.admin(), &pair.names().owner);
         let create = || {
@@ -374,6 +361,156 @@ fn an_administrator_without_superuser_subscribes_from_16_on() {
     }
 }
 
+/// Who may act as whom on the server, and what the database's ACL says of its administrator.
+fn rights_of_admin(server: &Cluster, db: &str) -> String {
+    let admin = server.admin();
+    server.value(
+        db,
+        &format!(
+            "SELECT concat_ws(' | ',
+               (SELECT string_agg(concat_ws(' ', m.roleid::regrole, m.grantor::regrole, m.admin_option, m.inherit_option, m.set_option), ', '
+                                  ORDER BY m.roleid, m.grantor)
+                  FROM pg_auth_members m WHERE m.member = '{admin}'::regrole),
+               (SELECT string_agg(a.grantor::regrole || ' ' || a.privilege_type, ', ' ORDER BY 1)
+                  FROM pg_database d, aclexplode(d.datacl) a
+                 WHERE d.datname = current_database() AND a.grantee = '{admin}'::regrole))"
+        ),
+    )
+}
+
+#[test]
+fn what_was_granted_for_a_subscription_goes_with_the_last_that_rests_on_it() {
+    for (old, new) in [(14, 16), (16, 18)] {
+        let pair = Pair::between(
+            Cluster::private_rds(old, &[]),
+            Cluster::private_rds(new, &[]),
+        )
+        .with_accounts(10);
+        pair.flare(&["grant_create", "--use-db-owner", pair.db()])
+            .ok();
+        let pair = pair.published();
+        let (db, sub, subscriber) = (pair.db(), pair.subname(), pair.subscriber());
+        let (admin, owner) = (subscriber.admin(), &pair.names().owner);
+        let by_admin = |db: &str, sql: &str| {
+            subscriber.sql(db, &format!("SET SESSION AUTHORIZATION {admin}; {sql}"));
+        };
+        let rights = || rights_of_admin(subscriber, db);
+        let second = format!("{sub}_second");
+        pair.configure(|c| {
+            let subscriptions = &mut c["subscriptions"];
+            subscriptions[sub]["options"] =
+                serde_yaml::from_str("{copy_data: off}").expect("options");
+            subscriptions[second.as_str()] = subscriptions[sub].clone();
+        });
+        let create = |sub: &str| pair.flare(&["create_subscription", "--use-repl-user", sub]);
+        let drop = |sub: &str| pair.flare(&["drop_subscription", sub]);
+        let comment = |db: &str, sub: &str| {
+            subscriber.value(
+                db,
+                &format!(
+                    "SELECT coalesce(obj_description(oid, 'pg_subscription'), '') FROM pg_subscription WHERE subname = '{sub}'"
+                ),
+            )
+        };
+        let membership = format!("\"granted\":\"membership\",\"role\":\"{owner}\"");
+        let on_database = "\"granted\":\"create_on_database\"";
+
+        let before = rights();
+        create(sub).ok().prints("act for").prints("grant CREATE");
+        assert_ne!(rights(), before);
+        assert!(comment(db, sub).contains(&membership) && comment(db, sub).contains(on_database));
+        pair.flare(&["drop_subscription", sub, "--dry-run"])
+            .ok()
+            .prints("would take back");
+        drop(sub).ok().prints("take back");
+        assert_eq!(rights(), before, "{old}-{new}");
+
+        // What is the user's stays, in part and in whole.
+        for (user_grants, user_revokes) in [
+            (
+                format!("GRANT {owner} TO {admin} WITH SET FALSE"),
+                format!("REVOKE {owner} FROM {admin} GRANTED BY {admin}"),
+            ),
+            (
+                format!(
+                    "GRANT {owner} TO {admin} WITH SET TRUE; SET ROLE {owner}; GRANT CREATE ON DATABASE {db} TO {admin}"
+                ),
+                format!(
+                    "SET ROLE {owner}; REVOKE CREATE ON DATABASE {db} FROM {admin}; RESET ROLE; REVOKE {owner} FROM {admin} GRANTED BY {admin}"
+                ),
+            ),
+        ] {
+            by_admin(db, &user_grants);
+            let users = rights();
+            assert_ne!(users, before);
+            create(sub).ok();
+            drop(sub).ok();
+            assert_eq!(rights(), users, "{old}-{new}: {user_grants}");
+            by_admin(db, &user_revokes);
+            assert_eq!(rights(), before);
+        }
+
+        // A creation that fails, in the transaction and after it.
+        let declared = std::fs::read_to_string(pair.config_path()).expect("read flare.yml");
+        pair.configure(|c| {
+            c["hosts"]["publisher"]["conn"]["port_via_subscriber"] = 1.into();
+        });
+        create(sub).code(1).says("undone, nothing is left");
+        assert_eq!(rights(), before, "{old}-{new}");
+        let other = Cluster::private(old, &[]);
+        pair.create_roles_on(&other);
+        pair.create_database_on(&other);
+        pair.configure(|c| {
+            let conn = &mut c["hosts"]["publisher"]["conn"];
+            conn["port_via_subscriber"] = u64::from(other.port()).into();
+        });
+        let running = pair.spawn(&["create_subscription", "--use-repl-user", sub]);
+        wait::for_("the subscription", Duration::from_secs(30), || {
+            subscriber.value(db, SUBSCRIPTIONS) == "1"
+        });
+        assert_ne!(rights(), before);
+        running.signal(2);
+        running.wait().code(130).says("undone, nothing is left");
+        nothing_is_left(&pair);
+        assert_eq!(rights(), before, "{old}-{new}");
+        pair.write_config(&declared);
+
+        // Another subscription of the same owner inherits it, here or in another database.
+        create(sub).ok();
+        create(&second).ok();
+        assert_eq!(comment(db, &second), "");
+        let granted = rights();
+        drop(sub).ok().prints("stays for subscription");
+        assert_eq!(rights(), granted);
+        assert!(comment(db, &second).contains(&membership));
+        drop(&second).ok();
+        assert_eq!(rights(), before, "{old}-{new}");
+
+        let elsewhere = format!("{db}_2");
+        subscriber.sql(
+            "postgres",
+            &format!("CREATE DATABASE {elsewhere} OWNER {admin}"),
+        );
+        by_admin(
+            &elsewhere,
+            "CREATE SUBSCRIPTION other CONNECTION 'password=x' PUBLICATION p
+               WITH (connect = false, slot_name = NONE, enabled = false, create_slot = false);
+             COMMENT ON SUBSCRIPTION other IS 'the user''s'",
+        );
+        create(sub).ok();
+        drop(sub).ok().prints("stays for subscription");
+        let inherited = comment(&elsewhere, "other");
+        assert!(inherited.starts_with("the user's\n"), "{inherited}");
+        assert!(
+            inherited.contains(&membership) && !inherited.contains(on_database),
+            "{inherited}"
+        );
+        assert!(rights().contains(owner.as_str()) && !rights().contains("CREATE"));
+        by_admin(&elsewhere, "DROP SUBSCRIPTION other");
+        subscriber.sql("postgres", &format!("DROP DATABASE {elsewhere}"));
+    }
+}
+
 #[test]
 fn no_password_is_in_the_servers_logs() {
     let settings = [
@@ -381,7 +518,9 @@ fn no_password_is_in_the_servers_logs() {
         ("log_min_duration_statement", "0"),
     ];
     let (publisher, subscriber) = (Cluster::private(16, &[]), Cluster::private(17, &settings));
-    let pair = published(Pair::between(publisher, subscriber).with_accounts(10));
+    let pair = Pair::between(publisher, subscriber)
+        .with_accounts(10)
+        .published();
     pair.flare(&[
         "create_subscription",
         "--use-repl-user",
@@ -398,7 +537,7 @@ fn no_password_is_in_the_servers_logs() {
 #[test]
 fn a_signal_while_it_copies_leaves_it_running_and_a_drop_takes_every_slot() {
     for (old, new) in [(10, 10), (13, 14), (18, 18)] {
-        let pair = published(Pair::new(old, new).with_accounts(10));
+        let pair = Pair::new(old, new).with_accounts(10).published();
         pair.subscriber().sql(pair.db(), SLOW);
         let sub = pair.subname();
         let running = pair.spawn(&["create_subscription", "--use-repl-user", "--wait", sub]);
@@ -419,7 +558,9 @@ fn a_signal_while_it_copies_leaves_it_running_and_a_drop_takes_every_slot() {
 #[test]
 fn a_prepared_transaction_is_named_and_odd_names_are_kept() {
     let publisher = Cluster::private(12, &[("max_prepared_transactions", "5")]);
-    let pair = published(Pair::between(publisher, Cluster::subscriber(18)).with_accounts(10));
+    let pair = Pair::between(publisher, Cluster::subscriber(18))
+        .with_accounts(10)
+        .published();
     let odd = format!("{}It's \"Odd\"-1", pair.names().id);
     pair.configure(|c| {
         let declared = c["subscriptions"][pair.subname()].clone();
@@ -447,7 +588,7 @@ fn a_prepared_transaction_is_named_and_odd_names_are_kept() {
 
 #[test]
 fn options_reach_the_subscription() {
-    let pair = published(Pair::new(17, 18).with_accounts(10));
+    let pair = Pair::new(17, 18).with_accounts(10).published();
     let (sub, db) = (pair.subname(), pair.db());
     pair.configure(|c| {
         c["subscriptions"][sub]["options"] = serde_yaml::from_str(
@@ -509,7 +650,7 @@ fn a_subscription_made_by_hand_is_known_and_a_lost_slot_is_said() {
 fn frozen_servers_hold_nobody_up() {
     let frozen = Cluster::private(16, &[]);
     frozen.freeze();
-    let pair = published(Pair::alone(17, 18).with_accounts(10));
+    let pair = Pair::alone(17, 18).with_accounts(10).published();
     let sub = pair.subname();
     let lead_to = |server: &Cluster| {
         let (host, port) = (server.host(), u64::from(server.port()));

@@ -16,16 +16,6 @@ fn set(pair: &Pair, side: &str, key: &str, value: impl Into<Value>) {
     pair.configure(|config| config["hosts"][side]["conn"][key] = value);
 }
 
-fn ready(pair: Pair) -> Pair {
-    pair.create_roles_on(pair.subscriber());
-    pair.create_database_on(pair.subscriber());
-    pair.create_pgbench_on(pair.subscriber());
-    pair.flare(&["grant_replication", "--use-db-owner", pair.db()])
-        .ok();
-    pair.flare(&["create_publication", pair.db()]).ok();
-    pair
-}
-
 fn subscribe(pair: &Pair) -> Output {
     pair.flare(&["create_subscription", "--use-repl-user", pair.subname()])
 }
@@ -171,7 +161,7 @@ fn a_publisher_that_cannot_replicate_is_refused_with_the_setting() {
     ] {
         let publisher = Cluster::private(version, &[(setting, value)]);
         let pair = Pair::between(publisher, Cluster::private(17, &[])).with_accounts(10);
-        let pair = ready(pair);
+        let pair = pair.published();
         let run = subscribe(&pair);
         run.code(1).says(says).says("hint: ");
         assert_nothing_subscribed(&pair, &run);
@@ -181,7 +171,9 @@ fn a_publisher_that_cannot_replicate_is_refused_with_the_setting() {
 #[test]
 fn full_slots_are_said_and_leave_nothing() {
     let publisher = Cluster::private(12, &[("max_replication_slots", "1")]);
-    let pair = ready(Pair::between(publisher, Cluster::private(16, &[])).with_accounts(10));
+    let pair = Pair::between(publisher, Cluster::private(16, &[]))
+        .with_accounts(10)
+        .published();
     let take = "SELECT pg_create_physical_replication_slot('taken')";
     pair.publisher().sql("postgres", take);
     let run = subscribe(&pair);
@@ -229,7 +221,7 @@ fn sessions_that_begin_read_only_hold_no_change_up() {
 
 #[test]
 fn a_publisher_that_dies_while_it_is_subscribed_to_leaves_what_the_next_run_finishes() {
-    let pair = ready(Pair::alone(13, 16).with_accounts(10));
+    let pair = Pair::alone(13, 16).with_accounts(10).published();
     // The slot waits for this transaction, and the server goes.
     let mut blocker = pair.publisher().superuser_session(pair.db());
     blocker

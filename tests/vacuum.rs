@@ -6,9 +6,7 @@ use crate::support::Pair;
 fn every_table_has_statistics_and_what_is_not_permitted_is_named() {
     for version in [11, 18] {
         let pair = Pair::new(10, version).with_accounts(100);
-        pair.create_roles_on(pair.subscriber());
-        pair.create_database_on(pair.subscriber());
-        pair.create_pgbench_on(pair.subscriber());
+        pair.create_tables_on(pair.subscriber());
         let (subscriber, db) = (pair.subscriber(), pair.db());
         subscriber.sql(
             db,

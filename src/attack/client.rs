@@ -1,9 +1,10 @@
-//! One client: a thread with one session, that writes until the run is over.
+//! One client: a session that writes until the run is over.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use postgres::Client as Sql;
+use postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::dsn::Dsn;
@@ -11,9 +12,12 @@ use super::generator::{Generator, sql, timestamp};
 use super::ledger::{Entry, Ledger, Op, Outcome, Table, with_outcome};
 use super::meter::Meter;
 use super::pace::{Pace, Scouting, Stop, Turn, pause};
+use super::seat::{Seat, Ticket};
 use super::shape;
 use crate::error::{Report, Result, WrapErr, message_of};
-use crate::server::{SqlError, application_name, connect_unverified, is_lost};
+use crate::server::{
+    SqlError, application_name, connect_unverified, interrupt, is_lost, sqlstate_of,
+};
 
 /// The original's.
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(100);
@@ -34,9 +38,6 @@ pub(super) struct Shared {
     /// What ended the run before its time.
     pub(super) fatal: Mutex<Option<Report>>,
 }
-
-/// The transaction that a client has sent and heard nothing of. Whoever takes it decides what is recorded.
-pub(super) type InFlight = Arc<Mutex<Option<Vec<Entry>>>>;
 
 /// Errors that were logged in the current second, and those that were not.
 #[derive(Debug, Default)]
@@ -76,25 +77,38 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    /// Connects to one of the servers; the first time it must show that it may be written to.
+    /// Connects to one of the servers, which must show that it may be written to.
     pub(super) fn connect(&self, at: usize) -> Result<Sql> {
-        let dsn = &self.dsns[at];
-        let mut sql = connect_unverified(dsn.reveal(), &application_name("attack"))
-            .wrap_err_with(|| format!("connect to {}", dsn.shown))?;
-        let known = *locked(&self.checked[at]);
-        if !known {
-            shape::check(&mut sql, dsn)?;
-            *locked(&self.checked[at]) = true;
-        }
+        let mut sql = self.log_in(at)?;
+        self.check(at, &mut sql)?;
         Ok(sql)
     }
 
-    fn complain(&self, report: &Report) {
-        locked(&self.meter).errors += 1;
-        if self.stop.is_over() {
+    fn log_in(&self, at: usize) -> Result<Sql> {
+        let dsn = &self.dsns[at];
+        connect_unverified(dsn.reveal(), &application_name("attack"))
+            .wrap_err_with(|| format!("connect to {}", dsn.shown))
+    }
+
+    /// Once it has shown it, it is not asked again.
+    fn check(&self, at: usize, sql: &mut Sql) -> Result<()> {
+        if !*locked(&self.checked[at]) {
+            shape::check(sql, &self.dsns[at])?;
+            *locked(&self.checked[at]) = true;
+        }
+        Ok(())
+    }
+
+    /// Counts an error that a client saw, and logs it unless there are too many.
+    pub(super) fn complain(&self, report: &Report) {
+        let now = Instant::now();
+        // What the end of the run breaks off is not an error of a server's.
+        if self.stop.is_over() || interrupt::caught() {
             return;
         }
-        match locked(&self.complaints).admit(Instant::now()) {
+        let sqlstate = sqlstate_of(report).map(SqlState::code);
+        locked(&self.meter).fail(sqlstate, now);
+        match locked(&self.complaints).admit(now) {
             None => {}
             Some(0) => log::warn!("{}", message_of(report)),
             Some(more) => log::warn!("{} (and {more} errors before it)", message_of(report)),
@@ -123,89 +137,125 @@ impl Shared {
 }
 
 /// The session of one thread, and where it is looked for next.
-struct Session {
+pub(super) struct Session {
     shared: Arc<Shared>,
+    seat: Arc<Seat>,
+    ticket: Ticket,
     at: usize,
     sql: Option<Sql>,
     /// How often it has failed since it last wrote something.
     failures: u32,
-    scout: bool,
 }
 
 impl Session {
-    fn new(shared: Arc<Shared>, at: usize) -> Session {
+    /// Of a client that begins with this server.
+    pub(super) fn new(shared: Arc<Shared>, seat: Arc<Seat>, at: usize) -> Session {
         Session {
             shared,
+            seat,
+            ticket: Ticket::FIRST,
             at,
             sql: None,
             failures: 0,
-            scout: false,
         }
     }
 
-    /// Runs a transaction; `Err` means it did not pass, or nobody knows ([`is_lost`]).
-    fn run(&mut self, text: &str) -> Result<()> {
-        let dsn = &self.shared.dsns[self.at];
-        match &mut self.sql {
-            Some(sql) => sql
-                .batch_execute(text)
-                .map_err(SqlError::from)
-                .wrap_err_with(|| format!("write to {}", dsn.shown)),
-            None => crate::error::Failure::new("write without a session").err(),
-        }
+    /// Of who takes the seat of a thread that this server does not answer.
+    pub(super) fn after(
+        shared: Arc<Shared>,
+        seat: Arc<Seat>,
+        ticket: Ticket,
+        silent: usize,
+    ) -> Session {
+        let at = (silent + 1) % shared.dsns.len();
+        let mut session = Session::new(shared, seat, at);
+        session.ticket = ticket;
+        session.failures = 1;
+        session
+    }
+
+    fn goes_on(&self) -> bool {
+        !self.shared.stop.is_over() && self.seat.is_held(self.ticket)
+    }
+
+    /// Runs a transaction. What was sent comes back with its outcome, where `Err` means that it did not pass, or nobody
+    /// knows ([`is_lost`]); none when that has been decided elsewhere.
+    fn run(&mut self, text: &str, entries: Vec<Entry>) -> Option<(Vec<Entry>, Result<()>)> {
+        let sql = self.sql.as_mut()?;
+        self.seat.asks(self.ticket, self.at, entries);
+        let outcome = sql.batch_execute(text).map_err(SqlError::from);
+        let entries = self.seat.answered(self.ticket)?;
+        let shown = &self.shared.dsns[self.at].shown;
+        Some((
+            entries,
+            outcome.wrap_err_with(|| format!("write to {shown}")),
+        ))
     }
 
     /// Makes sure that there is a session: true when there is.
     fn connected(&mut self) -> bool {
-        if self.sql.is_none() {
-            match self.shared.connect(self.at) {
-                Ok(sql) => self.sql = Some(sql),
-                Err(report) => {
-                    self.failed(&report);
-                    return false;
-                }
+        if self.sql.is_some() {
+            return true;
+        }
+        let connected = self.shared.log_in(self.at).and_then(|mut sql| {
+            self.seat.asks(self.ticket, self.at, Vec::new());
+            let checked = self.shared.check(self.at, &mut sql);
+            Ok((self.seat.answered(self.ticket), checked.map(|()| sql)?))
+        });
+        match connected {
+            Ok((held, sql)) => {
+                self.sql = Some(sql);
+                held.is_some()
+            }
+            Err(report) => {
+                self.failed(&report);
+                false
             }
         }
-        true
     }
 
     fn passed(&mut self) {
-        self.failures = 0;
-        if self.scout {
-            self.scout = false;
-            self.shared.scouting.found(self.at);
+        if self.failures > 0 {
+            self.failures = 0;
+            if self.seat.is_scout() {
+                self.seat.set_scout(self.ticket, false);
+                self.shared.scouting.found(self.at);
+            }
         }
     }
 
-    /// The next server is tried; with one server a session that still lives is kept.
+    /// Another server is tried, unless this one only refuses the row; with one server a session that lives is kept.
     fn failed(&mut self, report: &Report) {
         self.shared.complain(report);
-        self.failures += 1;
-        let others = self.shared.dsns.len() > 1;
-        let usable = !others
-            && !is_lost(report)
-            && self
-                .sql
-                .as_mut()
-                .is_some_and(|sql| sql.batch_execute("ROLLBACK").is_ok());
-        if !usable {
+        let about_the_row = sqlstate_of(report).is_some_and(is_about_the_row);
+        if !about_the_row {
+            self.failures += 1;
+        }
+        let stays = (about_the_row || self.shared.dsns.len() == 1) && !is_lost(report);
+        if !(stays && self.rolled_back()) {
             self.sql = None;
             self.at = (self.at + 1) % self.shared.dsns.len();
         }
     }
 
-    /// Every server has failed since the last success: waits a little, or for a scout's news.
+    fn rolled_back(&mut self) -> bool {
+        let Some(sql) = &mut self.sql else {
+            return false;
+        };
+        self.seat.asks(self.ticket, self.at, Vec::new());
+        let rolled_back = sql.batch_execute("ROLLBACK").is_ok();
+        self.seat.answered(self.ticket).is_some() && rolled_back
+    }
+
+    /// Without a server: looks for one on behalf of all, or waits for the news of who does.
     fn hold_back(&mut self) {
-        let servers = self.shared.dsns.len() as u32;
-        // The first failure is the loss of the session; after it every server is tried once without a pause.
-        let tried = self.failures.saturating_sub(1);
-        if tried == 0 || !tried.is_multiple_of(servers) {
+        if self.failures == 0 {
             return;
         }
         let shared = self.shared.clone();
-        if !self.scout {
+        if !self.seat.is_scout() {
             match shared.scouting.wait(TRUST_IN_SCOUT, &shared.stop) {
-                Turn::Scout => self.scout = true,
+                Turn::Scout => self.seat.set_scout(self.ticket, true),
                 Turn::Go(at) => {
                     self.at = at;
                     self.sql = None;
@@ -215,58 +265,61 @@ impl Session {
                 Turn::Alone => return,
             }
         }
-        shared.stop.sleep(pause(tried / servers));
+        // The first failure is the loss of the session; after it every server is tried before there is a pause.
+        let (tried, servers) = (self.failures - 1, shared.dsns.len() as u32);
+        if tried.is_multiple_of(servers) {
+            shared.stop.sleep(pause(tried / servers));
+        }
     }
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.sql = None;
+        self.seat.leave(self.ticket);
+    }
+}
+
+/// Whether the server refuses what was to be written (a key that is there already, a deadlock), not who writes:
+/// another server would not do better.
+fn is_about_the_row(sqlstate: &SqlState) -> bool {
+    ["22", "23", "40"].contains(&&sqlstate.code()[..2])
+}
+
 /// Writes the generator's transactions until the run is over.
-pub(super) fn write(
-    shared: Arc<Shared>,
-    mut generator: Generator,
-    in_flight: InFlight,
-    first: usize,
-) {
-    let mut session = Session::new(shared.clone(), first);
-    let mut waiting: Option<Vec<Entry>> = None;
-    while !shared.stop.is_over() {
+pub(super) fn write(mut session: Session, generator: &Mutex<Generator>) {
+    let shared = session.shared.clone();
+    while session.goes_on() {
         session.hold_back();
         if !session.connected() {
             continue;
         }
-        let entries = match waiting.take() {
-            Some(entries) => entries,
-            None => {
-                let entries = generator.next(Uuid::new_v4());
-                let wait = shared.pace.reserve(entries.len(), Instant::now());
-                if !shared.stop.sleep(wait) {
-                    return;
-                }
-                entries
-            }
-        };
+        let entries = locked(generator).next(Uuid::new_v4());
+        let wait = shared.pace.reserve(entries.len(), Instant::now());
+        if !shared.stop.sleep(wait) {
+            return;
+        }
         let text = sql(&entries);
-        *locked(&in_flight) = Some(entries);
         let sent = Instant::now();
-        let outcome = session.run(&text);
-        let now = Instant::now();
-        // The run may have ended meanwhile; then it has been recorded as unknown.
-        let Some(entries) = locked(&in_flight).take() else {
+        let Some((entries, outcome)) = session.run(&text, entries) else {
             return;
         };
+        let now = Instant::now();
         match outcome {
             Ok(()) => {
                 let entries = with_outcome(entries, Outcome::Acknowledged);
                 if !shared.record(&entries) {
                     return;
                 }
-                locked(&shared.meter).acknowledge(entries.len() as u64, now - sent, now);
-                generator.applied(entries);
+                let operations = entries.len() as u64;
+                locked(&shared.meter).acknowledge(session.at, operations, now - sent, now);
+                locked(generator).applied(entries);
                 session.passed();
             }
             Err(report) => {
                 match is_lost(&report) {
                     true => shared.record_unknown(entries),
-                    false => generator.undone(entries),
+                    false => locked(generator).undone(entries),
                 }
                 session.failed(&report);
             }
@@ -275,21 +328,24 @@ pub(super) fn write(
 }
 
 /// Says every 100 ms that it is alive, as the original does.
-pub(super) fn keep_alive(shared: Arc<Shared>, name: String, first: usize) {
-    let mut session = Session::new(shared.clone(), first);
+pub(super) fn keep_alive(mut session: Session, name: &str) {
+    let shared = session.shared.clone();
     let mut said = false;
     let mut due = Instant::now();
-    while shared
-        .stop
-        .sleep(due.saturating_duration_since(Instant::now()))
+    while session.goes_on()
+        && shared
+            .stop
+            .sleep(due.saturating_duration_since(Instant::now()))
     {
         due = Instant::now() + HEARTBEAT_EVERY;
         if !session.connected() {
             continue;
         }
-        let beat = heartbeat(&name, Outcome::Existing);
-        match session.run(&sql(std::slice::from_ref(&beat))) {
-            Ok(()) => {
+        let beat = heartbeat(name, Outcome::Existing);
+        // Nothing of it is recorded when it is not answered: the ledger says from the start that this row moves.
+        match session.run(&sql(std::slice::from_ref(&beat)), Vec::new()) {
+            None => return,
+            Some((_, Ok(()))) => {
                 locked(&shared.meter).heartbeats += 1;
                 session.passed();
                 if !said {
@@ -297,7 +353,7 @@ pub(super) fn keep_alive(shared: Arc<Shared>, name: String, first: usize) {
                     said = true;
                 }
             }
-            Err(report) => session.failed(&report),
+            Some((_, Err(report))) => session.failed(&report),
         }
     }
 }

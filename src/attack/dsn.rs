@@ -12,6 +12,8 @@ pub(super) struct Dsn {
     text: String,
     /// `host:port/dbname`, what messages call it.
     pub(super) shown: String,
+    /// `host:port`.
+    pub(super) server: String,
     /// The database it leads to.
     pub(super) dbname: String,
 }
@@ -40,6 +42,7 @@ impl Dsn {
         Ok(Dsn {
             text: text.to_owned(),
             shown: format!("{host}:{port}/{dbname}"),
+            server: format!("{host}:{port}"),
             dbname,
         })
     }

@@ -7,9 +7,10 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Mutex;
 
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, WrapErr};
+use crate::error::{Advise, Result, WrapErr};
 
 /// What was done to a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,24 +95,20 @@ pub(super) struct Ledger {
 impl Ledger {
     /// Opens it at its end: what is there stays, as the beginning of the same story.
     pub(super) fn open(path: &Path) -> Result<Ledger> {
-        let open = || -> std::io::Result<File> {
-            let mut file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .read(true)
-                .open(path)?;
-            if file.metadata()?.len() > 0 {
-                // A generator that was killed may have left half a line.
-                file.seek(SeekFrom::End(-1))?;
-                let mut last = [0];
-                file.read_exact(&mut last)?;
-                if last != *b"\n" {
-                    file.write_all(b"\n")?;
-                }
-            }
-            Ok(file)
-        };
-        let file = open().wrap_err_with(|| format!("open the ledger {}", path.display()))?;
+        let attempt = || format!("open the ledger {}", path.display());
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .create(true)
+            .append(true)
+            .read(true)
+            .open(path)
+            .wrap_err_with(attempt)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .wrap_err_with(attempt)
+            .hint(|| {
+                "when another attack writes to it, give this one a ledger of its own".into()
+            })?;
+        end_last_line(&mut file).wrap_err_with(attempt)?;
         Ok(Ledger {
             file: Mutex::new(file),
         })
@@ -126,6 +123,20 @@ impl Ledger {
         }
         let mut file = self.file.lock().unwrap_or_else(|e| e.into_inner());
         file.write_all(&lines).wrap_err("write to the ledger")
+    }
+}
+
+/// A generator that was killed may have left half a line.
+fn end_last_line(file: &mut File) -> std::io::Result<()> {
+    if file.metadata()?.len() == 0 {
+        return Ok(());
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    match &last {
+        b"\n" => Ok(()),
+        _ => file.write_all(b"\n"),
     }
 }
 
@@ -157,7 +168,10 @@ mod tests {
     fn lines_are_appended_after_what_is_there_even_after_half_a_line() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ledger");
-        Ledger::open(&path).unwrap().append(&[entry(1)]).unwrap();
+        let ledger = Ledger::open(&path).unwrap();
+        ledger.append(&[entry(1)]).unwrap();
+        assert!(Ledger::open(&path).is_err(), "two write to it");
+        drop(ledger);
         let line = r#"{"op":"insert","table":"items","id":"a","name":"b","client":0,"seq":1,"outcome":"acknowledged"}"#;
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{line}\n"));
         std::fs::write(&path, format!("{line}\n{{\"op\":")).unwrap();

@@ -1,6 +1,9 @@
 //! What is measured: acknowledgements, the longest gap between two of them, and how long each took.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
+
+use super::timeline::Timeline;
 
 /// Counts of durations in buckets that grow by about two per cent.
 #[derive(Clone, Debug)]
@@ -55,45 +58,60 @@ pub(super) struct Meter {
     pub(super) heartbeats: u64,
     pub(super) errors: u64,
     pub(super) unknown: u64,
-    last: Option<(Instant, SystemTime)>,
-    longest: Option<Gap>,
+    /// The errors by what the server called them.
+    pub(super) sqlstates: BTreeMap<String, u64>,
+    pub(super) timeline: Timeline,
+    began: SystemTime,
     latencies: Histogram,
 }
 
+/// What errors are counted under that no server has given a SQLSTATE.
+const CONNECTION: &str = "connection";
+
 impl Meter {
-    pub(super) fn new() -> Meter {
+    /// Of a run that begins `now`.
+    pub(super) fn new(now: Instant) -> Meter {
         Meter {
             acknowledged: 0,
             heartbeats: 0,
             errors: 0,
             unknown: 0,
-            last: None,
-            longest: None,
+            sqlstates: BTreeMap::new(),
+            timeline: Timeline::new(now),
+            began: SystemTime::now() - now.elapsed(),
             latencies: Histogram::new(),
         }
     }
 
-    /// A transaction of `operations` was acknowledged `now`, after `latency`.
-    pub(super) fn acknowledge(&mut self, operations: u64, latency: Duration, now: Instant) {
+    /// A transaction of `operations` was acknowledged `now` by the server, after `latency`.
+    pub(super) fn acknowledge(
+        &mut self,
+        server: usize,
+        operations: u64,
+        latency: Duration,
+        now: Instant,
+    ) {
         self.acknowledged += operations;
         self.latencies.add(latency);
-        self.close_gap(now);
-        self.last = Some((now, SystemTime::now()));
+        self.timeline.acknowledged(server, operations, latency, now);
     }
 
-    /// The run ends `now`: the time since the last acknowledgement is a gap too.
-    pub(super) fn close_gap(&mut self, now: Instant) {
-        let Some((last, at)) = self.last else {
-            return;
-        };
-        let length = now.saturating_duration_since(last);
-        if self.longest.is_none_or(|longest| length > longest.length) {
-            self.longest = Some(Gap { length, at });
+    /// A client saw an error.
+    pub(super) fn fail(&mut self, sqlstate: Option<&str>, now: Instant) {
+        self.errors += 1;
+        let name = sqlstate.unwrap_or(CONNECTION);
+        match self.sqlstates.get_mut(name) {
+            Some(count) => *count += 1,
+            None => drop(self.sqlstates.insert(name.to_owned(), 1)),
         }
+        self.timeline.failed(now);
     }
 
     pub(super) fn longest_gap(&self) -> Option<Gap> {
-        self.longest
+        self.timeline.longest().map(|longest| Gap {
+            length: longest.length(),
+            at: self.began + longest.from,
+        })
     }
 
     pub(super) fn percentile_ms(&self, share: f64) -> Option<f64> {
@@ -106,18 +124,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn errors_are_counted_by_what_servers_call_them() {
+        let now = Instant::now();
+        let mut meter = Meter::new(now);
+        for sqlstate in [Some("57P01"), None, Some("57P01")] {
+            meter.fail(sqlstate, now);
+        }
+        let counted = [("57P01".to_owned(), 2), (CONNECTION.to_owned(), 1)];
+        assert_eq!(meter.sqlstates, BTreeMap::from(counted));
+        assert_eq!(meter.errors, 3);
+    }
+
+    #[test]
     fn the_longest_gap_is_found_at_the_end_too() {
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
-        let mut meter = Meter::new();
-        meter.close_gap(after(0));
+        let mut meter = Meter::new(start);
+        meter.timeline.over(after(0));
         assert_eq!(meter.longest_gap(), None);
         for ms in [100, 110, 150, 151] {
-            meter.acknowledge(2, Duration::from_millis(1), after(ms));
+            meter.acknowledge(0, 2, Duration::from_millis(1), after(ms));
         }
         let longest = |meter: &Meter| meter.longest_gap().unwrap().length.as_millis();
         assert_eq!(longest(&meter), 40);
-        meter.close_gap(after(300));
+        meter.timeline.over(after(300));
         assert_eq!(longest(&meter), 149);
         assert_eq!(meter.acknowledged, 8);
     }

@@ -10,14 +10,17 @@ mod generator;
 mod ledger;
 mod meter;
 mod pace;
+mod plot;
 mod replay;
 mod run;
+mod seat;
 mod shape;
 mod summary;
+mod timeline;
 
 pub use database::{AttackDatabase, Created, Existing};
 pub use replay::{Replay, verify};
-pub use run::{Attack, attack};
+pub use run::{Attack, Attacked, attack};
 pub use summary::Summary;
 
 /// The database that is the generator's own.

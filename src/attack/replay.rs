@@ -18,14 +18,14 @@ use crate::server::{SqlError, application_name, connect_unverified};
 /// How many differences are named.
 const EXAMPLES: usize = 20;
 
-/// A row that is not as the ledger says.
+/// A row that is not as the ledger says, or a place where the ledger is not whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Example {
-    /// `lost`, `extra` or `wrong`.
+    /// `lost`, `extra` or `wrong`; `missing` or `doubled` of the ledger's lines.
     pub kind: &'static str,
-    /// The table.
+    /// The table, or `ledger`.
     pub table: &'static str,
-    /// The row.
+    /// The row, or the line.
     pub id: String,
 }
 
@@ -44,7 +44,11 @@ pub struct Replay {
     pub unknown: u64,
     /// Lines of the ledger that were cut off when the generator was killed.
     pub torn: u64,
-    /// Some of the rows that differ.
+    /// Lines that are missing in the ledger: what its clients did is numbered.
+    pub missing: u64,
+    /// Lines that are there twice.
+    pub doubled: u64,
+    /// Some of the rows that differ, and of the lines.
     pub examples: Vec<Example>,
 }
 
@@ -106,6 +110,9 @@ struct Story {
     rows: HashMap<(Table, Text), State>,
     unknown: u64,
     torn: u64,
+    missing: u64,
+    doubled: u64,
+    flaws: Vec<Example>,
 }
 
 impl Story {
@@ -147,24 +154,91 @@ impl Story {
         }
     }
 
+    /// Remembers where the ledger is not whole.
+    fn note(&mut self, step: Step, entry: &Entry, path: &Path, line: u64) {
+        let Entry { client, seq, .. } = entry;
+        let (kind, what) = match step {
+            Step::Next => return,
+            Step::Missing(lines) => {
+                self.missing += lines;
+                ("missing", format!("{lines} before operation {seq}"))
+            }
+            Step::Doubled => {
+                self.doubled += 1;
+                ("doubled", format!("operation {seq}"))
+            }
+        };
+        if self.flaws.len() < EXAMPLES {
+            self.flaws.push(Example {
+                kind,
+                table: "ledger",
+                id: format!("{} line {line}: {what} of client {client}", path.display()),
+            });
+        }
+    }
+
     fn read(paths: &[PathBuf]) -> Result<Story> {
         let mut story = Story::default();
         for path in paths {
-            read(path, |entry| {
+            read(path, |_, entry| {
                 if entry.op == Op::Existing {
                     story.existed(entry);
                 }
             })?;
         }
         for path in paths {
-            story.torn += read(path, |entry| story.happened(entry))?;
+            let mut numbers = Numbers::default();
+            story.torn += read(path, |line, entry| {
+                let step = numbers.next(&entry);
+                story.note(step, &entry, path, line);
+                if !matches!(step, Step::Doubled) {
+                    story.happened(entry);
+                }
+            })?;
         }
         Ok(story)
     }
 }
 
+/// Where a ledger's clients are: each numbers what it did, from 1 on in each run.
+#[derive(Debug, Default)]
+struct Numbers(HashMap<usize, u64>);
+
+/// From a client's line to its next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Next,
+    Missing(u64),
+    Doubled,
+}
+
+impl Numbers {
+    fn next(&mut self, entry: &Entry) -> Step {
+        match (entry.op, entry.outcome) {
+            // Every run begins with this line.
+            (Op::Heartbeat, Outcome::Unknown) => {
+                self.0.clear();
+                return Step::Next;
+            }
+            (Op::Heartbeat | Op::Existing, _) => return Step::Next,
+            _ => {}
+        }
+        let last = self.0.entry(entry.client).or_insert(0);
+        match entry.seq.checked_sub(*last) {
+            None | Some(0) => Step::Doubled,
+            Some(steps) => {
+                *last = entry.seq;
+                match steps {
+                    1 => Step::Next,
+                    _ => Step::Missing(steps - 1),
+                }
+            }
+        }
+    }
+}
+
 /// Reads a ledger line by line; the number of lines that were cut off.
-fn read(path: &Path, mut each: impl FnMut(Entry)) -> Result<u64> {
+fn read(path: &Path, mut each: impl FnMut(u64, Entry)) -> Result<u64> {
     let open = || format!("read the ledger {}", path.display());
     let file = File::open(path)
         .wrap_err_with(open)
@@ -174,7 +248,7 @@ fn read(path: &Path, mut each: impl FnMut(Entry)) -> Result<u64> {
     while reader.read_until(b'\n', &mut line).wrap_err_with(open)? > 0 {
         number += 1;
         match serde_json::from_slice::<Entry>(&line) {
-            Ok(entry) => each(entry),
+            Ok(entry) => each(number, entry),
             Err(error) if error.is_eof() => torn += 1,
             Err(error) => {
                 return Err(error).wrap_err_with(|| format!("{}, line {number}", open()));
@@ -198,6 +272,9 @@ pub fn verify(ledgers: &[PathBuf], dsn: &str) -> Result<Replay> {
     let mut replay = Replay {
         unknown: story.unknown,
         torn: story.torn,
+        missing: story.missing,
+        doubled: story.doubled,
+        examples: std::mem::take(&mut story.flaws),
         ..Replay::default()
     };
     let mut transaction = sql
@@ -256,7 +333,7 @@ impl Replay {
             "extra" => self.extra += 1,
             _ => self.wrong += 1,
         }
-        if self.examples.len() < EXAMPLES {
+        if self.rows_that_differ() <= EXAMPLES as u64 {
             self.examples.push(Example {
                 kind,
                 table: table.name(),
@@ -270,12 +347,28 @@ impl Replay {
         let Replay {
             lost, extra, wrong, ..
         } = self;
-        (lost + extra + wrong > 0).then(|| {
+        let rows = || {
             Failure::no(format!(
                 "verify the attack: {lost} rows lost, {extra} rows that should not be there, {wrong} rows with another value"
             ))
             .hint("look at the examples; a subscriber that has not caught up lacks rows too (flare lag)")
-        })
+        };
+        let lines = || {
+            Failure::no(format!(
+                "verify the attack: {} lines of the ledger are missing, {} are there twice; the rows agree with the others",
+                self.missing, self.doubled
+            ))
+            .hint("verify with the ledger as attack wrote it")
+        };
+        match (self.rows_that_differ(), self.missing + self.doubled) {
+            (0, 0) => None,
+            (0, _) => Some(lines()),
+            (_, _) => Some(rows()),
+        }
+    }
+
+    fn rows_that_differ(&self) -> u64 {
+        self.lost + self.extra + self.wrong
     }
 }
 
@@ -288,6 +381,13 @@ impl fmt::Display for Replay {
         )?;
         if self.torn > 0 {
             writeln!(f, "{} lines of the ledger are cut off", self.torn)?;
+        }
+        if self.missing + self.doubled > 0 {
+            writeln!(
+                f,
+                "{} lines of the ledger are missing, {} are there twice",
+                self.missing, self.doubled
+            )?;
         }
         for Example { kind, table, id } in &self.examples {
             writeln!(f, "  {kind}: {table} {id:?}")?;
@@ -378,6 +478,59 @@ mod tests {
         assert_eq!(replayed(&story, &[("old", "2"), ("flare", "9")]), (0, 0, 1));
         let beaten = entry(Op::Heartbeat, "flare", Some("5"), Outcome::Existing);
         assert_eq!(replayed(&[beaten], &[]), (1, 0, 0));
+    }
+
+    #[test]
+    fn lines_that_are_missing_or_there_twice_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger");
+        let begin = entry(Op::Heartbeat, "flare", Some("0"), Outcome::Unknown);
+        let numbered = |client, seq| Entry {
+            client,
+            seq,
+            ..entry(
+                Op::Insert,
+                &format!("{client}-{seq}"),
+                Some("1"),
+                Outcome::Acknowledged,
+            )
+        };
+        let read = |entries: &[Entry]| {
+            let lines = entries
+                .iter()
+                .map(|e| serde_json::to_string(e).unwrap() + "\n");
+            std::fs::write(&path, lines.collect::<String>()).unwrap();
+            Story::read(std::slice::from_ref(&path)).unwrap()
+        };
+        let of = |client, seqs: &[u64]| {
+            seqs.iter()
+                .map(move |seq| numbered(client, *seq))
+                .collect::<Vec<_>>()
+        };
+        let whole = [
+            vec![begin.clone()],
+            of(0, &[1, 2]),
+            of(1, &[1]),
+            vec![begin],
+            of(0, &[1, 2]),
+        ]
+        .concat();
+        let story = read(&whole);
+        assert_eq!((story.missing, story.doubled, story.flaws), (0, 0, vec![]));
+        let story = read(&[of(0, &[1, 2, 5]), of(1, &[2, 2])].concat());
+        assert_eq!((story.missing, story.doubled), (3, 1));
+        let named: Vec<&str> = story.flaws.iter().map(|flaw| flaw.kind).collect();
+        assert_eq!(named, ["missing", "missing", "doubled"]);
+        assert!(
+            story.flaws[0]
+                .id
+                .ends_with("line 3: 2 before operation 5 of client 0")
+        );
+        let replay = Replay {
+            doubled: 1,
+            ..Replay::default()
+        };
+        assert_eq!(replay.verdict().map(|failure| failure.exit_code()), Some(3));
     }
 
     #[test]

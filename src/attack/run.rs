@@ -6,19 +6,26 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, after, bounded, never, select, tick};
 
-use super::client::{self, Complaints, InFlight, Shared, locked};
+use super::client::{self, Complaints, Session, Shared, locked};
 use super::dsn::Dsn;
 use super::generator::{Generator, Mix};
 use super::ledger::{Entry, Ledger, Op, Outcome, Table};
 use super::meter::Meter;
 use super::pace::{Pace, Scouting, Stop};
+use super::plot;
+use super::seat::Seat;
 use super::summary::Summary;
+use super::timeline::Timeline;
 use crate::error::{Failure, Report, Result, WrapErr, hint_of, message_of};
 use crate::progress::Progress;
 use crate::server::{SqlError, interrupt};
 
 /// How long the run waits for answers that are under way when it ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// How long a client waits for a server that does not answer; what it has asked is of unknown outcome then.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked who waits for too long.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often it says how far it is.
 const EVERY: Duration = Duration::from_secs(10);
 /// How many existing rows are recorded at a time.
@@ -41,12 +48,31 @@ pub struct Attack {
     pub ledger: Option<PathBuf>,
 }
 
+/// A run that is over.
+#[derive(Clone, Debug)]
+pub struct Attacked {
+    /// What it ended with.
+    pub summary: Summary,
+    timeline: Timeline,
+    servers: Vec<String>,
+}
+
+impl Attacked {
+    /// The picture of the run, an SVG: throughput, latency and the longest gap.
+    ///
+    /// # Errors
+    /// When it cannot be drawn.
+    pub fn plot(&self) -> Result<String> {
+        plot::svg(&self.summary, &self.timeline, &self.servers)
+    }
+}
+
 /// Writes until the time is over or a signal comes.
 ///
 /// # Errors
 /// When no server can be connected to at the start, one holds tables that are not the generator's, or the ledger
 /// cannot be written. What the servers answer later is counted.
-pub fn attack(attack: &Attack, progress: &dyn Progress) -> Result<Summary> {
+pub fn attack(attack: &Attack, progress: &dyn Progress) -> Result<Attacked> {
     let dsns: Vec<Dsn> = attack
         .dsns
         .iter()
@@ -59,7 +85,7 @@ pub fn attack(attack: &Attack, progress: &dyn Progress) -> Result<Summary> {
         checked: dsns.iter().map(|_| Mutex::new(false)).collect(),
         dsns,
         ledger,
-        meter: Mutex::new(Meter::new()),
+        meter: Mutex::new(Meter::new(Instant::now())),
         pace: Pace::new(attack.rate, Instant::now()),
         scouting: Scouting::default(),
         stop: Stop::when(over),
@@ -81,25 +107,29 @@ pub fn attack(attack: &Attack, progress: &dyn Progress) -> Result<Summary> {
         attack.clients
     ));
     let started = Instant::now();
-    let (in_flight, ended) = start(&shared, attack, first);
-    watch(&shared, attack.duration, &ended, started, progress);
+    *locked(&shared.meter) = Meter::new(started);
+    let (clients, ended) = start(&shared, attack, first);
+    watch(&shared, &clients, attack.duration, &ended, progress);
     let stopped = Instant::now();
     shared.stop.raise();
     drop(running);
     if let Err(crossbeam_channel::RecvTimeoutError::Timeout) = ended.recv_timeout(LAST_ANSWERS) {
         log::warn!("a server has not answered its last statement; its outcome is unknown");
     }
-    for entries in &in_flight {
-        if let Some(entries) = locked(entries).take() {
-            shared.record_unknown(entries);
-        }
+    for client in &clients {
+        shared.record_unknown(client.seat.give_up());
     }
     if let Some(report) = locked(&shared.fatal).take() {
         return Err(report);
     }
     let mut meter = locked(&shared.meter).clone();
-    meter.close_gap(stopped);
-    Ok(Summary::of(&meter, attack.clients, stopped - started))
+    meter.timeline.over(stopped);
+    let servers = shared.dsns.iter().map(|dsn| dsn.server.clone());
+    Ok(Attacked {
+        summary: Summary::of(&meter, attack.clients, stopped - started),
+        timeline: meter.timeline,
+        servers: servers.collect(),
+    })
 }
 
 /// Tries every server once; the first that takes the generator.
@@ -184,43 +214,64 @@ fn record_existing(shared: &Shared, at: usize, name: &str) -> Result<()> {
     }
 }
 
-/// Starts the clients, each on a thread that may be left behind; the receiver is disconnected when all have ended.
-fn start(shared: &Arc<Shared>, attack: &Attack, first: usize) -> (Vec<InFlight>, Receiver<()>) {
+/// One that writes, and what a thread does that sits there.
+struct Client {
+    seat: Arc<Seat>,
+    serve: Arc<dyn Fn(Session) + Send + Sync>,
+}
+
+impl Client {
+    /// On a thread that may be left behind.
+    fn sit(&self, session: Session) {
+        let serve = self.serve.clone();
+        std::thread::spawn(move || serve(session));
+    }
+}
+
+/// Starts the clients and the heartbeat; the receiver is disconnected when all have ended.
+fn start(shared: &Arc<Shared>, attack: &Attack, first: usize) -> (Vec<Client>, Receiver<()>) {
     let (alive, ended) = bounded::<()>(0);
     let mix = match attack.ledger {
         None => Mix::Inserts,
         Some(_) => Mix::Everything,
     };
-    let in_flight = (0..attack.clients).map(|number| {
-        let entries = InFlight::default();
-        let (shared, alive, slot) = (shared.clone(), alive.clone(), entries.clone());
-        std::thread::spawn(move || {
-            client::write(shared, Generator::new(number, mix), slot, first);
-            drop(alive);
-        });
-        entries
-    });
-    let in_flight = in_flight.collect();
-    let (shared, name) = (shared.clone(), attack.name.clone());
-    std::thread::spawn(move || client::keep_alive(shared, name, first));
-    (in_flight, ended)
+    let seated = |serve: Arc<dyn Fn(Session) + Send + Sync>| {
+        let seat = Arc::new(Seat::new(alive.clone()));
+        let session = Session::new(shared.clone(), seat.clone(), first);
+        let client = Client { seat, serve };
+        client.sit(session);
+        client
+    };
+    let mut clients: Vec<Client> = (0..attack.clients)
+        .map(|number| {
+            let generator = Mutex::new(Generator::new(number, mix));
+            seated(Arc::new(move |session| client::write(session, &generator)))
+        })
+        .collect();
+    let name = attack.name.clone();
+    clients.push(seated(Arc::new(move |session| {
+        client::keep_alive(session, &name);
+    })));
+    (clients, ended)
 }
 
 /// Waits for the end: a signal, the time, or clients that cannot go on.
 fn watch(
-    shared: &Shared,
+    shared: &Arc<Shared>,
+    clients: &[Client],
     duration: Option<Duration>,
     ended: &Receiver<()>,
-    started: Instant,
     progress: &dyn Progress,
 ) {
+    let started = Instant::now();
     let time_is_over = duration.map_or_else(never, after);
-    let every = tick(EVERY);
+    let (every, look) = (tick(EVERY), tick(LOOK_EVERY));
     loop {
         select! {
             recv(time_is_over) -> _ => return,
             recv(interrupt::channel()) -> _ => return,
             recv(ended) -> _ => return,
+            recv(look) -> _ => clients.iter().for_each(|client| relieve(shared, client)),
             recv(every) -> _ => {
                 let meter = locked(&shared.meter);
                 progress.step(&format!(
@@ -231,5 +282,27 @@ fn watch(
                 ));
             }
         }
+        if locked(&shared.fatal).is_some() {
+            return;
+        }
     }
+}
+
+/// Leaves a thread that a server does not answer behind, and lets another go on with the next server.
+fn relieve(shared: &Arc<Shared>, client: &Client) {
+    let Some(abandoned) = client.seat.take_over(PATIENCE, Instant::now()) else {
+        return;
+    };
+    shared.record_unknown(abandoned.entries);
+    shared.complain(&Report::from(Failure::new(format!(
+        "write to {}: no answer within {}",
+        shared.dsns[abandoned.server].shown,
+        humantime::format_duration(PATIENCE)
+    ))));
+    client.sit(Session::after(
+        shared.clone(),
+        client.seat.clone(),
+        abandoned.ticket,
+        abandoned.server,
+    ));
 }

@@ -1,5 +1,6 @@
 //! What a run ends with.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub struct Summary {
     pub acknowledged: u64,
     /// Errors that clients saw, failed connections included.
     pub errors: u64,
+    /// The same by SQLSTATE (manual: "PostgreSQL Error Codes"); `connection` where no server gave one.
+    pub sqlstates: BTreeMap<String, u64>,
     /// Operations whose outcome is not known: the connection was lost, or the run ended, before an answer came.
     pub unknown: u64,
     /// Heartbeats that a server acknowledged.
@@ -42,6 +45,7 @@ impl Summary {
         Summary {
             acknowledged: meter.acknowledged,
             errors: meter.errors,
+            sqlstates: meter.sqlstates.clone(),
             unknown: meter.unknown,
             heartbeats: meter.heartbeats,
             longest_gap_ms: gap.map(|gap| rounded(gap.length.as_secs_f64() * 1000.0)),
@@ -51,6 +55,19 @@ impl Summary {
             seconds: rounded(took.as_secs_f64()),
             rate: (meter.acknowledged as f64 / took.as_secs_f64().max(0.001)).round(),
             clients,
+        }
+    }
+}
+
+impl Summary {
+    fn sorts_of_errors(&self) -> String {
+        let sorts = self.sqlstates.iter();
+        let sorts: Vec<String> = sorts
+            .map(|(name, count)| format!("{count} {name}"))
+            .collect();
+        match sorts.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", sorts.join(", ")),
         }
     }
 }
@@ -65,8 +82,10 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             f,
-            "{} errors seen by clients, {} operations with an unknown outcome",
-            self.errors, self.unknown
+            "{} errors seen by clients{}, {} operations with an unknown outcome",
+            self.errors,
+            self.sorts_of_errors(),
+            self.unknown
         )?;
         writeln!(
             f,

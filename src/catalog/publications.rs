@@ -16,6 +16,9 @@ pub(crate) struct Publication {
     pub(crate) pubdelete: bool,
     /// From 11 on.
     pub(crate) pubtruncate: Option<bool>,
+    /// Changes of partitions are sent as changes of the root (13+).
+    #[serde(default, rename = "pubviaroot")]
+    pub(crate) via_root: bool,
     pub(crate) owner: String,
     /// Whether the session's role may do what the owner may.
     pub(crate) mine: bool,

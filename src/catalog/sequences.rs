@@ -1,5 +1,7 @@
 //! Sequences, with the value the next call continues from.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::error::{Failure, Result, WrapErr};
@@ -49,6 +51,17 @@ const SEQUENCES: &str = "
 
 /// Every sequence of the session's database: identity columns' and unowned ones too.
 pub(crate) fn read(session: &Session) -> Result<Vec<SequenceState>> {
+    read_since(session, &BTreeMap::new())
+}
+
+/// The same, in haste: one that was not called yet is read from its relation only where `known` says otherwise.
+///
+/// `pg_sequence_last_value` is null before the first call, and reading many relations takes a second. A sequence that
+/// was not called then and is not now has the value it had: only DDL or `setval(.., false)` change it.
+pub(crate) fn read_since(
+    session: &Session,
+    known: &BTreeMap<TableName, SequenceState>,
+) -> Result<Vec<SequenceState>> {
     let listed: Vec<Listed> = session
         .list(SEQUENCES, params![])
         .wrap_err("read the sequences")?;
@@ -69,13 +82,20 @@ pub(crate) fn read(session: &Session) -> Result<Vec<SequenceState>> {
         ))
         .err();
     }
+    let still_uncalled = |sequence: &Listed| {
+        let before = known.get(&sequence.name)?;
+        (sequence.last_value.is_none() && !before.is_called).then(|| before.clone())
+    };
     let uncalled: Vec<&TableName> = listed
         .iter()
-        .filter(|sequence| sequence.last_value.is_none())
+        .filter(|sequence| sequence.last_value.is_none() && still_uncalled(sequence).is_none())
         .map(|sequence| &sequence.name)
         .collect();
     let mut starts = read_relations(session, &uncalled)?.into_iter();
     let state = |sequence: Listed| {
+        if let Some(before) = still_uncalled(&sequence) {
+            return Ok(before);
+        }
         let (last_value, is_called) = match sequence.last_value {
             Some(last_value) => (last_value, true),
             None => starts

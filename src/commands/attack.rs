@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::attack::{self, Attack as Options};
-use crate::error::Result;
-use crate::report::{Outcome, Terminal};
+use crate::error::{Failure, Report, Result, hint_of, message_of};
+use crate::report::{Outcome, Terminal, textfile};
 
 /// Write to the database flare_test as an application does, until Ctrl-C
 #[derive(Debug, clap::Args)]
@@ -15,11 +15,15 @@ on the servers of --dsn; nothing else. No configuration is read.
 
 It inserts rows as fast as --clients can, or at --rate, and renews its row in sessions every 100 ms. With --ledger
 it updates and deletes rows of its own, too, in transactions of several statements, and records what was acknowledged;
-flare verify_attack replays that. SIGINT, SIGTERM or --duration end it with a summary.
+flare verify_attack replays that. SIGINT, SIGTERM or --duration end it with a summary, and with a picture of the run
+when --plot says where: operations per second by server, latency, and the longest time without an answer.
+
+A client that is refused, thrown out, or not answered for 5 s goes on with the next --dsn. While no server takes any,
+one client looks for all, in a round every few milliseconds; what it sees counts as errors.
 
 Example:
   flare attack --dsn postgres://app:app@127.0.0.1:5432/flare_test --clients 4 --duration 30s
-  flare attack --dsn postgres://app@old/flare_test --dsn postgres://app@new/flare_test --ledger ledger.jsonl")]
+  flare attack --dsn postgres://app@old/flare_test --dsn postgres://app@new/flare_test --ledger ledger.jsonl --plot run.svg")]
 pub(crate) struct Attack {
     /// Where to write; given again: the server that is tried when the one before fails, then round and round
     #[arg(
@@ -43,6 +47,9 @@ pub(crate) struct Attack {
     /// Record every acknowledged operation at the end of this file
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
+    /// Draw the run into this file, an SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
 }
 
 fn clients(text: &str) -> std::result::Result<usize, String> {
@@ -69,7 +76,26 @@ impl Attack {
             duration: self.duration,
             ledger: self.ledger.clone(),
         };
-        let summary = attack::attack(&options, &Terminal::default())?;
-        Ok(Outcome::of(&summary)?.changed(summary.acknowledged + summary.heartbeats > 0))
+        if let Some(path) = &self.plot {
+            textfile::check(path)?;
+        }
+        let attacked = attack::attack(&options, &Terminal::default())?;
+        let drawn = self.plot.as_ref().map_or(Ok(()), |path| {
+            attacked.plot().and_then(|svg| textfile::write(path, &svg))
+        });
+        let summary = &attacked.summary;
+        let changed = summary.acknowledged + summary.heartbeats > 0;
+        Ok(Outcome::of(summary)?
+            .changed(changed)
+            .verdict(drawn.err().map(undrawn)))
+    }
+}
+
+/// The picture is missing; what was measured is said all the same.
+fn undrawn(report: Report) -> Failure {
+    let failure = Failure::new(message_of(&report));
+    match hint_of(&report) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
     }
 }

@@ -1,15 +1,18 @@
 //! One file per command: its arguments and one short function.
 
 mod attack;
+mod cleanup;
 mod completions;
 mod count;
 mod create_attack_db;
 mod create_publication;
 mod create_replication_status_table;
 mod create_subscription;
+mod cutover;
 mod drop_publication;
 mod drop_subscription;
 mod exec;
+mod fallback;
 mod grant_create;
 mod grant_replication;
 mod init_config;
@@ -26,6 +29,7 @@ mod replicate_sequences;
 mod reset_replication_status;
 mod resume_write;
 mod status;
+mod switch;
 mod vacuum_analyze;
 mod verify_attack;
 mod verify_connectivity;
@@ -58,6 +62,9 @@ pub(crate) enum Command {
     ReplicateSequences(replicate_sequences::ReplicateSequences),
     PauseWrite(pause_write::PauseWrite),
     ResumeWrite(resume_write::ResumeWrite),
+    Cutover(cutover::Cutover),
+    Fallback(fallback::Fallback),
+    Cleanup(cleanup::Cleanup),
     Count(count::Count),
     Prepare(prepare::Prepare),
     Status(status::Status),
@@ -96,6 +103,9 @@ impl Command {
             Command::ReplicateSequences(args) => args.run(&flare()?),
             Command::PauseWrite(args) => args.run(&flare()?),
             Command::ResumeWrite(args) => args.run(&flare()?),
+            Command::Cutover(args) => args.run(&flare()?),
+            Command::Fallback(args) => args.run(&flare()?),
+            Command::Cleanup(args) => args.run(&flare()?),
             Command::Count(args) => args.run(&flare()?),
             Command::Prepare(args) => args.run(&flare()?),
             Command::Status(args) => args.run(&flare()?),
@@ -131,6 +141,9 @@ impl Command {
             Command::ReplicateSequences(_) => "replicate_sequences",
             Command::PauseWrite(_) => "pause_write",
             Command::ResumeWrite(_) => "resume_write",
+            Command::Cutover(_) => "cutover",
+            Command::Fallback(_) => "fallback",
+            Command::Cleanup(_) => "cleanup",
             Command::Count(_) => "count",
             Command::Prepare(_) => "prepare",
             Command::Status(_) => "status",

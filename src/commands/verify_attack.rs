@@ -10,7 +10,8 @@ use crate::report::Outcome;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Changes: nothing. Reads the ledger, and the tables items and sessions of the server of --dsn. No configuration is read.
-Exit code 3 when a row is lost, should not be there, or has another value.
+Exit code 3 when a row is lost, should not be there, or has another value, or when lines of the ledger are missing or
+there twice.
 
 Example:
   flare verify_attack --ledger ledger.jsonl --dsn postgres://app:app@127.0.0.1:5433/flare_test")]

@@ -1,8 +1,11 @@
 //! Ending sessions, and what can stand in the way without one.
 
+use std::time::Duration;
+
+use super::deadline::Deadline;
 use crate::error::{Failure, Result, WrapErr};
-use crate::journal::{self, Entry};
-use crate::server::{Session, is_lost, params};
+use crate::journal::{self, Backend};
+use crate::server::{Session, interrupt, is_lost, params};
 
 /// Ends sessions in one round trip; where one of them may not be ended, one by one, so that the error names it.
 pub(crate) fn end_all(watch: &Session, pids: &[i32]) -> Result<()> {
@@ -41,10 +44,18 @@ pub(crate) fn no_prepared_transaction(watch: &Session, dbname: &str) -> Result<(
     }
 }
 
-/// Ends what a dead run has left on the server: whoever takes over does this first.
-pub(super) fn end_backends(admin: &Session, entry: &Entry) -> Result<()> {
-    for backend in journal::backends_alive(admin, &entry.backends)? {
-        end(admin, backend.pid)?;
+/// Ends a session, and waits until it has gone: nothing that it was asked can happen any more.
+pub(super) fn end_and_await(admin: &Session, backend: &Backend) -> Result<()> {
+    let deadline = Deadline::after(GONE_WITHIN);
+    end(admin, backend.pid)?;
+    while !journal::backends_alive(admin, std::slice::from_ref(backend))?.is_empty() {
+        deadline.check().wrap_err_with(|| {
+            format!("wait until the session with pid {} has gone", backend.pid)
+        })?;
+        interrupt::sleep(Duration::from_millis(2))?;
     }
     Ok(())
 }
+
+/// How long a session that was told to end may take.
+const GONE_WITHIN: Duration = Duration::from_secs(5);

@@ -9,4 +9,6 @@ pub(crate) enum Clearing {
     Roles(BTreeSet<String>),
     /// Everyone's but superusers'.
     EveryoneButSuperusers,
+    /// Everyone's, superusers and background workers included, but those of these roles.
+    Everyone { but: BTreeSet<String> },
 }

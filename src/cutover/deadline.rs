@@ -20,6 +20,11 @@ impl Deadline {
         }
     }
 
+    /// What is left until then.
+    pub(crate) fn left(&self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+
     /// How the sessions of a pause wait.
     pub(crate) fn patience(&self) -> Patience {
         Patience::Until(self.at)

@@ -9,7 +9,7 @@ use crate::journal::{self, Step};
 use crate::server::{Session, is_lost, params};
 
 /// Shuts it: the journal's `paused` and the privileges, in one transaction.
-pub(super) fn shut(pause: &mut Pause) -> Result<()> {
+pub(super) fn shut(pause: &mut Pause<'_>) -> Result<()> {
     loop {
         match try_shut(pause) {
             Err(report) if undo::is_concurrent(&report) && pause.deadline.check().is_ok() => {}
@@ -18,32 +18,43 @@ pub(super) fn shut(pause: &mut Pause) -> Result<()> {
     }
 }
 
-fn try_shut(pause: &Pause) -> Result<()> {
+fn try_shut(pause: &Pause<'_>) -> Result<()> {
     let session = &pause.sessions.door.session;
+    in_transaction(session, || {
+        if !journal::advance(session, pause.run(), &[Step::Preparing], Step::Paused)? {
+            return Failure::new("another flare has ended this run").err();
+        }
+        let doors = pause.databases.iter().map(|it| &it.door);
+        doors
+            .into_iter()
+            .try_for_each(|door| shut_one(session, door))
+    })
+}
+
+/// Runs `work` between BEGIN and COMMIT.
+pub(super) fn in_transaction<T>(session: &Session, work: impl FnOnce() -> Result<T>) -> Result<T> {
     session.batch("BEGIN")?;
-    let shut = shut_in_transaction(pause, session);
-    match shut {
-        Ok(()) => session.batch("COMMIT"),
+    match work() {
+        Ok(done) => session.batch("COMMIT").map(|()| done),
         Err(report) if is_lost(&report) => Err(report),
         Err(report) => session.batch("ROLLBACK").and(Err(report)),
     }
 }
 
-fn shut_in_transaction(pause: &Pause, session: &Session) -> Result<()> {
-    if !journal::advance(session, pause.run, &[Step::Preparing], Step::Paused)? {
-        return Failure::new("another flare has ended this run").err();
-    }
-    if !DatabasePrivileges::read(session, pause.dbname())?.same_as(pause.door.before()) {
-        return Failure::new(
-            "the privileges of the database have just been changed by someone else",
-        )
+/// Takes CONNECT from everyone but those who stay, in the session's transaction.
+pub(super) fn shut_one(session: &Session, door: &Door) -> Result<()> {
+    let dbname = &door.before().dbname;
+    if !DatabasePrivileges::read(session, dbname)?.same_as(door.before()) {
+        return Failure::new(format!(
+            "the privileges of database {dbname:?} have just been changed by someone else"
+        ))
         .hint("run the command again")
         .err();
     }
     session
-        .batch(&pause.door.shutting().join("; "))
-        .wrap_err("take CONNECT from everyone but those who stay")?;
-    nobody_is_left(session, &pause.door)
+        .batch(&door.shutting().join("; "))
+        .wrap_err_with(|| format!("take CONNECT on {dbname:?} from everyone but those who stay"))?;
+    nobody_is_left(session, door)
 }
 
 /// Login roles that could still connect: neither superusers nor among those who stay. Membership counts.

@@ -1,9 +1,12 @@
-//! Makes each step reachable for tests: `FLARE_FAILPOINT=drain=hold` stops before *drain*. Only in debug builds.
+//! Makes each step reachable for tests: `FLARE_FAILPOINT=drain=hold` stays before *drain* until the deadline, `drain=stop`
+//! stops the process there until SIGCONT, `drain=fail` fails. Only in debug builds.
 
 use std::time::Duration;
 
+use rustix::process::{Signal, getpid, kill_process};
+
 use super::deadline::Deadline;
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Result, WrapErr};
 use crate::server::interrupt;
 
 /// What is awaited by tests on standard error.
@@ -22,6 +25,10 @@ pub(super) fn before(step: &str, deadline: &Deadline) -> Result<()> {
                 deadline.check()?;
                 interrupt::sleep(Duration::from_millis(20))?;
             }
+        }
+        Some((at, "stop")) if at == step => {
+            log::warn!("{REACHED}: {step}");
+            kill_process(getpid(), Signal::STOP).wrap_err("stop this process")
         }
         Some((at, "fail")) if at == step => Failure::new(format!("{REACHED}: {step}")).err(),
         _ => Ok(()),

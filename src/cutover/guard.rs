@@ -14,10 +14,17 @@ use crate::server::{interrupt, params};
 use crate::value::Literal;
 
 /// Arms the guard on the server; the one beside this process was started before the pause.
-pub(crate) fn arm(pause: &mut Pause) -> Result<()> {
+pub(crate) fn arm(pause: &mut Pause<'_>) -> Result<()> {
     let sessions = &pause.sessions;
-    let sleep = pause.max_pause.as_secs_f64();
-    let statement = statement(pause.run, sleep, &pause.door, &sessions.wall.backend);
+    let doors = pause.databases.iter().map(|it| &it.door);
+    let walls = pause.databases.iter().map(|it| &it.sessions.wall.backend);
+    let statement = statement(
+        pause.run(),
+        pause.max_pause.as_secs_f64(),
+        pause.undone(),
+        doors,
+        walls,
+    );
     let armed = sessions
         .guard
         .session
@@ -40,8 +47,22 @@ pub(crate) fn arm(pause: &mut Pause) -> Result<()> {
     }
 }
 
-/// Ends the guard on the server: the pause is decided.
-pub(crate) fn dismiss(pause: &Pause) -> Result<()> {
+/// Ends the guard on the server and the walls: the pause is decided. Both end by themselves with their sessions, too.
+pub(crate) fn end_with_wall(pause: &Pause<'_>) {
+    let walls = pause.databases.iter().map(|it| &it.sessions.wall.session);
+    let ended = dismiss(pause).and_then(|()| {
+        walls
+            .into_iter()
+            .try_for_each(|wall| wall.batch("ROLLBACK"))
+    });
+    if let Err(report) = ended {
+        // One that the guard itself has ended is no news.
+        log::info!("end the guard and the wall: {report:#}");
+    }
+}
+
+/// Ends the guard on the server.
+pub(crate) fn dismiss(pause: &Pause<'_>) -> Result<()> {
     let pid = pause.sessions.guard.backend.pid;
     let _ended: bool = pause
         .sessions
@@ -51,26 +72,37 @@ pub(crate) fn dismiss(pause: &Pause) -> Result<()> {
     Ok(())
 }
 
-/// Sleep, win the row, open the door, end the wall. `tuple concurrently updated` on the database's row is tried again.
-fn statement(run: Uuid, seconds: f64, door: &Door, wall: &Backend) -> String {
-    let restore: Vec<String> = door
-        .opening()
-        .into_iter()
-        .map(|sql| format!("EXECUTE {};", Literal(sql)))
-        .chain(
-            door.restoring_default()
-                .map(|sql| format!("IF ({IS_SUPERUSER}) THEN {sql}; END IF;")),
+/// Sleep, win the row, open the doors, end the walls. `tuple concurrently updated` on a database's row is tried again.
+fn statement<'a>(
+    run: Uuid,
+    seconds: f64,
+    undone: Step,
+    doors: impl Iterator<Item = &'a Door>,
+    walls: impl Iterator<Item = &'a Backend>,
+) -> String {
+    let restore = |door: &Door| {
+        let opening = door.opening().into_iter();
+        let execute = opening.map(|sql| format!("EXECUTE {};", Literal(sql)));
+        let default = door.restoring_default();
+        let default = default.map(|sql| format!("IF ({IS_SUPERUSER}) THEN {sql}; END IF;"));
+        execute.chain(default).collect::<Vec<String>>()
+    };
+    let restore: Vec<String> = doors.flat_map(restore).collect();
+    let end_wall = |Backend { pid, backend_start }: &Backend| {
+        format!(
+            "PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+              WHERE pid = {pid} AND backend_start::text = {};",
+            Literal(backend_start)
         )
-        .collect();
-    let Backend { pid, backend_start } = wall;
+    };
+    let end_walls: Vec<String> = walls.map(end_wall).collect();
     let body = format!(
         "DECLARE tries int := 0;
          BEGIN
            PERFORM pg_sleep({seconds});
            UPDATE flare.journal SET step = '{undone}', changed_at = clock_timestamp() WHERE {paused};
            IF NOT FOUND THEN RETURN; END IF;
-           PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
-             WHERE pid = {pid} AND backend_start::text = {backend_start};
+           {end_walls}
            LOOP
              BEGIN
                {restore}
@@ -83,8 +115,8 @@ fn statement(run: Uuid, seconds: f64, door: &Door, wall: &Backend) -> String {
            END LOOP;
          END",
         paused = row_has(run, Step::Paused),
-        undone = Step::Undone.as_str(),
-        backend_start = Literal(backend_start),
+        undone = undone.as_str(),
+        end_walls = end_walls.join("\n           "),
         restore = restore.join("\n               "),
     );
     format!("DO LANGUAGE plpgsql {}", Literal(body))

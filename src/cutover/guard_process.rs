@@ -1,6 +1,7 @@
 //! guard: a process of the same program, in a session of its own, holding a pipe.
 //!
-//! When flare dies, by whatever means, the pipe closes, and the guard opens the door. It is told everything over that
+//! When flare dies, by whatever means, the pipe closes, and the guard undoes the run, or finishes it past the point of
+//! no return. It is told everything over that
 //! pipe, so that nothing of it is in an argument or a file.
 
 use std::io::{BufRead, BufReader, Write};
@@ -12,25 +13,22 @@ use crossbeam_channel::bounded;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::backends::end_backends;
-use super::lock::door_of;
-use super::sessions::at_the_door;
-use super::undo::{self, Ended};
+use super::backends::end;
+use super::settle;
 use crate::config::Config;
-use crate::error::{Advise, Failure, Result, WrapErr};
-use crate::journal::{self, Step};
+use crate::error::{Advise, Failure, Result, WrapErr, message_of};
+use crate::journal::{self, Direction, Entry, Step};
 use crate::replicate::Run;
-use crate::server::{Publisher, Server, Side, application_name};
+use crate::server::{Publisher, Server, Side, application_name, open_both};
 
 /// The hidden command that this program is started with.
 pub(crate) const COMMAND: &str = "guard";
 /// What the guard says when it is ready, and hears when it is not needed.
 const READY: &str = "ready";
 const DISMISSED: &str = "dismissed";
-/// The steps at which a run without its flare is undone.
-const UNDECIDED: [Step; 2] = [Step::Preparing, Step::Paused];
 /// How long the guard may take to connect.
 const START_LIMIT: Duration = Duration::from_secs(10);
+const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 /// For how long, after flare's death, the guard tries to reach the server.
 const PERSISTENCE: Duration = Duration::from_secs(120);
 
@@ -40,7 +38,7 @@ struct Order {
     config: String,
     path: PathBuf,
     run: Uuid,
-    dbname: String,
+    direction: Direction,
 }
 
 /// The guard process, as flare sees it. Dropped without [`GuardProcess::dismiss`], it opens the door.
@@ -51,12 +49,12 @@ pub(crate) struct GuardProcess {
 
 impl GuardProcess {
     /// Starts it and waits until it is connected and listens.
-    pub(crate) fn start(config: &Config, run: Uuid, dbname: &str, context: &Run) -> Result<Self> {
+    pub(crate) fn start(config: &Config, entry: &Entry, context: &Run) -> Result<Self> {
         let order = Order {
             config: config.text.reveal().to_owned(),
             path: config.path.clone(),
-            run,
-            dbname: dbname.to_owned(),
+            run: entry.run,
+            direction: entry.direction,
         };
         let program = program(context.guard_program.as_deref())?;
         let what = || format!("start the guard process {}", program.display());
@@ -112,7 +110,11 @@ fn program(declared: Option<&Path>) -> Result<PathBuf> {
         return Ok(declared.to_owned());
     }
     let own = std::env::current_exe().wrap_err("find this program")?;
-    match own.file_stem().is_some_and(|stem| stem == "flare") {
+    // One that was replaced while it runs is still there under this name.
+    let running = Path::new("/proc/self/exe");
+    let name = own.file_name().unwrap_or_default().to_string_lossy();
+    match name.trim_end_matches(" (deleted)") == "flare" {
+        true if running.exists() => Ok(running.to_owned()),
         true => Ok(own),
         false => which::which("flare")
             .wrap_err("find the program flare, which guards the pause")
@@ -133,61 +135,91 @@ pub(crate) fn run(say: impl FnOnce(&str) -> Result<()>) -> Result<()> {
         Failure::usage("flare guard is started by flare itself, for the length of a pause")
     })?;
     let config = Config::parse(&order.config, &order.path)?;
-    let publisher = open(&config)?;
+    let from = open_from(&config, order.direction)?;
     say(READY)?;
     let mut rest = String::new();
     pipe.read_line(&mut rest)
         .wrap_err("wait for the end of the pause")?;
     match rest.trim() {
         DISMISSED => Ok(()),
-        _ => undo(&config, &order, Some(publisher)),
+        _ => act(&config, &order, Some(from)),
     }
 }
 
-fn open(config: &Config) -> Result<Publisher> {
-    let server = Server::open(
-        Side::Publisher,
-        &config.publisher,
-        &application_name(COMMAND),
-    )?;
+fn open_from(config: &Config, direction: Direction) -> Result<Publisher> {
+    let (side, declared) = match direction {
+        Direction::Forward => (Side::Publisher, &config.publisher),
+        Direction::Back => (Side::Subscriber, &config.subscriber),
+    };
+    let server = Server::open(side, declared, &application_name(COMMAND))?;
     Ok(Publisher::from_journal(server))
 }
 
-/// flare is dead: the door is opened, however often the server has to be asked.
-fn undo(config: &Config, order: &Order, mut publisher: Option<Publisher>) -> Result<()> {
+/// flare is dead: the doors are opened, however often the server has to be asked, and then the rest is settled.
+fn act(config: &Config, order: &Order, mut from: Option<Publisher>) -> Result<()> {
     let since = Instant::now();
+    let mut told = String::new();
     loop {
-        let undone = match publisher.take().map_or_else(|| open(config), Ok) {
-            Ok(publisher) => undo_on(&publisher, order),
+        let opened = match from
+            .take()
+            .map_or_else(|| open_from(config, order.direction), Ok)
+        {
+            Ok(from) => open_doors(&from, order),
             Err(report) => Err(report),
         };
-        match undone {
+        let settled = opened.and_then(|()| settle_all(config, order));
+        match settled {
             Ok(()) => return Ok(()),
             Err(report) if since.elapsed() > PERSISTENCE => return Err(report),
-            Err(report) => log::warn!("guard: {report:#}; trying again"),
+            Err(report) => {
+                let message = message_of(&report);
+                if message != told {
+                    log::warn!("guard: {message}; trying again");
+                    told = message;
+                }
+            }
         }
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(BETWEEN_TRIES);
     }
 }
 
-fn undo_on(publisher: &Publisher, order: &Order) -> Result<()> {
-    let admin = publisher.admin();
-    let Some(entry) = journal::find(admin, &order.dbname, &UNDECIDED)? else {
+/// First and fast, and without *to*: the application can write again, unless the run is decided.
+fn open_doors(from: &Publisher, order: &Order) -> Result<()> {
+    let Some(entry) = journal::run_of(from.admin(), order.run)? else {
         return Ok(());
     };
-    if entry.run != order.run {
+    if !matches!(entry.step, Step::Preparing | Step::Paused) {
         return Ok(());
     }
-    end_backends(admin, &entry)?;
-    let door = door_of(&entry, &order.dbname)?;
-    let ended = at_the_door(publisher, &order.dbname, |session| {
-        undo::open_door(session, entry.run, &door, &UNDECIDED, Step::Undone)
-    })?;
-    if ended == Ended::Here {
+    for backend in journal::sessions_alive(from.admin(), order.run)? {
+        end(from.admin(), backend.pid)?;
+    }
+    if settle::open_from(from, &entry)?.is_none() {
         log::warn!(
-            "flare died during a pause of {:?}: the guard has undone it, the application can write",
-            order.dbname
+            "flare died during its {} of {}: the guard has undone the pause, the application can write",
+            entry.command,
+            entry.dbnames().join(", ")
         );
     }
     Ok(())
+}
+
+/// Then what needs both servers.
+fn settle_all(config: &Config, order: &Order) -> Result<()> {
+    let pair = open_both(config, &application_name(COMMAND)).both()?;
+    let pair = match order.direction {
+        Direction::Forward => pair,
+        Direction::Back => pair.reversed(),
+    };
+    let Some(entry) = journal::run_of(pair.publisher.admin(), order.run)? else {
+        return Ok(());
+    };
+    if !Step::UNFINISHED.contains(&entry.step) {
+        return Ok(());
+    }
+    let outcome = settle::settle(&pair, config, &entry, &Run::quiet());
+    if outcome.is_ok() {
+        log::warn!("{}", settle::in_words(&entry, &outcome));
+    }
+    outcome.map(drop)
 }

@@ -7,11 +7,13 @@ use uuid::Uuid;
 use super::deadline::Deadline;
 use crate::error::{Failure, Result, WrapErr};
 use crate::server::{Session, interrupt, params};
+use crate::value::Lsn;
 
 const WRITE: &str = "
     INSERT INTO public.flare_replication_status (system_identifier, uuid, created_at)
     VALUES ($1, $2, clock_timestamp()::text)
-    ON CONFLICT (system_identifier) DO UPDATE SET uuid = excluded.uuid, created_at = excluded.created_at";
+    ON CONFLICT (system_identifier) DO UPDATE SET uuid = excluded.uuid, created_at = excluded.created_at
+    RETURNING pg_current_wal_insert_lsn()::text";
 
 const ARRIVED: &str = "
     SELECT EXISTS (SELECT FROM public.flare_replication_status WHERE system_identifier = $1 AND uuid = $2)";
@@ -20,34 +22,54 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// The two ends of a probe.
 pub(crate) struct Probe<'a> {
-    /// In the publisher's database.
+    /// In the database of *from*.
     pub(crate) writer: &'a Session,
-    /// In the subscriber's.
+    /// In that of *to*.
     pub(crate) reader: &'a Session,
-    /// The publisher's identifier: the row's key.
+    /// The identifier of *from*: the row's key.
     pub(crate) identifier: u64,
+}
+
+/// A probe row on its way.
+pub(crate) struct Row {
+    uuid: String,
+    /// Where *from* stood when it was written.
+    pub(crate) lsn: Lsn,
 }
 
 impl Probe<'_> {
     /// Writes a row and waits until it has arrived; how long that took.
     pub(crate) fn send(&self, deadline: &Deadline) -> Result<Duration> {
         let since = Instant::now();
-        let identifier = self.identifier.to_string();
-        let mark = Uuid::new_v4().to_string();
-        self.writer
-            .execute(WRITE, params![&identifier, &mark])
+        let row = self.write()?;
+        self.arrive(&row, deadline)?;
+        Ok(since.elapsed())
+    }
+
+    /// Writes a row.
+    pub(crate) fn write(&self) -> Result<Row> {
+        let uuid = Uuid::new_v4().to_string();
+        let lsn: String = self
+            .writer
+            .value(WRITE, params![self.identifier.to_string(), &uuid])
             .wrap_err("write the probe row")?;
+        Ok(Row {
+            uuid,
+            lsn: lsn.parse()?,
+        })
+    }
+
+    /// Waits until it has arrived.
+    pub(crate) fn arrive(&self, row: &Row, deadline: &Deadline) -> Result<()> {
         loop {
             let arrived: bool = self
                 .reader
-                .value(ARRIVED, params![&identifier, &mark])
-                .wrap_err("look for the probe row on the subscriber")?;
+                .value(ARRIVED, params![self.identifier.to_string(), &row.uuid])
+                .wrap_err("look for the probe row")?;
             if arrived {
-                return Ok(since.elapsed());
+                return Ok(());
             }
-            deadline
-                .check()
-                .wrap_err("wait for the probe row on the subscriber")?;
+            deadline.check().wrap_err("wait for the probe row")?;
             interrupt::sleep(LOOK_EVERY)?;
         }
     }
@@ -56,7 +78,7 @@ impl Probe<'_> {
 /// A probe this quick means that apply keeps up (a large commit just before costs some 300 ms).
 const QUICK: Duration = Duration::from_millis(25);
 /// For how long flare waits, before the pause, for apply to keep up.
-const CATCH_UP: Duration = Duration::from_secs(30);
+pub(crate) const CATCH_UP: Duration = Duration::from_secs(30);
 
 /// Sends probes before the pause until one is quick: lag is waited for here, never in the pause.
 pub(crate) fn catch_up(probe: &Probe<'_>, max_pause: Duration) -> Result<Duration> {

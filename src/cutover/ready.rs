@@ -2,21 +2,28 @@
 
 use serde::Deserialize;
 
-use super::sessions::Sessions;
-use super::state::PauseRequest;
+use super::clearing::Clearing;
+use super::sessions::DatabaseSessions;
+use super::state::{Database, PauseRequest};
 use super::wall::STATUS_TABLE;
-use crate::catalog::subscriptions;
-use crate::error::{Failure, Result};
-use crate::server::{Publisher, Session, params};
+use crate::catalog::tables::{self, listed};
+use crate::catalog::{capacity, subscriptions};
+use crate::error::{Failure, Result, WrapErr};
+use crate::journal::{Entry, Stream};
+use crate::replicate::{Run, refresh};
+use crate::server::{Login, Pair, Patience, Publisher, Session, params};
 use crate::value::{Ident, TableName};
 
-/// The one replication slot of the database, with its walsender.
+/// A replication slot, with its walsender.
 #[derive(Debug, Deserialize)]
-pub(super) struct Stream {
+pub(super) struct Running {
     slot_name: String,
     active: bool,
     pub(super) usename: Option<String>,
     age_seconds: Option<f64>,
+    /// The owner of the subscription on the other side.
+    #[serde(skip)]
+    pub(super) subowner: Option<String>,
 }
 
 const STREAMS_OF: &str = "
@@ -26,16 +33,16 @@ const STREAMS_OF: &str = "
      WHERE s.database = $1 ORDER BY s.slot_name";
 
 /// Refuses, as the original does, when the walsender is too young or the database has more than one slot.
-pub(super) fn stream_of(publisher: &Publisher, request: &PauseRequest<'_>) -> Result<Stream> {
-    let mut streams: Vec<Stream> = publisher
-        .admin()
-        .list(STREAMS_OF, params![request.dbname])?;
-    let PauseRequest {
-        dbname,
-        subname,
-        allowed_rep_duration,
-        ..
-    } = request;
+pub(super) fn only_stream(
+    publisher: &Publisher,
+    request: &PauseRequest,
+    stream: &Stream,
+) -> Result<Running> {
+    let Stream {
+        dbname, subname, ..
+    } = stream;
+    let allowed_rep_duration = &request.allowed_rep_duration;
+    let mut streams: Vec<Running> = publisher.admin().list(STREAMS_OF, params![dbname])?;
     if streams.len() > 1 {
         let names: Vec<&str> = streams
             .iter()
@@ -79,13 +86,193 @@ pub(super) fn stream_of(publisher: &Publisher, request: &PauseRequest<'_>) -> Re
     Ok(stream)
 }
 
-pub(super) fn roles_exist(admin: &Session, request: &PauseRequest<'_>) -> Result<()> {
-    let named: Vec<String> = request
-        .app_users
-        .iter()
-        .chain(&request.keep_users)
-        .cloned()
-        .collect();
+/// The stream that a switch ends: its subscription on *to*, which must be the only one of the database, and its slot.
+pub(super) fn own_stream(pair: &Pair, request: &PauseRequest, stream: &Stream) -> Result<Running> {
+    let (from, to) = (&pair.publisher, &pair.subscriber);
+    let Stream {
+        dbname, subname, ..
+    } = stream;
+    let attempt = format!("{} {dbname:?}", request.command());
+    let session = to.connect(Login::Superuser, dbname)?;
+    let all = subscriptions::all(&session)?;
+    let Some(subscription) = all.iter().find(|it| it.subname == *subname) else {
+        return Failure::new(format!(
+            "{attempt}: the {} has no subscription {subname:?}",
+            to.side()
+        ))
+        .hint("flare status says where the migration stands")
+        .err();
+    };
+    if let Some(other) = all.iter().find(|it| it.subname != *subname) {
+        return Failure::new(format!(
+            "{attempt}: the {} has another subscription in that database, {:?}, whose rows would not follow the switch",
+            to.side(),
+            other.subname
+        ))
+        .hint("drop it, or finish that migration first")
+        .err();
+    }
+    let session = from.connect(Login::Superuser, dbname)?;
+    let chained = subscriptions::all(&session)?;
+    if let Some(chained) = chained.iter().find(|it| it.subenabled) {
+        return Failure::new(format!(
+            "{attempt}: the {} follows another server in that database itself, by subscription {:?}",
+            from.side(),
+            chained.subname
+        ))
+        .hint("end that subscription first: its rows would go on arriving at the server that was left")
+        .err();
+    }
+    if !subscription.subenabled {
+        return Failure::new(format!("{attempt}: subscription {subname:?} is disabled"))
+            .hint(format!(
+                "ALTER SUBSCRIPTION {} ENABLE on the {}, and wait until it has caught up",
+                Ident::new(subname),
+                to.side()
+            ))
+            .err();
+    }
+    let streams: Vec<Running> = from.admin().list(STREAMS_OF, params![dbname])?;
+    let slot_name = subscription.subslotname.clone().unwrap_or_default();
+    let running = streams.into_iter().find(|it| it.slot_name == slot_name);
+    match running {
+        Some(running) if running.active => Ok(Running {
+            subowner: Some(subscription.owner.clone()),
+            ..running
+        }),
+        found => Failure::new(format!(
+            "{attempt}: slot {slot_name:?} of the {} {}, so {subname:?} does not follow",
+            from.side(),
+            match found {
+                Some(_) => "is not active",
+                None => "is not there",
+            }
+        ))
+        .hint("see flare lag and the server's log for what stops apply")
+        .err(),
+    }
+}
+
+/// A pause by `pause_write` has to end first.
+pub(super) fn held<T>(dbname: &str, held: &Entry) -> Result<T> {
+    Failure::new(format!(
+        "writes to {dbname:?} are paused by pause_write (since {}, by {})",
+        held.changed_at, held.holder
+    ))
+    .hint(format!(
+        "flare resume_write {dbname}, then run the command again"
+    ))
+    .err()
+}
+
+/// Slots, walsenders, workers and origins for the way back.
+pub(super) fn room(pair: &Pair, request: &PauseRequest) -> Result<()> {
+    if !request.reverse {
+        return Ok(());
+    }
+    let needed = i64::try_from(request.databases.len()).unwrap_or(i64::MAX);
+    let to = capacity::of_publisher(pair.subscriber.admin())?;
+    let from = capacity::of_subscriber(pair.publisher.admin())?;
+    let mut lacking = Vec::new();
+    if to.wal_level != "logical" {
+        lacking.push(format!(
+            "wal_level of the {} is {}, and logical is needed",
+            pair.subscriber.side(),
+            to.wal_level
+        ));
+    }
+    for (side, rooms) in [
+        (pair.subscriber.side(), &to.rooms),
+        (pair.publisher.side(), &from.rooms),
+    ] {
+        let small = rooms.iter().filter(|room| room.free() < needed);
+        lacking.extend(small.map(|room| {
+            format!(
+                "{} of the {side} is {}, {} are taken, and {needed} more are needed",
+                room.name, room.limit, room.used
+            )
+        }));
+    }
+    match lacking.is_empty() {
+        true => Ok(()),
+        false => Failure::new(format!("make room for the way back: {}", lacking.join("; ")))
+            .hint("raise the settings (each needs a restart of its server), or go without a way back (--no-reverse)")
+            .err(),
+    }
+}
+
+/// Tables whose rows would be skipped in silence.
+pub(super) fn every_table_is_subscribed(
+    sessions: &DatabaseSessions,
+    stream: &Stream,
+    published: &[TableName],
+) -> Result<()> {
+    let relations = subscriptions::relations(&sessions.arrival, &stream.subname)?;
+    let missing = refresh::missing(published, &relations);
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Failure::new(format!(
+            "subscription {:?} does not take {}, which are published: their rows would be missing",
+            stream.subname,
+            listed(&missing)
+        ))
+        .hint(format!(
+            "create them on the other server where they are missing there, then ALTER SUBSCRIPTION {} REFRESH PUBLICATION (flare create_subscription does that)",
+            Ident::new(&stream.subname)
+        ))
+        .err(),
+    }
+}
+
+/// No statistics, no good plans: what lacks them is analyzed now, while the application does not wait for it.
+pub(super) fn statistics(pair: &Pair, database: &Database, run: &Run) -> Result<()> {
+    let to = &pair.subscriber;
+    let session = to.connect(Login::Superuser, database.dbname())?;
+    if !tables::lack_statistics(&session)? {
+        return Ok(());
+    }
+    run.progress.step(&format!(
+        "analyzing {:?} on the {}: tables there have no statistics",
+        database.dbname(),
+        to.side()
+    ));
+    let owner = to.enter(database.dbname())?;
+    owner
+        .with_patience(Patience::WhileServerAnswers)
+        .batch("ANALYZE")
+        .wrap_err("gather statistics on the target")
+}
+
+/// The fence is a trigger on each table, and a function in a schema of its own.
+pub(super) fn may_fence(wall: &Session, pubname: &str) -> Result<()> {
+    let refused: Vec<String> = wall.value(
+        "SELECT array(SELECT format('%I.%I', n.nspname, c.relname)
+                        FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname
+                        JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename
+                       WHERE p.pubname = $1 AND NOT has_table_privilege(c.oid, 'TRIGGER')
+                      UNION ALL
+                      SELECT 'database ' || quote_ident(current_database())
+                       WHERE NOT has_database_privilege(current_database(), 'CREATE'))",
+        params![pubname],
+    )?;
+    match refused.is_empty() {
+        true => Ok(()),
+        false => Failure::new(format!(
+            "fence the tables after the switch: {:?} lacks TRIGGER, or CREATE, on {}",
+            wall.endpoint().user,
+            refused.join(", ")
+        ))
+        .hint("GRANT TRIGGER on those tables (CREATE on the database) to that user")
+        .err(),
+    }
+}
+
+pub(super) fn roles_exist(admin: &Session, request: &PauseRequest) -> Result<()> {
+    let app_users = match &request.clearing {
+        Clearing::Roles(roles) => roles.clone(),
+        _ => Default::default(),
+    };
+    let named: Vec<String> = app_users.union(&request.keep_users).cloned().collect();
     let unknown: Vec<String> = admin.value(
         "SELECT array(SELECT name FROM unnest($1) name WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name))",
         params![named],
@@ -93,8 +280,8 @@ pub(super) fn roles_exist(admin: &Session, request: &PauseRequest<'_>) -> Result
     match unknown.is_empty() {
         true => Ok(()),
         false => Failure::usage(format!(
-            "pause {:?}: there is no role {}",
-            request.dbname,
+            "{}: there is no role {}",
+            request.command(),
             unknown.join(", ")
         ))
         .hint("correct --app-user, cutover.app_users or cutover.keep_users")
@@ -103,34 +290,34 @@ pub(super) fn roles_exist(admin: &Session, request: &PauseRequest<'_>) -> Result
 }
 
 /// The status table has to be on both sides, and in the stream: the probe row goes through it.
-pub(super) fn status_table_is_ready(sessions: &Sessions, request: &PauseRequest<'_>) -> Result<()> {
+pub(super) fn status_table_is_ready(sessions: &DatabaseSessions, stream: &Stream) -> Result<()> {
     let published: bool = sessions.wall.session.value(
         "SELECT EXISTS (SELECT FROM pg_publication_tables
                          WHERE pubname = $1 AND schemaname = 'public' AND tablename = $2)",
-        params![request.pubname, STATUS_TABLE],
+        params![&stream.pubname, STATUS_TABLE],
     )?;
     let status = TableName::new("public", STATUS_TABLE);
-    let relations = subscriptions::relations(&sessions.arrival, request.subname)?;
+    let relations = subscriptions::relations(&sessions.arrival, &stream.subname)?;
     let subscribed = relations.iter().any(|relation| relation.name == status);
     let missing = match (published, subscribed) {
         (true, true) => return Ok(()),
-        (false, _) => format!("it is not in publication {:?}", request.pubname),
-        (true, false) => format!("subscription {:?} does not follow it", request.subname),
+        (false, _) => format!("it is not in publication {:?}", stream.pubname),
+        (true, false) => format!("subscription {:?} does not follow it", stream.subname),
     };
     Failure::new(format!(
         "pause {:?}: the table {STATUS_TABLE} is not ready: {missing}",
-        request.dbname
+        stream.dbname
     ))
     .hint(format!(
         "flare create_replication_status_table {}",
-        request.dbname
+        stream.dbname
     ))
     .err()
 }
 
 /// A table that is still being copied would miss what the probe does not.
-pub(super) fn every_table_is_ready(arrival: &Session, request: &PauseRequest<'_>) -> Result<()> {
-    let waiting: Vec<String> = subscriptions::relations(arrival, request.subname)?
+pub(super) fn every_table_is_ready(arrival: &Session, stream: &Stream) -> Result<()> {
+    let waiting: Vec<String> = subscriptions::relations(arrival, &stream.subname)?
         .iter()
         .filter(|relation| relation.srsubstate != 'r')
         .map(|relation| relation.name.plain())
@@ -139,7 +326,7 @@ pub(super) fn every_table_is_ready(arrival: &Session, request: &PauseRequest<'_>
         true => Ok(()),
         false => Failure::new(format!(
             "pause {:?}: {} tables are still being copied, among them {}",
-            request.dbname,
+            stream.dbname,
             waiting.len(),
             waiting
                 .iter()
@@ -154,7 +341,7 @@ pub(super) fn every_table_is_ready(arrival: &Session, request: &PauseRequest<'_>
 }
 
 /// Without these an administrator neither sees what other sessions do nor may end them.
-pub(super) fn may_clear(publisher: &Publisher, request: &PauseRequest<'_>) -> Result<()> {
+pub(super) fn may_clear(publisher: &Publisher, dbnames: &[&str]) -> Result<()> {
     let lacking: Vec<String> = publisher.admin().value(
         "SELECT array(SELECT rolname::text FROM pg_roles
                        WHERE rolname IN ('pg_read_all_stats', 'pg_signal_backend') AND NOT pg_has_role(oid, 'USAGE') ORDER BY 1)",
@@ -165,8 +352,8 @@ pub(super) fn may_clear(publisher: &Publisher, request: &PauseRequest<'_>) -> Re
     }
     let user = Ident::new(&publisher.declared().superuser.user);
     Failure::new(format!(
-        "pause {:?}: {user} is no member of {}, which it takes to see and end the application's sessions",
-        request.dbname,
+        "pause {}: {user} is no member of {}, which it takes to see and end the application's sessions",
+        dbnames.join(", "),
         lacking.join(" and ")
     ))
     .hint(format!(

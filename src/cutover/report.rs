@@ -26,6 +26,8 @@ pub enum PauseOutcome {
 pub enum Writable {
     /// On the publisher.
     Publisher,
+    /// On the subscriber.
+    Subscriber,
     /// Nowhere.
     None,
 }
@@ -178,7 +180,7 @@ impl fmt::Display for ResumeReport {
                 f,
                 "The application can write to {dbname:?} on the publisher, with its privileges as they were."
             )?,
-            (_, Writable::None) => writeln!(f, "The door of {dbname:?} was left as it is.")?,
+            (_, _) => writeln!(f, "The door of {dbname:?} was left as it is.")?,
         }
         if self.dry_run {
             for statement in &self.statements {

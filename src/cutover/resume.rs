@@ -1,14 +1,14 @@
 //! `resume_write`: opens the door of a pause, whatever state it is in. It needs only the publisher.
 
-use super::backends::end_backends;
+use super::backends::end_and_await;
 use super::lock::door_of;
 use super::report::{ResumeReport, Writable};
 use super::rights::Door;
 use super::sessions::at_the_door;
 use super::undo::{self, Ended};
 use crate::catalog::privileges::DatabasePrivileges;
-use crate::error::Result;
-use crate::journal::{self, Entry, Step};
+use crate::error::{Failure, Result};
+use crate::journal::{self, Entry, Purpose, Step};
 use crate::replicate::{Mode, Run};
 use crate::server::{Publisher, interrupt};
 use crate::value::Ident;
@@ -19,7 +19,9 @@ pub(crate) fn resume_write(publisher: &Publisher, dbname: &str, run: &Run) -> Re
     let Some(entry) = journal::find(admin, dbname, &Step::SHUT)? else {
         return nothing_to_resume(publisher, dbname, run);
     };
-    let door = door_of(&entry, dbname)?;
+    let Some(door) = entry.member(dbname).map(door_of) else {
+        return nothing_to_resume(publisher, dbname, run);
+    };
     let mut report = ResumeReport {
         changed: false,
         dry_run: run.mode == Mode::DryRun,
@@ -49,18 +51,33 @@ fn open(
             "the pause by {} was still under way or had been left behind; it was ended",
             entry.holder
         ));
-        end_backends(publisher.admin(), entry)?;
+        for backend in journal::sessions_alive(publisher.admin(), entry.run)? {
+            end_and_await(publisher.admin(), &backend)?;
+        }
     }
-    let (ended, now) = at_the_door(publisher, dbname, |session| {
-        let ended = undo::open_door(session, entry.run, door, &Step::SHUT, Step::Resumed)?;
+    let to = match entry.purpose {
+        Purpose::PauseWrite => Step::Resumed,
+        // What a cutover has built and stopped beside the door is still to be undone.
+        Purpose::Switch => Step::Undoing,
+    };
+    let (ended, now) = at_the_door(publisher, &[dbname], |session| {
+        let ended = undo::open_doors(session, entry, &Step::SHUT, to)?;
         Ok((ended, DatabasePrivileges::read(session, dbname)?))
     })?;
-    if ended == Ended::Elsewhere {
-        report
+    match ended {
+        Ended::Here => report.changed = true,
+        Ended::Elsewhere(step) if step.is_past_return() => {
+            return Failure::new(format!(
+                "resume writes to {dbname:?} on the publisher: the {} has just passed the point of no return",
+                entry.command
+            ))
+            .hint("flare status")
+            .err();
+        }
+        Ended::Elsewhere(_) => report
             .warnings
-            .push("someone else has opened the door at the same moment".into());
+            .push("someone else has opened the door at the same moment".into()),
     }
-    report.changed = ended == Ended::Here;
     report.writable = Writable::Publisher;
     if !now.same_as(door.before()) {
         report.warnings.push(

@@ -20,10 +20,15 @@ impl Door {
         Door { before, keep }
     }
 
-    /// The statements that shut it, all for one transaction.
+    /// The statements that shut it and put on record how it was, all for one transaction.
     pub(crate) fn shutting(&self) -> Vec<String> {
         let database = Ident::new(&self.before.dbname);
-        let mut statements = Vec::new();
+        let mut statements = vec![format!(
+            "INSERT INTO flare.door (dbname, privileges, keep) VALUES ({}, {}, {})",
+            Literal(&self.before.dbname),
+            Literal(serde_json::json!(self.before).to_string()),
+            Literal(serde_json::json!(self.keep).to_string()),
+        )];
         for entry in self.before.connect().filter(|entry| self.by_owner(entry)) {
             let grantee = grantee(entry);
             match (self.keeps(entry), entry.grantable) {
@@ -49,15 +54,16 @@ impl Door {
     /// The statements that open it as it was, all for one transaction.
     pub(crate) fn opening(&self) -> Vec<String> {
         let database = Ident::new(&self.before.dbname);
-        let mut statements: Vec<String> = self
-            .added()
-            .map(|role| {
-                format!(
-                    "REVOKE CONNECT ON DATABASE {database} FROM {}",
-                    Ident::new(role)
-                )
-            })
-            .collect();
+        let mut statements = vec![format!(
+            "DELETE FROM flare.door WHERE dbname = {}",
+            Literal(&self.before.dbname)
+        )];
+        statements.extend(self.added().map(|role| {
+            format!(
+                "REVOKE CONNECT ON DATABASE {database} FROM {}",
+                Ident::new(role)
+            )
+        }));
         for entry in in_grant_order(&self.before) {
             let option = if entry.grantable {
                 " WITH GRANT OPTION"
@@ -181,13 +187,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shut_is_on_record_until_it_is_opened() {
+        let door = door(vec![entry("o", None, false)], &["re'pl"]);
+        let shutting = door.shutting();
+        assert!(
+            shutting[0]
+                .starts_with("INSERT INTO flare.door (dbname, privileges, keep) VALUES ('d', '{")
+                && shutting[0].ends_with(r#", '["re''pl"]')"#),
+            "{}",
+            shutting[0]
+        );
+        assert_eq!(
+            door.opening()[0],
+            "DELETE FROM flare.door WHERE dbname = 'd'"
+        );
+    }
+
+    #[test]
     fn the_default_is_shut_and_opened_again() {
         let door = door(
             vec![entry("o", None, false), entry("o", Some("o"), false)],
             &["repl"],
         );
         assert_eq!(
-            door.shutting(),
+            door.shutting()[1..],
             [
                 r#"REVOKE CONNECT ON DATABASE "d" FROM PUBLIC CASCADE"#,
                 r#"REVOKE CONNECT ON DATABASE "d" FROM "o" CASCADE"#,
@@ -195,7 +218,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            door.opening(),
+            door.opening()[1..],
             [
                 r#"REVOKE CONNECT ON DATABASE "d" FROM "repl""#,
                 r#"GRANT CONNECT ON DATABASE "d" TO PUBLIC"#,
@@ -213,11 +236,11 @@ mod tests {
         ];
         let door = door(entries, &[]);
         assert_eq!(
-            door.shutting(),
+            door.shutting()[1..],
             [r#"REVOKE CONNECT ON DATABASE "d" FROM "a" CASCADE"#]
         );
         assert_eq!(
-            door.opening(),
+            door.opening()[1..],
             [
                 r#"GRANT CONNECT ON DATABASE "d" TO "a" WITH GRANT OPTION"#,
                 r#"SET LOCAL ROLE "a""#,
@@ -242,11 +265,11 @@ mod tests {
         ];
         let door = door(entries, &["keeper"]);
         assert_eq!(
-            door.shutting(),
+            door.shutting()[1..],
             [r#"REVOKE GRANT OPTION FOR CONNECT ON DATABASE "d" FROM "keeper" CASCADE"#]
         );
         assert_eq!(
-            door.opening(),
+            door.opening()[1..],
             [
                 r#"GRANT CONNECT ON DATABASE "d" TO "keeper" WITH GRANT OPTION"#,
                 r#"SET LOCAL ROLE "keeper""#,

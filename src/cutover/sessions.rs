@@ -1,8 +1,10 @@
-//! The sessions of a pause: all open and warm before it begins, since none is opened within.
+//! The sessions of a run: all open and warm before the pause begins, since none is opened within.
 
+use crate::catalog::subscriptions;
 use crate::error::{Failure, Result};
-use crate::journal::Backend;
-use crate::server::{Facts, Login, Pair, Publisher, Session, params};
+use crate::journal::{Backend, Stream};
+use crate::replicate::unsubscribe;
+use crate::server::{Facts, Login, Pair, Patience, Server, Session, params};
 
 /// A session of this run, with the name of its server process.
 #[derive(Debug)]
@@ -12,110 +14,131 @@ pub(crate) struct Own {
 }
 
 impl Own {
-    fn of((session, facts): (Session, Facts)) -> Own {
-        let backend = Backend {
-            pid: facts.pid,
-            backend_start: facts.backend_start,
-        };
-        Own { session, backend }
+    fn open(server: &Server, login: Login, dbname: &str) -> Result<Own> {
+        let (session, facts) = server.introduce(login, dbname)?;
+        let backend = backend_of(&facts);
+        Ok(Own { session, backend })
     }
 }
 
-/// What a pause works with. *door*, *guard* and *watch* are in `postgres`, the others in the database itself.
+/// The name of a session's process.
+pub(super) fn backend_of(facts: &Facts) -> Backend {
+    Backend {
+        pid: facts.pid,
+        backend_start: facts.backend_start.clone(),
+    }
+}
+
+/// What a run works with in `postgres` of both servers.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    /// Shuts and opens the door, and writes the journal with it.
+    /// Shuts and opens the door of *from*, and writes the journal with it.
     pub(crate) door: Own,
-    /// Sleeps on the server and undoes the pause when it wakes.
+    /// Sleeps on *from* and undoes the pause when it wakes.
     pub(crate) guard: Own,
-    /// Looks at other sessions and ends them.
+    /// Looks at other sessions of *from* and ends them.
     pub(crate) watch: Own,
-    /// Holds the tables.
+    /// The same for *to*, whose door it opens at the end.
+    pub(crate) gate: Own,
+    /// Who *door* and *gate* are, for a session that has to take the place of one.
+    pub(crate) door_login: Login,
+    pub(crate) gate_login: Login,
+}
+
+/// What it works with in one database.
+#[derive(Debug)]
+pub(crate) struct DatabaseSessions {
+    /// Holds the tables of *from*.
     pub(crate) wall: Own,
-    /// Writes the probe row on the publisher.
+    /// Writes the probe row on *from*, and reads its sequences.
     pub(crate) probe: Own,
-    /// Awaits it on the subscriber.
+    /// Awaits the probe row on *to*, and sets its sequences.
     pub(crate) arrival: Session,
+    /// Stops the subscription on *to*, as an account that may.
+    pub(crate) subscription: Session,
 }
 
 impl Sessions {
     /// Opens them all at once.
-    pub(crate) fn open(pair: &Pair, dbname: &str) -> Result<Sessions> {
-        let publisher = &pair.publisher;
-        let door = door_login(publisher, dbname)?;
-        let tables = table_login(publisher);
-        let on_publisher = |login: Login, dbname: &'static str| (login, dbname.to_owned());
-        let wanted = [
-            on_publisher(door, "postgres"),
-            on_publisher(door, "postgres"),
-            on_publisher(Login::Superuser, "postgres"),
-            (tables, dbname.to_owned()),
-            (tables, dbname.to_owned()),
-        ];
+    pub(crate) fn open(pair: &Pair, dbnames: &[&str]) -> Result<Sessions> {
+        let (from, to) = (&pair.publisher, &pair.subscriber);
+        let door_login = door_login_of(from, dbnames)?;
+        let gate_login = door_login_of(to, dbnames)?;
+        let open = |login| Own::open(from, login, "postgres");
         std::thread::scope(|scope| {
-            let arrival = scope.spawn(|| {
-                pair.subscriber
-                    .connect(table_login(&pair.subscriber), dbname)
-            });
-            let threads: Vec<_> = wanted
-                .iter()
-                .map(|(login, dbname)| scope.spawn(move || publisher.introduce(*login, dbname)))
-                .collect();
-            let mut opened = Vec::new();
-            for thread in threads {
-                opened.push(Own::of(thread.join().unwrap_or_else(|_| ended())?));
-            }
-            let arrival = arrival.join().unwrap_or_else(|_| ended())?;
-            let mut opened = opened.into_iter();
-            let mut next = || {
-                opened
-                    .next()
-                    .ok_or_else(|| Failure::new("open the sessions of the pause"))
-            };
+            let door = scope.spawn(|| open(door_login));
+            let guard = scope.spawn(|| open(door_login));
+            let watch = scope.spawn(|| open(Login::Superuser));
+            let gate = Own::open(to, gate_login, "postgres");
             Ok(Sessions {
-                door: next()?,
-                guard: next()?,
-                watch: next()?,
-                wall: next()?,
-                probe: next()?,
-                arrival,
+                door: joined(door)?,
+                guard: joined(guard)?,
+                watch: joined(watch)?,
+                gate: gate?,
+                door_login,
+                gate_login,
             })
         })
     }
 
-    /// The sessions on the publisher, as the journal names them.
-    pub(crate) fn backends(&self) -> Vec<Backend> {
-        self.on_publisher().map(|own| own.backend.clone()).to_vec()
+    /// The sessions on *from*, as the journal names them.
+    pub(crate) fn on_from(&self) -> [&Own; 3] {
+        [&self.door, &self.guard, &self.watch]
     }
 
-    /// Their pids, which no step may end.
-    pub(crate) fn own_pids(&self, admin_pid: i32) -> Vec<i32> {
-        let mut pids: Vec<i32> = self
-            .on_publisher()
-            .iter()
-            .map(|own| own.backend.pid)
-            .collect();
-        pids.push(admin_pid);
-        pids
-    }
-
-    /// Every session waits by these rules from now on.
-    pub(crate) fn set_patience(&self, patience: crate::server::Patience) {
-        for own in self.on_publisher() {
+    pub(crate) fn set_patience(&self, patience: Patience) {
+        for own in [&self.door, &self.guard, &self.watch, &self.gate] {
             own.session.set_patience(patience);
         }
-        self.arrival.set_patience(patience);
+    }
+}
+
+impl DatabaseSessions {
+    /// Opens them all at once.
+    pub(crate) fn open(pair: &Pair, stream: &Stream) -> Result<DatabaseSessions> {
+        let (from, to) = (&pair.publisher, &pair.subscriber);
+        let dbname = &stream.dbname;
+        std::thread::scope(|scope| {
+            let wall = scope.spawn(|| Own::open(from, table_login(from), dbname));
+            let probe = scope.spawn(|| Own::open(from, table_login(from), dbname));
+            let subscription = scope.spawn(|| {
+                let session = to.connect(Login::Superuser, dbname)?;
+                match subscriptions::find(&session, &stream.subname)? {
+                    Some(found) => unsubscribe::owning(to, dbname, &found),
+                    None => Ok(session),
+                }
+            });
+            let arrival = to.connect(table_login(to), dbname);
+            Ok(DatabaseSessions {
+                wall: joined(wall)?,
+                probe: joined(probe)?,
+                arrival: arrival?,
+                subscription: joined(subscription)?,
+            })
+        })
     }
 
-    fn on_publisher(&self) -> [&Own; 5] {
-        [
-            &self.door,
-            &self.guard,
-            &self.watch,
-            &self.wall,
-            &self.probe,
-        ]
+    /// The sessions on *from*, as the journal names them.
+    pub(crate) fn on_from(&self) -> [&Own; 2] {
+        [&self.wall, &self.probe]
     }
+
+    pub(crate) fn set_patience(&self, patience: Patience) {
+        for session in [
+            &self.wall.session,
+            &self.probe.session,
+            &self.arrival,
+            &self.subscription,
+        ] {
+            session.set_patience(patience);
+        }
+    }
+}
+
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread
+        .join()
+        .unwrap_or_else(|_| Failure::new("open the sessions: a thread has ended").err())
 }
 
 impl Drop for Sessions {
@@ -125,24 +148,32 @@ impl Drop for Sessions {
             &mut self.door,
             &mut self.guard,
             &mut self.watch,
-            &mut self.wall,
-            &mut self.probe,
+            &mut self.gate,
         ] {
             own.session.say_goodbye();
         }
-        self.arrival.say_goodbye();
     }
 }
 
-fn ended<T>() -> Result<T> {
-    Failure::new("open the sessions of the pause: a thread has ended").err()
+impl Drop for DatabaseSessions {
+    fn drop(&mut self) {
+        for session in [
+            &mut self.wall.session,
+            &mut self.probe.session,
+            &mut self.arrival,
+            &mut self.subscription,
+        ] {
+            session.say_goodbye();
+        }
+    }
 }
 
-/// Who may shut the door: the administrator where it is a superuser or acts for the owner, else the owner itself.
-pub(super) fn door_login(publisher: &Publisher, dbname: &str) -> Result<Login> {
-    let may: bool = publisher.admin().value(
-        "SELECT coalesce((SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = $1), true)",
-        params![dbname],
+/// Who may shut the doors: the administrator where it is a superuser or acts for the owners, else the owner itself.
+pub(super) fn door_login_of(server: &Server, dbnames: &[&str]) -> Result<Login> {
+    let dbnames: Vec<String> = dbnames.iter().map(|dbname| dbname.to_string()).collect();
+    let may: bool = server.admin().value(
+        "SELECT coalesce((SELECT bool_and(pg_has_role(datdba, 'USAGE')) FROM pg_database WHERE datname = ANY ($1)), true)",
+        params![dbnames],
     )?;
     Ok(match may {
         true => Login::Superuser,
@@ -150,22 +181,19 @@ pub(super) fn door_login(publisher: &Publisher, dbname: &str) -> Result<Login> {
     })
 }
 
-/// Acts in `postgres` as whoever may open and shut the door; by the session that is there already, where that is one.
+/// Acts in `postgres` as whoever may open and shut the doors; by the session that is there already, where that is one.
 pub(crate) fn at_the_door<T>(
-    publisher: &Publisher,
-    dbname: &str,
+    server: &Server,
+    dbnames: &[&str],
     act: impl FnOnce(&Session) -> Result<T>,
 ) -> Result<T> {
-    match door_login(publisher, dbname)? {
-        Login::Superuser => act(publisher.admin()),
-        login => act(&publisher.connect(login, "postgres")?),
+    match door_login_of(server, dbnames)? {
+        Login::Superuser => act(server.admin()),
+        login => act(&server.connect(login, "postgres")?),
     }
 }
 
 /// Who may lock the tables and write the status table.
-fn table_login(server: &crate::server::Server) -> Login {
-    match server.facts().superuser {
-        true => Login::Superuser,
-        false => Login::DbOwner,
-    }
+pub(super) fn table_login(server: &Server) -> Login {
+    Login::owner_if(!server.facts().superuser)
 }

@@ -1,6 +1,6 @@
-//! A pause that is about to begin, or under way: what every step works with.
+//! A run that is about to begin, or under way: what every step works with.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -8,105 +8,148 @@ use uuid::Uuid;
 
 use super::clearing::Clearing;
 use super::deadline::Deadline;
+use super::pgbouncer::Poolers;
 use super::probe::Probe;
 use super::report::StepTime;
 use super::rights::Door;
-use super::sessions::Sessions;
-use crate::value::TableName;
+use super::sessions::{DatabaseSessions, Sessions};
+use crate::catalog::sequences::SequenceState;
+use crate::config::Config;
+use crate::journal::{Direction, Entry, Member, Purpose, Step, Stream};
+use crate::server::Pair;
+use crate::value::{Lsn, TableName};
+
+/// A database that a run is to pause or to move: the names of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) dbname: String,
+    pub(crate) subname: String,
+    pub(crate) pubname: String,
+}
 
 /// What is to be paused, and how.
 #[derive(Clone, Debug)]
-pub(crate) struct PauseRequest<'a> {
-    pub(crate) dbname: &'a str,
-    pub(crate) subname: &'a str,
-    pub(crate) pubname: &'a str,
-    /// Whose sessions are ended; empty: everyone's but superusers'.
-    pub(crate) app_users: BTreeSet<String>,
+pub(crate) struct PauseRequest {
+    pub(crate) purpose: Purpose,
+    /// Which way the data flows before the run.
+    pub(crate) direction: Direction,
+    pub(crate) databases: Vec<Wanted>,
+    /// Whose sessions are ended on *from*.
+    pub(crate) clearing: Clearing,
     /// Who may go on connecting, beside whom replication needs.
     pub(crate) keep_users: BTreeSet<String>,
     /// The walsender has to be this old.
     pub(crate) allowed_rep_duration: Duration,
     pub(crate) max_pause: Duration,
+    /// Whether a way back is made.
+    pub(crate) reverse: bool,
 }
 
-/// A pause that is about to begin, or under way.
-pub(crate) struct Pause {
-    pub(super) run: Uuid,
-    pub(super) door: Door,
-    pub(super) pubname: String,
+impl PauseRequest {
+    /// The command that asks for it.
+    pub(crate) fn command(&self) -> &'static str {
+        match (self.purpose, self.direction) {
+            (Purpose::PauseWrite, _) => "pause_write",
+            (Purpose::Switch, Direction::Forward) => "cutover",
+            (Purpose::Switch, Direction::Back) => "fallback",
+        }
+    }
+
+    /// The stream of a database that runs before the run.
+    pub(crate) fn stream(&self, wanted: &Wanted) -> Stream {
+        Stream::of(
+            &wanted.dbname,
+            &wanted.subname,
+            &wanted.pubname,
+            self.direction,
+        )
+    }
+}
+
+/// A run, from the preparation to its end.
+pub(crate) struct Pause<'a> {
+    /// *from* is its publisher, *to* its subscriber.
+    pub(super) pair: &'a Pair,
+    pub(super) config: &'a Config,
+    pub(super) poolers: Poolers,
+    pub(super) entry: Entry,
     pub(super) clearing: Clearing,
     pub(super) max_pause: Duration,
     pub(super) deadline: Deadline,
-    pub(super) identifier: u64,
     pub(super) own_pids: Vec<i32>,
     /// Opens the wall's transaction, with the settings that this role may make.
     pub(super) open_wall: String,
     pub(super) sessions: Sessions,
     pub(super) guard_answer: Option<Receiver<std::result::Result<(), postgres::Error>>>,
-    /// Sessions that were ended.
-    pub(super) ended: BTreeSet<i32>,
-    /// The tables that the wall holds.
-    pub(super) published: Vec<TableName>,
+    pub(super) databases: Vec<Database>,
     pub(super) steps: Vec<StepTime>,
+    pub(super) warnings: Vec<String>,
 }
 
-impl Pause {
+/// One database of a run.
+pub(crate) struct Database {
+    pub(super) stream: Stream,
+    pub(super) door: Door,
+    pub(super) sessions: DatabaseSessions,
+    /// The tables that the wall holds.
+    pub(super) published: Vec<TableName>,
+    /// The door of *to*; none in a pause, which leaves that alone.
+    pub(super) gate: Option<Door>,
+    /// The sequences as *from* had them when they were last carried over, and as *to* has them since.
+    pub(super) on_from: BTreeMap<TableName, SequenceState>,
+    pub(super) on_to: BTreeMap<TableName, SequenceState>,
+    /// Where *from* stood behind the wall, once *to* has reached that.
+    pub(super) drained: Option<Lsn>,
+    /// Sessions that were ended.
+    pub(super) ended: BTreeSet<i32>,
+}
+
+impl Database {
     pub(super) fn dbname(&self) -> &str {
-        &self.door.before().dbname
+        &self.stream.dbname
     }
 
-    pub(super) fn probe(&self) -> Probe<'_> {
+    pub(super) fn probe(&self, identifier: u64) -> Probe<'_> {
         Probe {
             writer: &self.sessions.probe.session,
             reader: &self.sessions.arrival,
-            identifier: self.identifier,
+            identifier,
         }
     }
 }
 
-impl Pause {
-    pub(super) fn new(prepared: PauseParts) -> Pause {
-        let PauseParts {
-            run,
-            door,
-            pubname,
-            clearing,
-            max_pause,
-            identifier,
-            own_pids,
-            open_wall,
-            sessions,
-            published,
-        } = prepared;
-        Pause {
-            run,
-            door,
-            pubname,
-            clearing,
-            max_pause,
-            deadline: Deadline::after(max_pause),
-            identifier,
-            own_pids,
-            open_wall,
-            sessions,
-            guard_answer: None,
-            ended: BTreeSet::new(),
-            published,
-            steps: Vec::new(),
+impl Pause<'_> {
+    pub(super) fn run(&self) -> Uuid {
+        self.entry.run
+    }
+
+    pub(super) fn dbnames(&self) -> Vec<String> {
+        let names = self.databases.iter().map(|it| it.dbname().to_owned());
+        names.collect()
+    }
+
+    pub(super) fn members(&self) -> &[Member] {
+        &self.entry.databases
+    }
+
+    /// What an undo of this run leads to: a pause leaves nothing else to undo.
+    pub(super) fn undone(&self) -> Step {
+        undone(self.entry.purpose)
+    }
+
+    /// Every session waits by these rules from now on.
+    pub(super) fn set_patience(&self, patience: crate::server::Patience) {
+        self.sessions.set_patience(patience);
+        for database in &self.databases {
+            database.sessions.set_patience(patience);
         }
     }
 }
 
-/// What the preparation hands to the pause.
-pub(super) struct PauseParts {
-    pub(super) run: Uuid,
-    pub(super) door: Door,
-    pub(super) pubname: String,
-    pub(super) clearing: Clearing,
-    pub(super) max_pause: Duration,
-    pub(super) identifier: u64,
-    pub(super) own_pids: Vec<i32>,
-    pub(super) open_wall: String,
-    pub(super) sessions: Sessions,
-    pub(super) published: Vec<TableName>,
+/// The step of a run whose door has been opened again.
+pub(super) fn undone(purpose: Purpose) -> Step {
+    match purpose {
+        Purpose::PauseWrite => Step::Undone,
+        Purpose::Switch => Step::Undoing,
+    }
 }

@@ -1,65 +1,72 @@
-//! undo: the door is opened as it was, by whoever wins the right to do it.
+//! undo: the doors are opened as they were, by whoever wins the right to do it.
 
 use postgres::error::SqlState;
-use uuid::Uuid;
 
+use super::door::in_transaction;
+use super::lock::door_of;
 use super::rights::Door;
-use crate::error::{Report, Result, WrapErr};
-use crate::journal::{self, Step};
-use crate::server::{Session, is_lost, sqlstate_of};
+use crate::error::{Failure, Report, Result, WrapErr};
+use crate::journal::{self, Entry, Step};
+use crate::server::{Session, sqlstate_of};
 
 /// What came of trying to end a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// By this session.
     Here,
-    /// By someone else, before.
-    Elsewhere,
+    /// By someone else, before; the run's step.
+    Elsewhere(Step),
 }
 
-/// Wins the row away from `from`, opens the door and writes `to`, all in one transaction.
-pub(crate) fn open_door(
+/// Wins the row of a run away from `from`, opens its doors and writes `to`, all in one transaction.
+pub(crate) fn open_doors(
     session: &Session,
-    run: Uuid,
-    door: &Door,
+    entry: &Entry,
     from: &[Step],
     to: Step,
 ) -> Result<Ended> {
-    const TRIES: usize = 100;
-    let mut attempt = 1;
-    loop {
-        match try_open(session, run, door, from, to) {
-            Err(report) if attempt < TRIES && passes(&report) => attempt += 1,
-            outcome => return outcome,
-        }
-    }
+    let doors = entry.databases.iter().map(door_of);
+    let doors: Vec<Door> = doors.collect();
+    again_while_it_passes(|| {
+        in_transaction(session, || {
+            // Waits for a shutting of the door that is still on its way, so that it cannot come after.
+            let was = journal::lock(session, entry.run)?;
+            if !from.contains(&was) {
+                return Ok(Ended::Elsewhere(was));
+            }
+            journal::advance(session, entry.run, &[was], to)?;
+            if was != Step::Preparing {
+                doors.iter().try_for_each(|door| open(session, door))?;
+            }
+            Ok(Ended::Here)
+        })
+    })
 }
 
-fn try_open(session: &Session, run: Uuid, door: &Door, from: &[Step], to: Step) -> Result<Ended> {
-    session.batch("BEGIN")?;
-    match open_in_transaction(session, run, door, from, to) {
-        Ok(ended) => session.batch("COMMIT").map(|()| ended),
-        Err(report) if is_lost(&report) => Err(report),
-        Err(report) => session.batch("ROLLBACK").and(Err(report)),
-    }
+/// Opens the doors of *to* and writes `switched` there, all in one transaction; again does nothing.
+pub(crate) fn open_target(session: &Session, entry: &Entry, doors: &[Door]) -> Result<()> {
+    again_while_it_passes(|| {
+        in_transaction(session, || {
+            match journal::lock(session, entry.run)? {
+                Step::Preparing => {}
+                Step::Switched | Step::Closed => return Ok(()),
+                other => {
+                    return Failure::new(format!(
+                        "open the target: its journal has run {} as {:?}",
+                        entry.run,
+                        other.as_str()
+                    ))
+                    .err();
+                }
+            }
+            journal::advance(session, entry.run, &[Step::Preparing], Step::Switched)?;
+            doors.iter().try_for_each(|door| open(session, door))
+        })
+    })
 }
 
-fn open_in_transaction(
-    session: &Session,
-    run: Uuid,
-    door: &Door,
-    from: &[Step],
-    to: Step,
-) -> Result<Ended> {
-    // Waits for a shutting of the door that is still on its way, so that it cannot come after.
-    let was = journal::lock(session, run)?;
-    if !from.contains(&was) {
-        return Ok(Ended::Elsewhere);
-    }
-    journal::advance(session, run, &[was], to)?;
-    if was == Step::Preparing {
-        return Ok(Ended::Here);
-    }
+/// Gives the privileges of a database back, in the session's transaction.
+pub(super) fn open(session: &Session, door: &Door) -> Result<()> {
     session
         .batch(&door.opening().join("; "))
         .wrap_err_with(|| {
@@ -68,16 +75,25 @@ fn open_in_transaction(
                 door.before().dbname
             )
         })?;
-    if let Some(restoring) = door.restoring_default()
-        && session.value(IS_SUPERUSER, Vec::new())?
-    {
-        session.batch(&restoring)?;
+    match door.restoring_default() {
+        Some(restoring) if session.value(IS_SUPERUSER, Vec::new())? => session.batch(&restoring),
+        _ => Ok(()),
     }
-    Ok(Ended::Here)
 }
 
 /// Whether this session's role is a superuser.
 pub(super) const IS_SUPERUSER: &str = "SELECT rolsuper FROM pg_roles WHERE rolname = session_user";
+
+pub(super) fn again_while_it_passes<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
+    const TRIES: usize = 100;
+    let mut tried = 1;
+    loop {
+        match attempt() {
+            Err(report) if tried < TRIES && passes(&report) => tried += 1,
+            outcome => return outcome,
+        }
+    }
+}
 
 /// Somebody else changed the database's row at the same moment, or a cancel that was meant for the step that failed
 /// came late.

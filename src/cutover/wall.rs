@@ -5,7 +5,8 @@ use std::time::Duration;
 use postgres::error::SqlState;
 
 use super::backends::{end, no_prepared_transaction};
-use super::state::Pause;
+use super::state::{Database, Pause};
+use crate::catalog::tables::listed;
 use crate::error::{Failure, Result, WrapErr};
 use crate::server::{Session, params, sqlstate_of};
 use crate::value::TableName;
@@ -39,21 +40,31 @@ pub(crate) fn lock_statement(tables: &[TableName]) -> Option<String> {
     })
 }
 
-/// Locks the tables in a transaction that stays open; whoever stands in the way is ended.
-pub(crate) fn raise(pause: &mut Pause) -> Result<()> {
-    let wall = &pause.sessions.wall.session;
-    let Some(lock) = lock_statement(&pause.published) else {
-        return Ok(());
-    };
-    wall.batch(&pause.open_wall)?;
-    let locking = wall.start(move |client| client.batch_execute(&lock))?;
-    let mut stood_in_the_way = Vec::new();
-    while wall
-        .poll(&locking, LOOK_EVERY)
-        .wrap_err("lock the published tables")?
-        .is_none()
-    {
-        let removed = pause.deadline.check().and_then(|()| remove_blockers(pause));
+/// Locks the tables of all databases, in transactions that stay open; whoever stands in the way is ended.
+pub(crate) fn raise(pause: &mut Pause<'_>) -> Result<()> {
+    let mut waiting = Vec::new();
+    for (at, database) in pause.databases.iter().enumerate() {
+        let Some(lock) = lock_statement(&database.published) else {
+            continue;
+        };
+        let begin = pause.open_wall.clone();
+        let wall = &database.sessions.wall.session;
+        let locking = wall.start(move |client| {
+            client.batch_execute(&begin)?;
+            client.batch_execute(&lock)
+        })?;
+        waiting.push((at, locking, Vec::new()));
+    }
+    while let Some((at, locking, mut stood_in_the_way)) = waiting.pop() {
+        let wall = &pause.databases[at].sessions.wall.session;
+        let locked = wall.poll(&locking, LOOK_EVERY);
+        if locked.wrap_err("lock the published tables")?.is_some() {
+            continue;
+        }
+        let removed = pause
+            .deadline
+            .check()
+            .and_then(|()| remove_blockers(pause, &pause.databases[at]));
         let Removed { blockers, ended } =
             removed.wrap_err_with(|| match stood_in_the_way.is_empty() {
                 true => "lock the published tables".to_owned(),
@@ -61,15 +72,31 @@ pub(crate) fn raise(pause: &mut Pause) -> Result<()> {
                     "lock the published tables: sessions {stood_in_the_way:?} stood in the way"
                 ),
             })?;
-        stood_in_the_way = blockers;
-        pause.ended.extend(ended);
+        if !blockers.is_empty() {
+            stood_in_the_way = blockers;
+        }
+        pause.databases[at].ended.extend(ended);
+        waiting.push((at, locking, stood_in_the_way));
     }
-    let after = tables(wall, &pause.pubname)?;
-    match pause.published == after {
+    pause.databases.iter().try_for_each(unchanged)
+}
+
+/// What was listed before is all there is behind the wall.
+fn unchanged(database: &Database) -> Result<()> {
+    let wall = &database.sessions.wall.session;
+    let now = tables(wall, &database.stream.pubname)?;
+    let come = now.iter().filter(|name| !database.published.contains(name));
+    let gone = database.published.iter().filter(|name| !now.contains(name));
+    let changed: Vec<&TableName> = come.chain(gone).collect();
+    match changed.is_empty() {
         true => Ok(()),
-        false => Failure::new("the published tables have changed since the preparation")
-            .hint("let no DDL run during the pause, and run the command again")
-            .err(),
+        false => Failure::new(format!(
+            "the published tables of {:?} have changed since the preparation: {}",
+            database.dbname(),
+            listed(changed)
+        ))
+        .hint("let no DDL run during the pause, and run the command again")
+        .err(),
     }
 }
 
@@ -79,13 +106,13 @@ struct Removed {
     ended: Vec<i32>,
 }
 
-fn remove_blockers(pause: &Pause) -> Result<Removed> {
+fn remove_blockers(pause: &Pause<'_>, database: &Database) -> Result<Removed> {
     let watch = &pause.sessions.watch.session;
-    let wall_pid = pause.sessions.wall.backend.pid;
+    let wall_pid = database.sessions.wall.backend.pid;
     let blockers: Vec<i32> = watch.value("SELECT pg_blocking_pids($1)", params![wall_pid])?;
     if blockers.contains(&0) {
         // 0 is a prepared transaction; nobody can be ended for it.
-        no_prepared_transaction(watch, pause.dbname())?;
+        no_prepared_transaction(watch, database.dbname())?;
         return Failure::new("a prepared transaction holds them").err();
     }
     let mut ended = Vec::new();
@@ -100,4 +127,31 @@ fn remove_blockers(pause: &Pause) -> Result<Removed> {
         }
     }
     Ok(Removed { blockers, ended })
+}
+
+/// Ends whoever keeps a session waiting for a lock.
+pub(super) fn end_blockers_of(watch: &Session, waiting: i32) -> Result<()> {
+    let blockers: Vec<i32> = watch.value("SELECT pg_blocking_pids($1)", params![waiting])?;
+    let sessions = blockers.iter().filter(|pid| **pid != 0);
+    sessions.into_iter().try_for_each(|pid| end(watch, *pid))
+}
+
+/// True while every table of every wall is locked; for the statement that must travel together with it.
+pub(crate) fn still_stands(databases: &[Database]) -> String {
+    let walls: Vec<String> = databases
+        .iter()
+        .filter(|it| !it.published.is_empty())
+        .map(|it| format!("({}, {})", it.sessions.wall.backend.pid, it.published.len()))
+        .collect();
+    match walls.is_empty() {
+        true => "true".to_owned(),
+        false => format!(
+            "(SELECT count(*) FROM (VALUES {}) wall(pid, tables)
+               JOIN (SELECT l.pid, count(*) AS locked FROM pg_locks l
+                      WHERE l.locktype = 'relation' AND l.mode = 'ShareRowExclusiveLock' AND l.granted
+                      GROUP BY l.pid) held ON held.pid = wall.pid AND held.locked >= wall.tables) = {}",
+            walls.join(", "),
+            walls.len()
+        ),
+    }
 }

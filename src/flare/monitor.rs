@@ -1,9 +1,12 @@
 //! Samples of subscriptions: one after the other, or one of several at once.
 
 use super::Flare;
-use crate::config::{Lag, Subscription};
+use std::sync::Arc;
+
+use crate::config::{Config, Lag, Subscription};
 use crate::error::{Failure, Result};
-use crate::observe::{self, LagReport, Sampler, Trace};
+use crate::journal::{Direction, Stream};
+use crate::observe::{self, LagReport, LagStatus, Sampler, SubscriptionLag, Trace};
 use crate::server::application_name;
 
 impl Flare {
@@ -15,7 +18,14 @@ impl Flare {
         self.config.publication(dbname)?;
         self.config.subscription_of(dbname, Some(subname))?;
         let application_name = application_name(&self.command);
-        Sampler::open(&self.config, &application_name, dbname, subname)
+        let journals = self.journals(&self.open().any()?)?;
+        match journals.standing(dbname).direction {
+            Direction::Forward => Sampler::open(&self.config, &application_name, dbname, subname),
+            Direction::Back => {
+                let (config, stream) = self.backwards(subname)?;
+                Sampler::open(&config, &application_name, dbname, &stream.subname)
+            }
+        }
     }
 
     /// How far these subscriptions are behind, or all that are declared when none is named.
@@ -25,9 +35,73 @@ impl Flare {
     /// is in the report.
     pub fn lag(&self, subnames: &[String], limits: &Lag) -> Result<LagReport> {
         let declared = self.declared(subnames)?;
+        self.look(&declared, limits, Trace::Position)
+    }
+
+    /// Looks at the streams as they flow. Most flow forward, so that is where it looks first; only what is not there is
+    /// looked for in the journals.
+    pub(super) fn look(
+        &self,
+        declared: &[(&str, &Subscription)],
+        limits: &Lag,
+        trace: Trace,
+    ) -> Result<LagReport> {
         let application_name = application_name(&self.command);
-        let trace = Trace::Position;
-        observe::lag(&self.config, &application_name, &declared, limits, trace)
+        let mut report = observe::lag(&self.config, &application_name, declared, limits, trace)?;
+        let flows = |lag: &SubscriptionLag| {
+            let there = lag.sample.subscriber.as_ref();
+            there.is_some_and(|sample| sample.subscription.is_some())
+        };
+        if report.subscriptions.iter().all(flows) {
+            return Ok(report);
+        }
+        let Ok(opened) = self.open().any() else {
+            return Ok(report);
+        };
+        let journals = self.journals(&opened)?;
+        for (lag, (subname, subscription)) in report.subscriptions.iter_mut().zip(declared) {
+            if flows(lag) || journals.standing(&subscription.dbname).direction == Direction::Forward
+            {
+                continue;
+            }
+            let (config, stream) = self.backwards(subname)?;
+            let back = [(stream.subname.as_str(), *subscription)];
+            let seen = observe::lag(&config, &application_name, &back, limits, trace)?;
+            if let Some(seen) = seen.subscriptions.into_iter().next() {
+                *lag = SubscriptionLag {
+                    subname: (*subname).to_owned(),
+                    direction: Direction::Back,
+                    message: format!("back, by {}: {}", stream.subname, seen.message),
+                    ..seen
+                };
+            }
+        }
+        report.status = report
+            .subscriptions
+            .iter()
+            .map(|it| it.status)
+            .max()
+            .unwrap_or(LagStatus::Unknown);
+        Ok(report)
+    }
+
+    /// The configuration for data that flows back: each server in the other's part, and the way back's names.
+    fn backwards(&self, subname: &str) -> Result<(Arc<Config>, Stream)> {
+        let declared = self.config.subscription(subname)?;
+        let stream = Stream::of(
+            &declared.dbname,
+            subname,
+            &declared.pubname,
+            Direction::Back,
+        );
+        let mut config = Config::clone(&self.config);
+        std::mem::swap(&mut config.publisher, &mut config.subscriber);
+        let mut subscription = declared.clone();
+        subscription.pubname.clone_from(&stream.pubname);
+        config
+            .subscriptions
+            .insert(stream.subname.clone(), subscription);
+        Ok((Arc::new(config), stream))
     }
 
     /// The subscriptions of these names, each once, or all that are declared when none is named.

@@ -1,11 +1,11 @@
 //! Pausing writes and letting them go on.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Flare;
-use crate::cutover::{self, PauseReport, PauseRequest, ResumeReport};
+use crate::cutover::{self, Clearing, PauseReport, PauseRequest, ResumeReport, Wanted};
 use crate::error::Result;
+use crate::journal::{Direction, Purpose};
 
 /// How writes are paused; what is not said comes from the configuration's `cutover`.
 #[derive(Clone, Debug)]
@@ -46,13 +46,21 @@ impl Flare {
             false => &options.app_users,
         };
         let request = PauseRequest {
-            dbname,
-            subname,
-            pubname: &subscription.pubname,
-            app_users: app_users.iter().cloned().collect::<BTreeSet<_>>(),
+            purpose: Purpose::PauseWrite,
+            direction: Direction::Forward,
+            databases: vec![Wanted {
+                dbname: dbname.to_owned(),
+                subname: subname.to_owned(),
+                pubname: subscription.pubname.clone(),
+            }],
+            clearing: match app_users.is_empty() {
+                true => Clearing::EveryoneButSuperusers,
+                false => Clearing::Roles(app_users.iter().cloned().collect()),
+            },
             keep_users: declared.keep_users.iter().cloned().collect(),
             allowed_rep_duration: options.allowed_rep_duration,
             max_pause: options.max_pause.unwrap_or(declared.max_pause),
+            reverse: false,
         };
         let pair = self.pair(&[dbname])?;
         cutover::pause_write(&pair, &self.config, &request, &self.run)
@@ -60,7 +68,11 @@ impl Flare {
 
     /// Opens the door of a paused database, with its privileges exactly as they were. Needs only the publisher.
     pub fn resume_write(&self, dbname: &str) -> Result<ResumeReport> {
-        let publisher = self.publisher(&[dbname])?;
+        let opened = self.open().any()?;
+        let journals = self.journals(&opened)?;
+        self.forward_only(&journals, &[dbname])?;
+        let publisher = opened.publisher()?;
+        self.begin(&[&publisher], &[dbname])?;
         cutover::resume_write(&publisher, dbname, &self.run)
     }
 }

@@ -150,7 +150,7 @@ impl Flare {
         Ok(PrepareReport {
             next: match dry_run {
                 true => format!("flare prepare {subname}"),
-                false => format!("flare pause_write {dbname} {subname}"),
+                false => format!("flare cutover {subname}"),
             },
             subname: subname.to_owned(),
             dbname,

@@ -1,6 +1,7 @@
 //! Privileges, publications and subscriptions.
 
 use super::Flare;
+use crate::cutover;
 use crate::error::{Result, message_of};
 use crate::replicate::{
     Change, InUse, OldSlot, Sequences, Unreachable, Wait, grants, publication, sequences,
@@ -33,7 +34,9 @@ impl Flare {
     /// Drops a database's publication.
     pub fn drop_publication(&self, dbname: &str, in_use: InUse) -> Result<Change> {
         self.config.publication(dbname)?;
-        let (publisher, subscriber) = self.open().publisher_first()?;
+        let opened = self.open().any()?;
+        self.check_forward(&opened, &[dbname])?;
+        let (publisher, subscriber) = opened.publisher_first()?;
         self.begin(&[&publisher], &[dbname])?;
         publication::drop(
             &publisher,
@@ -61,14 +64,18 @@ impl Flare {
         unreachable: Unreachable,
     ) -> Result<Change> {
         let dbname = &self.config.subscription(subname)?.dbname;
-        let (subscriber, publisher) = self.open().subscriber_first()?;
+        let opened = self.open().any()?;
+        self.check_forward(&opened, &[dbname])?;
+        let (subscriber, publisher) = opened.subscriber_first()?;
         let mut touched: Vec<&Server> = vec![&subscriber];
         if let (Ok(publisher), OldSlot::Drop) = (&publisher, slot) {
             touched.push(publisher);
         }
         self.begin(&touched, &[dbname])?;
         let how = (slot, unreachable);
-        unsubscribe::drop(&subscriber, &publisher, subname, dbname, how, &self.run)
+        let change = unsubscribe::drop(&subscriber, &publisher, subname, dbname, how, &self.run)?;
+        // A cutover that was undone has left it shut: nobody was to write there while it subscribed.
+        Ok(change.and(cutover::open_gate(&subscriber, dbname, &self.run)?))
     }
 
     /// Creates `flare_replication_status` on both sides where the database exists, and publishes it.

@@ -7,11 +7,11 @@ use serde::Serialize;
 use super::Flare;
 use crate::catalog::{databases, publications};
 use crate::config::Subscription;
-use crate::cutover::Writable;
+use crate::cutover::{Writable, written_before};
 use crate::error::{Result, message_of};
-use crate::journal::{self, Entry, Step};
-use crate::observe::{self, LagStatus, SubscriptionLag, Tables, Trace};
-use crate::server::{Login, Publisher, Subscriber, application_name, params};
+use crate::journal::{Direction, Entry};
+use crate::observe::{LagStatus, SubscriptionLag, Tables, Trace};
+use crate::server::{Login, Pair, Publisher, Subscriber, params};
 
 /// What is under way, and who can write.
 #[derive(Clone, Debug, Serialize)]
@@ -37,6 +37,14 @@ pub struct Standing {
     pub next: String,
     /// Where the application can write.
     pub writable: Option<Writable>,
+    /// Which way the data flows.
+    pub direction: Direction,
+    #[serde(skip)]
+    switched: bool,
+    #[serde(skip)]
+    reverse: bool,
+    #[serde(skip)]
+    cleaned_up: bool,
     /// Since when writes are paused.
     pub paused_since: Option<String>,
     /// The host and process that paused them.
@@ -81,6 +89,14 @@ pub enum Stage {
     Broken,
     /// Writes are paused.
     Paused,
+    /// The application writes on the subscriber, and the publisher follows.
+    CutOver,
+    /// The application writes on the subscriber, and nothing leads back.
+    OneWay,
+    /// It was cut over, and writes on the publisher again; the subscriber follows.
+    FallenBack,
+    /// The migration is over: nothing of flare is left.
+    CleanedUp,
 }
 
 impl Stage {
@@ -92,17 +108,34 @@ impl Stage {
             Stage::Schema => "the schema is replicated",
             Stage::Publication => "the publication is there",
             Stage::Copying => "tables are being copied",
-            Stage::Replicating => "replicating",
+            Stage::Replicating => "replicating, ready to cut over",
             Stage::Broken => "BROKEN",
             Stage::Paused => "writes are paused",
+            Stage::CutOver => "cut over, the way back runs",
+            Stage::OneWay => "cut over, nothing leads back",
+            Stage::FallenBack => "fallen back, replicating, ready to cut over again",
+            Stage::CleanedUp => "cut over and cleaned up",
         }
     }
 }
 
 /// What the publisher says about a database.
 struct OnPublisher {
-    pause: Option<Entry>,
     publication: bool,
+    /// Neither the owner nor PUBLIC may connect, as a cutover leaves it.
+    left: bool,
+}
+
+/// What the journals say about it.
+struct OnRecord {
+    direction: Direction,
+    /// It has been switched before.
+    switched: bool,
+    reverse: bool,
+    /// The run that keeps the application out.
+    pause: Option<Entry>,
+    /// Whether the journal of the server that is written was read.
+    known: bool,
 }
 
 /// What the subscriber says about it.
@@ -119,18 +152,20 @@ impl Flare {
     /// When the configuration declares no subscription, a server is not the declared one, or neither answers.
     pub fn status(&self) -> Result<StatusReport> {
         let declared = self.declared(&[])?;
-        let lag = observe::lag(
-            &self.config,
-            &application_name(&self.command),
-            &declared,
-            &self.config.lag,
-            Trace::None,
-        )?;
+        let lag = self.look(&declared, &self.config.lag, Trace::None)?;
         if let Some(failure) = lag.unreachable() {
             return failure.err();
         }
         let mut warnings = Vec::new();
         let opened = self.open().any()?;
+        if let (Ok(publisher), Ok(subscriber)) = (&opened.publisher, &opened.subscriber) {
+            let pair = Pair {
+                publisher: publisher.clone(),
+                subscriber: subscriber.clone(),
+            };
+            kept(self.settle(&pair), &mut warnings);
+        }
+        let journals = self.journals(&opened)?;
         let publisher = kept(opened.publisher, &mut warnings);
         let subscriber = kept(opened.subscriber, &mut warnings);
         let mut standings = Vec::new();
@@ -141,7 +176,19 @@ impl Flare {
             let on_subscriber = subscriber
                 .as_ref()
                 .and_then(|it| kept(on_subscriber(it, &subscription.dbname), &mut warnings));
-            standings.push(Standing::of(lag, on_publisher, on_subscriber));
+            let dbname = &subscription.dbname;
+            let standing = journals.standing(dbname);
+            let record = OnRecord {
+                direction: standing.direction,
+                switched: standing.switched.is_some(),
+                reverse: standing.switched.is_some_and(|entry| entry.reverse),
+                pause: journals.shutting_out(dbname),
+                known: match standing.direction {
+                    Direction::Forward => publisher.is_some(),
+                    Direction::Back => true,
+                },
+            };
+            standings.push(Standing::of(lag, on_publisher, on_subscriber, record));
         }
         warnings.dedup();
         let asked = standings.iter().map(|it| it.writable);
@@ -166,11 +213,15 @@ fn kept<T>(answer: Result<T>, warnings: &mut Vec<String>) -> Option<T> {
 
 fn on_publisher(publisher: &Publisher, subscription: &Subscription) -> Result<OnPublisher> {
     let dbname = &subscription.dbname;
-    let pause = journal::find(publisher.admin(), dbname, &Step::SHUT)?;
     let session = publisher.connect(Login::Superuser, dbname)?;
+    let left = session.value(
+        "SELECT NOT EXISTS (SELECT FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
+                             WHERE d.datname = $1 AND a.privilege_type = 'CONNECT' AND a.grantee IN (0, d.datdba))",
+        params![dbname],
+    )?;
     Ok(OnPublisher {
-        pause,
         publication: publications::find(&session, &subscription.pubname)?.is_some(),
+        left,
     })
 }
 
@@ -195,16 +246,28 @@ impl Standing {
         lag: SubscriptionLag,
         publisher: Option<OnPublisher>,
         subscriber: Option<OnSubscriber>,
+        record: OnRecord,
     ) -> Standing {
-        let pause = publisher.as_ref().and_then(|it| it.pause.as_ref());
+        let pause = record.pause.as_ref();
+        let cleaned_up = record.pause.is_none()
+            && !record.switched
+            && publisher
+                .as_ref()
+                .is_some_and(|it| it.left && !it.publication)
+            && subscriber.as_ref().is_some_and(|it| it.schema);
         let there = lag.sample.subscriber.as_ref();
         let mut standing = Standing {
             stage: Stage::Unknown,
             next: String::new(),
-            writable: publisher.as_ref().map(|it| match it.pause {
-                Some(_) => Writable::None,
-                None => Writable::Publisher,
-            }),
+            writable: match (pause, record.direction) {
+                (Some(_), _) => Some(Writable::None),
+                (None, _) if cleaned_up => Some(Writable::Subscriber),
+                (None, direction) => record.known.then(|| written_before(direction)),
+            },
+            direction: record.direction,
+            switched: record.switched,
+            reverse: record.reverse,
+            cleaned_up,
             paused_since: pause.map(|it| it.changed_at.clone()),
             paused_by: pause.map(|it| it.holder.clone()),
             roles: subscriber.as_ref().map(|it| it.roles),
@@ -230,18 +293,23 @@ impl Standing {
     }
 
     fn stage(&self, lag: LagStatus) -> Stage {
+        match (self.writable, self.direction) {
+            (Some(Writable::None), _) => return Stage::Paused,
+            _ if self.cleaned_up => return Stage::CleanedUp,
+            (_, Direction::Back) if !self.reverse => return Stage::OneWay,
+            (_, Direction::Back) if lag == LagStatus::Critical => return Stage::Broken,
+            (_, Direction::Back) => return Stage::CutOver,
+            (_, Direction::Forward) => {}
+        }
         let (Some(roles), Some(schema), Some(publication), Some(subscription)) =
             (self.roles, self.schema, self.publication, self.subscription)
         else {
-            return match self.writable {
-                Some(Writable::None) => Stage::Paused,
-                _ => Stage::Unknown,
-            };
+            return Stage::Unknown;
         };
         let copied = self.tables.is_some_and(|it| it.ready == it.total);
         match (subscription, lag) {
-            _ if self.writable == Some(Writable::None) => Stage::Paused,
             (true, LagStatus::Critical) => Stage::Broken,
+            (true, _) if copied && self.switched => Stage::FallenBack,
             (true, _) if copied => Stage::Replicating,
             (true, _) => Stage::Copying,
             (false, _) if !roles => Stage::NotBegun,
@@ -261,7 +329,14 @@ impl Standing {
                 format!("flare prepare {subname}")
             }
             Stage::Copying => format!("flare monitor {dbname} {subname}"),
-            Stage::Replicating => format!("flare pause_write {dbname} {subname}"),
+            Stage::Replicating | Stage::FallenBack => format!("flare cutover {subname}"),
+            Stage::CutOver => {
+                format!(
+                    "flare cleanup {subname} when all is well, flare fallback {subname} when not"
+                )
+            }
+            Stage::OneWay => format!("flare cleanup {subname}"),
+            Stage::CleanedUp => "nothing is left to do".to_owned(),
             Stage::Broken => format!("flare lag {subname}"),
             Stage::Paused => format!("flare resume_write {dbname}"),
         }
@@ -284,9 +359,13 @@ impl fmt::Display for StatusReport {
                     standing.paused_since.as_deref().unwrap_or("?"),
                     standing.paused_by.as_deref().unwrap_or("?"),
                 )?,
-                Some(_) => writeln!(
+                Some(Writable::Publisher) => writeln!(
                     f,
                     "The application can write to {dbname:?} on the publisher."
+                )?,
+                Some(Writable::Subscriber) => writeln!(
+                    f,
+                    "The application can write to {dbname:?} on the subscriber."
                 )?,
                 None => writeln!(
                     f,
@@ -319,6 +398,10 @@ mod tests {
             stage: Stage::Unknown,
             next: String::new(),
             writable: Some(Writable::Publisher),
+            direction: Direction::Forward,
+            switched: false,
+            reverse: false,
+            cleaned_up: false,
             paused_since: None,
             paused_by: None,
             roles: Some(true),
@@ -358,5 +441,10 @@ mod tests {
         assert_eq!(without(false, false, false), Stage::NotBegun);
         assert_eq!(of(|it| it.roles = None), Stage::Unknown);
         assert_eq!(of(|it| it.writable = Some(Writable::None)), Stage::Paused);
+        assert_eq!(of(|it| it.switched = true), Stage::FallenBack);
+        assert_eq!(of(|it| it.direction = Direction::Back), Stage::OneWay);
+        let back = of(|it| (it.direction, it.reverse) = (Direction::Back, true));
+        assert_eq!(back, Stage::CutOver);
+        assert_eq!(of(|it| it.cleaned_up = true), Stage::CleanedUp);
     }
 }

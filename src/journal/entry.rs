@@ -3,12 +3,14 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::stream::Stream;
 use crate::catalog::privileges::DatabasePrivileges;
+use crate::value::Lsn;
 
 /// Which way the data flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Direction {
+pub enum Direction {
     /// From the configuration's publisher to its subscriber.
     #[default]
     Forward,
@@ -16,20 +18,55 @@ pub(crate) enum Direction {
     Back,
 }
 
+impl Direction {
+    /// The other way.
+    pub(crate) fn flipped(self) -> Direction {
+        match self {
+            Direction::Forward => Direction::Back,
+            Direction::Back => Direction::Forward,
+        }
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Direction::Forward => "forward",
+            Direction::Back => "back",
+        }
+    }
+}
+
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Purpose {
+    /// `pause_write`: nobody writes until `resume_write`.
+    PauseWrite,
+    /// `cutover` and `fallback`: the other server is written from then on.
+    Switch,
+}
+
 /// How far a run has come. The writing rights at each step are what makes the journal worth reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Step {
-    /// Nothing is changed yet.
+    /// Nothing that the application could notice has happened yet.
     Preparing,
-    /// The door is shut; the guards undo this.
+    /// The door of *from* is shut; the guards undo this.
     Paused,
     /// The pause has succeeded and holds until `resume_write`; no guard undoes it.
     Held,
-    /// The door is open again, as it was.
+    /// The door is open again, as it was; what else the run had made may still have to go.
+    Undoing,
+    /// Everything is as it was.
     Undone,
     /// `resume_write` has opened the door again.
     Resumed,
+    /// The point of no return: from here on the run is finished, never undone.
+    Switching,
+    /// *to* is open; the way back is not running yet.
+    Switched,
+    /// All is done.
+    Closed,
 }
 
 impl Step {
@@ -38,13 +75,31 @@ impl Step {
             Step::Preparing => "preparing",
             Step::Paused => "paused",
             Step::Held => "held",
+            Step::Undoing => "undoing",
             Step::Undone => "undone",
             Step::Resumed => "resumed",
+            Step::Switching => "switching",
+            Step::Switched => "switched",
+            Step::Closed => "closed",
         }
     }
 
-    /// Steps at which the door is shut.
+    /// Steps at which `resume_write` has a door to open.
     pub(crate) const SHUT: [Step; 2] = [Step::Paused, Step::Held];
+
+    /// Steps at which a run whose flare has gone is neither undone nor finished.
+    pub(crate) const UNFINISHED: [Step; 5] = [
+        Step::Preparing,
+        Step::Paused,
+        Step::Undoing,
+        Step::Switching,
+        Step::Switched,
+    ];
+
+    /// Steps that nothing undoes: the data flows the other way afterwards.
+    pub(crate) fn is_past_return(self) -> bool {
+        matches!(self, Step::Switching | Step::Switched | Step::Closed)
+    }
 }
 
 /// A server process of a run: pid and start together name it for good.
@@ -54,24 +109,45 @@ pub(crate) struct Backend {
     pub(crate) backend_start: String,
 }
 
-/// A database whose door the run shuts.
+/// A database of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PausedDatabase {
+pub(crate) struct Member {
     pub(crate) dbname: String,
+    /// The names of the configuration.
     pub(crate) subname: String,
+    pub(crate) pubname: String,
+    /// The door of *from*, before.
     pub(crate) privileges: DatabasePrivileges,
-    /// Roles that may go on connecting.
+    /// Roles that may go on connecting there.
     pub(crate) keep: Vec<String>,
+    /// Whether the way back's publication was there before the run, and stays when it is undone.
+    #[serde(default)]
+    pub(crate) had_publication: bool,
+    /// Where *to* stood when it had applied everything: the way back starts here.
+    #[serde(default)]
+    pub(crate) mark: Option<Lsn>,
+}
+
+impl Member {
+    /// The stream that runs in a direction.
+    pub(crate) fn stream(&self, direction: Direction) -> Stream {
+        Stream::of(&self.dbname, &self.subname, &self.pubname, direction)
+    }
 }
 
 /// One run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) run: Uuid,
+    /// Counts the runs of both servers: the newest one that switched says which way the data flows.
+    pub(crate) generation: i64,
     pub(crate) command: String,
+    pub(crate) purpose: Purpose,
     pub(crate) direction: Direction,
+    /// Whether the run makes a way back.
+    pub(crate) reverse: bool,
     pub(crate) step: Step,
-    pub(crate) databases: Vec<PausedDatabase>,
+    pub(crate) databases: Vec<Member>,
     /// The run's own sessions on this server.
     pub(crate) backends: Vec<Backend>,
     /// Where flare runs: host and process.
@@ -82,4 +158,20 @@ pub(crate) struct Entry {
     pub(crate) started_at: String,
     #[serde(default)]
     pub(crate) changed_at: String,
+    /// Seconds since the holder was last seen alive, by the server's clock.
+    #[serde(default)]
+    pub(crate) silent_seconds: f64,
+}
+
+impl Entry {
+    /// Its databases by name, for people.
+    pub(crate) fn dbnames(&self) -> Vec<&str> {
+        let names = self.databases.iter().map(|member| member.dbname.as_str());
+        names.collect()
+    }
+
+    /// The member of this name.
+    pub(crate) fn member(&self, dbname: &str) -> Option<&Member> {
+        self.databases.iter().find(|it| it.dbname == dbname)
+    }
 }

@@ -1,136 +1,75 @@
-//! The table, and the one way to move a run on: win its row.
+//! The rows of the journal, and the one way to move a run on: win its row.
 
-use postgres::error::SqlState;
 use uuid::Uuid;
 
+use super::create::exists;
 use super::{Backend, Entry, Step};
-use crate::error::{Advise, Failure, Report, Result, WrapErr};
-use crate::server::{Login, Server, Session, params, sqlstate_of};
-use crate::value::Ident;
-
-const CREATE: &str = "
-    BEGIN;
-    CREATE SCHEMA IF NOT EXISTS flare;
-    CREATE TABLE IF NOT EXISTS flare.journal (
-        run          uuid PRIMARY KEY,
-        command      text NOT NULL,
-        direction    text NOT NULL,
-        step         text NOT NULL,
-        databases    jsonb NOT NULL,
-        backends     jsonb NOT NULL,
-        holder       text NOT NULL,
-        max_pause_ms bigint NOT NULL,
-        started_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
-        changed_at   timestamptz NOT NULL DEFAULT clock_timestamp()
-    );
-    COMMIT";
-
-/// Makes sure the journal is there, and that the accounts of both the administrator and the owner may use it.
-pub(crate) fn create(server: &Server) -> Result<()> {
-    let admin = server.admin();
-    if !exists(admin)? {
-        match try_create(admin) {
-            Err(report) if is_denied(&report) => {
-                log::info!(
-                    "the administrator may not create the journal, trying db_owner: {report:#}"
-                );
-                create_as_owner(server)?;
-            }
-            created => created.wrap_err("create the journal, table flare.journal")?,
-        }
-    }
-    let host = server.declared();
-    let accounts = [host.superuser.user.as_str(), host.db_owner.user.as_str()];
-    let lacking: Vec<String> = admin.value(
-        "SELECT array(SELECT r.rolname::text FROM pg_roles r, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                       WHERE r.rolname = ANY ($1) AND n.nspname = 'flare' AND c.relname = 'journal'
-                         AND NOT (has_schema_privilege(r.oid, n.oid, 'USAGE')
-                              AND has_table_privilege(r.oid, c.oid, 'SELECT')
-                              AND has_table_privilege(r.oid, c.oid, 'INSERT')
-                              AND has_table_privilege(r.oid, c.oid, 'UPDATE')))",
-        params![accounts.map(str::to_owned).to_vec()],
-    )?;
-    for account in lacking {
-        grant(server, &account)?;
-    }
-    Ok(())
-}
-
-/// Looked up in the catalogs: a name needs USAGE on the schema.
-fn exists(session: &Session) -> Result<bool> {
-    session.value(
-        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                         WHERE n.nspname = 'flare' AND c.relname = 'journal')",
-        params![],
-    )
-}
-
-fn is_denied(report: &Report) -> bool {
-    sqlstate_of(report) == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
-}
-
-fn try_create(session: &Session) -> Result<()> {
-    let created = session.batch(CREATE);
-    if created.is_err() {
-        session.batch("ROLLBACK")?;
-    }
-    created
-}
-
-fn create_as_owner(server: &Server) -> Result<()> {
-    let host = server.declared();
-    let (admin, owner) = (&host.superuser.user, &host.db_owner.user);
-    let created = server
-        .connect(Login::DbOwner, "postgres")
-        .and_then(|session| try_create(&session));
-    created
-        .wrap_err_with(|| {
-            format!("create the journal, table flare.journal, as {admin:?} or as {owner:?}")
-        })
-        .hint(|| {
-            format!(
-                "GRANT CREATE ON DATABASE postgres TO {} on the {}, as the owner of that database: flare keeps its journal there, in a schema of its own",
-                Ident::new(admin),
-                server.side()
-            )
-        })
-}
-
-/// Whoever of the two has made the journal lets the other one use it.
-fn grant(server: &Server, account: &str) -> Result<()> {
-    let statements = format!(
-        "GRANT USAGE ON SCHEMA flare TO {account}; GRANT SELECT, INSERT, UPDATE ON flare.journal TO {account}",
-        account = Ident::new(account)
-    );
-    let mine: bool = server.admin().value(
-        "SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-          WHERE n.nspname = 'flare' AND c.relname = 'journal'",
-        params![],
-    )?;
-    let granted = match mine {
-        true => server.admin().batch(&statements),
-        false => server
-            .connect(Login::DbOwner, "postgres")
-            .and_then(|session| session.batch(&statements)),
-    };
-    granted
-        .wrap_err_with(|| format!("let {account:?} use the journal"))
-        .hint(|| format!("run in database postgres as the owner of flare.journal: {statements}"))
-}
+use crate::config::Config;
+use crate::error::{Failure, Result, WrapErr};
+use crate::server::{Session, params};
 
 /// Writes a new run.
-pub(crate) fn record(session: &Session, entry: &Entry) -> Result<()> {
+pub(crate) fn record(session: &Session, config: &Config, entry: &Entry) -> Result<()> {
     let row = serde_json::to_value(entry).wrap_err("write the journal entry")?;
+    let (publisher, subscriber) = identifiers(config);
     session
         .execute(
-            "INSERT INTO flare.journal (run, command, direction, step, databases, backends, holder, max_pause_ms)
-             SELECT run, command, direction, step, databases, backends, holder, max_pause_ms
-               FROM jsonb_to_record($1) AS entry(run uuid, command text, direction text, step text,
-                    databases jsonb, backends jsonb, holder text, max_pause_ms bigint)",
-            params![row],
+            "INSERT INTO flare.journal (run, generation, publisher, subscriber, command, purpose, direction, reverse,
+                                        step, databases, backends, holder, max_pause_ms)
+             SELECT run, generation, $2, $3, command, purpose, direction, reverse,
+                    step, databases, backends, holder, max_pause_ms
+               FROM jsonb_to_record($1) AS entry(run uuid, generation bigint, command text, purpose text, direction text,
+                    reverse boolean, step text, databases jsonb, backends jsonb, holder text, max_pause_ms bigint)",
+            params![row, publisher, subscriber],
         )
         .wrap_err("write the journal")?;
     Ok(())
+}
+
+/// A pair of servers is known by both identifiers: another migration of one of them is another story.
+fn identifiers(config: &Config) -> (String, String) {
+    let of = |host: &crate::config::Host| host.system_identifier.to_string();
+    (of(&config.publisher), of(&config.subscriber))
+}
+
+/// A row with the time since its holder was last seen.
+const ENTRY: &str = "to_jsonb(j) || jsonb_build_object(
+    'silent_seconds', extract(epoch FROM clock_timestamp() - j.seen_at)::float8)";
+
+/// All runs between the two servers of the configuration, as this server has them, the newest first.
+pub(crate) fn entries(session: &Session, config: &Config) -> Result<Vec<Entry>> {
+    if !exists(session, "door")? {
+        return Ok(Vec::new());
+    }
+    let (publisher, subscriber) = identifiers(config);
+    session
+        .list(
+            &format!(
+                "SELECT {ENTRY} FROM flare.journal j WHERE publisher = $1 AND subscriber = $2 ORDER BY generation DESC"
+            ),
+            params![publisher, subscriber],
+        )
+        .wrap_err("read the journal")
+}
+
+/// The number of the newest run that this server knows of, of whatever pair.
+pub(crate) fn generation(session: &Session) -> Result<i64> {
+    session
+        .value(
+            "SELECT coalesce(max(generation), 0) FROM flare.journal",
+            params![],
+        )
+        .wrap_err("read the journal")
+}
+
+/// The holder of a run is alive.
+pub(crate) fn beat(session: &Session, run: Uuid) -> Result<()> {
+    session
+        .execute(
+            "UPDATE flare.journal SET seen_at = clock_timestamp() WHERE run = $1",
+            params![run],
+        )
+        .map(drop)
 }
 
 /// Moves a run from one step to the next; true when this session won. Only the winner goes on.
@@ -156,26 +95,60 @@ pub(crate) fn lock(session: &Session, run: Uuid) -> Result<Step> {
     step.ok_or_else(|| Failure::new(format!("read the journal: there is no run {run}")).into())
 }
 
+/// The step of a run.
+pub(crate) fn step_of(session: &Session, run: Uuid) -> Result<Step> {
+    let step: Option<Step> = session
+        .first(
+            "SELECT to_jsonb(step) FROM flare.journal WHERE run = $1",
+            params![run],
+        )
+        .wrap_err("read the journal")?;
+    step.ok_or_else(|| Failure::new(format!("read the journal: there is no run {run}")).into())
+}
+
 /// The SQL condition that the run is at this step; for the statements that must travel together with it.
 pub(crate) fn row_has(run: Uuid, step: Step) -> String {
     format!("run = '{run}' AND step = '{}'", step.as_str())
 }
 
-/// The newest run at one of these steps that paused the database; none also when there is no journal.
+/// The newest run at one of these steps that has the database; none also when there is no journal.
 pub(crate) fn find(session: &Session, dbname: &str, steps: &[Step]) -> Result<Option<Entry>> {
-    if !exists(session)? {
+    if !exists(session, "door")? {
         return Ok(None);
     }
     let steps: Vec<String> = steps.iter().map(|step| step.as_str().to_owned()).collect();
     session
         .first(
-            "SELECT to_jsonb(j) FROM flare.journal j
-              WHERE step = ANY ($2)
-                AND EXISTS (SELECT FROM jsonb_array_elements(databases) d WHERE d ->> 'dbname' = $1)
-              ORDER BY started_at DESC LIMIT 1",
+            &format!(
+                "SELECT {ENTRY} FROM flare.journal j
+                  WHERE step = ANY ($2)
+                    AND EXISTS (SELECT FROM jsonb_array_elements(databases) d WHERE d ->> 'dbname' = $1)
+                  ORDER BY generation DESC LIMIT 1"
+            ),
             params![dbname, steps],
         )
         .wrap_err("read the journal")
+}
+
+/// A run, as this server has it.
+pub(crate) fn run_of(session: &Session, run: Uuid) -> Result<Option<Entry>> {
+    if !exists(session, "door")? {
+        return Ok(None);
+    }
+    session
+        .first(
+            &format!("SELECT {ENTRY} FROM flare.journal j WHERE run = $1"),
+            params![run],
+        )
+        .wrap_err("read the journal")
+}
+
+/// The sessions of a run on this server that still live.
+pub(crate) fn sessions_alive(session: &Session, run: Uuid) -> Result<Vec<Backend>> {
+    match run_of(session, run)? {
+        Some(entry) => backends_alive(session, &entry.backends),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// Those of these server processes that still live.
@@ -186,5 +159,36 @@ pub(crate) fn backends_alive(session: &Session, backends: &[Backend]) -> Result<
            FROM jsonb_to_recordset($1) AS b(pid int, backend_start text)
            JOIN pg_stat_activity a ON a.pid = b.pid AND a.backend_start::text = b.backend_start",
         params![wanted],
+    )
+}
+
+/// Deletes what this server has of the runs of a database, and its door's record.
+pub(crate) fn forget(session: &Session, config: &Config, dbname: &str) -> Result<()> {
+    if !exists(session, "door")? {
+        return Ok(());
+    }
+    let (publisher, subscriber) = identifiers(config);
+    session
+        .execute(
+            "DELETE FROM flare.journal
+              WHERE publisher = $1 AND subscriber = $2
+                AND EXISTS (SELECT FROM jsonb_array_elements(databases) d WHERE d ->> 'dbname' = $3)",
+            params![publisher, subscriber, dbname],
+        )
+        .wrap_err("empty the journal")?;
+    session
+        .execute("DELETE FROM flare.door WHERE dbname = $1", params![dbname])
+        .wrap_err("empty the journal")?;
+    Ok(())
+}
+
+/// Whether neither a run nor a shut door is on record.
+pub(crate) fn is_empty(session: &Session) -> Result<bool> {
+    if !exists(session, "door")? {
+        return Ok(true);
+    }
+    session.value(
+        "SELECT NOT EXISTS (SELECT FROM flare.journal) AND NOT EXISTS (SELECT FROM flare.door)",
+        params![],
     )
 }

@@ -11,6 +11,7 @@ use super::sample::{Sample, Tables};
 use super::verdict::{LagStatus, judge};
 use crate::config::{Config, Lag};
 use crate::error::{Failure, Result};
+use crate::journal::Direction;
 
 /// How far all that was asked for is behind.
 #[derive(Clone, Debug, Serialize)]
@@ -28,6 +29,8 @@ pub struct SubscriptionLag {
     pub subname: String,
     /// Its database.
     pub dbname: String,
+    /// Which way the data flows.
+    pub direction: Direction,
     /// Its slot.
     pub slot_name: Option<String>,
     /// Whether the slot is in use; none when there is no such slot.
@@ -80,6 +83,7 @@ impl SubscriptionLag {
         SubscriptionLag {
             subname: sample.subname.clone(),
             dbname: sample.dbname.clone(),
+            direction: Direction::Forward,
             slot_name: sample.slot_name.clone(),
             active: sample.active,
             lag_bytes: sample.lag_bytes,

@@ -125,7 +125,8 @@ impl Watched {
             Side::Publisher => &self.config.publisher,
             Side::Subscriber => &self.config.subscriber,
         };
-        let (session, facts) = Server::enter(self.side, declared, dbname, &self.application_name)?;
+        let (session, facts) =
+            Server::look_in(self.side, declared, dbname, &self.application_name)?;
         Ok((session.with_patience(PATIENCE), facts))
     }
 

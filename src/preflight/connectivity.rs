@@ -1,7 +1,9 @@
 //! Can every user of both sides log in, is each server the declared one, and does the subscriber reach the publisher?
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::thread::{Scope, ScopedJoinHandle};
 
 use postgres::error::SqlState;
 use serde::Serialize;
@@ -9,8 +11,8 @@ use serde::Serialize;
 use crate::config::{Config, Subscription};
 use crate::error::{Failure, Report, Result, hint_of, message_of};
 use crate::server::{
-    Login, Opened, Pair, Server, conninfo_for_subscriber, open_both, params, silence_statement_log,
-    sqlstate_of,
+    Login, Publisher, Server, Session, Side, conninfo_for_subscriber, params,
+    silence_statement_log, sqlstate_of,
 };
 use crate::value::{Ident, Literal, Secret};
 
@@ -80,45 +82,63 @@ pub struct Connectivity {
     pub subscriptions: Vec<WayBack>,
 }
 
-/// Opens both servers and tries every user, all at once.
+/// Opens both servers at once and tries every user; nobody but the superuser logs in to a server that has not proven
+/// to be the declared one.
 pub(crate) fn verify(config: &Config, application_name: &str) -> Result<Connectivity> {
-    let Opened {
-        publisher,
-        subscriber,
-    } = open_both(config, application_name);
-    let pair = match (publisher, subscriber) {
-        (Err(one), Err(other)) => {
-            return Err(one.wrap_err(format!("{}; and", message_of(&other))));
-        }
-        (publisher, subscriber) => Opened {
-            publisher,
-            subscriber,
-        }
-        .both()?,
-    };
-    let Pair {
-        publisher,
-        subscriber,
-    } = &pair;
+    let open = |side, declared| Server::open(side, declared, application_name);
     std::thread::scope(|scope| {
-        let on_publisher = scope.spawn(|| users_of(publisher));
-        let on_subscriber = scope.spawn(|| users_of(subscriber));
-        let ways: Vec<WayBack> = config
-            .subscriptions
-            .iter()
-            .map(|(subname, subscription)| way(&pair, subname, subscription))
-            .collect();
-        let joined = |thread: std::thread::ScopedJoinHandle<'_, Result<Vec<User>>>| {
-            thread
-                .join()
-                .unwrap_or_else(|_| Failure::new("try the users: a thread has ended").err())
+        // As the configuration has them, whatever a journal says.
+        let publisher = || open(Side::Publisher, &config.publisher).map(Publisher::from_journal);
+        let publisher = scope.spawn(move || begin(scope, publisher()?));
+        let subscriber = open(Side::Subscriber, &config.subscriber).map(Box::new);
+        let subscriber = subscriber.and_then(|server| begin(scope, server));
+        let (publisher, subscriber) = match (joined(publisher), subscriber) {
+            (Err(one), Err(other)) => {
+                return Err(one.wrap_err(format!("{}; and", message_of(&other))));
+            }
+            (publisher, subscriber) => (publisher?, subscriber?),
         };
+        let ways = config.subscriptions.iter().map(|(subname, subscription)| {
+            let servers = (&*publisher.server, &**subscriber.server);
+            way(servers, subname, subscription)
+        });
+        let ways = ways.collect();
         Ok(Connectivity {
-            publisher: connectivity_of(publisher, joined(on_publisher)?),
-            subscriber: connectivity_of(subscriber, joined(on_subscriber)?),
+            publisher: publisher.end()?,
+            subscriber: subscriber.end()?,
             subscriptions: ways,
         })
     })
+}
+
+/// A server that is the declared one, while its users are tried.
+struct Begun<'scope, S> {
+    server: Arc<S>,
+    users: ScopedJoinHandle<'scope, Result<Vec<User>>>,
+}
+
+/// Begins to try a server's users; the other server is not waited for.
+fn begin<'scope, S>(scope: &'scope Scope<'scope, '_>, server: S) -> Result<Begun<'scope, S>>
+where
+    S: Deref<Target = Server> + Send + Sync + 'scope,
+{
+    let server = Arc::new(server);
+    let tried = server.clone();
+    let users = scope.spawn(move || users_of(&tried));
+    Ok(Begun { server, users })
+}
+
+impl<S: Deref<Target = Server>> Begun<'_, S> {
+    fn end(self) -> Result<ServerConnectivity> {
+        let users = joined(self.users)?;
+        Ok(connectivity_of(&self.server, users))
+    }
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread
+        .join()
+        .unwrap_or_else(|_| Failure::new("try the users: a thread has ended").err())
 }
 
 fn connectivity_of(server: &Server, users: Vec<User>) -> ServerConnectivity {
@@ -157,10 +177,12 @@ fn users_of(server: &Server) -> Result<Vec<User>> {
             })
             .collect()
     });
-    let missing = missing_roles(
-        server,
-        tried.iter().map(|(_, user, _)| user.clone()).collect(),
-    )?;
+    let refused = tried.iter().filter(|(.., outcome)| outcome.is_err());
+    let refused: Vec<String> = refused.map(|(_, user, _)| user.clone()).collect();
+    let missing = match refused.is_empty() {
+        true => refused,
+        false => missing_roles(server, refused)?,
+    };
     let mut users = vec![User {
         login: Login::Superuser,
         user: declared.superuser.user.clone(),
@@ -197,8 +219,9 @@ fn user_of(login: Login, user: String, missing: bool, outcome: Result<Option<Str
     }
 }
 
+/// In a session of its own: the first one may be in the middle of trying a subscription.
 fn missing_roles(server: &Server, names: Vec<String>) -> Result<Vec<String>> {
-    server.admin().value(
+    server.connect(Login::Superuser, "postgres")?.value(
         "SELECT array(SELECT name FROM unnest($1) name
           WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name))",
         params![names],
@@ -206,8 +229,8 @@ fn missing_roles(server: &Server, names: Vec<String>) -> Result<Vec<String>> {
 }
 
 /// Tries the subscription's own connection in a transaction that is rolled back, so that nothing is left.
-fn way(pair: &Pair, subname: &str, subscription: &Subscription) -> WayBack {
-    let (status, message) = match try_way(pair, subname, subscription) {
+fn way(servers: (&Publisher, &Server), subname: &str, subscription: &Subscription) -> WayBack {
+    let (status, message) = match try_way(servers, subname, &subscription.dbname) {
         Ok(status) => (status, None),
         Err(report) => (Status::Failed, Some(message_of(&report))),
     };
@@ -218,28 +241,29 @@ fn way(pair: &Pair, subname: &str, subscription: &Subscription) -> WayBack {
     }
 }
 
-fn try_way(pair: &Pair, subname: &str, subscription: &Subscription) -> Result<Status> {
-    let Subscription {
-        dbname, pubname, ..
-    } = subscription;
-    let databases: BTreeMap<&str, bool> = [
-        ("publisher", has_database(&pair.publisher, dbname)?),
-        ("subscriber", has_database(&pair.subscriber, dbname)?),
-    ]
-    .into();
-    if !databases["publisher"] {
+fn try_way(
+    (publisher, subscriber): (&Publisher, &Server),
+    subname: &str,
+    dbname: &str,
+) -> Result<Status> {
+    if !has_database(publisher, dbname)? {
         return Ok(Status::Missing);
     }
-    let login = match pair.publisher.declared().repl {
+    let login = match publisher.declared().repl {
         Some(_) => Login::Replication,
         None => Login::Superuser,
     };
-    let conninfo = conninfo_for_subscriber(&pair.publisher, login, dbname)?;
-    // CREATE SUBSCRIPTION needs a database of its own; before replicate_schema any other will do for trying.
-    let session = match databases["subscriber"] {
-        true => pair.subscriber.connect(Login::Superuser, dbname)?,
-        false => pair.subscriber.connect(Login::Superuser, "postgres")?,
+    let conninfo = conninfo_for_subscriber(publisher, login, dbname)?;
+    // Any database will do for trying, but only a superuser has CREATE in every one.
+    let own;
+    let session = match !subscriber.facts().superuser && has_database(subscriber, dbname)? {
+        true => {
+            own = subscriber.connect(Login::Superuser, dbname)?;
+            &own
+        }
+        false => subscriber.admin(),
     };
+    // A publication that is not there has no tables, and so none is missed in this database.
     let statement = format!(
         "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} WITH (create_slot = false, enabled = false, copy_data = false)",
         Ident::new(format!(
@@ -247,11 +271,12 @@ fn try_way(pair: &Pair, subname: &str, subscription: &Subscription) -> Result<St
             subname.chars().take(40).collect::<String>()
         )),
         Literal(conninfo.reveal().reveal()),
-        Ident::new(pubname)
+        Ident::from("flare_try")
     );
     session.batch("BEGIN")?;
-    silence_statement_log(&session)?;
-    let tried = session.batch_secret(Secret::new(statement));
+    let tried = silence_statement_log(session)
+        .and_then(|()| quieten(session, subscriber))
+        .and_then(|()| session.batch_secret(Secret::new(statement)));
     session.batch("ROLLBACK")?;
     match tried {
         Ok(()) => Ok(Status::Ok),
@@ -261,6 +286,14 @@ fn try_way(pair: &Pair, subname: &str, subscription: &Subscription) -> Result<St
             Ok(Status::Missing)
         }
         Err(report) => Err(report),
+    }
+}
+
+/// Keeps the warning that there is no such publication (15+) out of the server's log, where the role may.
+fn quieten(session: &Session, subscriber: &Server) -> Result<()> {
+    match subscriber.facts().superuser {
+        true => session.batch("SET LOCAL log_min_messages = error"),
+        false => Ok(()),
     }
 }
 

@@ -4,14 +4,16 @@
 
 pub(crate) mod database;
 pub(crate) mod extensions;
+mod granted;
 pub(crate) mod grants;
 mod identity;
 mod load;
 mod loaded;
-mod options;
+pub(crate) mod options;
 mod plan;
 pub(crate) mod publication;
 pub(crate) mod refresh;
+pub(crate) mod reverse;
 pub(crate) mod roles;
 pub(crate) mod schema;
 pub(crate) mod sequences;

@@ -23,25 +23,25 @@ const FLARES_OWN: [&str; 4] = ["connect", "create_slot", "enabled", "slot_name"]
 
 /// Whether the rows that are there already are copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Copy {
+pub(crate) enum Copy {
     Rows,
     Nothing,
 }
 
 /// Options as they go into the statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Options {
+pub(crate) struct Options {
     /// `, name = 'value'` for each.
-    pub(super) sql: String,
-    pub(super) copy: Copy,
-    pub(super) failover: bool,
+    pub(crate) sql: String,
+    pub(crate) copy: Copy,
+    pub(crate) failover: bool,
     /// Changes are applied as the subscription's owner instead of each table's (16+).
-    pub(super) run_as_owner: bool,
+    pub(crate) run_as_owner: bool,
 }
 
 impl Options {
     /// Reads the options of the configuration for a subscriber of this major version.
-    pub(super) fn read(
+    pub(crate) fn read(
         subname: &str,
         options: &IndexMap<String, String>,
         major: i32,

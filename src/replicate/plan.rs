@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::progress::Progress;
+use crate::progress::{Progress, Silent};
 use crate::server::{Ddl, Session, Side, Statement};
 
 /// Whether a plan is carried out.
@@ -27,6 +27,18 @@ pub(crate) struct Run {
     pub(crate) progress: Arc<dyn Progress>,
     /// The program that guards a pause; none: this one.
     pub(crate) guard_program: Option<PathBuf>,
+}
+
+impl Run {
+    /// One that nobody looks at.
+    pub(crate) fn quiet() -> Run {
+        Run {
+            mode: Mode::Apply,
+            ddl: Ddl::default(),
+            progress: Arc::new(Silent),
+            guard_program: None,
+        }
+    }
 }
 
 /// Statements for one database of one server.

@@ -9,7 +9,9 @@ use postgres::error::SqlState;
 use crate::catalog::{activity, slots};
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::progress::Progress;
-use crate::server::{Login, Patience, Publisher, Session, interrupt, is_lost, params, sqlstate_of};
+use crate::server::{
+    Login, Patience, Publisher, Session, interrupt, is_denied, is_lost, params, sqlstate_of,
+};
 use crate::value::{Ident, Literal, MAX_IDENT_BYTES};
 
 /// How long a new slot may wait for transactions that were open before it.
@@ -79,10 +81,6 @@ pub(crate) fn create(
     };
     made.map_err(|report| advise_denied(report, publisher))
         .wrap_err_with(|| format!("create replication slot {slot_name:?}"))
-}
-
-fn is_denied(report: &Report) -> bool {
-    sqlstate_of(report) == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
 }
 
 fn advise_denied(report: Report, publisher: &Publisher) -> Report {

@@ -3,19 +3,17 @@
 
 use serde::Deserialize;
 
-use super::Plan;
+use super::granted::Grant;
 use crate::catalog::tables;
 use crate::error::{Failure, Result, WrapErr};
-use crate::server::{Login, Session, Side, Subscriber, params};
+use crate::server::{Login, Subscriber, params};
 use crate::value::{Ident, TableName};
 
 /// The account that will own the subscription, and what it still has to be granted.
 pub(super) struct Creator {
     pub(super) login: Login,
-    /// By the administrator: memberships in the tables' owners.
-    pub(super) by_admin: Plan,
-    /// By the database's owner: CREATE on the database.
-    pub(super) by_owner: Plan,
+    /// What the database's owner grants first, then what the administrator does.
+    pub(super) grants: Vec<Grant>,
 }
 
 /// What one account may do on the subscriber.
@@ -24,10 +22,10 @@ struct Rights {
     user: String,
     may_subscribe: bool,
     may_create: bool,
-    /// Owners of tables that the subscription writes to, as whom it may not act, and whether the administrator can
-    /// grant that.
+    /// Owners of tables that the subscription writes to, as whom it may not act, and what the administrator can grant
+    /// against that.
     #[serde(skip)]
-    out_of_reach: Vec<(String, bool)>,
+    out_of_reach: Vec<(String, Option<Grant>)>,
 }
 
 const RIGHTS: &str = "
@@ -44,8 +42,7 @@ pub(super) fn creator(
 ) -> Result<Creator> {
     let admin = Creator {
         login: Login::Superuser,
-        by_admin: Plan::new(Side::Subscriber, dbname),
-        by_owner: Plan::new(Side::Subscriber, dbname),
+        grants: Vec::new(),
     };
     if subscriber.facts().superuser || subscriber.major() < 16 {
         return Ok(admin);
@@ -60,8 +57,8 @@ pub(super) fn creator(
         if acts_for_owners {
             let db_owner = &subscriber.declared().db_owner.user;
             for owner in tables::owners_out_of_reach(&session, user, db_owner, published)? {
-                let grantable = may_grant(&session, &owner)?;
-                rights.out_of_reach.push((owner, grantable));
+                let grant = Grant::to_act_as(&session, &owner, user)?;
+                rights.out_of_reach.push((owner, grant));
             }
         }
         Ok(rights)
@@ -79,13 +76,6 @@ pub(super) fn creator(
     decide(dbname, login, &rights, owner_may_grant)
 }
 
-fn may_grant(session: &Session, role: &str) -> Result<bool> {
-    session.value(
-        "SELECT pg_has_role($1::name, 'MEMBER WITH ADMIN OPTION')",
-        params![role],
-    )
-}
-
 fn decide(dbname: &str, login: Login, rights: &Rights, owner_may_grant: bool) -> Result<Creator> {
     let user = &rights.user;
     let ident = Ident::new(user);
@@ -101,7 +91,7 @@ fn decide(dbname: &str, login: Login, rights: &Rights, owner_may_grant: bool) ->
     let beyond: Vec<&str> = rights
         .out_of_reach
         .iter()
-        .filter(|(_, grantable)| !grantable)
+        .filter(|(_, grant)| grant.is_none())
         .map(|(owner, _)| owner.as_str())
         .collect();
     if let Some(first) = beyond.first() {
@@ -115,17 +105,7 @@ fn decide(dbname: &str, login: Login, rights: &Rights, owner_may_grant: bool) ->
         ))
         .err();
     }
-    let mut creator = Creator {
-        login,
-        by_admin: Plan::new(Side::Subscriber, dbname),
-        by_owner: Plan::new(Side::Subscriber, dbname),
-    };
-    for (owner, _) in &rights.out_of_reach {
-        creator.by_admin.step(
-            format!("let {user:?} act for {owner:?}, whose tables the subscription writes to"),
-            format!("GRANT {} TO {ident} WITH SET TRUE", Ident::new(owner)),
-        );
-    }
+    let mut grants = Vec::new();
     if !rights.may_create {
         if !owner_may_grant {
             return Failure::new(format!(
@@ -137,17 +117,11 @@ fn decide(dbname: &str, login: Login, rights: &Rights, owner_may_grant: bool) ->
             ))
             .err();
         }
-        creator.by_owner.step(
-            format!(
-                "grant CREATE on database {dbname:?} to {user:?}, who will own the subscription"
-            ),
-            format!(
-                "GRANT CREATE ON DATABASE {} TO {ident}",
-                Ident::from(dbname)
-            ),
-        );
+        grants.push(Grant::CreateOnDatabase { to: user.clone() });
     }
-    Ok(creator)
+    let missing = rights.out_of_reach.iter();
+    grants.extend(missing.filter_map(|(_, grant)| grant.clone()));
+    Ok(Creator { login, grants })
 }
 
 #[cfg(test)]
@@ -159,22 +133,32 @@ mod tests {
             user: "adm".into(),
             may_subscribe: true,
             may_create: false,
-            out_of_reach: vec![("o\"o".into(), true)],
+            out_of_reach: vec![("o\"o".into(), Some(membership()))],
+        }
+    }
+
+    fn membership() -> Grant {
+        Grant::Membership {
+            role: "o\"o".into(),
+            to: "adm".into(),
+            by: "adm".into(),
         }
     }
 
     #[test]
-    fn what_lacks_is_granted_by_who_may() {
-        let creator = decide("d", Login::Superuser, &rights(), true).unwrap();
-        let sql = |plan: &Plan| plan.statements()[0].shown.clone();
-        assert_eq!(
-            sql(&creator.by_admin),
-            r#"GRANT "o""o" TO "adm" WITH SET TRUE"#
-        );
-        assert_eq!(
-            sql(&creator.by_owner),
-            r#"GRANT CREATE ON DATABASE "d" TO "adm""#
-        );
+    fn what_lacks_is_granted() {
+        let grants = |rights: &Rights| {
+            let creator = decide("d", Login::Superuser, rights, true).unwrap();
+            creator.grants
+        };
+        let create = Grant::CreateOnDatabase { to: "adm".into() };
+        assert_eq!(grants(&rights()), [create, membership()]);
+        let has_all = Rights {
+            may_create: true,
+            out_of_reach: vec![],
+            ..rights()
+        };
+        assert_eq!(grants(&has_all), []);
     }
 
     #[test]
@@ -185,7 +169,7 @@ mod tests {
         };
         assert!(refused(&rights(), false).contains("no CREATE there"));
         let mut beyond = rights();
-        beyond.out_of_reach[0].1 = false;
+        beyond.out_of_reach[0].1 = None;
         assert!(refused(&beyond, true).contains("cannot SET ROLE to o\"o"));
         beyond.may_subscribe = false;
         assert!(refused(&beyond, true).contains("no member of pg_create_subscription"));

@@ -10,7 +10,8 @@ use super::options::{Copy, Options};
 use super::slot::Standby;
 use super::subscribing::Creator;
 use super::{
-    Change, Mode, Plan, Run, identity, refresh, slot, status_table, subscribing, unsubscribe, watch,
+    Change, Mode, Plan, Run, granted, identity, refresh, slot, status_table, subscribing,
+    unsubscribe, watch,
 };
 use crate::catalog::capacity::{self, PublisherRoom, Room, SubscriberRoom};
 use crate::catalog::subscriptions::{self, Subscription as Existing};
@@ -211,7 +212,6 @@ impl Wanted<'_> {
         let publisher = &self.pair.publisher;
         let status = self.status_table(run)?;
         let identities = identity::equalise(self.pair, self.dbname(), Some(&self.published), run)?;
-        let rights = self.enable(creator.by_admin, creator.by_owner, run)?;
         let session = self.pair.subscriber.connect(creator.login, self.dbname())?;
         let mut on_publisher = Plan::new(Side::Publisher, self.dbname());
         if leftover {
@@ -239,17 +239,20 @@ impl Wanted<'_> {
             )
         })?;
         let mut on_subscriber = Plan::new(Side::Subscriber, self.dbname());
+        for grant in &creator.grants {
+            grant.give(&mut on_subscriber, self.dbname());
+        }
         on_subscriber.push(self.statement(&slot_name)?);
+        granted::record(&mut on_subscriber, self.subname, "", &creator.grants);
         let subscription = on_subscriber.carry_out_by(run, |statements| {
-            self.subscribe(&session, statements)
+            let by_owner = creator.grants.iter().filter(|grant| grant.is_by_owner());
+            let (by_owner, by_creator) = statements.split_at(by_owner.count());
+            self.enable(by_owner, run)
+                .and_then(|()| self.subscribe(&session, by_creator))
                 .and_then(|()| self.attached(&slot_name))
-                .map_err(|report| self.undo(creator.login, &slot_name, run, report))
+                .map_err(|report| self.undo(&creator, &slot_name, run, report))
         })?;
-        let mut change = status
-            .and(identities)
-            .and(rights)
-            .and(slot)
-            .and(subscription);
+        let mut change = status.and(identities).and(slot).and(subscription);
         if !self.published.contains(&status_table::table()) {
             change = change.with_note(format!(
                 "{} is not published: run flare create_replication_status_table {}",
@@ -271,17 +274,16 @@ impl Wanted<'_> {
         )
     }
 
-    /// Grants what the subscription's owner lacks, for as long as the subscription is there.
-    fn enable(&self, by_admin: Plan, by_owner: Plan, run: &Run) -> Result<Change> {
-        let mut change = by_admin.carry_out(&self.on_subscriber, run)?;
-        if !by_owner.is_empty() {
-            let owner = self
-                .pair
-                .subscriber
-                .connect(Login::DbOwner, self.dbname())?;
-            change = change.and(by_owner.carry_out(&owner, run)?);
+    /// Lets the database's owner grant what the subscription's owner lacks.
+    fn enable(&self, by_owner: &[Statement], run: &Run) -> Result<()> {
+        if by_owner.is_empty() {
+            return Ok(());
         }
-        Ok(change)
+        let owner = self
+            .pair
+            .subscriber
+            .connect(Login::DbOwner, self.dbname())?;
+        run.ddl.run(&owner, by_owner)
     }
 
     /// Whether an idle slot of that name was left by an interrupted run; any other use of the name is refused.
@@ -415,13 +417,24 @@ impl Wanted<'_> {
     }
 
     /// Takes back what a failed creation has left; the error stays the first one.
-    fn undo(&self, login: Login, slot_name: &str, run: &Run, cause: Report) -> Report {
+    fn undo(&self, creator: &Creator, slot_name: &str, run: &Run, cause: Report) -> Report {
         let _shield = interrupt::Shield::raise();
         let undone = || -> Result<()> {
-            let session = self.pair.subscriber.connect(login, self.dbname())?;
-            if let Some(made) = subscriptions::find(&session, self.subname)? {
-                unsubscribe::detach_plan(self.dbname(), &made, unsubscribe::Way::Open)
-                    .carry_out(&session, run)?;
+            let subscriber = &self.pair.subscriber;
+            let session = subscriber.connect(creator.login, self.dbname())?;
+            let made = subscriptions::find(&session, self.subname)?;
+            let grants = &creator.grants;
+            let ending = granted::ending_of(&session, self.dbname(), self.subname, grants)?;
+            ending.before(subscriber, creator.login, self.dbname(), run)?;
+            if let Some(made) = made {
+                let mut plan = unsubscribe::detach_plan(
+                    Side::Subscriber,
+                    self.dbname(),
+                    &made,
+                    unsubscribe::Way::Open,
+                );
+                ending.within(&mut plan, self.dbname());
+                plan.carry_out(&session, run)?;
             }
             slot::drop(&self.pair.publisher, slot_name)
         };

@@ -1,6 +1,6 @@
 //! Dropping a subscription: detached from its slot first, so that the publisher cannot stop it, then the slots.
 
-use super::{Change, Plan, Run, slot};
+use super::{Change, Plan, Run, granted, slot};
 use crate::catalog::slots::{self, Slot};
 use crate::catalog::subscriptions::{self, Subscription};
 use crate::error::{Advise, Failure, Result, message_of};
@@ -81,14 +81,19 @@ pub(crate) fn drop(
         _ => Way::Open,
     };
     let mut change = match &existing {
-        Some((session, found)) => detach_plan(dbname, found, way)
-            .carry_out(session, run)
-            .hint(|| {
+        Some((session, found)) => {
+            let ending = granted::ending(subscriber, session, dbname, found)?;
+            let login = login_of(subscriber, found);
+            let before = ending.before(subscriber, login, dbname, run)?;
+            let mut plan = detach_plan(subscriber.side(), dbname, found, way);
+            ending.within(&mut plan, dbname);
+            before.and(plan.carry_out(session, run).hint(|| {
                 format!(
                     "the subscription belongs to {:?}: only its owner or a superuser may drop it",
                     found.owner
                 )
-            })?,
+            })?)
+        }
         None => Change::none(run).with_note(format!(
             "there is no subscription {subname:?} in database {dbname:?} on the subscriber"
         )),
@@ -110,14 +115,17 @@ pub(crate) fn drop(
 }
 
 /// A session of an account that may change the subscription, where one of them is its owner.
-pub(super) fn owning(
+pub(crate) fn owning(
     subscriber: &Subscriber,
     dbname: &str,
     subscription: &Subscription,
 ) -> Result<Session> {
+    subscriber.connect(login_of(subscriber, subscription), dbname)
+}
+
+fn login_of(subscriber: &Subscriber, subscription: &Subscription) -> Login {
     let db_owner = &subscriber.declared().db_owner.user;
-    let owners = !subscriber.facts().superuser && subscription.owner == *db_owner;
-    subscriber.connect(Login::owner_if(owners), dbname)
+    Login::owner_if(!subscriber.facts().superuser && subscription.owner == *db_owner)
 }
 
 /// Whether the subscriber may try to reach the publisher when the subscription is dropped.
@@ -132,10 +140,10 @@ pub(super) enum Way {
 const NOWHERE: &str = "host=/nonexistent password=none";
 
 /// One transaction: without a slot's name DROP SUBSCRIPTION is allowed in one and does not need the publisher.
-pub(super) fn detach_plan(dbname: &str, subscription: &Subscription, way: Way) -> Plan {
+pub(super) fn detach_plan(side: Side, dbname: &str, subscription: &Subscription, way: Way) -> Plan {
     let subname = &subscription.subname;
     let ident = Ident::new(subname);
-    let mut plan = Plan::new(Side::Subscriber, dbname);
+    let mut plan = Plan::new(side, dbname);
     if subscription.subenabled {
         plan.step(
             format!("disable subscription {subname:?}"),
@@ -162,7 +170,7 @@ pub(super) fn detach_plan(dbname: &str, subscription: &Subscription, way: Way) -
 }
 
 fn drop_slots(publisher: &Publisher, dbname: &str, slots: &[Slot], run: &Run) -> Result<Change> {
-    let mut plan = Plan::new(Side::Publisher, dbname);
+    let mut plan = Plan::new(publisher.side(), dbname);
     for Slot { slot_name, .. } in slots {
         plan.step(
             format!("drop replication slot {slot_name:?}"),

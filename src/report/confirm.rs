@@ -6,6 +6,15 @@ use crate::error::{Failure, Result, WrapErr};
 
 /// Has a person type `answer`; where there is no terminal, nobody can say yes.
 pub(crate) fn confirm(what: &str, answer: &str) -> Result<()> {
+    confirm_list(|| Ok(String::new()), what, answer)
+}
+
+/// The same, after a list of what is meant.
+pub(crate) fn confirm_list(
+    list: impl FnOnce() -> Result<String>,
+    what: &str,
+    answer: &str,
+) -> Result<()> {
     let refused = |why: &str| {
         Failure::usage(format!("{what}: {why}"))
             .hint("say --yes to go on without being asked, or --dry-run to see what would be done")
@@ -15,7 +24,8 @@ pub(crate) fn confirm(what: &str, answer: &str) -> Result<()> {
         return refused("there is no terminal to ask on");
     }
     let mut err = stderr();
-    write!(err, "{what}? Type {answer:?} to go on: ")
+    let list = list()?;
+    write!(err, "{list}{what}? Type {answer:?} to go on: ")
         .and_then(|()| err.flush())
         .wrap_err("ask for confirmation")?;
     let mut typed = String::new();

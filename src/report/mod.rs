@@ -7,7 +7,7 @@ mod terminal;
 pub(crate) mod textfile;
 mod watch;
 
-pub(crate) use confirm::confirm;
+pub(crate) use confirm::{confirm, confirm_list};
 pub use outcome::{Format, Outcome};
 pub(crate) use screen::line;
 pub use screen::{failure, success};

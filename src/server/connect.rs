@@ -114,7 +114,7 @@ impl Target {
     }
 }
 
-fn keep_alive(config: &mut Config) {
+pub(super) fn keep_alive(config: &mut Config) {
     config
         .keepalives(true)
         .keepalives_idle(Duration::from_secs(2))
@@ -123,7 +123,11 @@ fn keep_alive(config: &mut Config) {
 }
 
 /// Connects on a thread that is left behind when the server does not finish the handshake in time.
-fn connect_within(config: Config, tls: MakeRustlsConnect, timeout: Duration) -> Result<Client> {
+pub(super) fn connect_within(
+    config: Config,
+    tls: MakeRustlsConnect,
+    timeout: Duration,
+) -> Result<Client> {
     let (reply, answer) = bounded(1);
     let abandoned = Arc::new(AtomicBool::new(false));
     let given_up = abandoned.clone();

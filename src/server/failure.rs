@@ -60,6 +60,11 @@ pub(crate) fn sqlstate_of(report: &Report) -> Option<&SqlState> {
     report.downcast_ref::<SqlError>()?.sqlstate.as_ref()
 }
 
+/// Whether the server refused because of a missing right.
+pub(crate) fn is_denied(report: &Report) -> bool {
+    sqlstate_of(report) == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+}
+
 /// Whether the server did not answer in time.
 pub(crate) fn timed_out(report: &Report) -> bool {
     report.downcast_ref::<super::session::TimedOut>().is_some()

@@ -11,9 +11,10 @@ use super::address::addresses_of;
 use super::connect::Target;
 use super::credentials::Credentials;
 use super::session::{SHORT, Session};
-use super::{Endpoint, params, sqlstate_of};
+use super::{Endpoint, is_denied, params, sqlstate_of};
 use crate::config::{Config, Host};
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
+use crate::value::Ident;
 
 /// The versions flare knows (`server_version_num` / 10000).
 const KNOWN_MAJORS: std::ops::RangeInclusive<i32> = 10..=18;
@@ -127,7 +128,7 @@ impl Server {
     }
 
     /// One session in one database, which checks the identity itself: for whoever looks often or in haste.
-    pub(crate) fn enter(
+    pub(crate) fn look_in(
         side: Side,
         declared: &Host,
         dbname: &str,
@@ -154,7 +155,27 @@ impl Server {
         Ok(self.introduce(login, dbname)?.0)
     }
 
-    /// The same, with what the server says of it.
+    /// A session of who may lock, write and change the database's tables: the administrator where it is a superuser, else
+    /// the owner, also through a door that flare has shut, which the owner can open for itself for a moment.
+    pub(crate) fn enter(&self, dbname: &str) -> Result<Session> {
+        let login = Login::owner_if(!self.facts.superuser);
+        match self.connect(login, dbname) {
+            Err(report) if login == Login::DbOwner && is_denied(&report) => {
+                let owner = Ident::new(&self.declared.db_owner.user);
+                let database = Ident::from(dbname);
+                let door = self.connect(login, "postgres")?;
+                door.batch(&format!("GRANT CONNECT ON DATABASE {database} TO {owner}"))?;
+                let entered = self.connect(login, dbname);
+                door.batch(&format!(
+                    "REVOKE CONNECT ON DATABASE {database} FROM {owner}"
+                ))?;
+                entered
+            }
+            entered => entered,
+        }
+    }
+
+    /// The same as [`Server::connect`], with what the server says of it.
     pub(crate) fn introduce(&self, login: Login, dbname: &str) -> Result<(Session, Facts)> {
         let credentials = self.credentials(login)?;
         let target = self.target.with(credentials.user(), dbname);
@@ -349,17 +370,22 @@ impl Target {
 }
 
 /// The server whose changes are replicated.
-#[derive(Debug)]
-pub(crate) struct Publisher(Server);
+#[derive(Clone, Debug)]
+pub(crate) struct Publisher(Arc<Server>);
 
 /// The server that replicates them.
-#[derive(Debug)]
-pub(crate) struct Subscriber(Server);
+#[derive(Clone, Debug)]
+pub(crate) struct Subscriber(Arc<Server>);
 
 impl Publisher {
+    /// The same server as the one that data flows to.
+    pub(crate) fn as_subscriber(&self) -> Subscriber {
+        Subscriber(self.0.clone())
+    }
+
     /// A server that the journal says is the publisher.
     pub(crate) fn from_journal(server: Server) -> Publisher {
-        Publisher(server)
+        Publisher(Arc::new(server))
     }
 }
 
@@ -378,10 +404,20 @@ impl Deref for Subscriber {
 }
 
 /// Both servers, proven.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pair {
     pub(crate) publisher: Publisher,
     pub(crate) subscriber: Subscriber,
+}
+
+impl Pair {
+    /// The same two servers for data that flows the other way.
+    pub(crate) fn reversed(&self) -> Pair {
+        Pair {
+            publisher: Publisher(self.subscriber.0.clone()),
+            subscriber: self.publisher.as_subscriber(),
+        }
+    }
 }
 
 /// What came of opening both; each for itself, since some commands can do with one.
@@ -394,10 +430,11 @@ pub(crate) struct Opened {
 pub(crate) fn open_both(config: &Config, application_name: &str) -> Opened {
     std::thread::scope(|scope| {
         let subscriber = scope.spawn(|| {
-            Server::open(Side::Subscriber, &config.subscriber, application_name).map(Subscriber)
+            Server::open(Side::Subscriber, &config.subscriber, application_name)
+                .map(|server| Subscriber(Arc::new(server)))
         });
-        let publisher =
-            Server::open(Side::Publisher, &config.publisher, application_name).map(Publisher);
+        let publisher = Server::open(Side::Publisher, &config.publisher, application_name)
+            .map(Publisher::from_journal);
         let subscriber = subscriber
             .join()
             .unwrap_or_else(|_| Failure::new("open the subscriber: its thread has ended").err());

@@ -28,6 +28,11 @@ pub fn pairs() -> Vec<(u32, u32)> {
     parse(&asked).unwrap_or_else(|error| panic!("PAIRS={asked:?}: {error}"))
 }
 
+/// Whether it is asked for everything, however long that takes.
+pub fn is_all() -> bool {
+    env::var("PAIRS").is_ok_and(|asked| asked.trim() == "all")
+}
+
 /// Runs a test on every pair and then names all that failed.
 #[track_caller]
 pub fn for_each_pair(test: impl Fn(u32, u32)) {

@@ -8,6 +8,7 @@
 // Each program that includes this module uses another part of it.
 #![allow(dead_code)]
 
+pub mod application;
 pub mod certificates;
 pub mod clients;
 pub mod cluster;
@@ -21,6 +22,7 @@ pub mod output;
 pub mod pair;
 mod pgbench;
 pub mod process;
+pub mod proxy;
 pub mod run;
 mod sql;
 pub mod wait;

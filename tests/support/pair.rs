@@ -126,9 +126,14 @@ impl Pair {
     /// database, pgbench's tables, publication, slot and subscription, every table copied. That
     /// takes ten seconds where the subscriber is a 10: its workers look at each other that rarely.
     pub fn replicating(self) -> Self {
-        self.create_roles_on(&self.subscriber);
-        self.create_database_on(&self.subscriber);
-        self.create_pgbench_on(&self.subscriber);
+        self.replicating_with(|_, _| {})
+    }
+
+    /// The same with more tables, which `create` makes on each server before the subscription looks at them.
+    pub fn replicating_with(self, create: impl Fn(&Pair, &Cluster)) -> Self {
+        self.create_tables_on(&self.subscriber);
+        create(&self, &self.publisher);
+        create(&self, &self.subscriber);
         let Names {
             db,
             repl,
@@ -155,6 +160,16 @@ impl Pair {
             ),
         );
         self.await_tables_ready();
+        self
+    }
+
+    /// The publisher's tables published, by flare, and there on the subscriber, empty.
+    #[track_caller]
+    pub fn published(self) -> Self {
+        self.create_tables_on(&self.subscriber);
+        self.flare(&["grant_replication", "--use-db-owner", self.db()])
+            .ok();
+        self.flare(&["create_publication", self.db()]).ok();
         self
     }
 
@@ -274,6 +289,13 @@ impl Pair {
     pub fn create_database_on(&self, server: &Cluster) {
         let Names { db, owner, .. } = &self.names;
         server.sql("postgres", &format!("CREATE DATABASE {db} OWNER {owner}"));
+    }
+
+    /// The roles, the database, and pgbench's tables, empty.
+    pub fn create_tables_on(&self, server: &Cluster) {
+        self.create_roles_on(server);
+        self.create_database_on(server);
+        self.create_pgbench_on(server);
     }
 
     /// Waits until every table of the subscription has its initial copy and streams.

@@ -22,6 +22,11 @@ pub fn is_running(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, _)| state != 'Z')
 }
 
+/// Whether it was stopped, and waits for SIGCONT.
+pub fn is_stopped(pid: u32) -> bool {
+    stat(pid).is_some_and(|(state, _)| state == 'T')
+}
+
 /// The processes that have `path` on their command line.
 pub fn naming(path: &Path) -> Vec<u32> {
     let path = path.as_os_str().as_bytes();

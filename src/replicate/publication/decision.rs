@@ -457,6 +457,7 @@ mod tests {
             pubupdate: true,
             pubdelete: true,
             pubtruncate: Some(true),
+            via_root: false,
             owner: "owner".into(),
             mine: true,
             members: members.iter().map(|name| name.parse().unwrap()).collect(),

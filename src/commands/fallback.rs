@@ -1,0 +1,38 @@
+//! `fallback`: the application writes on the publisher again.
+
+use crate::commands::switch::SwitchArgs;
+use crate::error::Result;
+use crate::flare::Flare;
+use crate::report::Outcome;
+
+/// Move the application back to the publisher, losing nothing
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Changes: the same as cutover with the servers' parts exchanged: the subscriber is left, fenced, and follows the
+publisher again; the publisher's fence is taken away and its door opened. What was written on the subscriber since
+the cutover is on the publisher.
+
+Example:
+  flare fallback bench1 --yes
+  flare fallback --all --dry-run
+  flare fallback bench1 --abandon-target --yes")]
+pub(crate) struct Fallback {
+    #[command(flatten)]
+    switch: SwitchArgs,
+    /// The subscriber is dead: open the publisher with what it has; what had not come back is lost, and said
+    #[arg(long)]
+    abandon_target: bool,
+}
+
+impl Fallback {
+    pub(crate) fn run(&self, flare: &Flare) -> Result<Outcome> {
+        match self.abandon_target {
+            true => self
+                .switch
+                .run(flare, "abandon the subscriber of", |flare, subnames, _| {
+                    flare.abandon_target(subnames)
+                }),
+            false => self.switch.run(flare, "fall back with", Flare::fallback),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `fallback --abandon-target`: the subscriber died after the switch, and the application goes back to what the publisher
+//! has. The only way that loses something, so it has to be asked for.
+
+use uuid::Uuid;
+
+use super::door::in_transaction;
+use super::fence;
+use super::rights::Door;
+use super::sessions::{at_the_door, backend_of};
+use super::state::Wanted;
+use super::undo::{again_while_it_passes, open};
+use crate::config::Config;
+use crate::error::{Failure, Report, Result};
+use crate::journal::{self, Direction, Entry, Purpose, Step, Stream};
+use crate::replicate::{Mode, Run, unsubscribe};
+use crate::server::{Login, Publisher, params};
+
+/// Opens the publisher for the application again. What is lost is returned, in words.
+pub(crate) fn abandon(
+    publisher: &Publisher,
+    config: &Config,
+    wanted: &[Wanted],
+    dead: &Report,
+    run: &Run,
+) -> Result<Vec<String>> {
+    let admin = publisher.admin();
+    let entries = journal::entries(admin, config)?;
+    let mut left: Vec<&Entry> = Vec::new();
+    for Wanted { dbname, .. } in wanted {
+        let newest = entries.iter().find(|entry| {
+            entry.purpose == Purpose::Switch
+                && entry.step.is_past_return()
+                && entry.member(dbname).is_some()
+        });
+        match newest {
+            Some(entry) if entry.direction == Direction::Forward => left.push(entry),
+            _ => {
+                return Failure::new(format!(
+                    "abandon the subscriber of {dbname:?}: the application writes on the publisher already"
+                ))
+                .hint("flare status")
+                .err();
+            }
+        }
+    }
+    let mut lost = Vec::new();
+    let mut doors = Vec::new();
+    for wanted in wanted {
+        let dbname = &wanted.dbname;
+        let back = Stream::of(dbname, &wanted.subname, &wanted.pubname, Direction::Back);
+        lost.push(what_is_lost(publisher, &back)?);
+        if let Some(shut) = journal::shut_door(admin, dbname)? {
+            doors.push(Door::new(shut.privileges, shut.keep.into_iter().collect()));
+        }
+        if run.mode == Mode::DryRun {
+            continue;
+        }
+        let unreachable = Err(Failure::new(format!("{dead:#}")).into());
+        let how = (unsubscribe::OldSlot::Drop, unsubscribe::Unreachable::Detach);
+        unsubscribe::drop(
+            &publisher.as_subscriber(),
+            &unreachable,
+            &back.subname,
+            dbname,
+            how,
+            run,
+        )?;
+        fence::open(&publisher.enter(dbname)?)?;
+    }
+    if run.mode == Mode::DryRun {
+        return Ok(lost);
+    }
+    let generation = journal::generation(admin)? + 1;
+    let entry = Entry {
+        run: Uuid::new_v4(),
+        generation,
+        command: "fallback".into(),
+        direction: Direction::Back,
+        reverse: false,
+        step: Step::Closed,
+        databases: left
+            .iter()
+            .flat_map(|entry| entry.databases.clone())
+            .filter(|member| wanted.iter().any(|it| it.dbname == member.dbname))
+            .collect(),
+        backends: vec![backend_of(publisher.facts())],
+        ..match left.first() {
+            Some(entry) => (*entry).clone(),
+            None => return Failure::usage("name at least one subscription").err(),
+        }
+    };
+    let dbnames: Vec<&str> = wanted.iter().map(|it| it.dbname.as_str()).collect();
+    at_the_door(publisher, &dbnames, |session| {
+        again_while_it_passes(|| {
+            in_transaction(session, || {
+                for abandoned in &left {
+                    let beyond = [Step::Switching, Step::Switched, Step::Closed];
+                    journal::advance(session, abandoned.run, &beyond, Step::Undone)?;
+                }
+                journal::record(session, config, &entry)?;
+                doors.iter().try_for_each(|door| open(session, door))
+            })
+        })
+    })?;
+    for Wanted { dbname, .. } in wanted {
+        fence::remove(&publisher.enter(dbname)?)?;
+    }
+    Ok(lost)
+}
+
+/// How far the way back had come.
+fn what_is_lost(publisher: &Publisher, back: &Stream) -> Result<String> {
+    let session = publisher.connect(Login::Superuser, &back.dbname)?;
+    let seen: Option<serde_json::Value> = session.first(
+        "SELECT jsonb_build_object('lsn', latest_end_lsn::text, 'at', latest_end_time::text)
+           FROM pg_stat_subscription WHERE subname = $1 AND relid IS NULL",
+        params![&back.subname],
+    )?;
+    let word = |key: &str| {
+        let value = seen.as_ref().and_then(|seen| seen.get(key));
+        value.and_then(|value| value.as_str()).map(str::to_owned)
+    };
+    let dbname = &back.dbname;
+    Ok(match (word("lsn"), word("at")) {
+        (Some(lsn), Some(at)) => format!(
+            "lost: what was written to {dbname:?} on the subscriber and had not come back; the way back had reached {lsn}, last heard of at {at}"
+        ),
+        _ => format!(
+            "lost: what was written to {dbname:?} on the subscriber and had not come back; how far that had come is not known"
+        ),
+    })
+}

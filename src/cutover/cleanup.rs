@@ -1,0 +1,193 @@
+//! The end of a migration: what flare has put in place goes, on both sides; tables and rows of the user never.
+
+use super::door::in_transaction;
+use super::fence;
+use super::rights::Door;
+use super::sessions::at_the_door;
+use super::state::Wanted;
+use super::undo::{again_while_it_passes, open};
+use super::wall::STATUS_TABLE;
+use crate::catalog::{publications, tables};
+use crate::config::Config;
+use crate::error::{Result, WrapErr};
+use crate::journal::{self, Direction, Stream};
+use crate::replicate::{Change, Mode, Plan, Run, unsubscribe};
+use crate::server::{Login, Pair, Publisher, Server, params};
+use crate::value::{Ident, TableName};
+
+/// Removes it, or in a dry run lists it. `pair` is the configuration's; `direction` is that of the data.
+pub(crate) fn cleanup(
+    pair: &Pair,
+    config: &Config,
+    wanted: &Wanted,
+    direction: Direction,
+    run: &Run,
+) -> Result<Change> {
+    let dbname = wanted.dbname.as_str();
+    let mut change = Change::none(run);
+    for way in [Direction::Forward, Direction::Back] {
+        let pair = match way {
+            Direction::Forward => pair.clone(),
+            Direction::Back => pair.reversed(),
+        };
+        let stream = Stream::of(dbname, &wanted.subname, &wanted.pubname, way);
+        let publisher = Ok(pair.publisher.clone());
+        let how = (unsubscribe::OldSlot::Drop, unsubscribe::Unreachable::Detach);
+        let ended = unsubscribe::drop(
+            &pair.subscriber,
+            &publisher,
+            &stream.subname,
+            dbname,
+            how,
+            run,
+        )?;
+        change = change
+            .and(without_notes(ended))
+            .and(unpublish(&pair.publisher, &stream, run)?);
+    }
+    for server in [&*pair.publisher, &*pair.subscriber] {
+        change = change
+            .and(drop_fence(server, dbname, run)?)
+            .and(drop_status_table(server, dbname, run)?);
+    }
+    let (written, left): (&Server, &Server) = match direction {
+        Direction::Forward => (&pair.publisher, &pair.subscriber),
+        Direction::Back => (&pair.subscriber, &pair.publisher),
+    };
+    if direction == Direction::Forward {
+        // Never cut over, or fallen back: whoever drops the subscription may write there.
+        change = change.and(open_gate(left, dbname, run)?);
+    } else if let Some(shut) = journal::shut_door(left.admin(), dbname)? {
+        let door = Door::new(shut.privileges, shut.keep.into_iter().collect());
+        change = change.with_note(format!(
+            "the door of {dbname:?} on the {} stays shut, so that no client that was forgotten writes there; to open it: {}",
+            left.side(),
+            door.opening()[1..].join("; ")
+        ));
+    }
+    for server in [left, written] {
+        change = change.and(forget(server, config, dbname, run)?);
+    }
+    Ok(change.with_note(
+        "what grant_create and grant_replication granted stays: it may have been there before",
+    ))
+}
+
+fn without_notes(change: Change) -> Change {
+    Change {
+        notes: Vec::new(),
+        ..change
+    }
+}
+
+fn unpublish(publisher: &Publisher, stream: &Stream, run: &Run) -> Result<Change> {
+    let admin = publisher.connect(Login::Superuser, &stream.dbname)?;
+    let Some(found) = publications::find(&admin, &stream.pubname)? else {
+        return Ok(Change::none(run));
+    };
+    let mut plan = Plan::new(publisher.side(), &stream.dbname);
+    plan.step(
+        format!("drop publication {:?}", stream.pubname),
+        format!("DROP PUBLICATION {}", Ident::new(&stream.pubname)),
+    );
+    match found.mine {
+        true => plan.carry_out(&admin, run),
+        false => plan.carry_out(&publisher.enter(&stream.dbname)?, run),
+    }
+}
+
+fn drop_fence(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
+    let session = server.enter(dbname)?;
+    if !fence::is_there(&session)? {
+        return Ok(Change::none(run));
+    }
+    let fenced = fence::fenced(&session)?;
+    let mut plan = Plan::new(server.side(), dbname);
+    plan.step(
+        format!("take the fence off {} tables", fenced.len()),
+        format!("DROP TRIGGER {} ON each of them", fence::TRIGGER),
+    );
+    let mut left = Vec::new();
+    let change = plan.carry_out_by(run, |_| {
+        left = fence::remove(&session)?;
+        Ok(())
+    })?;
+    Ok(match left.is_empty() {
+        true => change,
+        false => change.with_note(format!(
+            "{} tables are in use all the time and keep a fence: run the command again",
+            left.len()
+        )),
+    })
+}
+
+fn drop_status_table(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
+    let table = TableName::new("public", STATUS_TABLE);
+    let session = server.enter(dbname)?;
+    if !tables::missing(&session, std::slice::from_ref(&table))?.is_empty() {
+        return Ok(Change::none(run));
+    }
+    let mut plan = Plan::new(server.side(), dbname);
+    plan.step(
+        format!("drop flare's own table {}", table.plain()),
+        format!("DROP TABLE {table}"),
+    );
+    plan.carry_out(&session, run)
+}
+
+/// Opens a door that flare has shut, as it was; nothing where it is open.
+pub(crate) fn open_gate(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
+    let Some(shut) = journal::shut_door(server.admin(), dbname)? else {
+        return Ok(Change::none(run));
+    };
+    let door = Door::new(shut.privileges, shut.keep.into_iter().collect());
+    let mut plan = Plan::new(server.side(), "postgres");
+    for statement in door.opening().into_iter().skip(1) {
+        plan.step(format!("open the door of {dbname:?}"), statement);
+    }
+    plan.carry_out_by(run, |_| {
+        at_the_door(server, &[dbname], |session| {
+            again_while_it_passes(|| in_transaction(session, || open(session, &door)))
+        })
+    })
+}
+
+/// The journal of this migration; the whole schema where nothing else is in it.
+fn forget(server: &Server, config: &Config, dbname: &str, run: &Run) -> Result<Change> {
+    let there: bool = server.admin().value(
+        "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'flare')",
+        params![],
+    )?;
+    let mut plan = Plan::new(server.side(), "postgres");
+    if there {
+        plan.step(
+            format!("delete the journal of {dbname:?}"),
+            "DELETE FROM flare.journal, flare.door; DROP SCHEMA flare where that leaves it empty"
+                .to_owned(),
+        );
+    }
+    if run.mode == Mode::DryRun || !there {
+        return Ok(plan.into_change(run.mode, false));
+    }
+    let owner: bool = server.admin().value(
+        "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = 'flare'",
+        params![],
+    )?;
+    let other;
+    let session = match owner {
+        true => server.admin(),
+        false => {
+            other = server.connect(Login::DbOwner, "postgres")?;
+            &other
+        }
+    };
+    journal::forget(session, config, dbname)?;
+    if journal::is_empty(session)? {
+        session
+            .batch(
+                "DROP TABLE IF EXISTS flare.journal, flare.door, flare.sample; DROP SCHEMA flare",
+            )
+            .wrap_err("drop the schema flare in the database postgres")?;
+    }
+    Ok(plan.into_change(run.mode, true))
+}

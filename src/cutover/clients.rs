@@ -1,0 +1,76 @@
+//! Where clients are told to wait and to go: the hooks of each database, and the poolers.
+
+use std::time::{Duration, Instant};
+
+use super::hooks::{self, Moment, Occasion};
+use super::pgbouncer::{Poolers, Reload};
+use super::state::Pause;
+use crate::config::Config;
+use crate::error::{Result, WrapErr, message_of};
+use crate::journal::{Direction, Entry};
+
+/// How long running transactions may keep a pooler from pausing.
+const PAUSED_WITHIN: Duration = Duration::from_secs(2);
+
+/// poolers: clients wait instead of failing.
+pub(super) fn hold(pause: &mut Pause<'_>) -> Result<()> {
+    let left = pause.deadline.left();
+    pause.poolers.pause(left.min(PAUSED_WITHIN))
+}
+
+/// Poolers whose clients hold sessions are paused once those have been ended.
+pub(super) fn await_held(pause: &mut Pause<'_>) -> Result<()> {
+    let left = pause.deadline.left();
+    pause.poolers.await_paused(left.min(PAUSED_WITHIN))
+}
+
+/// route: where clients will go. A failure still undoes.
+pub(super) fn route(pause: &mut Pause<'_>) -> Result<()> {
+    let deadline = Some(Instant::now() + pause.deadline.left());
+    run_hooks(pause.config, &pause.entry, Moment::Switch, deadline)
+}
+
+/// resume: clients go on, now that *to* is open. What cannot be done is reported, never undone.
+pub(super) fn release(pause: &mut Pause<'_>) -> Result<()> {
+    let failures = pause.poolers.resume(Reload::Yes);
+    pause.warnings.extend(failures);
+    let from = pause.pair.publisher.declared();
+    let stale = pause.poolers.still_lead_to(&from.host, from.port);
+    pause.warnings.extend(stale);
+    Ok(())
+}
+
+/// Runs the hook of a moment for every database of a run, one after the other.
+pub(super) fn run_hooks(
+    config: &Config,
+    entry: &Entry,
+    moment: Moment,
+    deadline: Option<Instant>,
+) -> Result<()> {
+    let (from, to) = match entry.direction {
+        Direction::Forward => (&config.publisher, &config.subscriber),
+        Direction::Back => (&config.subscriber, &config.publisher),
+    };
+    for member in &entry.databases {
+        let occasion = Occasion {
+            run: entry.run,
+            direction: entry.direction.as_str(),
+            dbname: &member.dbname,
+            subname: &member.subname,
+            from: (&from.host, from.port),
+            to: (&to.host, to.port),
+        };
+        hooks::run(&config.cutover.hooks, moment, &occasion, deadline)
+            .wrap_err_with(|| format!("for database {:?}", member.dbname))?;
+    }
+    Ok(())
+}
+
+/// After an undo: clients go on as before. What could not be done is returned, in words.
+pub(super) fn as_before(config: &Config, entry: &Entry, poolers: &mut Poolers) -> Vec<String> {
+    let mut failures = poolers.resume(Reload::No);
+    if let Err(report) = run_hooks(config, entry, Moment::OnUndo, None) {
+        failures.push(message_of(&report));
+    }
+    failures
+}

@@ -1,0 +1,133 @@
+//! The fence: after the switch nobody writes on *from* but replication, superusers included.
+//!
+//! A statement trigger on every table that replication writes, and on those above and below it in an inheritance:
+//! statement triggers of a parent alone fire for what goes through it. Apply runs as replica and passes. The triggers
+//! share one function, so that the fence opens for all tables at once.
+
+use std::time::Duration;
+
+use postgres::error::SqlState;
+
+use super::wall::STATUS_TABLE;
+use crate::error::{Result, WrapErr};
+use crate::server::{Session, params, sqlstate_of};
+use crate::value::TableName;
+
+/// The trigger, on every table.
+pub(crate) const TRIGGER: &str = "flare_fence";
+
+/// Raises in place of every statement that writes. 25006 is read_only_sql_transaction.
+const CLOSED: &str = "
+    CREATE OR REPLACE FUNCTION flare.fence() RETURNS trigger LANGUAGE plpgsql AS $fence$
+    BEGIN
+      RAISE EXCEPTION 'cannot execute % on %.%: flare has fenced it, the application was moved to the other server',
+        TG_OP, quote_ident(TG_TABLE_SCHEMA), quote_ident(TG_TABLE_NAME)
+        USING ERRCODE = 'read_only_sql_transaction', HINT = 'Connect to the other server: flare status says which.';
+    END $fence$";
+
+const OPEN: &str = "
+    CREATE OR REPLACE FUNCTION flare.fence() RETURNS trigger LANGUAGE plpgsql AS $fence$
+    BEGIN
+      RETURN NULL;
+    END $fence$";
+
+/// Published tables, all above and all below them, that have no fence yet ($1: the publication, $2: the status table).
+const UNFENCED: &str = "
+    WITH RECURSIVE published AS (
+           SELECT c.oid FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname
+             JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename
+            WHERE p.pubname = $1 AND NOT (n.nspname = 'public' AND c.relname = $2)),
+         above AS (SELECT oid FROM published UNION SELECT i.inhparent FROM above a JOIN pg_inherits i ON i.inhrelid = a.oid),
+         below AS (SELECT oid FROM published UNION SELECT i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.oid),
+         family AS (SELECT oid FROM above UNION SELECT oid FROM below)
+    SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
+      FROM family f JOIN pg_class c ON c.oid = f.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p')
+       AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'flare_fence')
+     ORDER BY 1";
+
+const FENCED: &str = "
+    SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
+      FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE t.tgname = 'flare_fence' AND NOT t.tgisinternal ORDER BY 1";
+
+const EXISTS: &str = "
+    SELECT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+                    WHERE n.nspname = 'flare' AND p.proname = 'fence')";
+
+/// Raises it in the session's transaction, which holds the tables' locks, and commits that.
+pub(crate) fn raise(session: &Session, pubname: &str) -> Result<()> {
+    let tables: Vec<TableName> = session
+        .list(UNFENCED, params![pubname, STATUS_TABLE])
+        .wrap_err("list the tables for the fence")?;
+    let mut sql = format!("CREATE SCHEMA IF NOT EXISTS flare; {CLOSED};");
+    for table in &tables {
+        sql.push_str(&format!(
+            "CREATE TRIGGER {TRIGGER} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table}
+               FOR EACH STATEMENT EXECUTE PROCEDURE flare.fence();"
+        ));
+    }
+    sql.push_str("COMMIT");
+    session.batch(&sql).wrap_err("fence the tables")
+}
+
+/// Opens it for all tables at once, where there is one.
+pub(crate) fn open(session: &Session) -> Result<()> {
+    match is_there(session)? {
+        true => session.batch(OPEN).wrap_err("open the fence"),
+        false => Ok(()),
+    }
+}
+
+/// Whether the database has a fence, open or closed.
+pub(crate) fn is_there(session: &Session) -> Result<bool> {
+    session.value(EXISTS, params![])
+}
+
+/// The tables that have one.
+pub(crate) fn fenced(session: &Session) -> Result<Vec<TableName>> {
+    session.list(FENCED, params![])
+}
+
+/// The schema goes where it is empty; in the database postgres it holds the journal.
+const NOTHING_LEFT: &str = "
+    DROP FUNCTION IF EXISTS flare.fence();
+    DO $$ BEGIN
+      IF EXISTS (SELECT FROM pg_namespace WHERE nspname = 'flare' AND pg_has_role(nspowner, 'USAGE')) THEN
+        DROP SCHEMA flare;
+      END IF;
+    EXCEPTION WHEN dependent_objects_still_exist THEN NULL;
+    END $$";
+
+/// How long taking the fence off one table may make the application wait for it.
+const BRIEFLY: Duration = Duration::from_millis(50);
+const TRIES: usize = 20;
+
+/// Takes it away, table by table; those that are in use all the time keep it, open.
+pub(crate) fn remove(session: &Session) -> Result<Vec<TableName>> {
+    let mut left = fenced(session)?;
+    for _ in 0..TRIES {
+        let mut busy = Vec::new();
+        for table in left {
+            let dropped = session.batch(&format!(
+                "BEGIN; SET LOCAL lock_timeout = {}; DROP TRIGGER IF EXISTS {TRIGGER} ON {table}; COMMIT",
+                BRIEFLY.as_millis()
+            ));
+            if let Err(report) = dropped {
+                session.batch("ROLLBACK")?;
+                match sqlstate_of(&report) == Some(&SqlState::LOCK_NOT_AVAILABLE) {
+                    true => busy.push(table),
+                    false => return Err(report.wrap_err("take the fence away")),
+                }
+            }
+        }
+        left = busy;
+        if left.is_empty() {
+            session
+                .batch(NOTHING_LEFT)
+                .wrap_err("take the fence away")?;
+            break;
+        }
+    }
+    Ok(left)
+}

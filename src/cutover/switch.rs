@@ -1,0 +1,119 @@
+//! `cutover` and `fallback`: the whole protocol. Inside it there is no old and new, only *from* and *to*.
+
+use std::time::Duration;
+
+use super::deadline::Deadline;
+use super::engine::{self, Ending};
+use super::prepare::{self, Looked};
+use super::report::cause_of;
+use super::settle::{self, Walls};
+use super::state::{Pause, PauseRequest};
+use super::switch_report::{SwitchOutcome, SwitchReport};
+use super::{clients, guard, mark, sequences, stop, switched, switching};
+use crate::config::Config;
+use crate::error::{Advise, Report, Result, WrapErr};
+use crate::replicate::{Mode, Run};
+use crate::server::{Pair, Patience, interrupt};
+
+/// Moves the application of the wanted databases to *to*, or changes nothing.
+pub(crate) fn switch(
+    pair: &Pair,
+    config: &Config,
+    request: &PauseRequest,
+    run: &Run,
+) -> Result<SwitchReport> {
+    let mut pause = match prepare::look(pair, config, request)? {
+        Looked::Already { .. } => return Ok(SwitchReport::already(request)),
+        Looked::Ready(pause) => *pause,
+    };
+    if run.mode == Mode::DryRun {
+        return Ok(SwitchReport::of(&pause, request, SwitchOutcome::DryRun));
+    }
+    prepare::record(&mut pause, config)?;
+    let process = match engine::run(&mut pause, config, run, pause_and_win)? {
+        Ending::Done(process) => process,
+        Ending::Undone(cause) => {
+            let mut report = SwitchReport::of(&pause, request, SwitchOutcome::Undone);
+            report.cause = Some(cause_of(&cause));
+            return Ok(report);
+        }
+    };
+    // A guard that is not dismissed finishes what is past the point of no return.
+    open_target(&mut pause)?;
+    process.dismiss();
+    let after = afterwards(&mut pause, config, run);
+    let mut report = SwitchReport::of(&pause, request, SwitchOutcome::Switched);
+    report.cause = after
+        .err()
+        .map(|cause| cause_of(&unfinished(cause, request)));
+    Ok(report)
+}
+
+/// Up to the point of no return: whatever fails here is undone.
+fn pause_and_win(pause: &mut Pause<'_>) -> Result<()> {
+    engine::first_half(pause)?;
+    pause.take("sequences", sequences::set_moved)?;
+    pause.take("stop", stop::disable)?;
+    pause.take("mark", mark::remember)?;
+    if pause.config.cutover.hooks.switch.is_some() {
+        pause.take("route", clients::route)?;
+    }
+    pause.take("switching", switching::win)
+}
+
+/// How long a server may take for what cannot be undone any more, before it is left to the guard.
+const PAST_RETURN: Duration = Duration::from_secs(10);
+
+/// Beyond it nothing is undone: what fails is for the guard process, and for whoever reads the journal next.
+fn open_target(pause: &mut Pause<'_>) -> Result<()> {
+    let _shield = interrupt::Shield::raise();
+    pause.deadline = Deadline::after(PAST_RETURN);
+    pause.set_patience(Patience::For(PAST_RETURN));
+    pause
+        .take_past_return("switched", switched::open)
+        .wrap_err("NOBODY CAN WRITE: the point of no return is passed, but the target could not be opened")
+        .hint(|| "the guard process goes on trying for two minutes; after that any flare command that reaches both servers finishes it (flare status). If the target is dead: flare fallback --abandon-target".into())?;
+    match pause.poolers.is_empty() {
+        true => Ok(()),
+        false => pause.take_past_return("resume", clients::release),
+    }
+}
+
+/// The fence, the end of the old stream, the beginning of the way back: the application does not wait for it.
+fn afterwards(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<()> {
+    let _shield = interrupt::Shield::raise();
+    pause.set_patience(Patience::For(AFTERWARDS));
+    if let Err(report) = guard::dismiss(pause) {
+        log::info!("end the guard: {report:#}");
+    }
+    run.progress.step(match pause.entry.reverse {
+        true => "switched; fencing the server that was left, and starting the way back",
+        false => "switched; fencing the server that was left",
+    });
+    let walls = pause.databases.iter().map(|it| &it.sessions.wall.session);
+    let walls = Walls::Standing(walls.collect());
+    let warnings = settle::after(pause.pair, config, &pause.entry, walls, run)?;
+    pause.warnings.extend(warnings);
+    Ok(())
+}
+
+/// How long each of the statements after the switch may take.
+const AFTERWARDS: Duration = Duration::from_secs(30);
+
+fn unfinished(cause: Report, request: &PauseRequest) -> Report {
+    let names: Vec<&str> = request
+        .databases
+        .iter()
+        .map(|it| it.subname.as_str())
+        .collect();
+    Err::<(), _>(cause)
+        .wrap_err("switched, and the application can write; but what comes after is not complete")
+        .hint(|| {
+            format!(
+                "run flare {} {} again: it goes on from there",
+                request.command(),
+                names.join(" ")
+            )
+        })
+        .unwrap_err()
+}

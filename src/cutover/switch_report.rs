@@ -1,0 +1,239 @@
+//! What `cutover` and `fallback` end with. The first line says who can write where.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::report::{StepTime, Writable};
+use super::state::{Pause, PauseRequest};
+use crate::error::Failure;
+use crate::journal::Direction;
+use crate::value::Lsn;
+
+/// How a switch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SwitchOutcome {
+    /// The application can write on the other server.
+    Switched,
+    /// Everything is as before.
+    Undone,
+    /// Nothing was changed; this is what would be done.
+    DryRun,
+    /// It had been switched before.
+    Already,
+}
+
+/// One database of a switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SwitchedDatabase {
+    /// The database.
+    pub dbname: String,
+    /// The subscription of the configuration.
+    pub subname: String,
+    /// Sessions that were ended on the server that was left.
+    pub terminated_backends: usize,
+    /// Tables that were locked until everything had arrived.
+    pub tables: usize,
+    /// Sequences that were carried over.
+    pub sequences: usize,
+    /// Where the server that was left stood when everything of it had arrived.
+    pub drained_lsn: Option<Lsn>,
+}
+
+/// What `cutover` and `fallback` end with.
+#[derive(Clone, Debug, Serialize)]
+pub struct SwitchReport {
+    /// How it ended.
+    pub outcome: SwitchOutcome,
+    /// Which way the data flowed before.
+    pub direction: Direction,
+    /// The run, as the journal has it.
+    pub run_id: Option<String>,
+    /// Milliseconds from the first guard to the open target.
+    pub pause_ms: Option<f64>,
+    /// Each step.
+    pub steps: Vec<StepTime>,
+    /// Each database.
+    pub databases: Vec<SwitchedDatabase>,
+    /// The subscription that brings the data back from now on.
+    pub reverse_subscription: Option<String>,
+    /// Where the application can write now.
+    pub writable: Writable,
+    /// What else there is to know.
+    pub warnings: Vec<String>,
+    /// Why it was undone, or what is left to do.
+    #[serde(skip)]
+    pub(crate) cause: Option<Failure>,
+    #[serde(skip)]
+    command: &'static str,
+}
+
+impl SwitchReport {
+    pub(super) fn of(
+        pause: &Pause<'_>,
+        request: &PauseRequest,
+        outcome: SwitchOutcome,
+    ) -> SwitchReport {
+        let mut warnings = pause.warnings.clone();
+        let (from, to) = (&pause.pair.publisher, &pause.pair.subscriber);
+        if pause.entry.reverse && from.major() < 11 && outcome == SwitchOutcome::Switched {
+            warnings.push(format!(
+                "TRUNCATE on the {} is not carried back: the {} is a PostgreSQL 10, which dies of it",
+                to.side(),
+                from.side()
+            ));
+        }
+        let databases = pause.databases.iter().zip(&request.databases);
+        let databases = databases.map(|(database, wanted)| SwitchedDatabase {
+            dbname: wanted.dbname.clone(),
+            subname: wanted.subname.clone(),
+            terminated_backends: database.ended.len(),
+            tables: database.published.len(),
+            sequences: database.on_from.len(),
+            drained_lsn: database.drained,
+        });
+        let back: Vec<String> = pause
+            .members()
+            .iter()
+            .map(|member| member.stream(request.direction.flipped()).subname)
+            .collect();
+        SwitchReport {
+            outcome,
+            run_id: (outcome != SwitchOutcome::DryRun).then(|| pause.run().to_string()),
+            pause_ms: (!pause.steps.is_empty())
+                .then(|| pause.steps.iter().map(|step| step.ms).sum()),
+            steps: pause.steps.clone(),
+            databases: databases.collect(),
+            reverse_subscription: (pause.entry.reverse && outcome == SwitchOutcome::Switched)
+                .then(|| back.join(", ")),
+            writable: match outcome {
+                SwitchOutcome::Switched => written_after(request.direction),
+                _ => written_before(request.direction),
+            },
+            warnings,
+            ..SwitchReport::already(request)
+        }
+    }
+
+    /// The run had switched before; `request` has the direction that it had.
+    pub(crate) fn already(request: &PauseRequest) -> SwitchReport {
+        let databases = request.databases.iter().map(|wanted| SwitchedDatabase {
+            dbname: wanted.dbname.clone(),
+            subname: wanted.subname.clone(),
+            terminated_backends: 0,
+            tables: 0,
+            sequences: 0,
+            drained_lsn: None,
+        });
+        SwitchReport {
+            outcome: SwitchOutcome::Already,
+            direction: request.direction,
+            run_id: None,
+            pause_ms: None,
+            steps: Vec::new(),
+            databases: databases.collect(),
+            reverse_subscription: None,
+            writable: written_after(request.direction),
+            warnings: Vec::new(),
+            cause: None,
+            command: request.command(),
+        }
+    }
+
+    /// The subscriber was given up.
+    pub(crate) fn abandoned(request: &PauseRequest, lost: Vec<String>, dry_run: bool) -> Self {
+        let mut warnings = lost;
+        warnings.push(
+            "should the subscriber come back, its door is open: keep clients away from it, and begin a new migration with an empty one".into(),
+        );
+        SwitchReport {
+            outcome: match dry_run {
+                true => SwitchOutcome::DryRun,
+                false => SwitchOutcome::Switched,
+            },
+            writable: match dry_run {
+                true => Writable::None,
+                false => written_after(request.direction),
+            },
+            warnings,
+            ..SwitchReport::already(request)
+        }
+    }
+
+    /// The failure, when it was undone, or is not complete.
+    pub(crate) fn into_verdict(self) -> Option<Failure> {
+        self.cause
+    }
+}
+
+/// Where the application writes while the data flows in a direction.
+pub(crate) fn written_before(direction: Direction) -> Writable {
+    match direction {
+        Direction::Forward => Writable::Publisher,
+        Direction::Back => Writable::Subscriber,
+    }
+}
+
+fn written_after(direction: Direction) -> Writable {
+    written_before(direction.flipped())
+}
+
+impl fmt::Display for SwitchReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self
+            .databases
+            .iter()
+            .map(|database| format!("{:?}", database.dbname))
+            .collect();
+        let (names, command) = (names.join(", "), self.command);
+        let writable = match self.writable {
+            Writable::Publisher => "publisher",
+            Writable::Subscriber => "subscriber",
+            Writable::None => "neither server",
+        };
+        write!(f, "The application can write to {names} on the {writable}")?;
+        match self.outcome {
+            SwitchOutcome::Switched => writeln!(f, ", and nowhere else.")?,
+            SwitchOutcome::Undone => writeln!(f, ", as before: the {command} was undone.")?,
+            SwitchOutcome::DryRun => writeln!(f, "; nothing was changed.")?,
+            SwitchOutcome::Already => writeln!(f, ": it was switched already.")?,
+        }
+        if let Some(pause_ms) = self.pause_ms {
+            let steps: Vec<String> = self
+                .steps
+                .iter()
+                .map(|step| format!("{} {:.1}", step.step, step.ms))
+                .collect();
+            writeln!(f, "paused for {pause_ms:.1} ms: {} (ms)", steps.join(", "))?;
+        }
+        for database in &self.databases {
+            if self.outcome == SwitchOutcome::Already {
+                break;
+            }
+            let would = match self.outcome {
+                SwitchOutcome::DryRun => "to lock",
+                _ => "locked",
+            };
+            writeln!(
+                f,
+                "{:?}: {} tables {would}, {} sequences, {} sessions ended",
+                database.dbname, database.tables, database.sequences, database.terminated_backends
+            )?;
+        }
+        if let Some(reverse) = &self.reverse_subscription {
+            let back = match self.direction {
+                Direction::Forward => "fallback",
+                Direction::Back => "cutover",
+            };
+            writeln!(
+                f,
+                "The other server follows by {reverse}; `flare {back}` leads back, losing nothing."
+            )?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "note: {warning}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,38 @@
+//! switched: *to* opens. Its fences first, where it has been *from* before; then every door in one transaction with the
+//! journal's record of it.
+
+use super::fence;
+use super::rights::Door;
+use super::state::Pause;
+use super::undo::open_target;
+use crate::error::{Report, Result, WrapErr};
+use crate::journal::{self, Backend};
+use crate::server::is_lost;
+
+/// Opens *to*. A lost answer is asked for again, by another session, as long as the server comes back.
+pub(crate) fn open(pause: &mut Pause<'_>) -> Result<()> {
+    for database in &pause.databases {
+        fence::open(&database.sessions.arrival)?;
+    }
+    let gates = pause.databases.iter().filter_map(|it| it.gate.clone());
+    let gates: Vec<Door> = gates.collect();
+    let session = &pause.sessions.gate.session;
+    match open_target(session, &pause.entry, &gates) {
+        Err(report) if is_lost(&report) => by_another_session(pause, &gates, &report),
+        opened => opened,
+    }
+}
+
+fn by_another_session(pause: &Pause<'_>, gates: &[Door], cause: &Report) -> Result<()> {
+    log::warn!("{cause:#}; trying again by another session");
+    let session = pause
+        .pair
+        .subscriber
+        .connect(pause.sessions.gate_login, "postgres")
+        .wrap_err("open the target")?;
+    let lost: &Backend = &pause.sessions.gate.backend;
+    for backend in journal::backends_alive(&session, std::slice::from_ref(lost))? {
+        super::backends::end_and_await(&session, &backend)?;
+    }
+    open_target(&session, &pause.entry, gates)
+}

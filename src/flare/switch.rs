@@ -1,0 +1,160 @@
+//! Moving the application to the other server, and back.
+
+use std::time::Duration;
+
+use super::direction::oriented;
+use super::{Change, Flare};
+use crate::cutover::{self, Clearing, PauseRequest, SwitchReport, Wanted};
+use crate::error::{Failure, Result};
+use crate::journal::{Direction, Purpose};
+use crate::replicate::Mode;
+
+/// How the application is moved; what is not said comes from the configuration's `cutover`.
+#[derive(Clone, Debug, Default)]
+pub struct SwitchOptions {
+    /// The pause is undone when it has taken this long; none: `cutover.max_pause`.
+    pub max_pause: Option<Duration>,
+    /// No way back is made.
+    pub no_reverse: bool,
+}
+
+impl Flare {
+    /// Moves the application of these subscriptions' databases to the subscriber, all in one pause; all that are
+    /// declared when none is named.
+    ///
+    /// # Errors
+    /// When it could not begin. A run that began and was undone is a report with that outcome.
+    pub fn cutover(&self, subnames: &[String], options: &SwitchOptions) -> Result<SwitchReport> {
+        self.switch(subnames, Direction::Forward, options)
+    }
+
+    /// Moves it back to the publisher, losing nothing.
+    ///
+    /// # Errors
+    /// As [`Flare::cutover`].
+    pub fn fallback(&self, subnames: &[String], options: &SwitchOptions) -> Result<SwitchReport> {
+        self.switch(subnames, Direction::Back, options)
+    }
+
+    /// The databases that a switch is about.
+    pub fn databases_of(&self, subnames: &[String]) -> Result<Vec<String>> {
+        let wanted = self.wanted(subnames)?;
+        Ok(wanted.into_iter().map(|it| it.dbname).collect())
+    }
+
+    /// Opens the publisher again although the subscriber, which was written since the cutover, does not answer: what had
+    /// not come back is lost, and said.
+    ///
+    /// # Errors
+    /// When the subscriber answers, or was not switched to.
+    pub fn abandon_target(&self, subnames: &[String]) -> Result<SwitchReport> {
+        let wanted = self.wanted(subnames)?;
+        let opened = self.open().any()?;
+        let (publisher, subscriber) = opened.publisher_first()?;
+        let Err(dead) = subscriber else {
+            return Failure::usage("abandon the subscriber: it answers")
+                .hint("flare fallback without --abandon-target loses nothing")
+                .err();
+        };
+        let dbnames: Vec<&str> = wanted.iter().map(|it| it.dbname.as_str()).collect();
+        self.begin_in(Direction::Back, &[&publisher], &dbnames)?;
+        let lost = cutover::abandon(&publisher, &self.config, &wanted, &dead, &self.run)?;
+        let request = self.request(Direction::Back, wanted, &SwitchOptions::default());
+        Ok(SwitchReport::abandoned(
+            &request,
+            lost,
+            self.run.mode == Mode::DryRun,
+        ))
+    }
+
+    /// Removes what flare has put in place for a subscription's migration, on both sides; a dry run lists it.
+    ///
+    /// # Errors
+    /// When something could not be removed; what is gone by then is gone, and the same call goes on.
+    pub fn cleanup(&self, subname: &str) -> Result<Change> {
+        let wanted = self.wanted(std::slice::from_ref(&subname.to_owned()))?;
+        let pair = self.open().both()?;
+        let journals = self.settle(&pair)?;
+        let mut change = Change::none(&self.run);
+        for wanted in &wanted {
+            let direction = journals.standing(&wanted.dbname).direction;
+            let dbnames = [wanted.dbname.as_str()];
+            self.begin_in(direction, &[&pair.publisher, &pair.subscriber], &dbnames)?;
+            let cleaned = cutover::cleanup(&pair, &self.config, wanted, direction, &self.run)?;
+            change = change.and(cleaned);
+        }
+        Ok(change)
+    }
+
+    fn request(
+        &self,
+        direction: Direction,
+        databases: Vec<Wanted>,
+        options: &SwitchOptions,
+    ) -> PauseRequest {
+        let declared = &self.config.cutover;
+        PauseRequest {
+            purpose: Purpose::Switch,
+            direction,
+            databases,
+            clearing: Clearing::Everyone {
+                but: Default::default(),
+            },
+            keep_users: declared.keep_users.iter().cloned().collect(),
+            allowed_rep_duration: Duration::ZERO,
+            max_pause: options.max_pause.unwrap_or(declared.max_pause),
+            reverse: declared.reverse && !options.no_reverse,
+        }
+    }
+
+    fn wanted(&self, subnames: &[String]) -> Result<Vec<Wanted>> {
+        let mut wanted: Vec<Wanted> = Vec::new();
+        for (subname, declared) in self.declared(subnames)? {
+            if let Some(other) = wanted.iter().find(|it| it.dbname == declared.dbname) {
+                return Failure::usage(format!(
+                    "switch database {:?}: subscriptions {:?} and {subname:?} both name it",
+                    declared.dbname, other.subname
+                ))
+                .hint("name one of them")
+                .err();
+            }
+            wanted.push(Wanted {
+                dbname: declared.dbname.clone(),
+                subname: subname.to_owned(),
+                pubname: declared.pubname.clone(),
+            });
+        }
+        Ok(wanted)
+    }
+
+    fn switch(
+        &self,
+        subnames: &[String],
+        direction: Direction,
+        options: &SwitchOptions,
+    ) -> Result<SwitchReport> {
+        let mut request = self.request(direction, self.wanted(subnames)?, options);
+        let pair = self.open().both()?;
+        let journals = self.settle(&pair)?;
+        let all = request.databases.clone();
+        request
+            .databases
+            .retain(|it| journals.standing(&it.dbname).direction == direction);
+        if request.databases.is_empty() {
+            request.databases = all;
+            return Ok(SwitchReport::already(&request));
+        }
+        let dbnames: Vec<&str> = request
+            .databases
+            .iter()
+            .map(|it| it.dbname.as_str())
+            .collect();
+        self.begin_in(direction, &[&pair.publisher, &pair.subscriber], &dbnames)?;
+        cutover::switch(
+            &oriented(&pair, direction),
+            &self.config,
+            &request,
+            &self.run,
+        )
+    }
+}

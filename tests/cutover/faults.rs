@@ -1,0 +1,111 @@
+//! Every step, with every fault: afterwards one side is open, with everything that was acknowledged.
+
+mod fault;
+mod stage;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::support::matrix;
+
+use self::fault::Fault;
+use self::stage::Stage;
+
+type Case = (&'static str, Fault);
+
+/// Where the process can be held, fail, or be stopped, in order.
+const STEPS: [&str; 15] = [
+    "guard",
+    "door",
+    "clear",
+    "wall",
+    "drain",
+    "sequences",
+    "stop",
+    "mark",
+    "route",
+    "switching",
+    "switched",
+    "fence",
+    "retire",
+    "way_back",
+    "close",
+];
+
+/// Every fault that is not in `as_before`, where it matters most; each step at least once between the two.
+const BETWEEN_14_AND_17: [Case; 8] = [
+    ("guard", Fault::FlareKilled),
+    ("door", Fault::FromCrashed),
+    ("clear", Fault::FromFrozen),
+    ("drain", Fault::ToFrozen),
+    ("mark", Fault::FlareAndGuardKilled),
+    ("switching", Fault::FromSilent),
+    ("switched", Fault::FlareKilled),
+    ("way_back", Fault::FlareKilled),
+];
+const BETWEEN_10_AND_18: [Case; 10] = [
+    ("door", Fault::FlareAndGuardKilled),
+    ("wall", Fault::ApplyEnded),
+    ("drain", Fault::WalsenderEnded),
+    ("sequences", Fault::ToCrashed),
+    ("stop", Fault::ToSilent),
+    ("route", Fault::FromCutOff),
+    ("switching", Fault::FromUnheard),
+    ("switched", Fault::ToUnheard),
+    ("fence", Fault::FlareKilled),
+    ("close", Fault::FlareKilled),
+];
+
+/// Plays the cases one after the other, there and back in turn, on new servers after one that failed; then names those.
+fn play(old: u32, new: u32, sample: &[Case]) {
+    let mut stage: Option<Stage> = None;
+    let mut failed = Vec::new();
+    for (step, fault) in cases(sample) {
+        let mut on = stage.take().unwrap_or_else(|| Stage::new(old, new));
+        let name = format!("{fault:?} at {step}, {}", on.direction());
+        println!("{old} to {new}: {name}");
+        match catch_unwind(AssertUnwindSafe(|| on.play(step, fault))) {
+            Ok(()) => stage = Some(on),
+            Err(_) => failed.push(name),
+        }
+    }
+    assert!(
+        failed.is_empty(),
+        "{old} to {new}: {} cases failed:\n{}",
+        failed.len(),
+        failed.join("\n")
+    );
+}
+
+/// The sample, or all faults at all steps, twice, so that each is played there and back.
+fn cases(sample: &[Case]) -> Vec<Case> {
+    if !matrix::is_all() {
+        return sample.to_vec();
+    }
+    let all = STEPS.iter().flat_map(|step| {
+        let faults = Fault::ALL.iter().filter(|fault| fault.is_possible_at(step));
+        faults.map(|fault| (*step, *fault))
+    });
+    let all: Vec<Case> = all.collect();
+    // The second round begins with the other direction.
+    let odd = all.len() % 2;
+    let again = all.iter().skip(1 - odd).copied();
+    all.iter().copied().chain(again).collect()
+}
+
+/// The place of a step in the order.
+fn place(step: &str) -> usize {
+    let place = STEPS.iter().position(|known| *known == step);
+    place.unwrap_or_else(|| panic!("there is no step {step}"))
+}
+
+#[test]
+#[ignore = "it takes many minutes: make soak"]
+fn faults_between_14_and_17() {
+    play(14, 17, &BETWEEN_14_AND_17);
+}
+
+#[test]
+#[ignore = "it takes many minutes: make soak"]
+fn faults_between_10_and_18() {
+    play(10, 18, &BETWEEN_10_AND_18);
+}

@@ -1,0 +1,247 @@
+//! Two servers, a network to each, an application on one of them; and the play.
+
+use std::time::Duration;
+
+use crate::support::application::{Application, Side};
+use crate::support::flare::Running;
+use crate::support::output::Output;
+use crate::support::proxy::Proxy;
+use crate::support::{Pair, process, wait};
+
+use super::super::fixture::{
+    Before, assert_fenced, assert_first_line, assert_settled, at_failpoint, await_streaming_from,
+    command_to, go_on, is_open, open_sides, privileges, ready, sessions_of_flare, switch_to,
+};
+use super::fault::{Action, Fault};
+
+const MAX_PAUSE: &str = "2s";
+/// max_pause, and what a busy machine adds.
+const BY_ITSELF_WITHIN: Duration = Duration::from_secs(8);
+const GIVES_UP_WITHIN: Duration = Duration::from_secs(45);
+const FINISHED_WITHIN: Duration = Duration::from_secs(60);
+
+pub struct Stage {
+    pair: Pair,
+    /// flare's ways to the publisher and to the subscriber; the servers reach each other directly.
+    proxies: [Proxy; 2],
+    /// Where the application is.
+    at: Side,
+}
+
+impl Stage {
+    pub fn new(old: u32, new: u32) -> Self {
+        let pair = ready(Pair::alone(old, new).with_accounts(10));
+        let proxies = [Side::Publisher, Side::Subscriber].map(|side| {
+            let server = side.of(&pair);
+            let proxy = Proxy::to(server.port());
+            pair.configure(|config| {
+                let conn = &mut config["hosts"][side.as_str()]["conn"];
+                conn["port"] = proxy.port().into();
+                let via = format!("port_via_{}", side.other().as_str());
+                conn[via.as_str()] = server.port().into();
+                config["cutover"]["hooks"]["switch"] = vec!["/bin/true".to_owned()].into();
+            });
+            proxy
+        });
+        Self {
+            pair,
+            proxies,
+            at: Side::Publisher,
+        }
+    }
+
+    pub fn direction(&self) -> &'static str {
+        command_to(self.at.other())
+    }
+
+    /// One run with one fault, what comes of it, and the next run, which has to bring it to its end.
+    pub fn play(&mut self, step: &str, fault: Fault) {
+        let (from, to) = (self.at, self.at.other());
+        let pair = &self.pair;
+        let application = Application::start(pair);
+        application.await_writes_on(from, 30);
+        let before = Before::of(pair, from);
+
+        let ended = self.run_into(step, fault);
+        let outcome = ended.as_ref().map(outcome_of).unwrap_or_default();
+        self.assert_by_itself(step, fault, &outcome);
+        self.heal(fault);
+        let told = ended.as_ref().map(ToString::to_string).unwrap_or_default();
+        self.assert_said_by_status(&told);
+        match outcome.as_str() {
+            "undone" => {
+                application.await_writes_on(from, 10);
+                await_streaming_from(pair, from);
+                assert_eq!(Before::of(pair, from), before, "{told}");
+            }
+            "switched" => assert_eq!(open_sides(pair), [to], "{told}"),
+            _ if is_open(pair, from) => {
+                application.await_writes_on(from, 10);
+                let db = pair.db();
+                assert_eq!(privileges(from.of(pair), db), before.privileges(), "{told}");
+            }
+            _ => {}
+        }
+
+        self.finish(fault);
+        application.await_writes_on(to, 30);
+        assert_settled(pair, to);
+        assert_fenced(pair, from);
+        let written = application.stop();
+        written
+            .verify(to.of(pair))
+            .verify_arrives(from.of(pair))
+            .assert_sides(&[from, to])
+            .assert_never_refused();
+        for side in [from, to] {
+            wait::for_("flare's sessions to end", BY_ITSELF_WITHIN, || {
+                sessions_of_flare(side.of(pair)) == "0"
+            });
+        }
+        self.at = to;
+    }
+
+    /// The run's end, where it had one of its own.
+    fn run_into(&self, step: &str, fault: Fault) -> Option<Output> {
+        let (from, to) = (self.at, self.at.other());
+        let (pair, action) = (&self.pair, fault.action());
+        let failpoint = format!("{step}={}", action.as_str());
+        let run = at_failpoint(pair, to, &failpoint, &["--max-pause", MAX_PAUSE])
+            .limit(GIVES_UP_WITHIN)
+            .spawn();
+        run.until_stderr(&format!("failpoint reached: {step}"));
+        if action == Action::Stop {
+            wait::for_("flare to stop", BY_ITSELF_WITHIN, || {
+                process::is_stopped(run.pid())
+            });
+        }
+        match fault {
+            Fault::Fails | Fault::TooLate => {}
+            Fault::Interrupted => run.signal(libc::SIGINT),
+            Fault::Terminated => run.signal(libc::SIGTERM),
+            Fault::FlareKilled => {
+                run.kill_9();
+                return None;
+            }
+            Fault::FlareAndGuardKilled => {
+                for guard in guards_of(&run) {
+                    process::signal(guard, libc::SIGKILL);
+                }
+                run.kill_9();
+                return None;
+            }
+            Fault::FromCrashed => from.of(pair).kill_9(),
+            Fault::ToCrashed => to.of(pair).kill_9(),
+            Fault::FromFrozen => from.of(pair).freeze(),
+            Fault::ToFrozen => to.of(pair).freeze(),
+            Fault::FromSilent => self.way_to(from).freeze(),
+            Fault::ToSilent => self.way_to(to).freeze(),
+            Fault::FromUnheard => self.way_to(from).lose_answers(),
+            Fault::ToUnheard => self.way_to(to).lose_answers(),
+            Fault::FromCutOff => self.way_to(from).cut(),
+            Fault::ToCutOff => self.way_to(to).cut(),
+            Fault::WalsenderEnded => end(
+                pair,
+                from,
+                "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
+                  WHERE database = current_database() AND active",
+            ),
+            Fault::ApplyEnded => end(
+                pair,
+                to,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_subscription
+                  WHERE relid IS NULL AND pid IS NOT NULL",
+            ),
+        }
+        if action == Action::Stop {
+            go_on(&run);
+        }
+        match fault {
+            Fault::FromCrashed => from.of(pair).start(),
+            Fault::ToCrashed => to.of(pair).start(),
+            _ => {}
+        }
+        Some(run.wait())
+    }
+
+    /// Frozen servers cannot even be asked: they are thawed first. Everything else has to come right as it is.
+    fn assert_by_itself(&self, step: &str, fault: Fault, outcome: &str) {
+        let from = self.at;
+        match fault {
+            Fault::FromFrozen => from.of(&self.pair).thaw(),
+            Fault::ToFrozen => from.other().of(&self.pair).thaw(),
+            _ => {}
+        }
+        if fault.is_certainly_undone_at(step) {
+            assert_eq!(outcome, "undone");
+        }
+        if outcome == "switched" {
+            assert!(fault.may_be_overcome_at(step), "it cannot have switched");
+            return;
+        }
+        let opened = wait::until(BY_ITSELF_WITHIN, || open_sides(&self.pair) == [from]);
+        if fault.is_undone_by_itself_at(step) {
+            assert!(opened, "the {} is still shut", from.as_str());
+        }
+    }
+
+    fn heal(&self, fault: Fault) {
+        for proxy in &self.proxies {
+            proxy.thaw();
+            proxy.mend();
+        }
+        // Those who write have statistics: a crash forgets when they were taken.
+        if matches!(fault, Fault::FromCrashed | Fault::ToCrashed) {
+            for side in [self.at, self.at.other()] {
+                side.of(&self.pair).sql(self.pair.db(), "ANALYZE");
+            }
+        }
+    }
+
+    /// `status` knows where the application can write.
+    fn assert_said_by_status(&self, told: &str) {
+        let status = self.pair.flare(&["status"]);
+        status.ok();
+        match open_sides(&self.pair)[..] {
+            [side] => assert_first_line(&status, side),
+            _ => {
+                let first = status.stdout().lines().next().unwrap_or_default();
+                assert!(
+                    first.contains("Nobody"),
+                    "the first line does not say that nobody can write\n{status}\n{told}"
+                );
+            }
+        }
+    }
+
+    /// The same command again, which may have to wait until replication runs.
+    fn finish(&self, fault: Fault) {
+        let args = switch_to(&self.pair, self.at.other(), &["--format", "json"]);
+        let mut said = String::new();
+        let finished = wait::until(FINISHED_WITHIN, || {
+            let run = self.pair.flare(&args);
+            let outcome = outcome_of(&run);
+            said = run.to_string();
+            run.status().success() && ["switched", "already"].contains(&outcome.as_str())
+        });
+        assert!(finished, "{fault:?} is not got over:\n{said}");
+    }
+
+    fn way_to(&self, side: Side) -> &Proxy {
+        &self.proxies[side as usize]
+    }
+}
+
+fn outcome_of(run: &Output) -> String {
+    let report = run.json();
+    report["outcome"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The guard process of a run, if it has one at this step.
+fn guards_of(run: &Running) -> Vec<u32> {
+    process::children_of(run.pid())
+}
+
+fn end(pair: &Pair, side: Side, who: &str) {
+    side.of(pair).sql(pair.db(), who);
+}

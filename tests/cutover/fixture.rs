@@ -1,0 +1,380 @@
+//! A migration that is ready to be cut over, and what it looks like from outside.
+
+use std::slice;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::application::{self, Side};
+use crate::support::flare::{Invocation, Running};
+use crate::support::output::Output;
+use crate::support::pair::Passwords;
+use crate::support::{Cluster, Pair, process, wait};
+
+pub type Rows = Vec<Vec<Option<String>>>;
+
+/// Every step in the order of the protocol.
+pub const STEPS: [&str; 13] = [
+    "guard",
+    "poolers",
+    "door",
+    "clear",
+    "wall",
+    "drain",
+    "sequences",
+    "stop",
+    "mark",
+    "route",
+    "switching",
+    "switched",
+    "resume",
+];
+
+/// Those that a run has only when poolers or a hook are configured.
+const OPTIONAL: [&str; 3] = ["poolers", "route", "resume"];
+
+/// Replicating, with the application's tables, statistics on the subscriber, and a role for the way back.
+pub fn ready(pair: Pair) -> Pair {
+    let pair = pair.replicating_with(application::create_tables);
+    let (repl, db) = (pair.names().repl.clone(), pair.db());
+    pair.configure(|config| {
+        let subscriber = &mut config["hosts"]["subscriber"]["conn"];
+        subscriber["repl_user"] = repl.into();
+        subscriber["repl_user_password"] = Passwords::REPL.into();
+    });
+    pair.flare(&["create_replication_status_table", db]).ok();
+    pair.await_tables_ready();
+    pair.await_caught_up();
+    pair.subscriber().sql(db, "ANALYZE");
+    pair
+}
+
+/// The command that moves the application to this side.
+pub fn command_to(to: Side) -> &'static str {
+    match to {
+        Side::Subscriber => "cutover",
+        Side::Publisher => "fallback",
+    }
+}
+
+/// Its arguments, for the pair's one subscription.
+pub fn switch_to<'a>(pair: &'a Pair, to: Side, more: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec![command_to(to), pair.subname(), "--yes"];
+    args.extend(more);
+    args
+}
+
+/// Moves the application to this side, and returns the report.
+#[track_caller]
+pub fn switched_to(pair: &Pair, to: Side) -> Value {
+    let run = pair.flare(&switch_to(pair, to, &["--format", "json"]));
+    let report = run.ok().json();
+    assert_eq!(report["outcome"], "switched", "{run}");
+    report
+}
+
+/// Who may do what with the database, as a set.
+pub fn privileges(server: &Cluster, db: &str) -> Rows {
+    let of = format!(
+        "SELECT a.grantor::regrole, a.grantee::regrole, a.privilege_type, a.is_grantable
+           FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
+          WHERE d.datname = '{db}' ORDER BY 1, 2, 3, 4"
+    );
+    server.rows("postgres", &of)
+}
+
+/// What replication has on one server, and the triggers of the tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Objects {
+    pub slots: Rows,
+    pub publications: Rows,
+    pub subscriptions: Rows,
+    pub triggers: Rows,
+    settings: Rows,
+}
+
+impl Objects {
+    pub fn of(server: &Cluster, db: &str) -> Self {
+        let rows = |sql: &str| server.rows(db, sql);
+        Self {
+            slots: rows(
+                "SELECT slot_name, plugin FROM pg_replication_slots
+                  WHERE database = current_database() ORDER BY 1",
+            ),
+            publications: rows(
+                "SELECT pubname, string_agg(schemaname || '.' || tablename, ' ' ORDER BY schemaname, tablename)
+                   FROM pg_publication LEFT JOIN pg_publication_tables USING (pubname) GROUP BY 1 ORDER BY 1",
+            ),
+            subscriptions: rows(
+                "SELECT subname, subenabled, subslotname, subpublications FROM pg_subscription
+                  WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1",
+            ),
+            triggers: rows(
+                "SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2",
+            ),
+            settings: rows(
+                "SELECT setrole::regrole, setconfig FROM pg_db_role_setting
+                  WHERE setdatabase IN (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1",
+            ),
+        }
+    }
+
+    /// Names and whether each is enabled.
+    pub fn subscriptions_enabled(&self) -> Vec<(String, bool)> {
+        let rows = self.subscriptions.iter();
+        rows.map(|row| (text(&row[0]), row[1].as_deref() == Some("t")))
+            .collect()
+    }
+
+    pub fn slot_names(&self) -> Vec<String> {
+        self.slots.iter().map(|row| text(&row[0])).collect()
+    }
+}
+
+fn text(value: &Option<String>) -> String {
+    value.clone().unwrap_or_default()
+}
+
+/// Both servers, to the letter, and flare's own schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Everything([(Rows, Objects, Rows); 2]);
+
+impl Everything {
+    pub fn of(pair: &Pair, db: &str) -> Self {
+        let flare = "SELECT c.relname, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                      WHERE n.nspname = 'flare'
+                      UNION ALL SELECT proname, 'f' FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+                      WHERE n.nspname = 'flare' ORDER BY 1, 2";
+        let of = |server: &Cluster| {
+            let mut own = server.rows("postgres", flare);
+            own.extend(server.rows(db, flare));
+            (privileges(server, db), Objects::of(server, db), own)
+        };
+        Self([of(pair.publisher()), of(pair.subscriber())])
+    }
+}
+
+/// Whether the application may come in.
+pub fn is_open(pair: &Pair, side: Side) -> bool {
+    is_open_in(pair, side, pair.db())
+}
+
+/// The same of another database of the pair.
+pub fn is_open_in(pair: &Pair, side: Side, db: &str) -> bool {
+    let app = &pair.names().app;
+    let connects = format!("SELECT has_database_privilege('{app}', '{db}', 'CONNECT')");
+    side.of(pair).value("postgres", &connects) == "t"
+}
+
+/// The sides that it may come in at: never both, whatever happens.
+#[track_caller]
+pub fn open_sides(pair: &Pair) -> Vec<Side> {
+    // A side that opens after the other one was asked has to find that one shut.
+    let [first, second, again] =
+        [Side::Publisher, Side::Subscriber, Side::Publisher].map(|side| is_open(pair, side));
+    assert!(
+        !(second && first && again),
+        "both doors are open at the same time"
+    );
+    let open = [(Side::Publisher, again), (Side::Subscriber, second)];
+    let open = open.into_iter().filter(|(_, open)| *open);
+    open.map(|(side, _)| side).collect()
+}
+
+/// The first line says where the application can write.
+#[track_caller]
+pub fn assert_first_line(run: &Output, side: Side) {
+    let first = run.stdout().lines().next().unwrap_or_default();
+    assert!(
+        first.contains("can write") && first.contains(side.as_str()),
+        "the first line does not say that the application can write on the {}\n{run}",
+        side.as_str()
+    );
+}
+
+/// The mandatory steps of this list, in its order.
+fn mandatory(steps: &[String]) -> Vec<&str> {
+    let steps = steps.iter().map(String::as_str);
+    steps.filter(|step| !OPTIONAL.contains(step)).collect()
+}
+
+/// The report of a switch that went well has all that it should have.
+#[track_caller]
+pub fn assert_complete(report: &Value, pair: &Pair, to: Side) {
+    let expected = serde_json::json!({
+        "command": command_to(to), "ok": true, "changed": true, "outcome": "switched",
+        "direction": match to { Side::Subscriber => "forward", Side::Publisher => "back" },
+        "writable": to.as_str(), "error": null,
+    });
+    for (field, value) in expected.as_object().expect("an object") {
+        assert_eq!(&report[field], value, "{field} of {report:#}");
+    }
+    let run_id = report["run_id"].as_str().unwrap_or_default();
+    assert_eq!(run_id.len(), 36, "run_id of {report:#}");
+    let pause = report["pause_ms"].as_f64();
+    assert!(
+        pause.is_some_and(|ms| ms > 0.0 && ms < 10_000.0),
+        "{report:#}"
+    );
+    assert!(report["warnings"].is_array(), "{report:#}");
+
+    let steps = report["steps"].as_array().expect("steps");
+    let names: Vec<String> = steps
+        .iter()
+        .map(|step| {
+            assert!(step["ms"].as_f64().is_some_and(|ms| ms >= 0.0), "{step}");
+            step["step"].as_str().expect("a step's name").to_owned()
+        })
+        .collect();
+    let all = STEPS.map(str::to_owned);
+    assert_eq!(mandatory(&names), mandatory(&all), "{report:#}");
+    let place = |name: &String| STEPS.iter().position(|step| step == name);
+    assert!(
+        names.is_sorted_by_key(|name| place(name).expect("a step of the protocol")),
+        "{names:?}"
+    );
+
+    let databases = report["databases"].as_array().expect("databases");
+    assert_eq!(databases.len(), 1, "{report:#}");
+    let database = &databases[0];
+    assert_eq!(database["dbname"], pair.db());
+    assert_eq!(database["subname"], pair.subname());
+    for count in ["terminated_backends", "sequences"] {
+        assert!(database[count].is_u64(), "{count} of {report:#}");
+    }
+    let lsn = database["drained_lsn"].as_str().unwrap_or_default();
+    assert!(lsn.contains('/'), "drained_lsn of {report:#}");
+}
+
+/// What replication has to have on both sides when the application is on `side` and the way back is open.
+#[track_caller]
+pub fn assert_settled(pair: &Pair, side: Side) {
+    let (db, sub) = (pair.db(), pair.subname());
+    let back = format!("{sub}_back");
+    let (stream, from, to) = match side {
+        Side::Publisher => (sub.to_owned(), Side::Publisher, Side::Subscriber),
+        Side::Subscriber => (back, Side::Subscriber, Side::Publisher),
+    };
+    let [open, shut] = [from, to].map(|side| Objects::of(side.of(pair), db));
+    assert_eq!(open_sides(pair), [side]);
+    assert_eq!(open.slot_names(), slice::from_ref(&stream), "{open:?}");
+    assert_eq!(open.subscriptions_enabled(), [], "{open:?}");
+    assert_eq!(shut.slot_names(), [] as [&str; 0], "{shut:?}");
+    assert_eq!(shut.subscriptions_enabled(), [(stream, true)], "{shut:?}");
+    assert_eq!(
+        open.triggers,
+        [] as [Vec<Option<String>>; 0],
+        "the side that is open"
+    );
+}
+
+/// Published tables with a column of each.
+const FENCED: [(&str, &str); 5] = [
+    ("app_orders", "client"),
+    ("app_serials", "client"),
+    ("app_identities", "client"),
+    ("pgbench_accounts", "bid"),
+    ("pgbench_history", "bid"),
+];
+
+/// The fence stands on every published table of the side that is shut, for superusers too.
+#[track_caller]
+pub fn assert_fenced(pair: &Pair, shut: Side) {
+    let server = shut.of(pair);
+    for (table, column) in FENCED {
+        for statement in [
+            format!("INSERT INTO {table} ({column}) SELECT {column} FROM {table} LIMIT 0"),
+            format!("UPDATE {table} SET {column} = {column}"),
+            format!("DELETE FROM {table}"),
+            format!("TRUNCATE {table}"),
+        ] {
+            // Undone where the fence lets it pass.
+            let tried = format!("BEGIN; {statement}; ROLLBACK");
+            let answer = server.try_rows(pair.db(), &tried);
+            assert!(
+                answer.as_ref().is_err_and(|words| words.contains("flare")),
+                "a superuser on the {}: {statement}: {answer:?}",
+                shut.as_str()
+            );
+        }
+    }
+}
+
+/// Waits until the side that is shut replicates from the open one.
+#[track_caller]
+pub fn await_streaming_from(pair: &Pair, side: Side) {
+    await_streaming_in(pair, side, pair.db());
+}
+
+/// The same of another database of the pair.
+#[track_caller]
+pub fn await_streaming_in(pair: &Pair, side: Side, db: &str) {
+    let server = side.of(pair);
+    let active =
+        format!("SELECT count(*) FROM pg_replication_slots WHERE database = '{db}' AND active");
+    wait::for_("the stream", Duration::from_secs(60), || {
+        server.value("postgres", &active) == "1"
+    });
+}
+
+pub fn sessions_of_flare(server: &Cluster) -> String {
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'flare/%'";
+    server.value("postgres", count)
+}
+
+/// A run that is asked to do something at a step: `hold`, `stop` or `fail`.
+pub fn at_failpoint(pair: &Pair, to: Side, failpoint: &str, more: &[&str]) -> Invocation {
+    let args = [&["--format", "json"], more].concat();
+    pair.invocation(&switch_to(pair, to, &args))
+        .env("FLARE_FAILPOINT", failpoint)
+}
+
+/// A run whose process is stopped before this step.
+#[track_caller]
+pub fn stopped_at(pair: &Pair, to: Side, step: &str, more: &[&str]) -> Running {
+    let run = at_failpoint(pair, to, &format!("{step}=stop"), more).spawn();
+    run.until_stderr(&format!("failpoint reached: {step}"));
+    wait::for_("flare to stop", Duration::from_secs(10), || {
+        process::is_stopped(run.pid())
+    });
+    run
+}
+
+/// Lets it go on.
+pub fn go_on(run: &Running) {
+    run.signal(libc::SIGCONT);
+}
+
+/// A run that ended by undoing itself says so, and names the step.
+#[track_caller]
+pub fn assert_undone(run: &Output, step: &str, side: Side) {
+    let report = run.json();
+    assert_eq!(
+        (&report["outcome"], &report["ok"], &report["writable"]),
+        (&"undone".into(), &false.into(), &side.as_str().into()),
+        "{run}"
+    );
+    let message = report["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains(step), "{step:?} is not named\n{run}");
+}
+
+/// What an undo has to give back: all of *from*, and what replication has on *to*, whose door stays shut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Before {
+    privileges: Rows,
+    objects: [Objects; 2],
+}
+
+impl Before {
+    pub fn privileges(&self) -> Rows {
+        self.privileges.clone()
+    }
+
+    pub fn of(pair: &Pair, from: Side) -> Self {
+        let db = pair.db();
+        Self {
+            privileges: privileges(from.of(pair), db),
+            objects: [from, from.other()].map(|side| Objects::of(side.of(pair), db)),
+        }
+    }
+}

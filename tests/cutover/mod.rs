@@ -1,0 +1,10 @@
+//! cutover and fallback: nothing is lost, one side is open, and there is a way back, whatever happens on the way.
+
+mod as_before;
+mod faults;
+mod fixture;
+mod hooks;
+mod neighbours;
+mod random_kill;
+mod several;
+mod there_and_back;

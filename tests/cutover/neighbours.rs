@@ -1,0 +1,274 @@
+//! Everybody else on the two servers, at the worst moment.
+
+use std::time::Duration;
+
+use postgres::Client;
+use serde_json::Value;
+
+use crate::support::application::{Application, Clients, Sessions, Side};
+use crate::support::output::Output;
+use crate::support::pair::Passwords;
+use crate::support::{Cluster, Pair, wait};
+
+use super::fixture::{
+    Before, assert_fenced, assert_settled, assert_undone, await_streaming_from, go_on, open_sides,
+    ready, stopped_at, switched_to,
+};
+
+const THERE: Side = Side::Subscriber;
+const BACK: Side = Side::Publisher;
+
+/// A run that meets something at this step.
+#[track_caller]
+fn met<T>(pair: &Pair, to: Side, step: &str, meet: impl FnOnce() -> T) -> (Output, Value, T) {
+    let run = stopped_at(pair, to, step, &["--max-pause", "3s"]);
+    let met = meet();
+    go_on(&run);
+    let run = run.wait();
+    let report = run.json();
+    (run, report, met)
+}
+
+/// A superuser's session in the middle of a transaction.
+fn amid(server: &Cluster, db: &str, statement: &str) -> Client {
+    let mut session = server.superuser_session(db);
+    session
+        .batch_execute(&format!("BEGIN; {statement}"))
+        .expect(statement);
+    session
+}
+
+const UNACKNOWLEDGED: &str = "INSERT INTO app_orders (client, counter, value) VALUES (-1, 1, 1)";
+
+#[test]
+fn a_superuser_who_writes_all_the_time_loses_nothing_and_is_stopped() {
+    let pair = ready(Pair::new(14, 17).with_accounts(10));
+    let application = Application::start(&pair);
+    let superuser = Clients {
+        user: "postgres",
+        password: Passwords::ADMIN,
+        sides: &[BACK],
+        ..Clients::of(&pair)
+    };
+    let superuser = superuser.start(&pair);
+    application.await_writes_on(BACK, 50);
+    superuser.await_writes_on(BACK, 50);
+    switched_to(&pair, THERE);
+    application.await_writes_on(THERE, 50);
+    assert_fenced(&pair, BACK);
+    assert!(!superuser.writes_on_within(BACK, 1, Duration::from_millis(500)));
+    let (written, by_superuser) = (application.stop(), superuser.stop());
+    by_superuser
+        .verify(pair.subscriber())
+        .verify_arrives(pair.publisher())
+        .assert_sides(&[BACK]);
+    written
+        .verify(pair.subscriber())
+        .verify_arrives(pair.publisher())
+        .assert_sides(&[BACK, THERE])
+        .assert_never_refused();
+}
+
+#[test]
+fn roles_that_nobody_named_and_clients_without_a_pool_are_shut_out_too() {
+    let pair = ready(Pair::new(15, 16).with_accounts(10));
+    let app = pair.names().app.clone();
+    pair.configure(|config| config["cutover"]["app_users"] = vec![app].into());
+    let owner = Clients {
+        user: &pair.names().owner,
+        password: Passwords::OWNER,
+        ..Clients::of(&pair)
+    };
+    let short = Clients {
+        sessions: Sessions::Short,
+        ..Clients::of(&pair)
+    };
+    let applications = [owner.start(&pair), short.start(&pair)];
+    for to in [THERE, BACK] {
+        for application in &applications {
+            application.await_writes_on(to.other(), 30);
+        }
+        switched_to(&pair, to);
+    }
+    for application in applications {
+        application.await_writes_on(BACK, 30);
+        let written = application.stop();
+        written
+            .verify(pair.publisher())
+            .verify_arrives(pair.subscriber())
+            .assert_sides(&[BACK, THERE, BACK])
+            .assert_never_refused();
+    }
+}
+
+#[test]
+fn a_prepared_transaction_that_appears_undoes_the_pause() {
+    let pair = ready(Pair::alone(13, 18).with_accounts(10));
+    let db = pair.db();
+    let application = Application::start(&pair);
+    application.await_writes_on(BACK, 30);
+    let before = Before::of(&pair, BACK);
+    for step in ["door", "wall"] {
+        let (run, _, ()) = met(&pair, THERE, step, || {
+            let prepare = format!("BEGIN; {UNACKNOWLEDGED}; PREPARE TRANSACTION 'surprise'");
+            pair.publisher().sql(db, &prepare);
+        });
+        run.code(1).says("prepared");
+        assert_undone(&run, "", BACK);
+        assert_eq!(open_sides(&pair), [BACK]);
+        pair.publisher().sql(db, "ROLLBACK PREPARED 'surprise'");
+        application.await_writes_on(BACK, 20);
+        await_streaming_from(&pair, BACK);
+        assert_eq!(Before::of(&pair, BACK), before);
+    }
+    switched_to(&pair, THERE);
+    application.await_writes_on(THERE, 30);
+    let written = application.stop();
+    written
+        .verify(pair.subscriber())
+        .assert_sides(&[BACK, THERE])
+        .assert_never_refused();
+}
+
+#[test]
+fn who_holds_a_lock_on_a_table_is_ended() {
+    let pair = ready(Pair::alone(14, 16).with_accounts(10));
+    let db = pair.db();
+    let mut at = BACK;
+    for (step, statement) in [
+        ("door", "LOCK TABLE app_orders"),
+        ("door", UNACKNOWLEDGED),
+        ("wall", UNACKNOWLEDGED),
+        ("wall", "LOCK TABLE app_serials"),
+    ] {
+        let (from, to) = (at, at.other());
+        let application = Application::start(&pair);
+        application.await_writes_on(from, 30);
+        let (run, report, mut session) =
+            met(&pair, to, step, || amid(from.of(&pair), db, statement));
+        run.ok();
+        assert_eq!(
+            report["outcome"], "switched",
+            "{statement} at {step}: {run}"
+        );
+        assert!(
+            session.batch_execute("COMMIT").is_err(),
+            "{statement} at {step}"
+        );
+        application.await_writes_on(to, 30);
+        assert_settled(&pair, to);
+        let written = application.stop();
+        written
+            .verify(to.of(&pair))
+            .verify_arrives(from.of(&pair))
+            .assert_sides(&[from, to])
+            .assert_never_refused();
+        let ghosts = "SELECT count(*) FROM app_orders WHERE client = -1";
+        assert_eq!(to.of(&pair).value(db, ghosts), "0");
+        at = to;
+    }
+}
+
+#[test]
+fn a_lock_on_the_status_table_ends_well_or_is_undone() {
+    let pair = ready(Pair::alone(12, 17).with_accounts(10));
+    let db = pair.db();
+    let application = Application::start(&pair);
+    application.await_writes_on(BACK, 30);
+    let before = Before::of(&pair, BACK);
+    let (run, report, session) = met(&pair, THERE, "drain", || {
+        amid(pair.publisher(), db, "LOCK TABLE flare_replication_status")
+    });
+    drop(session);
+    if report["outcome"] == "undone" {
+        assert_undone(&run, "drain", BACK);
+        application.await_writes_on(BACK, 20);
+        await_streaming_from(&pair, BACK);
+        assert_eq!(Before::of(&pair, BACK), before);
+        switched_to(&pair, THERE);
+    } else {
+        assert_eq!(report["outcome"], "switched", "{run}");
+    }
+    application.await_writes_on(THERE, 30);
+    let written = application.stop();
+    written
+        .verify(pair.subscriber())
+        .assert_sides(&[BACK, THERE])
+        .assert_never_refused();
+}
+
+#[test]
+fn a_table_that_is_created_meanwhile_undoes_the_pause() {
+    let pair = ready(Pair::alone(15, 18).with_accounts(10));
+    let db = pair.db();
+    let application = Application::start(&pair);
+    application.await_writes_on(BACK, 30);
+    let before = Before::of(&pair, BACK);
+    for step in ["door", "clear", "wall"] {
+        let (run, _, ()) = met(&pair, THERE, step, || {
+            let create = "CREATE TABLE app_latecomer (id int PRIMARY KEY)";
+            pair.publisher().sql(db, create);
+        });
+        run.code(1).says("app_latecomer");
+        assert_undone(&run, "", BACK);
+        pair.publisher().sql(db, "DROP TABLE app_latecomer");
+        application.await_writes_on(BACK, 20);
+        await_streaming_from(&pair, BACK);
+        assert_eq!(Before::of(&pair, BACK), before);
+    }
+    switched_to(&pair, THERE);
+    let written = application.stop();
+    written.assert_never_refused();
+}
+
+#[test]
+fn what_was_truncated_or_written_in_bulk_just_before_has_arrived() {
+    let pair = ready(Pair::new(12, 14).with_accounts(10));
+    let db = pair.db();
+    let bulk = "TRUNCATE pgbench_history;
+        INSERT INTO pgbench_history (tid, bid, aid, delta, mtime)
+        SELECT 1, 1, n, 1, now() FROM generate_series(1, 20000) n";
+    let count = "SELECT count(*) || ' ' || coalesce(sum(aid), 0) FROM pgbench_history";
+    for to in [THERE, BACK] {
+        let from = to.other();
+        from.of(&pair).sql(db, bulk);
+        switched_to(&pair, to);
+        assert_eq!(to.of(&pair).value(db, count), "20000 200010000");
+        to.of(&pair).sql(db, "TRUNCATE pgbench_history");
+        switched_to(&pair, from);
+        assert_eq!(from.of(&pair).value(db, count), "0 0");
+        switched_to(&pair, to);
+    }
+}
+
+#[test]
+fn autovacuum_makes_way() {
+    let settings = [
+        ("autovacuum_naptime", "1s"),
+        ("autovacuum_vacuum_cost_delay", "100ms"),
+        ("autovacuum_vacuum_cost_limit", "1"),
+        ("autovacuum_vacuum_threshold", "1"),
+        ("autovacuum_vacuum_scale_factor", "0"),
+    ];
+    let pair = Pair::between(Cluster::private(13, &settings), Cluster::private(16, &[]));
+    let pair = ready(pair.with_accounts(30_000));
+    let db = pair.db();
+    let application = Application::start(&pair);
+    application.await_writes_on(BACK, 30);
+    pair.publisher()
+        .sql(db, "UPDATE pgbench_accounts SET abalance = 1");
+    let vacuums = "SELECT count(*) FROM pg_stat_activity
+                    WHERE query LIKE 'autovacuum: VACUUM%pgbench_accounts%'";
+    wait::for_("autovacuum", Duration::from_secs(60), || {
+        pair.publisher().value(db, vacuums) != "0"
+    });
+    let report = switched_to(&pair, THERE);
+    application.await_writes_on(THERE, 30);
+    let pause = report["pause_ms"].as_f64().expect("pause_ms");
+    assert!(pause < 3_000.0, "{report:#}");
+    let written = application.stop();
+    written
+        .verify(pair.subscriber())
+        .assert_sides(&[BACK, THERE])
+        .assert_never_refused();
+}

@@ -1,0 +1,188 @@
+//! A network between flare and a server, which a test can freeze, thaw and cut.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// What passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Traffic {
+    Everything,
+    /// What the client sends arrives; what the server answers does not, until the thaw.
+    Requests,
+    /// Nothing, in either direction; connections stay open and new ones are accepted.
+    Nothing,
+}
+
+/// Which way a pump carries bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    ToServer,
+    ToClient,
+}
+
+/// A port of this machine that leads to a server. Dropped, it cuts every connection.
+pub struct Proxy {
+    port: u16,
+    road: Arc<Road>,
+}
+
+struct Road {
+    server: u16,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    traffic: Traffic,
+    refused: bool,
+    ended: bool,
+    connections: Vec<TcpStream>,
+}
+
+impl Proxy {
+    /// To the server that listens on this port of 127.0.0.1.
+    pub fn to(server: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("listen on any port");
+        let port = listener.local_addr().expect("the proxy's address").port();
+        let road = Arc::new(Road {
+            server,
+            state: Mutex::new(State {
+                traffic: Traffic::Everything,
+                refused: false,
+                ended: false,
+                connections: Vec::new(),
+            }),
+            changed: Condvar::new(),
+        });
+        let accepting = Arc::clone(&road);
+        thread::spawn(move || accepting.accept(&listener));
+        Self { port, road }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// No byte passes from now on; nobody is told.
+    pub fn freeze(&self) {
+        self.road.set(Traffic::Nothing);
+    }
+
+    /// Statements arrive and their answers are not heard from now on.
+    pub fn lose_answers(&self) {
+        self.road.set(Traffic::Requests);
+    }
+
+    /// Everything passes, what was held back first.
+    pub fn thaw(&self) {
+        self.road.set(Traffic::Everything);
+    }
+
+    /// Ends all connections, and each new one at once.
+    pub fn cut(&self) {
+        let mut state = self.road.lock();
+        state.refused = true;
+        state.close_all();
+    }
+
+    /// Takes connections again after a cut.
+    pub fn mend(&self) {
+        self.road.lock().refused = false;
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        {
+            let mut state = self.road.lock();
+            state.ended = true;
+            state.close_all();
+        }
+        self.road.changed.notify_all();
+        // Its listener looks at the end only when somebody comes.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+impl State {
+    fn close_all(&mut self) {
+        for connection in self.connections.drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn holds(&self, way: Way) -> bool {
+        match self.traffic {
+            Traffic::Everything => false,
+            Traffic::Requests => way == Way::ToClient,
+            Traffic::Nothing => true,
+        }
+    }
+}
+
+impl Road {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, traffic: Traffic) {
+        self.lock().traffic = traffic;
+        self.changed.notify_all();
+    }
+
+    fn accept(self: Arc<Self>, listener: &TcpListener) {
+        for client in listener.incoming() {
+            let Ok(client) = client else { continue };
+            let mut state = self.lock();
+            if state.ended {
+                return;
+            }
+            if state.refused {
+                continue;
+            }
+            let Ok(server) = TcpStream::connect(("127.0.0.1", self.server)) else {
+                continue;
+            };
+            for end in [&client, &server] {
+                let _ = end.set_nodelay(true);
+            }
+            let (Ok(client_again), Ok(server_again)) = (client.try_clone(), server.try_clone())
+            else {
+                continue;
+            };
+            let ends = [client.try_clone(), server.try_clone()];
+            state.connections.extend(ends.into_iter().flatten());
+            drop(state);
+            for (from, to, way) in [
+                (client, server, Way::ToServer),
+                (server_again, client_again, Way::ToClient),
+            ] {
+                let road = Arc::clone(&self);
+                thread::spawn(move || road.carry(from, to, way));
+            }
+        }
+    }
+
+    /// Carries bytes until either end closes.
+    fn carry(&self, mut from: TcpStream, mut to: TcpStream, way: Way) {
+        let mut bytes = [0; 16 * 1024];
+        loop {
+            // An end travels like a byte does: it is not seen while nothing passes.
+            let read = from.read(&mut bytes).unwrap_or(0);
+            let state = self
+                .changed
+                .wait_while(self.lock(), |state| state.holds(way) && !state.ended)
+                .unwrap_or_else(PoisonError::into_inner);
+            let ended = state.ended;
+            drop(state);
+            if ended || read == 0 || to.write_all(&bytes[..read]).is_err() {
+                break;
+            }
+        }
+        for end in [&from, &to] {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    }
+}
