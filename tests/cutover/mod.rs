@@ -1,6 +1,7 @@
 //! cutover and fallback: nothing is lost, one side is open, and there is a way back, whatever happens on the way.
 
 mod as_before;
+mod at_work;
 mod faults;
 mod fixture;
 mod hooks;
