@@ -69,6 +69,9 @@ fn the_walk_leads_there_and_back_and_may_be_walked_twice() {
         carry_out(&walk, &pause);
         assert_eq!(walk.may_connect(), [true, false]);
     }
+    walk.invocation("flare", &["prepare", "bench1", "--yes"])
+        .run()
+        .ok();
     carry_out(&walk, &there);
     let acknowledged = writers.stop();
     assert!(walk.history(&walk.new) >= acknowledged);
