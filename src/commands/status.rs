@@ -7,7 +7,7 @@ use crate::report::Outcome;
 /// Say who can write where, how far each migration is, and what to type next
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: nothing, unless a pause, cutover or fallback was cut off: that is finished or undone first, when both servers
+Changes: nothing, unless a pause, cutover or fallback was cut off: that is finished or undone first, when both servers \
 answer, and said. Else reads both servers, and goes on when one is down.
 
 Example:
