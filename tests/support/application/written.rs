@@ -60,6 +60,15 @@ impl Written {
         self.ledgers.iter().map(|ledger| ledger.unknown).sum()
     }
 
+    /// What each client was told that was no acknowledgement, failed connections included.
+    pub fn errors_of_each(&self) -> Vec<usize> {
+        let errors = self.ledgers.iter().map(|ledger| {
+            let refused: usize = ledger.refused.values().map(|(count, _)| count).sum();
+            ledger.unknown + ledger.turned_away + refused
+        });
+        errors.collect()
+    }
+
     /// Every acknowledged write is on this server, and nothing that was never tried.
     #[track_caller]
     pub fn verify(&self, server: &Cluster) -> &Self {
