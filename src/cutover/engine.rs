@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::guard_process::GuardProcess;
 use super::report::StepTime;
+use super::settle::Settled;
 use super::state::Pause;
 use super::undo::{Ended, open_doors};
 use super::{
@@ -55,10 +56,12 @@ pub(crate) fn run(
         // The guard process reads the journal and decides.
         Err(cause) if switching::is_undecided(&cause) => Err(cause),
         Err(cause) => {
-            let undone = undo(pause, config, run);
-            process.dismiss();
-            match undone {
-                Ok(()) => Ok(Ending::Undone(cause)),
+            match undo(pause, config, run) {
+                Ok(()) => {
+                    process.dismiss(pause.poolers.any_is_owed().then_some(Settled::Undone));
+                    Ok(Ending::Undone(cause))
+                }
+                // The guard process goes on: it is not dismissed.
                 Err(undo) => Err(still_shut(pause, cause, &undo)),
             }
         }
@@ -143,6 +146,7 @@ fn undo(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<()> {
     if pause.entry.purpose == Purpose::Switch && !pause.steps.is_empty() {
         let failures = clients::as_before(config, &pause.entry, &mut pause.poolers);
         pause.warnings.extend(failures);
+        pause.warnings.extend(clients::handed_over(&pause.poolers));
     }
     if let Ended::Elsewhere(step) = opened {
         log::info!("somebody else has ended the run: it is {:?}", step.as_str());
