@@ -17,7 +17,7 @@ use super::pair::Passwords;
 use super::pooler::Pooler;
 use super::{Cluster, Pair, wait};
 
-const CLIENTS: i32 = 4;
+const CLIENTS: u8 = 4;
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
 
 /// One of the two servers, as the configuration names them.
@@ -123,6 +123,8 @@ pub struct Clients<'a> {
     /// What they know instead.
     pub through: Option<&'a Pooler>,
     pub sessions: Sessions,
+    /// How many there are.
+    pub count: u8,
 }
 
 /// How long a client keeps a session.
@@ -144,13 +146,14 @@ impl<'a> Clients<'a> {
             sides: &[Side::Publisher, Side::Subscriber],
             through: None,
             sessions: Sessions::Kept,
+            count: CLIENTS,
         }
     }
 
-    /// Four of them begin to write.
+    /// They begin to write.
     pub fn start(self, pair: &Pair) -> Application {
         static CLIENT: AtomicI32 = AtomicI32::new(1);
-        let first = CLIENT.fetch_add(CLIENTS, Ordering::Relaxed);
+        let first = CLIENT.fetch_add(self.count.into(), Ordering::Relaxed);
         let stop = Arc::new(AtomicBool::new(false));
         let places = match self.through {
             Some(pooler) => vec![Place {
@@ -166,7 +169,7 @@ impl<'a> Clients<'a> {
             }
         };
         let ports = [Side::Publisher, Side::Subscriber].map(|side| (side.of(pair).port(), side));
-        let ledgers: Vec<Arc<Mutex<Ledger>>> = (0..CLIENTS).map(|_| Arc::default()).collect();
+        let ledgers: Vec<Arc<Mutex<Ledger>>> = (0..self.count).map(|_| Arc::default()).collect();
         let threads = ledgers
             .iter()
             .zip(first..)
