@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::guard_process;
 use super::hooks::{self, Moment, Occasion};
 use super::pgbouncer::{Poolers, Reload};
+use super::settle::Settled;
 use super::state::Pause;
-use crate::config::Config;
+use crate::config::{Config, Host};
 use crate::error::{Result, WrapErr, message_of};
 use crate::journal::{Direction, Entry};
 
@@ -34,6 +36,7 @@ pub(super) fn route(pause: &mut Pause<'_>) -> Result<()> {
 pub(super) fn release(pause: &mut Pause<'_>) -> Result<()> {
     let failures = pause.poolers.resume(Reload::Yes);
     pause.warnings.extend(failures);
+    pause.warnings.extend(handed_over(&pause.poolers));
     let from = pause.pair.publisher.declared();
     let stale = pause.poolers.still_lead_to(&from.host, from.port);
     pause.warnings.extend(stale);
@@ -47,10 +50,7 @@ pub(super) fn run_hooks(
     moment: Moment,
     deadline: Option<Instant>,
 ) -> Result<()> {
-    let (from, to) = match entry.direction {
-        Direction::Forward => (&config.publisher, &config.subscriber),
-        Direction::Back => (&config.subscriber, &config.publisher),
-    };
+    let (from, to) = servers(config, entry.direction);
     for member in &entry.databases {
         let occasion = Occasion {
             run: entry.run,
@@ -69,8 +69,53 @@ pub(super) fn run_hooks(
 /// After an undo: clients go on as before. What could not be done is returned, in words.
 pub(super) fn as_before(config: &Config, entry: &Entry, poolers: &mut Poolers) -> Vec<String> {
     let mut failures = poolers.resume(Reload::No);
-    if let Err(report) = run_hooks(config, entry, Moment::OnUndo, None) {
-        failures.push(message_of(&report));
+    match run_hooks(config, entry, Moment::OnUndo, None) {
+        // A pooler that was started anew in the pause has read what the switch hook wrote.
+        Ok(()) if after_undo(config) == Reload::Yes => failures.extend(poolers.reload()),
+        Ok(()) => {}
+        Err(report) => failures.push(message_of(&report)),
     }
+    let to = servers(config, entry.direction).1;
+    failures.extend(poolers.still_lead_to(&to.host, to.port));
     failures
+}
+
+/// Whether poolers read their configuration again after an undo.
+fn after_undo(config: &Config) -> Reload {
+    match config.cutover.hooks.on_undo {
+        Some(_) => Reload::Yes,
+        None => Reload::No,
+    }
+}
+
+/// What is said when the guard process is left to [`let_go_late`].
+pub(super) fn handed_over(poolers: &Poolers) -> Option<String> {
+    let said = || "flare's guard process goes on trying to let them go, for two minutes".to_owned();
+    poolers.any_is_owed().then(said)
+}
+
+/// For how long poolers that do not answer are tried.
+const LATE: Duration = Duration::from_secs(120);
+
+/// When a run has ended, and flare perhaps too: poolers get their RESUME late rather than never.
+pub(super) fn let_go_late(
+    config: &Config,
+    ended: Settled,
+    may: impl Fn() -> Result<bool>,
+) -> Result<()> {
+    let reload = match ended {
+        Settled::Undone => after_undo(config),
+        Settled::Finished => Reload::Yes,
+        Settled::ByOthers => return Ok(()),
+    };
+    let declared = &config.cutover.poolers;
+    Poolers::owed_all(declared, guard_process::COMMAND, reload).resume_late(LATE, may)
+}
+
+/// *from* and *to*.
+fn servers(config: &Config, direction: Direction) -> (&Host, &Host) {
+    match direction {
+        Direction::Forward => (&config.publisher, &config.subscriber),
+        Direction::Back => (&config.subscriber, &config.publisher),
+    }
 }

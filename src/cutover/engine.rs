@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::guard_process::GuardProcess;
 use super::report::StepTime;
+use super::settle::Settled;
 use super::state::Pause;
 use super::switching::Undecided;
 use super::undo::{Ended, open_doors};
@@ -58,7 +59,7 @@ pub(crate) fn run(
         Err(cause) => match undo(pause, config, run) {
             Ok(Ended::Elsewhere(step)) if step.is_past_return() => Err(cause.wrap_err(Undecided)),
             Ok(_) => {
-                process.dismiss();
+                process.dismiss(pause.poolers.any_is_owed().then_some(Settled::Undone));
                 Ok(Ending::Undone(cause))
             }
             // The guard process is not dismissed, so it goes on trying.
@@ -153,6 +154,7 @@ fn undo(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<Ended> {
         if !pause.steps.is_empty() {
             let failures = clients::as_before(config, &pause.entry, &mut pause.poolers);
             pause.warnings.extend(failures);
+            pause.warnings.extend(clients::handed_over(&pause.poolers));
         }
         if let Err(report) = undo_rest(pause, run) {
             pause.warnings.push(format!(

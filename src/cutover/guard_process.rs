@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::backends::end;
+use super::clients;
 use super::lock::AtWork;
-use super::settle;
+use super::settle::{self, Settled};
 use crate::config::Config;
 use crate::error::{Advise, Failure, Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Entry, Step};
@@ -24,9 +25,8 @@ use crate::server::{Publisher, Server, Side, application_name, open_both};
 
 /// The hidden command that this program is started with.
 pub(crate) const COMMAND: &str = "guard";
-/// What the guard says when it is ready, and hears when it is not needed.
+/// What the guard says when it is ready.
 const READY: &str = "ready";
-const DISMISSED: &str = "dismissed";
 /// How long the guard may take to connect.
 const START_LIMIT: Duration = Duration::from_secs(10);
 const BETWEEN_TRIES: Duration = Duration::from_millis(200);
@@ -40,6 +40,13 @@ struct Order {
     path: PathBuf,
     run: Uuid,
     direction: Direction,
+}
+
+/// What the guard hears when the pause is over; nothing when flare has died.
+#[derive(Serialize, Deserialize)]
+struct Dismissed {
+    /// How the run has ended that poolers could not be told of.
+    owed: Option<Settled>,
 }
 
 /// The guard process, as flare sees it. Dropped without [`GuardProcess::dismiss`], it opens the door.
@@ -91,13 +98,17 @@ impl GuardProcess {
         }
     }
 
-    /// The pause is decided: the guard ends without doing anything, and nobody waits for that.
-    pub(crate) fn dismiss(self) {
+    /// The pause is decided: the guard ends without doing anything, and nobody waits for that. Where poolers are still
+    /// owed the end of the run, it sees to that first.
+    pub(crate) fn dismiss(self, owed: Option<Settled>) {
         let GuardProcess {
             mut child,
             mut pipe,
         } = self;
-        if let Err(error) = writeln!(pipe, "{DISMISSED}") {
+        let told = serde_json::to_string(&Dismissed { owed })
+            .map_err(std::io::Error::from)
+            .and_then(|dismissed| writeln!(pipe, "{dismissed}"));
+        if let Err(error) = told {
             log::warn!("dismiss the guard process: {error}");
         }
         drop(pipe);
@@ -141,10 +152,28 @@ pub(crate) fn run(say: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     let mut rest = String::new();
     pipe.read_line(&mut rest)
         .wrap_err("wait for the end of the pause")?;
-    match rest.trim() {
-        DISMISSED => Ok(()),
-        _ => act(&config, &order, Some(from)),
+    let ended = match serde_json::from_str(&rest) {
+        Ok(Dismissed { owed }) => owed,
+        Err(_) => act(&config, &order, Some(from))?,
+    };
+    match ended {
+        Some(ended) => {
+            clients::let_go_late(&config, ended, || no_other_is_on_its_way(&config, &order))
+        }
+        None => Ok(()),
     }
+}
+
+/// Another run may hold the poolers meanwhile. Without this server there is none.
+fn no_other_is_on_its_way(config: &Config, order: &Order) -> Result<bool> {
+    let Ok(from) = open_from(config, order.direction) else {
+        return Ok(true);
+    };
+    let entries = journal::entries(from.admin(), config)?;
+    let others = entries.iter().filter(|entry| entry.run != order.run);
+    Ok(!others
+        .map(|it| it.step)
+        .any(|step| Step::UNFINISHED.contains(&step)))
 }
 
 fn open_from(config: &Config, direction: Direction) -> Result<Publisher> {
@@ -157,7 +186,7 @@ fn open_from(config: &Config, direction: Direction) -> Result<Publisher> {
 }
 
 /// flare is dead: the doors are opened, however often the server has to be asked, and then the rest is settled.
-fn act(config: &Config, order: &Order, mut from: Option<Publisher>) -> Result<()> {
+fn act(config: &Config, order: &Order, mut from: Option<Publisher>) -> Result<Option<Settled>> {
     let since = Instant::now();
     let mut told = String::new();
     loop {
@@ -170,7 +199,7 @@ fn act(config: &Config, order: &Order, mut from: Option<Publisher>) -> Result<()
         };
         let settled = opened.and_then(|()| settle_all(config, order));
         match settled {
-            Ok(()) => return Ok(()),
+            Ok(settled) => return Ok(settled),
             Err(report) if since.elapsed() > PERSISTENCE => return Err(report),
             Err(report) => {
                 let message = message_of(&report);
@@ -206,21 +235,21 @@ fn open_doors(from: &Publisher, order: &Order) -> Result<()> {
 }
 
 /// Then what needs both servers.
-fn settle_all(config: &Config, order: &Order) -> Result<()> {
+fn settle_all(config: &Config, order: &Order) -> Result<Option<Settled>> {
     let pair = open_both(config, &application_name(COMMAND)).both()?;
     let pair = match order.direction {
         Direction::Forward => pair,
         Direction::Back => pair.reversed(),
     };
     let Some(entry) = journal::run_of(pair.publisher.admin(), order.run)? else {
-        return Ok(());
+        return Ok(None);
     };
     if !Step::UNFINISHED.contains(&entry.step) {
-        return Ok(());
+        return Ok(None);
     }
     let outcome = settle::settle(&pair, config, &entry, AtWork::Wait, &Run::quiet());
     if let (Ok(_), Some(words)) = (&outcome, settle::in_words(&entry, &outcome)) {
         log::warn!("{words}");
     }
-    outcome.map(drop)
+    outcome.map(Some)
 }

@@ -38,7 +38,7 @@ pub(crate) fn pause_write(
     })?;
     match ended {
         Ending::Done(process) => {
-            process.dismiss();
+            process.dismiss(None);
             Ok(report(&pause, request, PauseOutcome::Paused))
         }
         Ending::Undone(cause) => {

@@ -16,11 +16,14 @@ use crate::value::Ident;
 /// Whether a pooler reads its configuration again before its clients go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reload {
-    /// The `switch` or `on_undo` hook may have changed it.
-    Yes,
     /// Nothing has changed it.
     No,
+    /// The `switch` or `on_undo` hook may have changed it.
+    Yes,
 }
+
+/// How long after a round of late tries the next one begins.
+const BETWEEN_LATE_TRIES: Duration = Duration::from_millis(200);
 
 /// All poolers of `cutover.poolers`.
 pub(crate) struct Poolers(Vec<One>);
@@ -48,6 +51,13 @@ impl Poolers {
             }
         }
         Poolers(poolers)
+    }
+
+    /// The same, all of them owed the end of a pause: for [`Poolers::resume_late`].
+    pub(crate) fn owed_all(declared: &[Pooler], command: &str, reload: Reload) -> Poolers {
+        let mut poolers = Poolers::unconnected(declared, command);
+        poolers.0.iter_mut().for_each(|pooler| pooler.owe(reload));
+        poolers
     }
 
     /// Whether none is configured.
@@ -113,14 +123,56 @@ impl Poolers {
         .collect()
     }
 
+    /// After a hook that may have rewritten what the poolers read; those that could not be resumed get it with their
+    /// late RESUME.
+    ///
+    /// Returns what could not be done, as [`Poolers::resume`] does.
+    pub(crate) fn reload(&mut self) -> Vec<String> {
+        let _shield = interrupt::Shield::raise();
+        in_parallel(&mut self.0, |pooler| match pooler.is_owed() {
+            true => Ok(()),
+            false => pooler
+                .resume_persistently(Reload::Yes)
+                .map_err(|report| pooler.by_hand(Reload::Yes, &report)),
+        })
+        .into_iter()
+        .filter_map(std::result::Result::err)
+        .collect()
+    }
+
+    /// Whether clients still wait at a pooler that could not be resumed.
+    pub(crate) fn any_is_owed(&self) -> bool {
+        self.0.iter().any(One::is_owed)
+    }
+
+    /// Tries again, for so long, to resume those that could not be: a frozen pooler may find a PAUSE to obey when it
+    /// thaws. `may` is asked each time one answers.
+    pub(crate) fn resume_late(
+        &mut self,
+        limit: Duration,
+        may: impl Fn() -> Result<bool>,
+    ) -> Result<()> {
+        let until = Instant::now() + limit;
+        loop {
+            let tried = self.0.iter_mut().map(|pooler| pooler.resume_late(&may));
+            match tried.collect::<Vec<_>>().into_iter().collect() {
+                Err(report) if Instant::now() > until => return Err(report),
+                Err(report) => log::debug!("{report:#}; trying again"),
+                Ok(()) => return Ok(()),
+            }
+            std::thread::sleep(BETWEEN_LATE_TRIES);
+        }
+    }
+
     /// The poolers that still lead their clients to this host and port: what a `switch` hook has missed, or a RELOAD
     /// has not accepted (before PgBouncer 1.25 it says so in its log only).
     pub(crate) fn still_lead_to(&mut self, host: &str, port: u16) -> Vec<String> {
         self.0
             .iter_mut()
+            .filter(|pooler| !pooler.is_owed())
             .filter_map(|pooler| match pooler.leads_to(host, port) {
                 Ok(true) => Some(format!(
-                    "{pooler} still leads to {host}:{port}: look at what the switch hook wrote and at the pooler's log, then RELOAD"
+                    "{pooler} still leads to {host}:{port}: look at what the hook wrote and at the pooler's log, then RELOAD"
                 )),
                 _ => None,
             })

@@ -38,6 +38,8 @@ pub(super) struct One {
     key: String,
     application_name: String,
     entered: Option<Entered>,
+    /// The end of the pause that it was to be told of, and could not be.
+    owed: Option<Reload>,
 }
 
 /// Two connections: a PAUSE that is not done keeps its own busy.
@@ -64,12 +66,23 @@ impl One {
             key,
             application_name,
             entered: None,
+            owed: None,
         }
     }
 
     /// The database, as the pooler calls it.
     pub(super) fn database(&self) -> &str {
         &self.database
+    }
+
+    /// Its clients may still wait.
+    pub(super) fn is_owed(&self) -> bool {
+        self.owed.is_some()
+    }
+
+    /// It is to be told of the end of a pause.
+    pub(super) fn owe(&mut self, reload: Reload) {
+        self.owed = Some(reload);
     }
 
     /// Somebody has paused it.
@@ -220,6 +233,12 @@ impl One {
     }
 
     pub(super) fn resume_persistently(&mut self, reload: Reload) -> Result<()> {
+        let resumed = self.try_to_resume(reload);
+        self.owed = resumed.is_err().then_some(reload);
+        resumed
+    }
+
+    fn try_to_resume(&mut self, reload: Reload) -> Result<()> {
         let since = Instant::now();
         loop {
             let resumed = self.resume(reload);
@@ -239,6 +258,21 @@ impl One {
             log::warn!("{}; trying again", message_of(&failure));
             std::thread::sleep(BETWEEN_TRIES);
         }
+    }
+
+    /// One more try at what it is owed, as soon as its console answers, and if `may` then still says so.
+    pub(super) fn resume_late(&mut self, may: &impl Fn() -> Result<bool>) -> Result<()> {
+        let Some(reload) = self.owed else {
+            return Ok(());
+        };
+        self.entered = None;
+        self.entered()?;
+        if may()? {
+            self.resume(reload)?;
+            log::warn!("{self} answers again: its clients go on");
+        }
+        self.owed = None;
+        Ok(())
     }
 
     /// A RELOAD that is refused does not keep the clients waiting: they may be better off than it says.

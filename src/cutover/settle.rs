@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::clear::sweep;
 use super::clearing::Clearing;
 use super::deadline::Deadline;
@@ -24,7 +26,8 @@ use crate::server::{Login, Pair, Publisher, Subscriber};
 use crate::value::Ident;
 
 /// What became of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Settled {
     /// Everything is as it was.
     Undone,

@@ -6,7 +6,7 @@ use super::deadline::Deadline;
 use super::engine::{self, Ending};
 use super::prepare::{self, Looked};
 use super::report::cause_of;
-use super::settle::{self, Walls};
+use super::settle::{self, Settled, Walls};
 use super::state::{Pause, PauseRequest};
 use super::switch_report::{SwitchOutcome, SwitchReport};
 use super::{clients, guard, mark, plan, sequences, stop, switched, switching};
@@ -41,7 +41,7 @@ pub(crate) fn switch(
     };
     // A guard that is not dismissed finishes what is past the point of no return.
     open_target(&mut pause)?;
-    process.dismiss();
+    process.dismiss(pause.poolers.any_is_owed().then_some(Settled::Finished));
     let after = afterwards(&mut pause, config, run);
     let mut report = SwitchReport::of(&pause, request, SwitchOutcome::Switched);
     report.cause = after

@@ -6,6 +6,7 @@ mod faults;
 mod fixture;
 mod hooks;
 mod neighbours;
+mod poolers;
 mod random_kill;
 mod several;
 mod there_and_back;

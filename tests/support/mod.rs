@@ -21,6 +21,7 @@ pub mod matrix;
 pub mod output;
 pub mod pair;
 mod pgbench;
+pub mod pooler;
 pub mod process;
 pub mod proxy;
 pub mod run;

@@ -20,9 +20,17 @@ impl Passwords {
     pub const APP: &str = "app's \"secret\" \\ %41@:/#";
     pub const OWNER: &str = "owner's \"secret\" \\ %41@:/#";
     pub const REPL: &str = "repl's \"secret\" \\ %41@:/#";
+    pub const POOLER: &str = "pooler's \"secret\" \\ %41@:/#";
 
-    fn all() -> [String; 4] {
-        [Self::ADMIN, Self::APP, Self::OWNER, Self::REPL].map(str::to_owned)
+    fn all() -> [String; 5] {
+        let all = [
+            Self::ADMIN,
+            Self::APP,
+            Self::OWNER,
+            Self::REPL,
+            Self::POOLER,
+        ];
+        all.map(str::to_owned)
     }
 }
 

@@ -13,6 +13,8 @@ use crate::support::sql;
 
 /// Between two writes: both servers and flare share the machine.
 const THINKS: Duration = Duration::from_millis(1);
+/// The server's own, whatever lies between.
+const PORT: &str = "current_setting('port')";
 /// How many rows a client keeps before it deletes the oldest.
 const KEEPS: usize = 20;
 
@@ -46,6 +48,8 @@ pub(super) struct Ledger {
     /// How often a server said no to a statement, by SQLSTATE, with the first message of each.
     pub(super) refused: BTreeMap<String, (usize, String)>,
     pub(super) last_refusal: String,
+    /// How often no session was to be had.
+    pub(super) turned_away: usize,
 }
 
 impl Ledger {
@@ -66,16 +70,25 @@ struct Write {
     after: State,
 }
 
+/// Where a client tries to get a session, and what it calls the place.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) name: &'static str,
+    pub(super) config: Config,
+}
+
 /// What is known of a write.
 enum Fate {
-    Done { drawn: Option<i64> },
+    Done { side: Side, drawn: Option<i64> },
     Refused,
     Unknown,
 }
 
 pub(super) struct Client {
     number: i32,
-    servers: Vec<(Side, Config)>,
+    places: Vec<Place>,
+    /// Who answers: a pooler leads to one server or the other.
+    ports: [(u16, Side); 2],
     sessions: Sessions,
     ledger: Arc<Mutex<Ledger>>,
     counter: i64,
@@ -88,13 +101,15 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(
         number: i32,
-        servers: Vec<(Side, Config)>,
+        places: Vec<Place>,
+        ports: [(u16, Side); 2],
         sessions: Sessions,
         ledger: Arc<Mutex<Ledger>>,
     ) -> Self {
         Self {
             number,
-            servers,
+            places,
+            ports,
             sessions,
             ledger,
             counter: 0,
@@ -107,44 +122,44 @@ impl Client {
     pub(super) fn write_until(mut self, stop: &AtomicBool) {
         let mut at = 0;
         while !stop.load(Ordering::SeqCst) {
-            let (side, config) = &self.servers[at];
-            let side = *side;
+            let Place { name, config } = &self.places[at];
+            let name = *name;
             match config.connect(NoTls) {
                 Ok(session) => {
-                    if self.write_on(session, side, stop) {
+                    if self.write_on(session, name, stop) {
                         continue;
                     }
-                    if self.servers.len() == 1 {
+                    if self.places.len() == 1 {
                         self.pause_for_breath();
                     }
                 }
                 Err(error) => {
-                    lock(&self.ledger).last_refusal =
-                        format!("{}: {}", side.as_str(), sql::words(&error));
+                    let mut ledger = lock(&self.ledger);
+                    ledger.last_refusal = format!("{name}: {}", sql::words(&error));
+                    ledger.turned_away += 1;
+                    drop(ledger);
                     self.pause_for_breath();
                 }
             }
-            at = (at + 1) % self.servers.len();
+            at = (at + 1) % self.places.len();
         }
     }
 
     /// Writes until an error, or as long as this client keeps a session; whether the server is worth another one.
-    fn write_on(&mut self, mut session: postgres::Client, side: Side, stop: &AtomicBool) -> bool {
+    fn write_on(&mut self, mut session: postgres::Client, name: &str, stop: &AtomicBool) -> bool {
         while !stop.load(Ordering::SeqCst) {
             let write = self.next_write();
             let sent = Instant::now();
             let fate = match session.simple_query(&write.statement) {
-                Ok(answer) => Fate::Done {
-                    drawn: drawn(&answer),
-                },
-                Err(error) => self.fate_of(&error, side, &write),
+                Ok(answer) => self.done(&answer, &write),
+                Err(error) => self.fate_of(&error, name, &write),
             };
             let answered = Instant::now();
             let mut ledger = lock(&self.ledger);
             let key = (write.table, write.counter);
             let before = ledger.rows.entry(key).or_insert(vec![State::Absent]);
             match fate {
-                Fate::Done { drawn } => {
+                Fate::Done { side, drawn } => {
                     *before = vec![drawn.map_or(write.after, State::Value)];
                     ledger.acknowledged.push(Acknowledged {
                         side,
@@ -180,7 +195,7 @@ impl Client {
             table,
             counter,
             statement: format!(
-                "INSERT INTO {} (client, counter) VALUES ({client}, {counter}) RETURNING id",
+                "INSERT INTO {} (client, counter) VALUES ({client}, {counter}) RETURNING {PORT}, id",
                 table.name()
             ),
             after: State::Any,
@@ -196,7 +211,7 @@ impl Client {
                 table: Table::Orders,
                 counter: oldest,
                 statement: format!(
-                    "DELETE FROM app_orders WHERE client = {client} AND counter = {oldest}"
+                    "DELETE FROM app_orders WHERE client = {client} AND counter = {oldest} RETURNING {PORT}"
                 ),
                 after: State::Absent,
             },
@@ -204,7 +219,7 @@ impl Client {
                 table: Table::Orders,
                 counter: oldest,
                 statement: format!(
-                    "UPDATE app_orders SET value = {counter} WHERE client = {client} AND counter = {oldest}"
+                    "UPDATE app_orders SET value = {counter} WHERE client = {client} AND counter = {oldest} RETURNING {PORT}"
                 ),
                 after: State::Value(counter),
             },
@@ -212,33 +227,54 @@ impl Client {
                 table: Table::Orders,
                 counter,
                 statement: format!(
-                    "INSERT INTO app_orders (client, counter, value) VALUES ({client}, {counter}, {counter})"
+                    "INSERT INTO app_orders (client, counter, value) VALUES ({client}, {counter}, {counter}) RETURNING {PORT}"
                 ),
                 after: State::Value(counter),
             },
         }
     }
 
-    /// A server that ends a session (57P01 to 57P05) may have committed before: only another refusal is certain.
-    fn fate_of(&self, error: &Error, side: Side, write: &Write) -> Fate {
+    /// A write to a row that is not there is as good as refused: the row was acknowledged.
+    fn done(&self, answer: &[SimpleQueryMessage], write: &Write) -> Fate {
+        let row = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let Some(row) = row else {
+            self.refused("02000", &format!("{}: no such row", write.statement));
+            return Fate::Refused;
+        };
+        let port: Option<u16> = row.get(0).and_then(|port| port.parse().ok());
+        let side = self.ports.iter().find(|(known, _)| port == Some(*known));
+        Fate::Done {
+            side: side.expect("one of the two servers answers").1,
+            drawn: match write.after {
+                State::Any => row.get(1).and_then(|id| id.parse().ok()),
+                _ => None,
+            },
+        }
+    }
+
+    /// A server that ends a session (57P01 to 57P05) may have committed before, and what a pooler that lost its server
+    /// (08P01) knows is no more: only another refusal is certain.
+    fn fate_of(&self, error: &Error, name: &str, write: &Write) -> Fate {
         let Some(answer) = error.as_db_error() else {
             return Fate::Unknown;
         };
         let code = answer.code().code();
-        if code.starts_with("57P") {
+        if code.starts_with("57P") || code.starts_with("08") {
             return Fate::Unknown;
         }
-        let words = format!(
-            "{}: {}: {}",
-            side.as_str(),
-            write.statement,
-            sql::words(error)
-        );
-        let mut ledger = lock(&self.ledger);
-        ledger.last_refusal.clone_from(&words);
-        let refused = ledger.refused.entry(code.to_owned());
-        refused.or_insert((0, words)).0 += 1;
+        let words = format!("{name}: {}: {}", write.statement, sql::words(error));
+        self.refused(code, &words);
         Fate::Refused
+    }
+
+    fn refused(&self, code: &str, words: &str) {
+        let mut ledger = lock(&self.ledger);
+        words.clone_into(&mut ledger.last_refusal);
+        let refused = ledger.refused.entry(code.to_owned());
+        refused.or_insert((0, words.to_owned())).0 += 1;
     }
 
     /// Two to five milliseconds.
@@ -247,12 +283,4 @@ impl Client {
         let jitter = self.random.hash_one(self.tries) % 3000;
         std::thread::sleep(Duration::from_micros(2000 + jitter));
     }
-}
-
-/// The number in `RETURNING id`.
-fn drawn(answer: &[SimpleQueryMessage]) -> Option<i64> {
-    answer.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
-        _ => None,
-    })
 }

@@ -60,6 +60,31 @@ impl Written {
         self.ledgers.iter().map(|ledger| ledger.unknown).sum()
     }
 
+    /// What each client was told that was no acknowledgement, failed connections included.
+    pub fn errors_of_each(&self) -> Vec<usize> {
+        let errors = self.ledgers.iter().map(|ledger| {
+            let refused: usize = ledger.refused.values().map(|(count, _)| count).sum();
+            ledger.unknown + ledger.turned_away + refused
+        });
+        errors.collect()
+    }
+
+    /// Every write was acknowledged, and every session was to be had.
+    #[track_caller]
+    pub fn assert_no_error(&self) -> &Self {
+        let errors = self.errors_of_each();
+        let words: Vec<&str> = self
+            .ledgers
+            .iter()
+            .map(|it| it.last_refusal.as_str())
+            .collect();
+        assert!(
+            errors.iter().all(|errors| *errors == 0),
+            "{errors:?}: {words:?}"
+        );
+        self
+    }
+
     /// Every acknowledged write is on this server, and nothing that was never tried.
     #[track_caller]
     pub fn verify(&self, server: &Cluster) -> &Self {

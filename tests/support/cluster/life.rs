@@ -161,7 +161,7 @@ fn stop_all(postmaster: u32) -> Vec<u32> {
 }
 
 /// Below the range from which the kernel takes the client ends of connections.
-fn any_port() -> u16 {
+pub fn any_port() -> u16 {
     const FIRST: u32 = 10_000;
     const COUNT: u32 = 22_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);

@@ -12,8 +12,9 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+pub use self::life::any_port;
 use self::programs::Programs;
-pub use self::programs::server_user;
+pub use self::programs::{as_server_user, reachable, server_user};
 use super::run;
 
 /// The administrator's password on every server. Quoting has to get it right.

@@ -15,55 +15,57 @@ pub struct Programs(PathBuf);
 impl Programs {
     pub fn of(version: u32) -> Self {
         let cached = fetch::server(version).unwrap_or_else(|error| panic!("{error}"));
-        if server_user().is_none() {
-            return Self(cached);
-        }
-        static REACHABLE: Mutex<Option<HashMap<u32, Programs>>> = Mutex::new(None);
-        let mut reachable = REACHABLE.lock().unwrap_or_else(PoisonError::into_inner);
-        let reachable = reachable.get_or_insert_default();
-        let programs = reachable.entry(version).or_insert_with(|| {
-            let cached = Self(cached);
-            if cached.run() {
-                cached
-            } else {
-                cached.nearby()
-            }
-        });
-        programs.clone()
+        Self(reachable(&cached, "postgres"))
     }
 
-    /// A command in that directory, as the server's user, out of reach of the terminal's signals.
+    /// A command in that directory, as the server's user.
     pub fn command(&self, program: &str, dir: &Path) -> Command {
-        let mut command = Command::new(self.0.join("bin").join(program));
-        command
-            .env_clear()
-            .env("LC_ALL", "C")
-            .env("TZ", "UTC")
-            .env("PATH", "/usr/bin:/bin")
-            .current_dir(dir)
-            .stdin(Stdio::null())
-            .process_group(0);
-        if let Some((uid, gid)) = server_user() {
-            command.uid(uid).gid(gid);
+        as_server_user(&self.0.join("bin").join(program), dir)
+    }
+}
+
+/// A command in that directory, as the server's user, out of reach of the terminal's signals.
+pub fn as_server_user(program: &Path, dir: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("LC_ALL", "C")
+        .env("TZ", "UTC")
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .process_group(0);
+    if let Some((uid, gid)) = server_user() {
+        command.uid(uid).gid(gid);
+    }
+    command
+}
+
+/// This directory, or a copy of it in the run's own, where the server's user can run `bin/<program>`.
+pub fn reachable(home: &Path, program: &str) -> PathBuf {
+    if server_user().is_none() {
+        return home.to_owned();
+    }
+    static REACHABLE: Mutex<Option<HashMap<PathBuf, PathBuf>>> = Mutex::new(None);
+    let mut reachable = REACHABLE.lock().unwrap_or_else(PoisonError::into_inner);
+    let reachable = reachable.get_or_insert_default();
+    let found = reachable.entry(home.to_owned()).or_insert_with(|| {
+        let mut program = as_server_user(&home.join("bin").join(program), Path::new("/"));
+        // It fails to start where the user cannot pass through the directories above.
+        match program.arg("--version").output() {
+            Ok(_) => home.to_owned(),
+            Err(_) => nearby(home),
         }
-        command
-    }
+    });
+    found.clone()
+}
 
-    /// Whether the server's user can pass through the directories above.
-    fn run(&self) -> bool {
-        self.command("postgres", Path::new("/"))
-            .arg("--version")
-            .output()
-            .is_ok_and(|output| output.status.success())
-    }
-
-    /// The same in the run's directory, where everybody can pass.
-    fn nearby(&self) -> Self {
-        let copy = run::subdir("programs");
-        files::copy_tree(&self.0, &copy, files::link_or_copy)
-            .unwrap_or_else(|error| panic!("copy {}: {error}", self.0.display()));
-        Self(copy)
-    }
+/// The same in the run's directory, where everybody can pass.
+fn nearby(home: &Path) -> PathBuf {
+    let copy = run::subdir("programs");
+    files::copy_tree(home, &copy, files::link_or_copy)
+        .unwrap_or_else(|error| panic!("copy {}: {error}", home.display()));
+    copy
 }
 
 /// `nobody`, when the tests run as root: servers refuse to.
