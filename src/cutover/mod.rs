@@ -51,7 +51,7 @@ mod probe;
 mod rights;
 
 pub(crate) use abandon::abandon;
-pub(crate) use cleanup::{cleanup, open_gate};
+pub(crate) use cleanup::{cleanup, cleanup_without_publisher, open_gate};
 pub(crate) use clearing::Clearing;
 pub(crate) use pause::pause_write;
 pub use report::{PauseOutcome, PauseReport, ResumeReport, StepTime, Writable};

@@ -116,6 +116,10 @@ impl Flare {
     pub fn prepare(&self, subname: &str) -> Result<PrepareReport> {
         let dbname = self.config.subscription(subname)?.dbname.clone();
         self.config.publication(&dbname)?;
+        // What cannot be reached is said by the first step.
+        if let Ok(opened) = self.open().any() {
+            self.check_forward(&opened, &[&dbname])?;
+        }
         let dry_run = self.run.mode == Mode::DryRun;
         let mut steps: Vec<PreparedStep> = Vec::new();
         for (at, step) in PrepareStep::ALL.into_iter().enumerate() {

@@ -175,6 +175,22 @@ impl Server {
         }
     }
 
+    /// A session with the rights of the databases' owner. A door that flare has shut keeps the owner out, not an
+    /// administrator who is a superuser and acts as the owner.
+    pub(crate) fn as_owner(&self, dbname: &str) -> Result<Session> {
+        match self.connect(Login::DbOwner, dbname) {
+            Err(report) if self.facts.superuser && is_denied(&report) => {
+                let session = self.connect(Login::Superuser, dbname)?;
+                let owner = Ident::new(&self.declared.db_owner.user);
+                session
+                    .batch(&format!("SET ROLE {owner}"))
+                    .wrap_err_with(|| format!("act as {owner} on the {}", self.side))?;
+                Ok(session)
+            }
+            connected => connected,
+        }
+    }
+
     /// The same as [`Server::connect`], with what the server says of it.
     pub(crate) fn introduce(&self, login: Login, dbname: &str) -> Result<(Session, Facts)> {
         let credentials = self.credentials(login)?;
@@ -377,6 +393,13 @@ pub(crate) struct Publisher(Arc<Server>);
 #[derive(Clone, Debug)]
 pub(crate) struct Subscriber(Arc<Server>);
 
+impl Subscriber {
+    /// The same server as the one that data comes from.
+    pub(crate) fn as_publisher(&self) -> Publisher {
+        Publisher(self.0.clone())
+    }
+}
+
 impl Publisher {
     /// The same server as the one that data flows to.
     pub(crate) fn as_subscriber(&self) -> Subscriber {
@@ -414,7 +437,7 @@ impl Pair {
     /// The same two servers for data that flows the other way.
     pub(crate) fn reversed(&self) -> Pair {
         Pair {
-            publisher: Publisher(self.subscriber.0.clone()),
+            publisher: self.subscriber.as_publisher(),
             subscriber: self.publisher.as_subscriber(),
         }
     }
