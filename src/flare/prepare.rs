@@ -10,6 +10,7 @@ use crate::catalog::tables;
 use crate::error::{Advise, Result, WrapErr, message_of};
 use crate::replicate::Mode;
 use crate::server::Login;
+use crate::value::Word;
 
 /// Sessions that vacuum at once.
 const JOBS: usize = 2;
@@ -153,8 +154,8 @@ impl Flare {
         }
         Ok(PrepareReport {
             next: match dry_run {
-                true => format!("flare prepare {subname}"),
-                false => format!("flare cutover {subname}"),
+                true => format!("flare prepare {}", Word(subname)),
+                false => format!("flare cutover {}", Word(subname)),
             },
             subname: subname.to_owned(),
             dbname,

@@ -12,6 +12,7 @@ use crate::error::{Result, message_of};
 use crate::journal::{Direction, Entry, Purpose};
 use crate::observe::{LagStatus, SubscriptionLag, Tables, Trace};
 use crate::server::{Login, Pair, Publisher, Subscriber, params};
+use crate::value::Word;
 
 /// What is under way, and who can write.
 #[derive(Clone, Debug, Serialize)]
@@ -340,15 +341,14 @@ impl Standing {
     }
 
     fn next_command(&self) -> String {
-        let Standing {
-            subname, dbname, ..
-        } = self;
+        let (subname, dbname) = (Word(&self.subname), Word(&self.dbname));
         match self.stage {
             Stage::Unknown => "flare verify_connectivity".to_owned(),
             Stage::NotBegun | Stage::Roles | Stage::Schema | Stage::Publication => {
                 match self.abandoned && self.schema == Some(true) {
                     true => format!(
-                        "keep clients away from {dbname:?} on the subscriber, drop it there, then flare prepare {subname}"
+                        "keep clients away from {:?} on the subscriber, drop it there, then flare prepare {subname}",
+                        self.dbname
                     ),
                     false => format!("flare prepare {subname}"),
                 }
@@ -393,9 +393,10 @@ impl fmt::Display for StatusReport {
                 )?,
                 Some(Writable::None) => writeln!(
                     f,
-                    "Nobody but superusers can write to {dbname:?}: paused since {} by {}, until `flare resume_write {dbname}`.",
+                    "Nobody but superusers can write to {dbname:?}: paused since {} by {}, until `flare resume_write {}`.",
                     standing.paused_since.as_deref().unwrap_or("?"),
                     standing.paused_by.as_deref().unwrap_or("?"),
+                    Word(dbname),
                 )?,
                 Some(Writable::Publisher)
                     if standing.abandoned && standing.schema == Some(true) =>

@@ -9,6 +9,7 @@ use crate::error::{Failure, Report, Result, message_of};
 use crate::journal::{Direction, Purpose};
 use crate::replicate::Mode;
 use crate::server::{Opened, Subscriber, is_stranger};
+use crate::value::Word;
 
 /// How the application is moved; what is not said comes from the configuration's `cutover`.
 #[derive(Clone, Debug, Default)]
@@ -209,6 +210,10 @@ impl Flare {
 fn subnames_or_all(subnames: &[String]) -> String {
     match subnames.is_empty() {
         true => "--all".to_owned(),
-        false => subnames.join(" "),
+        false => subnames
+            .iter()
+            .map(|subname| Word(subname).to_string())
+            .collect::<Vec<_>>()
+            .join(" "),
     }
 }
