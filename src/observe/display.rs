@@ -235,6 +235,7 @@ fn show(f: &mut fmt::Formatter<'_>, nothing: &str, table: Table) -> fmt::Result 
 #[cfg(test)]
 mod tests {
     use super::super::sample::{Sample, tests::sample};
+    use crate::journal::Direction;
 
     #[test]
     fn a_person_sees_lag_slots_workers_and_tables() {

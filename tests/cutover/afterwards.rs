@@ -26,7 +26,7 @@ fn what_goes_forward_is_refused_after_a_cutover_and_nothing_is_in_its_way_after_
     );
     for command in [
         &["replicate_roles"][..],
-        &["prepare", sub],
+        &["prepare", sub, "--yes"],
         &["create_publication", db],
         &["create_subscription", sub],
         &["drop_subscription", sub],
