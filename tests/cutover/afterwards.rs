@@ -68,7 +68,6 @@ fn what_goes_forward_is_refused_after_a_cutover_and_nothing_is_in_its_way_after_
         &["vacuum_analyze", db][..],
         &["create_replication_status_table", db],
         &["reset_replication_status", db],
-        &["prepare", sub, "--yes"],
     ] {
         pair.flare(command).ok();
     }
