@@ -118,8 +118,15 @@ impl Flare {
 
     /// The subscriber alone, for a command that changes something there.
     fn subscriber(&self, dbnames: &[&str]) -> Result<Subscriber> {
-        let subscriber = self.open().subscriber()?;
-        self.begin(&[&subscriber], dbnames)?;
+        let opened = self.open().any()?;
+        let journals = self.journals(&opened)?;
+        let back = |it: &&str| journals.standing(it).direction == Direction::Back;
+        let direction = match dbnames.iter().any(back) {
+            true => Direction::Back,
+            false => Direction::Forward,
+        };
+        let subscriber = opened.subscriber()?;
+        self.begin_in(direction, &[&subscriber], dbnames)?;
         Ok(subscriber)
     }
 

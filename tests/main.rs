@@ -14,6 +14,7 @@ mod identity;
 mod init_config;
 mod install;
 mod lag;
+mod ledger;
 mod library;
 mod locks;
 mod monitor;

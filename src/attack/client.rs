@@ -129,6 +129,18 @@ impl Shared {
         }
     }
 
+    /// Notes what is about to be sent; when that fails nothing is.
+    fn begins(&self, entries: &[Entry]) -> bool {
+        let begun = self.ledger.as_ref().map(|ledger| ledger.begins(entries));
+        match begun {
+            Some(Err(report)) => {
+                locked(&self.fatal).get_or_insert(report);
+                false
+            }
+            Some(Ok(())) | None => true,
+        }
+    }
+
     /// What came of a transaction whose connection is gone.
     pub(super) fn record_unknown(&self, entries: Vec<Entry>) {
         locked(&self.meter).unknown += entries.len() as u64;
@@ -297,6 +309,9 @@ pub(super) fn write(mut session: Session, generator: &Mutex<Generator>) {
         let entries = locked(generator).next(Uuid::new_v4());
         let wait = shared.pace.reserve(entries.len(), Instant::now());
         if !shared.stop.sleep(wait) {
+            return;
+        }
+        if !shared.begins(&entries) {
             return;
         }
         let text = sql(&entries);

@@ -4,12 +4,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::replay;
+use super::underway::{self, Underway};
 use crate::error::{Advise, Result, WrapErr};
 
 /// What was done to a row.
@@ -90,6 +92,9 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Ledger {
     file: Mutex<File>,
+    path: PathBuf,
+    /// None beside what is no file, like a pipe.
+    underway: OnceLock<Underway>,
 }
 
 impl Ledger {
@@ -109,9 +114,38 @@ impl Ledger {
                 "when another attack writes to it, give this one a ledger of its own".into()
             })?;
         end_last_line(&mut file).wrap_err_with(attempt)?;
-        Ok(Ledger {
+        let ledger = Ledger {
             file: Mutex::new(file),
-        })
+            path: path.to_owned(),
+            underway: OnceLock::new(),
+        };
+        let unheard = replay::unheard_of(path)?;
+        ledger.append(&with_outcome(unheard, Outcome::Unknown))?;
+        underway::forget(path)?;
+        Ok(ledger)
+    }
+
+    /// From now on what these clients send is noted first.
+    pub(super) fn begins_with(&self, clients: usize) -> Result<()> {
+        if self.path.is_file() {
+            let underway = Underway::create(&self.path, clients)?;
+            self.underway.get_or_init(|| underway);
+        }
+        Ok(())
+    }
+
+    /// A client is about to send these: known from now on, even when the generator is killed.
+    pub(super) fn begins(&self, entries: &[Entry]) -> Result<()> {
+        let underway = self.underway.get();
+        underway.map_or(Ok(()), |underway| underway.begins(entries))
+    }
+
+    /// What came of everything that was sent is in it.
+    pub(super) fn is_complete(&self) -> Result<()> {
+        match self.underway.get() {
+            Some(_) => underway::forget(&self.path),
+            None => Ok(()),
+        }
     }
 
     /// Appends entries, in one piece.

@@ -17,6 +17,7 @@ mod seat;
 mod shape;
 mod summary;
 mod timeline;
+mod underway;
 
 pub use database::{AttackDatabase, Created, Existing};
 pub use replay::{Replay, verify};

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::dsn::Dsn;
 use super::ledger::{Entry, Op, Outcome, Table};
+use super::underway;
 use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::server::{SqlError, application_name, connect_unverified};
 
@@ -195,9 +196,25 @@ impl Story {
                     story.happened(entry);
                 }
             })?;
+            for entry in numbers.unheard(underway::left_behind(path)?) {
+                story.happened(entry);
+            }
         }
         Ok(story)
     }
+}
+
+/// What a generator that was killed had sent, and its ledger has not heard the end of.
+pub(super) fn unheard_of(ledger: &Path) -> Result<Vec<Entry>> {
+    let left_behind = underway::left_behind(ledger)?;
+    if left_behind.is_empty() {
+        return Ok(left_behind);
+    }
+    let mut numbers = Numbers::default();
+    read(ledger, |_, entry| {
+        numbers.next(&entry);
+    })?;
+    Ok(numbers.unheard(left_behind))
 }
 
 /// Where a ledger's clients are: each numbers what it did, from 1 on in each run.
@@ -213,6 +230,17 @@ enum Step {
 }
 
 impl Numbers {
+    /// Those that come after what the ledger has. They were noted when they were sent, so their outcome is unknown.
+    fn unheard(&self, entries: Vec<Entry>) -> Vec<Entry> {
+        let mut unheard = entries;
+        unheard.retain(|entry| {
+            self.0
+                .get(&entry.client)
+                .is_none_or(|last| entry.seq > *last)
+        });
+        unheard
+    }
+
     fn next(&mut self, entry: &Entry) -> Step {
         match (entry.op, entry.outcome) {
             // Every run begins with this line.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, after, bounded, never, select, tick};
+use crossbeam_channel::{Receiver, RecvTimeoutError, after, bounded, never, select, tick};
 
 use super::client::{self, Complaints, Session, Shared, locked};
 use super::dsn::Dsn;
@@ -93,8 +93,9 @@ pub fn attack(attack: &Attack, progress: &dyn Progress) -> Result<Attacked> {
         fatal: Mutex::new(None),
     });
     let first = knock(&shared)?;
-    if shared.ledger.is_some() {
+    if let Some(ledger) = &shared.ledger {
         record_existing(&shared, first, &attack.name)?;
+        ledger.begins_with(attack.clients)?;
     }
     progress.announce(&format!(
         "attack writes to {} as {} client(s); Ctrl-C ends it",
@@ -113,7 +114,8 @@ pub fn attack(attack: &Attack, progress: &dyn Progress) -> Result<Attacked> {
     let stopped = Instant::now();
     shared.stop.raise();
     drop(running);
-    if let Err(crossbeam_channel::RecvTimeoutError::Timeout) = ended.recv_timeout(LAST_ANSWERS) {
+    let all_ended = ended.recv_timeout(LAST_ANSWERS) != Err(RecvTimeoutError::Timeout);
+    if !all_ended {
         log::warn!("a server has not answered its last statement; its outcome is unknown");
     }
     for client in &clients {
@@ -121,6 +123,9 @@ pub fn attack(attack: &Attack, progress: &dyn Progress) -> Result<Attacked> {
     }
     if let Some(report) = locked(&shared.fatal).take() {
         return Err(report);
+    }
+    if let (Some(ledger), true) = (&shared.ledger, all_ended) {
+        ledger.is_complete()?;
     }
     let mut meter = locked(&shared.meter).clone();
     meter.timeline.over(stopped);

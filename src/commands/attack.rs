@@ -44,7 +44,7 @@ pub(crate) struct Attack {
     /// How long, like 30s or 2m; without it until a signal
     #[arg(long, value_name = "D", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
-    /// Record every acknowledged operation at the end of this file
+    /// Record every acknowledged operation at the end of this file; FILE.underway beside it holds what is not answered yet
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
     /// Draw the run into this file, an SVG

@@ -10,7 +10,7 @@ use crate::report::{self, Outcome};
 Changes: on both servers, drops the migration's subscriptions, slots and publications, the fence, the table \
 flare_replication_status and the journal; each is listed first. Never a table or a row of yours. After a cutover the \
 door of the server that was left stays shut, and the statements that open it are printed; replication ends, and with \
-it the way back.
+it the way back. When the server that was left does not answer any more, what is on the other one goes.
 
 Example:
   flare cleanup bench1 --dry-run

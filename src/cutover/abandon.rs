@@ -93,7 +93,12 @@ pub(crate) fn abandon(
     at_the_door(publisher, &dbnames, |session| {
         again_while_it_passes(|| {
             in_transaction(session, || {
-                for abandoned in &left {
+                // A run that moved others, too, goes on being theirs.
+                let is_wanted = |dbname: &str| wanted.iter().any(|it| it.dbname == dbname);
+                let whole = left
+                    .iter()
+                    .filter(|it| it.databases.iter().all(|member| is_wanted(&member.dbname)));
+                for abandoned in whole {
                     let beyond = [Step::Switching, Step::Switched, Step::Closed];
                     journal::advance(session, abandoned.run, &beyond, Step::Undone)?;
                 }

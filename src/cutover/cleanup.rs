@@ -7,12 +7,12 @@ use super::sessions::at_the_door;
 use super::state::Wanted;
 use super::undo::{again_while_it_passes, open};
 use super::wall::STATUS_TABLE;
-use crate::catalog::{publications, tables};
+use crate::catalog::{publications, slots, tables};
 use crate::config::Config;
-use crate::error::{Result, WrapErr};
+use crate::error::{Failure, Report, Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Stream};
-use crate::replicate::{Change, Mode, Plan, Run, loaded, unsubscribe};
-use crate::server::{Login, Pair, Publisher, Server, params};
+use crate::replicate::{Change, Mode, Plan, Run, loaded, slot, unsubscribe};
+use crate::server::{Login, Pair, Publisher, Server, Session, Subscriber, params};
 use crate::value::{Ident, TableName};
 
 /// Removes it, or in a dry run lists it. `pair` is the configuration's; `direction` is that of the data.
@@ -71,6 +71,36 @@ pub(crate) fn cleanup(
     Ok(change.with_note(
         "what grant_create and grant_replication granted stays: it may have been there before",
     ))
+}
+
+/// The same after a cutover, when the publisher that was left does not answer: what is on the subscriber goes, above all
+/// the slot of the way back, which would retain WAL for nobody.
+pub(crate) fn cleanup_without_publisher(
+    subscriber: &Subscriber,
+    config: &Config,
+    wanted: &Wanted,
+    dead: &Report,
+    run: &Run,
+) -> Result<Change> {
+    let dbname = wanted.dbname.as_str();
+    let back = Stream::of(dbname, &wanted.subname, &wanted.pubname, Direction::Back);
+    let sender = subscriber.as_publisher();
+    let slot = slots::find(sender.admin(), &slot::name_for(&back.subname))?
+        .filter(|slot| slot.database.as_deref() == Some(dbname));
+    if slot.as_ref().is_some_and(|slot| slot.active) {
+        return Failure::new(message_of(dead))
+            .hint("the publisher runs, and follows the subscriber: reach it from here, too, and run the command again")
+            .err();
+    }
+    let idle: Vec<_> = slot.into_iter().collect();
+    let change = unsubscribe::drop_slots(&sender, dbname, &idle, run)?
+        .and(unpublish(&sender, &back, run)?)
+        .and(drop_status_table(subscriber, dbname, run)?)
+        .and(forget(subscriber, config, dbname, run)?);
+    Ok(change.with_note(format!(
+        "the publisher does not answer: what flare has there stays, until the command is run again when it does ({})",
+        message_of(dead)
+    )))
 }
 
 fn without_notes(change: Change) -> Change {
@@ -182,15 +212,26 @@ fn forget(server: &Server, config: &Config, dbname: &str, run: &Run) -> Result<C
             &other
         }
     };
+    // Whoever administers has made it, and may do with it as it likes.
+    loaded::forget(server.admin(), dbname)?;
     journal::forget(session, config, dbname)?;
-    let publisher = config.publisher.system_identifier;
-    let forgotten = loaded::forget(session, dbname, publisher)?;
-    if forgotten && journal::is_empty(session)? {
-        session
-            .batch(
-                "DROP TABLE IF EXISTS flare.journal, flare.door, flare.sample; DROP SCHEMA flare",
-            )
-            .wrap_err("drop the schema flare in the database postgres")?;
+    if journal::is_empty(session)? {
+        drop_schema(session).wrap_err("drop the schema flare in the database postgres")?;
     }
     Ok(plan.into_change(run.mode, true))
+}
+
+/// The schema stays where another migration, or anybody, has something in it.
+fn drop_schema(session: &Session) -> Result<()> {
+    session.batch("DROP TABLE IF EXISTS flare.journal, flare.door, flare.sample")?;
+    let empty: bool = session.value(
+        "SELECT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid)
+            AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = n.oid)
+           FROM pg_namespace n WHERE n.nspname = 'flare'",
+        params![],
+    )?;
+    match empty {
+        true => session.batch("DROP SCHEMA flare"),
+        false => Ok(()),
+    }
 }

@@ -53,7 +53,7 @@ mod probe;
 mod rights;
 
 pub(crate) use abandon::abandon;
-pub(crate) use cleanup::{cleanup, open_gate};
+pub(crate) use cleanup::{cleanup, cleanup_without_publisher, open_gate};
 pub(crate) use clearing::Clearing;
 pub(crate) use lock::AtWork;
 pub(crate) use pause::pause_write;

@@ -33,6 +33,13 @@ impl Journals {
         all.into_iter().find(shut).cloned()
     }
 
+    /// Whether the application went back without the subscriber, which has not heard of it: its door is as it was.
+    pub(super) fn abandoned(&self, dbname: &str) -> bool {
+        let heard = |run| self.subscriber.iter().any(|it| it.run == run);
+        let switched = self.standing(dbname).switched;
+        switched.is_some_and(|it| it.direction == Direction::Back && !it.reverse && !heard(it.run))
+    }
+
     /// Runs that are neither undone nor finished, oldest first.
     pub(super) fn unfinished(&self) -> Vec<Entry> {
         journal::unfinished_of(&self.publisher, &self.subscriber)

@@ -1,9 +1,7 @@
 //! Samples of subscriptions: one after the other, or one of several at once.
 
 use super::Flare;
-use std::sync::Arc;
-
-use crate::config::{Config, Lag, Subscription};
+use crate::config::{Lag, Subscription};
 use crate::error::{Failure, Result};
 use crate::journal::{Direction, Stream};
 use crate::observe::{self, LagReport, LagStatus, Sampler, SubscriptionLag, Trace};
@@ -19,13 +17,15 @@ impl Flare {
         self.config.subscription_of(dbname, Some(subname))?;
         let application_name = application_name(&self.command);
         let journals = self.journals(&self.open().any()?)?;
-        match journals.standing(dbname).direction {
-            Direction::Forward => Sampler::open(&self.config, &application_name, dbname, subname),
-            Direction::Back => {
-                let (config, stream) = self.backwards(subname)?;
-                Sampler::open(&config, &application_name, dbname, &stream.subname)
-            }
-        }
+        let direction = journals.standing(dbname).direction;
+        let stream = self.stream(subname, direction)?;
+        Sampler::open(
+            &self.config,
+            &application_name,
+            direction,
+            dbname,
+            &stream.subname,
+        )
     }
 
     /// How far these subscriptions are behind, or all that are declared when none is named.
@@ -47,7 +47,14 @@ impl Flare {
         trace: Trace,
     ) -> Result<LagReport> {
         let application_name = application_name(&self.command);
-        let mut report = observe::lag(&self.config, &application_name, declared, limits, trace)?;
+        let mut report = observe::lag(
+            &self.config,
+            &application_name,
+            Direction::Forward,
+            declared,
+            limits,
+            trace,
+        )?;
         let flows = |lag: &SubscriptionLag| {
             let there = lag.sample.subscriber.as_ref();
             there.is_some_and(|sample| sample.subscription.is_some())
@@ -64,13 +71,25 @@ impl Flare {
             {
                 continue;
             }
-            let (config, stream) = self.backwards(subname)?;
-            let back = [(stream.subname.as_str(), *subscription)];
-            let seen = observe::lag(&config, &application_name, &back, limits, trace)?;
-            if let Some(seen) = seen.subscriptions.into_iter().next() {
+            let stream = self.stream(subname, Direction::Back)?;
+            let backwards = Subscription {
+                pubname: stream.pubname.clone(),
+                ..(*subscription).clone()
+            };
+            let back = [(stream.subname.as_str(), &backwards)];
+            let seen = observe::lag(
+                &self.config,
+                &application_name,
+                Direction::Back,
+                &back,
+                limits,
+                trace,
+            )?;
+            if let Some(mut seen) = seen.subscriptions.into_iter().next() {
+                // Whoever watches it knows it by its name in the configuration.
+                (*subname).clone_into(&mut seen.sample.subname);
                 *lag = SubscriptionLag {
                     subname: (*subname).to_owned(),
-                    direction: Direction::Back,
                     message: format!("back, by {}: {}", stream.subname, seen.message),
                     ..seen
                 };
@@ -85,23 +104,15 @@ impl Flare {
         Ok(report)
     }
 
-    /// The configuration for data that flows back: each server in the other's part, and the way back's names.
-    fn backwards(&self, subname: &str) -> Result<(Arc<Config>, Stream)> {
+    /// A subscription of the configuration, or its way back.
+    fn stream(&self, subname: &str, direction: Direction) -> Result<Stream> {
         let declared = self.config.subscription(subname)?;
-        let stream = Stream::of(
+        Ok(Stream::of(
             &declared.dbname,
             subname,
             &declared.pubname,
-            Direction::Back,
-        );
-        let mut config = Config::clone(&self.config);
-        std::mem::swap(&mut config.publisher, &mut config.subscriber);
-        let mut subscription = declared.clone();
-        subscription.pubname.clone_from(&stream.pubname);
-        config
-            .subscriptions
-            .insert(stream.subname.clone(), subscription);
-        Ok((Arc::new(config), stream))
+            direction,
+        ))
     }
 
     /// The subscriptions of these names, each once, or all that are declared when none is named.

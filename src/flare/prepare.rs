@@ -10,6 +10,7 @@ use crate::catalog::tables;
 use crate::error::{Advise, Result, WrapErr, message_of};
 use crate::replicate::Mode;
 use crate::server::Login;
+use crate::value::Word;
 
 /// Sessions that vacuum at once.
 const JOBS: usize = 2;
@@ -116,6 +117,10 @@ impl Flare {
     pub fn prepare(&self, subname: &str) -> Result<PrepareReport> {
         let dbname = self.config.subscription(subname)?.dbname.clone();
         self.config.publication(&dbname)?;
+        // What cannot be reached is said by the first step.
+        if let Ok(opened) = self.open().any() {
+            self.check_forward(&opened, &[&dbname])?;
+        }
         let dry_run = self.run.mode == Mode::DryRun;
         let mut steps: Vec<PreparedStep> = Vec::new();
         for (at, step) in PrepareStep::ALL.into_iter().enumerate() {
@@ -149,8 +154,8 @@ impl Flare {
         }
         Ok(PrepareReport {
             next: match dry_run {
-                true => format!("flare prepare {subname}"),
-                false => format!("flare cutover {subname}"),
+                true => format!("flare prepare {}", Word(subname)),
+                false => format!("flare cutover {}", Word(subname)),
             },
             subname: subname.to_owned(),
             dbname,

@@ -98,7 +98,9 @@ impl Flare {
     /// Deletes the publisher's row of `flare_replication_status`, on both sides as the original does.
     pub fn reset_replication_status(&self, dbname: &str) -> Result<Change> {
         self.config.publication(dbname)?;
-        let (publisher, subscriber) = self.open().publisher_first()?;
+        let opened = self.open().any()?;
+        self.check_forward(&opened, &[dbname])?;
+        let (publisher, subscriber) = opened.publisher_first()?;
         let mut touched: Vec<&Server> = vec![&publisher];
         touched.extend(subscriber.as_ref().ok().map(|subscriber| &**subscriber));
         self.begin(&touched, &[dbname])?;

@@ -4,17 +4,43 @@ use std::fs::File;
 
 use super::Flare;
 use crate::error::Result;
+use crate::journal::Direction;
 use crate::replicate::{
     ExtensionList, ExtensionsChange, RolesChange, RolesOptions, SchemaChange, extensions, roles,
     schema,
 };
-use crate::server::Login;
+use crate::server::{Login, Pair};
 
 impl Flare {
     /// Creates and updates the publisher's roles on the subscriber, as one transaction.
     pub fn replicate_roles(&self, options: RolesOptions) -> Result<RolesChange> {
         let pair = self.pair(&["postgres"])?;
+        self.roles_go_forward(&pair)?;
         roles::replicate(&pair, &self.config.tools, options, &self.run)
+    }
+
+    /// Once the application is on the subscriber its roles are changed there: refused when no database is left that
+    /// could go there yet.
+    fn roles_go_forward(&self, pair: &Pair) -> Result<()> {
+        let dbnames: Vec<&str> = self
+            .config
+            .publications
+            .keys()
+            .map(String::as_str)
+            .collect();
+        let journals = self.settle(pair, &dbnames)?;
+        let (left, gone): (Vec<&str>, Vec<&str>) = dbnames
+            .into_iter()
+            .partition(|it| journals.standing(it).direction == Direction::Forward);
+        if left.is_empty() {
+            return self.forward_only(&journals, &gone);
+        }
+        if !gone.is_empty() {
+            log::warn!(
+                "{gone:?} has been cut over: roles get the publisher's attributes and passwords, whatever was changed on the subscriber since"
+            );
+        }
+        Ok(())
     }
 
     /// The publisher's roles as SQL, at its start; with password hashes unless the options leave them out.

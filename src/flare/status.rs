@@ -9,9 +9,10 @@ use crate::catalog::{databases, publications};
 use crate::config::Subscription;
 use crate::cutover::{AtWork, Writable, written_before};
 use crate::error::{Result, message_of};
-use crate::journal::{Direction, Entry};
+use crate::journal::{Direction, Entry, Purpose};
 use crate::observe::{LagStatus, SubscriptionLag, Tables, Trace};
 use crate::server::{Login, Pair, Publisher, Subscriber, params};
+use crate::value::Word;
 
 /// What is under way, and who can write.
 #[derive(Clone, Debug, Serialize)]
@@ -45,6 +46,12 @@ pub struct Standing {
     reverse: bool,
     #[serde(skip)]
     cleaned_up: bool,
+    /// The subscriber was left for dead.
+    #[serde(skip)]
+    abandoned: bool,
+    /// The pause is a step of a cutover or fallback, not pause_write's.
+    #[serde(skip)]
+    switching: bool,
     /// Since when writes are paused.
     pub paused_since: Option<String>,
     /// The host and process that paused them.
@@ -91,6 +98,8 @@ pub enum Stage {
     Paused,
     /// The application writes on the subscriber, and the publisher follows.
     CutOver,
+    /// The application was moved to the subscriber; whether the way back runs is unknown, a server does not answer.
+    CutOverUnseen,
     /// The application writes on the subscriber, and nothing leads back.
     OneWay,
     /// It was cut over, and writes on the publisher again; the subscriber follows.
@@ -112,6 +121,7 @@ impl Stage {
             Stage::Broken => "BROKEN",
             Stage::Paused => "writes are paused",
             Stage::CutOver => "cut over, the way back runs",
+            Stage::CutOverUnseen => "cut over, a server does not answer",
             Stage::OneWay => "cut over, nothing leads back",
             Stage::FallenBack => "fallen back, replicating, ready to cut over again",
             Stage::CleanedUp => "cut over and cleaned up",
@@ -132,6 +142,8 @@ struct OnRecord {
     /// It has been switched before.
     switched: bool,
     reverse: bool,
+    /// The subscriber answers, and has not heard that it was abandoned.
+    abandoned: bool,
     /// The run that keeps the application out.
     pause: Option<Entry>,
     /// Whether the journal of the server that is written was read.
@@ -185,6 +197,7 @@ impl Flare {
                 direction: standing.direction,
                 switched: standing.switched.is_some(),
                 reverse: standing.switched.is_some_and(|entry| entry.reverse),
+                abandoned: subscriber.is_some() && journals.abandoned(dbname),
                 pause: journals.shutting_out(dbname),
                 known: match standing.direction {
                     Direction::Forward => publisher.is_some(),
@@ -270,7 +283,9 @@ impl Standing {
             direction: record.direction,
             switched: record.switched,
             reverse: record.reverse,
+            abandoned: record.abandoned,
             cleaned_up,
+            switching: pause.is_some_and(|it| it.purpose == Purpose::Switch),
             paused_since: pause.map(|it| it.changed_at.clone()),
             paused_by: pause.map(|it| it.holder.clone()),
             roles: subscriber.as_ref().map(|it| it.roles),
@@ -301,6 +316,7 @@ impl Standing {
             _ if self.cleaned_up => return Stage::CleanedUp,
             (_, Direction::Back) if !self.reverse => return Stage::OneWay,
             (_, Direction::Back) if lag == LagStatus::Critical => return Stage::Broken,
+            (_, Direction::Back) if lag == LagStatus::Unknown => return Stage::CutOverUnseen,
             (_, Direction::Back) => return Stage::CutOver,
             (_, Direction::Forward) => {}
         }
@@ -322,14 +338,23 @@ impl Standing {
         }
     }
 
+    /// The application was moved to a server that does not answer.
+    fn is_stranded(&self) -> bool {
+        self.writable == Some(Writable::Subscriber) && self.roles.is_none()
+    }
+
     fn next_command(&self) -> String {
-        let Standing {
-            subname, dbname, ..
-        } = self;
+        let (subname, dbname) = (Word(&self.subname), Word(&self.dbname));
         match self.stage {
             Stage::Unknown => "flare verify_connectivity".to_owned(),
             Stage::NotBegun | Stage::Roles | Stage::Schema | Stage::Publication => {
-                format!("flare prepare {subname}")
+                match self.abandoned && self.schema == Some(true) {
+                    true => format!(
+                        "keep clients away from {:?} on the subscriber, drop it there, then flare prepare {subname}",
+                        self.dbname
+                    ),
+                    false => format!("flare prepare {subname}"),
+                }
             }
             Stage::Copying => format!("flare monitor {dbname} {subname}"),
             Stage::Replicating | Stage::FallenBack => format!("flare cutover {subname}"),
@@ -338,9 +363,16 @@ impl Standing {
                     "flare cleanup {subname} when all is well, flare fallback {subname} when not"
                 )
             }
+            _ if self.is_stranded() => format!(
+                "start the subscriber again; when it is lost for good, flare fallback {subname} --abandon-target"
+            ),
+            Stage::CutOverUnseen => "flare verify_connectivity".to_owned(),
             Stage::OneWay => format!("flare cleanup {subname}"),
             Stage::CleanedUp => "nothing is left to do".to_owned(),
             Stage::Broken => format!("flare lag {subname}"),
+            Stage::Paused if self.switching => {
+                "flare status, which finishes or undoes the run when it has stopped and both servers answer".to_owned()
+            }
             Stage::Paused => format!("flare resume_write {dbname}"),
         }
     }
@@ -356,15 +388,34 @@ impl fmt::Display for StatusReport {
             }
             said.push(dbname);
             match standing.writable {
-                Some(Writable::None) => writeln!(
+                Some(Writable::None) if standing.switching => writeln!(
                     f,
-                    "Nobody but superusers can write to {dbname:?}: paused since {} by {}, until `flare resume_write {dbname}`.",
+                    "Nobody but superusers can write to {dbname:?}: in the pause of a cutover or fallback since {}, by {}.",
                     standing.paused_since.as_deref().unwrap_or("?"),
                     standing.paused_by.as_deref().unwrap_or("?"),
                 )?,
+                Some(Writable::None) => writeln!(
+                    f,
+                    "Nobody but superusers can write to {dbname:?}: paused since {} by {}, until `flare resume_write {}`.",
+                    standing.paused_since.as_deref().unwrap_or("?"),
+                    standing.paused_by.as_deref().unwrap_or("?"),
+                    Word(dbname),
+                )?,
+                Some(Writable::Publisher)
+                    if standing.abandoned && standing.schema == Some(true) =>
+                {
+                    writeln!(
+                        f,
+                        "The application can write to {dbname:?} on the publisher, AND STILL on the subscriber, which was abandoned: what is written there is lost."
+                    )?;
+                }
                 Some(Writable::Publisher) => writeln!(
                     f,
                     "The application can write to {dbname:?} on the publisher."
+                )?,
+                Some(Writable::Subscriber) if standing.is_stranded() => writeln!(
+                    f,
+                    "The application can write to {dbname:?} on the subscriber alone, which does not answer."
                 )?,
                 Some(Writable::Subscriber) => writeln!(
                     f,
@@ -405,6 +456,8 @@ mod tests {
             switched: false,
             reverse: false,
             cleaned_up: false,
+            abandoned: false,
+            switching: false,
             paused_since: None,
             paused_by: None,
             roles: Some(true),
@@ -448,6 +501,12 @@ mod tests {
         assert_eq!(of(|it| it.direction = Direction::Back), Stage::OneWay);
         let back = of(|it| (it.direction, it.reverse) = (Direction::Back, true));
         assert_eq!(back, Stage::CutOver);
+        let mut unseen = standing();
+        (unseen.direction, unseen.reverse) = (Direction::Back, true);
+        (unseen.writable, unseen.roles) = (Some(Writable::Subscriber), None);
+        unseen.stage = unseen.stage(LagStatus::Unknown);
+        assert_eq!(unseen.stage, Stage::CutOverUnseen);
+        assert!(unseen.next_command().contains("--abandon-target"));
         assert_eq!(of(|it| it.cleaned_up = true), Stage::CleanedUp);
     }
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 use super::direction::oriented;
 use super::{Change, Flare};
 use crate::cutover::{self, Clearing, PauseRequest, SwitchReport, Wanted};
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Report, Result, message_of};
 use crate::journal::{Direction, Purpose};
 use crate::replicate::Mode;
+use crate::server::{Opened, Subscriber, is_stranger};
+use crate::value::Word;
 
 /// How the application is moved; what is not said comes from the configuration's `cutover`.
 #[derive(Clone, Debug, Default)]
@@ -73,7 +75,11 @@ impl Flare {
     /// When something could not be removed; what is gone by then is gone, and the same call goes on.
     pub fn cleanup(&self, subname: &str) -> Result<Change> {
         let wanted = self.wanted(std::slice::from_ref(&subname.to_owned()))?;
-        let pair = self.open().both()?;
+        let opened = self.open().any()?;
+        if let (Err(dead), Ok(subscriber)) = (&opened.publisher, &opened.subscriber) {
+            return self.cleanup_alone(subscriber, dead, &opened, &wanted);
+        }
+        let pair = opened.both()?;
         let dbnames: Vec<&str> = wanted.iter().map(|it| it.dbname.as_str()).collect();
         let journals = self.settle(&pair, &dbnames)?;
         let mut change = Change::none(&self.run);
@@ -82,6 +88,36 @@ impl Flare {
             let dbnames = [wanted.dbname.as_str()];
             self.begin_in(direction, &[&pair.publisher, &pair.subscriber], &dbnames)?;
             let cleaned = cutover::cleanup(&pair, &self.config, wanted, direction, &self.run)?;
+            change = change.and(cleaned);
+        }
+        Ok(change)
+    }
+
+    /// After a cutover, when the server that was left is gone.
+    fn cleanup_alone(
+        &self,
+        subscriber: &Subscriber,
+        dead: &Report,
+        opened: &Opened,
+        wanted: &[Wanted],
+    ) -> Result<Change> {
+        let journals = self.journals(opened)?;
+        let mut change = Change::none(&self.run);
+        for wanted in wanted {
+            let dbname = wanted.dbname.as_str();
+            if journals.standing(dbname).direction == Direction::Forward {
+                return Failure::new(message_of(dead))
+                    .hint("the application writes there: cleanup needs both servers")
+                    .err();
+            }
+            self.begin_in(Direction::Back, &[subscriber], &[dbname])?;
+            let cleaned = cutover::cleanup_without_publisher(
+                subscriber,
+                &self.config,
+                wanted,
+                dead,
+                &self.run,
+            )?;
             change = change.and(cleaned);
         }
         Ok(change)
@@ -135,7 +171,19 @@ impl Flare {
         options: &SwitchOptions,
     ) -> Result<SwitchReport> {
         let mut request = self.request(direction, self.wanted(subnames)?, options);
-        let pair = self.open().both()?;
+        let opened = self.open();
+        if let (Direction::Back, Ok(_), Err(dead)) =
+            (direction, &opened.publisher, &opened.subscriber)
+            && !is_stranger(dead)
+        {
+            return Failure::new(message_of(dead))
+                .hint(format!(
+                    "start the subscriber again; when it is lost for good, flare fallback {} --abandon-target opens the publisher, without what had not come back",
+                    subnames_or_all(subnames)
+                ))
+                .err();
+        }
+        let pair = opened.both()?;
         let dbnames: Vec<&str> = request
             .databases
             .iter()
@@ -162,5 +210,16 @@ impl Flare {
             &request,
             &self.run,
         )
+    }
+}
+
+fn subnames_or_all(subnames: &[String]) -> String {
+    match subnames.is_empty() {
+        true => "--all".to_owned(),
+        false => subnames
+            .iter()
+            .map(|subname| Word(subname).to_string())
+            .collect::<Vec<_>>()
+            .join(" "),
     }
 }

@@ -168,12 +168,21 @@ pub(crate) fn forget(session: &Session, config: &Config, dbname: &str) -> Result
         return Ok(());
     }
     let (publisher, subscriber) = identifiers(config);
+    // The others that were moved in the same pause go on having it.
     session
         .execute(
-            "DELETE FROM flare.journal
+            "UPDATE flare.journal
+                SET databases = (SELECT coalesce(jsonb_agg(d), '[]') FROM jsonb_array_elements(databases) d
+                                  WHERE d ->> 'dbname' <> $3)
               WHERE publisher = $1 AND subscriber = $2
                 AND EXISTS (SELECT FROM jsonb_array_elements(databases) d WHERE d ->> 'dbname' = $3)",
             params![publisher, subscriber, dbname],
+        )
+        .wrap_err("empty the journal")?;
+    session
+        .execute(
+            "DELETE FROM flare.journal WHERE databases = '[]'::jsonb",
+            params![],
         )
         .wrap_err("empty the journal")?;
     session

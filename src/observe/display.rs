@@ -6,6 +6,9 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
 use super::sample::{Connection, PublisherSample, Sample, SubscriberSample};
+use super::watched::sides;
+use crate::journal::Direction;
+use crate::server::Side;
 use crate::value::Size;
 
 /// More tables than these are only counted.
@@ -41,9 +44,16 @@ impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{}  database {:?}, subscription {:?}",
-            self.time, self.dbname, self.subname
+            "{}  database {:?}, subscription {:?}{}",
+            self.time,
+            self.dbname,
+            self.subname,
+            match self.direction {
+                Direction::Forward => "",
+                Direction::Back => ": the way back, from the subscriber to the publisher",
+            }
         )?;
+        let (from, to) = sides(self.direction);
         let slot = match (self.active, &self.publisher) {
             (Some(true), _) => "active",
             (Some(false), _) => "NOT ACTIVE",
@@ -66,24 +76,38 @@ impl fmt::Display for Sample {
         )?;
         writeln!(f)?;
         match (&self.publisher, &self.publisher_error) {
-            (Some(publisher), _) => write!(f, "{publisher}")?,
-            (None, error) => writeln!(f, "PUBLISHER UNREACHABLE: {}", text(error.as_ref()))?,
+            (Some(publisher), _) => publisher.show(f, from)?,
+            (None, error) => unreachable(f, from, error.as_deref())?,
         }
         writeln!(f)?;
         match (&self.subscriber, &self.subscriber_error) {
-            (Some(subscriber), _) => write!(f, "{subscriber}"),
-            (None, error) => writeln!(f, "SUBSCRIBER UNREACHABLE: {}", text(error.as_ref())),
+            (Some(subscriber), _) => subscriber.show(f, to),
+            (None, error) => unreachable(f, to, error.as_deref()),
         }
     }
 }
 
-impl fmt::Display for PublisherSample {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// A side as the first word of its part.
+fn heading(side: Side) -> &'static str {
+    match side {
+        Side::Publisher => "Publisher",
+        Side::Subscriber => "Subscriber",
+    }
+}
+
+fn unreachable(f: &mut fmt::Formatter<'_>, side: Side, why: Option<&str>) -> fmt::Result {
+    let side = heading(side).to_uppercase();
+    writeln!(f, "{side} UNREACHABLE: {}", text(why))
+}
+
+impl PublisherSample {
+    fn show(&self, f: &mut fmt::Formatter<'_>, side: Side) -> fmt::Result {
         let limit = match self.max_slot_wal_keep_size.as_deref() {
             None | Some("-1") => "no limit on retained WAL".to_owned(),
             Some(limit) => format!("at most {limit} of WAL retained"),
         };
-        writeln!(f, "Publisher at {}, {limit}", self.current_wal_lsn)?;
+        let side = heading(side);
+        writeln!(f, "{side} at {}, {limit}", self.current_wal_lsn)?;
         let mut slots = table(["slot", "active", "lag", "retained", "status", "confirmed"]);
         for slot in &self.slots {
             let lag = slot
@@ -124,10 +148,11 @@ impl fmt::Display for PublisherSample {
     }
 }
 
-impl fmt::Display for SubscriberSample {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl SubscriberSample {
+    fn show(&self, f: &mut fmt::Formatter<'_>, side: Side) -> fmt::Result {
+        let side = heading(side);
         let Some(subscription) = &self.subscription else {
-            writeln!(f, "Subscriber: there is no such subscription")?;
+            writeln!(f, "{side}: there is no such subscription")?;
             return connections(f, &self.connections);
         };
         let enabled = match subscription.subenabled {
@@ -143,7 +168,7 @@ impl fmt::Display for SubscriberSample {
             true => "no tables".to_owned(),
             false => format!("tables: {}", states.join(", ")),
         };
-        writeln!(f, "Subscriber: subscription {enabled}, {states}")?;
+        writeln!(f, "{side}: subscription {enabled}, {states}")?;
         if let Some(errors) = &self.errors {
             writeln!(
                 f,
@@ -210,6 +235,7 @@ fn show(f: &mut fmt::Formatter<'_>, nothing: &str, table: Table) -> fmt::Result 
 #[cfg(test)]
 mod tests {
     use super::super::sample::{Sample, tests::sample};
+    use crate::journal::Direction;
 
     #[test]
     fn a_person_sees_lag_slots_workers_and_tables() {
@@ -219,7 +245,14 @@ mod tests {
     #[test]
     fn a_server_that_is_gone_is_shown_as_such() {
         let gone = || Err("connect: refused".to_owned());
-        let sample = Sample::of("now".into(), "shop", "sub", Err("frozen".into()), gone());
+        let sample = Sample::of(
+            "now".into(),
+            Direction::Forward,
+            "shop",
+            "sub",
+            Err("frozen".into()),
+            gone(),
+        );
         insta::assert_snapshot!(sample);
     }
 }

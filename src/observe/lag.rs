@@ -59,11 +59,12 @@ pub struct SubscriptionLag {
 pub(crate) fn lag(
     config: &Arc<Config>,
     application_name: &str,
+    direction: Direction,
     declared: &Declared<'_>,
     limits: &Lag,
     trace: Trace,
 ) -> Result<LagReport> {
-    let seen = look(config, application_name, declared, trace)?;
+    let seen = look(config, application_name, direction, declared, trace)?;
     let subscriptions: Vec<SubscriptionLag> = seen
         .into_iter()
         .map(|seen| {
@@ -83,7 +84,7 @@ impl SubscriptionLag {
         SubscriptionLag {
             subname: sample.subname.clone(),
             dbname: sample.dbname.clone(),
-            direction: Direction::Forward,
+            direction: sample.direction,
             slot_name: sample.slot_name.clone(),
             active: sample.active,
             lag_bytes: sample.lag_bytes,

@@ -11,6 +11,7 @@ use super::watched::Watched;
 use super::{diary, peek};
 use crate::config::{Config, Subscription};
 use crate::error::{Failure, Result, message_of};
+use crate::journal::Direction;
 use crate::server::{Session, interrupt, is_stranger, params};
 
 /// A subscriber that is alive confirms a position within this: its commits are flushed by the WAL writer's clock.
@@ -44,11 +45,12 @@ pub(super) struct Seen {
 pub(super) fn look(
     config: &Arc<Config>,
     application_name: &str,
+    direction: Direction,
     declared: &Declared<'_>,
     trace: Trace,
 ) -> Result<Vec<Seen>> {
     let (publisher, mut subscribers, samples) =
-        first_look(config, application_name, declared, trace)?;
+        first_look(config, application_name, direction, declared, trace)?;
     let mut seen: Vec<Seen> = samples
         .into_iter()
         .map(|sample| Seen {
@@ -78,6 +80,7 @@ type FirstLook = (Watched, BTreeMap<String, Watched>, Vec<Sample>);
 fn first_look(
     config: &Arc<Config>,
     application_name: &str,
+    direction: Direction,
     declared: &Declared<'_>,
     trace: Trace,
 ) -> Result<FirstLook> {
@@ -86,14 +89,15 @@ fn first_look(
         let subnames = by_database.entry(&subscription.dbname).or_default();
         subnames.push(subname);
     }
-    let mut publisher = Watched::publisher(config, application_name);
+    let mut publisher = Watched::publisher(config, application_name, direction);
     let mut subscribers = BTreeMap::new();
     let mut subscriptions = BTreeMap::new();
     let publishers = std::thread::scope(|scope| {
         let asked: Vec<_> = by_database
             .iter()
             .map(|(dbname, subnames)| {
-                let mut subscriber = Watched::subscriber(config, application_name, dbname);
+                let mut subscriber =
+                    Watched::subscriber(config, application_name, direction, dbname);
                 scope.spawn(move || {
                     let answers = ask_all::<SubscriberSample>(&mut subscriber, subnames);
                     (*dbname, subscriber, answers)
@@ -123,6 +127,7 @@ fn first_look(
         let subscriber = subscriptions.remove(subname);
         Sample::of(
             time.clone(),
+            direction,
             &subscription.dbname,
             subname,
             publisher.cloned().unwrap_or_else(unasked),

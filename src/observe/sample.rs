@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::journal::Direction;
 use crate::value::Lsn;
 
 /// Both sides of one subscription, at one moment.
@@ -11,6 +12,8 @@ use crate::value::Lsn;
 pub struct Sample {
     /// When it was taken (UTC).
     pub time: String,
+    /// Which way the data flows: back, the publisher below is the configuration's subscriber.
+    pub direction: Direction,
     /// The database.
     pub dbname: String,
     /// The subscription.
@@ -213,6 +216,7 @@ impl Sample {
     /// Puts both answers together: what concerns the subscription's own slot stands on top.
     pub(super) fn of(
         time: String,
+        direction: Direction,
         dbname: &str,
         subname: &str,
         publisher: Answer<PublisherSample>,
@@ -238,6 +242,7 @@ impl Sample {
         let states = subscriber.as_ref().filter(|it| it.subscription.is_some());
         Sample {
             time,
+            direction,
             dbname: dbname.to_owned(),
             subname: subname.to_owned(),
             active: slot.map(|slot| slot.active),
@@ -332,6 +337,7 @@ pub(super) mod tests {
         });
         Sample::of(
             "2026-01-02T03:04:05Z".into(),
+            Direction::Forward,
             "shop",
             "sub",
             Ok(serde_json::from_value(publisher).unwrap()),
@@ -354,6 +360,7 @@ pub(super) mod tests {
         let other = sample();
         let half = Sample::of(
             "t".into(),
+            Direction::Forward,
             "shop",
             "of_sub",
             Ok(other.publisher.unwrap()),
@@ -364,7 +371,14 @@ pub(super) mod tests {
             (half.tables, half.subscriber_error.as_deref()),
             (None, Some("refused"))
         );
-        let none = Sample::of("t".into(), "shop", "sub", Err("a".into()), gone("b"));
+        let none = Sample::of(
+            "t".into(),
+            Direction::Forward,
+            "shop",
+            "sub",
+            Err("a".into()),
+            gone("b"),
+        );
         assert_eq!((none.lag_bytes, none.active), (None, None));
     }
 }

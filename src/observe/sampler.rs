@@ -8,10 +8,12 @@ use super::sample::Sample;
 use super::watched::Watched;
 use crate::config::Config;
 use crate::error::{Failure, Report, Result, message_of};
+use crate::journal::Direction;
 use crate::server::{is_stranger, params};
 
 /// Samples one subscription of one database.
 pub struct Sampler {
+    direction: Direction,
     dbname: String,
     subname: String,
     publisher: Watched,
@@ -25,14 +27,16 @@ impl Sampler {
     pub(crate) fn open(
         config: &Arc<Config>,
         application_name: &str,
+        direction: Direction,
         dbname: &str,
         subname: &str,
     ) -> Result<Sampler> {
         let mut sampler = Sampler {
+            direction,
             dbname: dbname.to_owned(),
             subname: subname.to_owned(),
-            publisher: Watched::publisher(config, application_name),
-            subscriber: Watched::subscriber(config, application_name, dbname),
+            publisher: Watched::publisher(config, application_name, direction),
+            subscriber: Watched::subscriber(config, application_name, direction, dbname),
             history: History::default(),
         };
         let opened = sampler.on_both(Watched::open, Watched::open);
@@ -56,6 +60,7 @@ impl Sampler {
         let words = |report: Report| message_of(&report);
         let mut sample = Sample::of(
             now(),
+            self.direction,
             &self.dbname,
             &self.subname,
             publisher.map_err(words),

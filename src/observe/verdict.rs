@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::look::Seen;
 use super::sample::{Sample, SubscriberSample};
+use super::watched::sides;
 use crate::config::{Lag, Thresholds};
+use crate::journal::Direction;
 use crate::value::Size;
 
 /// How a subscription fares, as Nagios counts it; the worse the greater.
@@ -65,9 +67,10 @@ pub(super) fn judge(seen: &Seen, limits: &Lag) -> (LagStatus, String) {
 type Finding = (LagStatus, String);
 
 fn unreachable(sample: &Sample) -> Vec<Finding> {
+    let (from, to) = sides(sample.direction);
     let sides = [
-        ("publisher", &sample.publisher_error),
-        ("subscriber", &sample.subscriber_error),
+        (from, &sample.publisher_error),
+        (to, &sample.subscriber_error),
     ];
     let silent = sides.into_iter().filter_map(|(side, error)| {
         let why = error.as_ref()?;
@@ -85,17 +88,22 @@ fn broken(seen: &Seen) -> Option<Finding> {
     let Sample {
         subname, dbname, ..
     } = sample;
+    let (from, to) = sides(sample.direction);
+    let anew = match sample.direction {
+        Direction::Forward => format!("start over with flare drop_subscription {subname}"),
+        Direction::Back => "nothing leads back any more: see flare cleanup".to_owned(),
+    };
     let subscriber = sample.subscriber.as_ref()?;
     let slot = sample.slot();
     let critical = |words: String| Some((LagStatus::Critical, words));
     let Some(subscription) = &subscriber.subscription else {
         return critical(match slot {
             Some(_) => format!(
-                "there is no subscription {subname:?} in database {dbname:?} of the subscriber, but its slot keeps WAL on the publisher"
+                "there is no subscription {subname:?} in database {dbname:?} of the {to}, but its slot keeps WAL on the {from}"
             ),
-            None => format!(
-                "there is no subscription {subname:?} in database {dbname:?} of the subscriber"
-            ),
+            None => {
+                format!("there is no subscription {subname:?} in database {dbname:?} of the {to}")
+            }
         });
     };
     let Some(slot_name) = &subscription.subslotname else {
@@ -103,7 +111,7 @@ fn broken(seen: &Seen) -> Option<Finding> {
     };
     let Some(slot) = slot else {
         return critical(format!(
-            "slot {slot_name:?} is missing on the publisher, and what it had not sent is unknown; start over with flare drop_subscription {subname}"
+            "slot {slot_name:?} is missing on the {from}, and what it had not sent is unknown; {anew}"
         ));
     };
     if slot.is_lost() {
@@ -112,7 +120,7 @@ fn broken(seen: &Seen) -> Option<Finding> {
             None => String::new(),
         };
         return critical(format!(
-            "slot {slot_name:?} is lost{why}: the publisher no longer has the WAL it needs; start over with flare drop_subscription {subname}"
+            "slot {slot_name:?} is lost{why}: the {from} no longer has the WAL it needs; {anew}"
         ));
     }
     if !subscription.subenabled {
@@ -120,18 +128,18 @@ fn broken(seen: &Seen) -> Option<Finding> {
     }
     if subscriber.apply_pid().is_none() {
         return critical(format!(
-            "no apply worker runs{}: the reason is in the subscriber's log",
+            "no apply worker runs{}: the reason is in the {to}'s log",
             errors(subscriber)
         ));
     }
     if !slot.active {
         return critical(format!(
-            "slot {slot_name:?} is not in use though an apply worker runs{}: it is starting, blocked, or connected to another server; its own words are in the subscriber's log",
+            "slot {slot_name:?} is not in use though an apply worker runs{}: it is starting, blocked, or connected to another server; its own words are in the {to}'s log",
             errors(subscriber)
         ));
     }
     if let Some(trouble) = &seen.trouble {
-        return critical(format!("{trouble}: the reason is in the subscriber's log"));
+        return critical(format!("{trouble}: the reason is in the {to}'s log"));
     }
     match slot.wal_status.as_deref() {
         Some("unreserved") => critical(format!(
@@ -160,9 +168,9 @@ fn uncopied(sample: &Sample) -> Option<Finding> {
     let idle = subscriber.apply_pid().is_some() && !subscriber.copies();
     idle.then(|| {
         let table = &waiting.table;
-        let words = format!(
-            "nobody copies {table}, which is not ready: the reason is in the subscriber's log"
-        );
+        let (_, to) = sides(sample.direction);
+        let words =
+            format!("nobody copies {table}, which is not ready: the reason is in the {to}'s log");
         (LagStatus::Warning, words)
     })
 }

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Config;
 use crate::error::{Failure, Result};
+use crate::journal::Direction;
 use crate::server::{Facts, Param, Patience, Server, Session, Side, params};
 
 /// How long an answer may take; on a frozen server it never comes.
@@ -83,8 +84,24 @@ fn subscriber_sql(major: i32, oid_is_readable: bool) -> String {
     )
 }
 
+/// What a server does for the subscription.
+#[derive(Clone, Copy)]
+enum Role {
+    Sends,
+    Receives,
+}
+
+/// Which servers of the configuration the data comes from and goes to.
+pub(super) fn sides(direction: Direction) -> (Side, Side) {
+    match direction {
+        Direction::Forward => (Side::Publisher, Side::Subscriber),
+        Direction::Back => (Side::Subscriber, Side::Publisher),
+    }
+}
+
 /// One side: what it has to be, its session when there is one, and what that is asked.
 pub(super) struct Watched {
+    role: Role,
     side: Side,
     config: Arc<Config>,
     application_name: String,
@@ -94,22 +111,36 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// The publisher, for all its databases.
-    pub(super) fn publisher(config: &Arc<Config>, application_name: &str) -> Watched {
-        Watched::new(Side::Publisher, config, application_name, "postgres")
+    /// Where the data comes from, for all its databases.
+    pub(super) fn publisher(
+        config: &Arc<Config>,
+        application_name: &str,
+        direction: Direction,
+    ) -> Watched {
+        let (from, _) = sides(direction);
+        Watched::new(Role::Sends, from, config, application_name, "postgres")
     }
 
-    /// A database of the subscriber.
+    /// A database of where it goes.
     pub(super) fn subscriber(
+        config: &Arc<Config>,
+        application_name: &str,
+        direction: Direction,
+        dbname: &str,
+    ) -> Watched {
+        let (_, to) = sides(direction);
+        Watched::new(Role::Receives, to, config, application_name, dbname)
+    }
+
+    fn new(
+        role: Role,
+        side: Side,
         config: &Arc<Config>,
         application_name: &str,
         dbname: &str,
     ) -> Watched {
-        Watched::new(Side::Subscriber, config, application_name, dbname)
-    }
-
-    fn new(side: Side, config: &Arc<Config>, application_name: &str, dbname: &str) -> Watched {
         Watched {
+            role,
             side,
             config: config.clone(),
             application_name: application_name.to_owned(),
@@ -134,9 +165,9 @@ impl Watched {
     pub(super) fn open(&mut self) -> Result<()> {
         let (session, facts) = self.enter(&self.dbname)?;
         let major = facts.version_num / 10_000;
-        self.sql = match self.side {
-            Side::Publisher => publisher_sql(),
-            Side::Subscriber => {
+        self.sql = match self.role {
+            Role::Sends => publisher_sql(),
+            Role::Receives => {
                 let readable = facts.superuser
                     || major >= 14
                     || session.value(

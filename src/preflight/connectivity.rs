@@ -253,6 +253,10 @@ fn try_way(
         Some(_) => Login::Replication,
         None => Login::Superuser,
     };
+    // grant_replication lets it in.
+    if login == Login::Replication && !may_connect(publisher, login, dbname)? {
+        return Ok(Status::Missing);
+    }
     let conninfo = conninfo_for_subscriber(publisher, login, dbname)?;
     // Any database will do for trying, but only a superuser has CREATE in every one.
     let own;
@@ -295,6 +299,15 @@ fn quieten(session: &Session, subscriber: &Server) -> Result<()> {
         true => session.batch("SET LOCAL log_min_messages = error"),
         false => Ok(()),
     }
+}
+
+/// A role that does not exist is tried all the same: the server has the words for it.
+fn may_connect(server: &Server, login: Login, dbname: &str) -> Result<bool> {
+    server.admin().value(
+        "SELECT coalesce((SELECT has_database_privilege(r.oid, d.oid, 'CONNECT')
+                            FROM pg_roles r, pg_database d WHERE r.rolname = $1 AND d.datname = $2), true)",
+        params![server.credentials(login)?.user(), dbname],
+    )
 }
 
 fn has_database(server: &Server, dbname: &str) -> Result<bool> {
@@ -372,7 +385,7 @@ impl fmt::Display for Connectivity {
                 )?,
                 (Status::Missing, _) => writeln!(
                     f,
-                    "Subscription {:?}: not tried, its roles or databases do not exist yet",
+                    "Subscription {:?}: not tried, its roles, databases or CONNECT privilege (grant_replication) do not exist yet",
                     way.subname
                 )?,
                 (Status::Failed, message) => writeln!(

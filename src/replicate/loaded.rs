@@ -93,6 +93,28 @@ fn write(session: &Session, dbname: &str, publisher: u64, loaded: &Loaded) -> Re
     Ok(())
 }
 
+/// Forgets a database, and those that are no more; the table goes with the last of them.
+pub(crate) fn forget(session: &Session, dbname: &str) -> Result<()> {
+    if !session.value::<bool>(EXISTS, params![])? {
+        return Ok(());
+    }
+    let forgotten = || -> Result<()> {
+        session.execute(
+            "DELETE FROM flare.loaded_schema WHERE dboid NOT IN (SELECT oid FROM pg_database WHERE datname <> $1)",
+            params![dbname],
+        )?;
+        let empty = session.value(
+            "SELECT NOT EXISTS (SELECT FROM flare.loaded_schema)",
+            params![],
+        )?;
+        match empty {
+            true => session.batch("DROP TABLE flare.loaded_schema"),
+            false => Ok(()),
+        }
+    };
+    forgotten().wrap_err("forget what was loaded, in table flare.loaded_schema")
+}
+
 /// What was loaded into this very database from this publisher.
 pub(super) fn find(
     subscriber: &Subscriber,
@@ -110,27 +132,4 @@ pub(super) fn find(
             params![dbname, publisher.to_string()],
         )
         .wrap_err("read what was loaded")
-}
-
-/// Forgets what was loaded into this database from this publisher, and the table where nothing else is in it. Whether
-/// the table is gone.
-pub(crate) fn forget(session: &Session, dbname: &str, publisher: u64) -> Result<bool> {
-    if !session.value::<bool>(EXISTS, params![])? {
-        return Ok(true);
-    }
-    session
-        .execute(
-            "DELETE FROM flare.loaded_schema
-              WHERE publisher = $2 AND dboid = (SELECT oid FROM pg_database WHERE datname = $1)",
-            params![dbname, publisher.to_string()],
-        )
-        .wrap_err("forget what was loaded")?;
-    let in_use: bool =
-        session.value("SELECT EXISTS (SELECT FROM flare.loaded_schema)", params![])?;
-    if !in_use {
-        session
-            .batch("DROP TABLE flare.loaded_schema")
-            .wrap_err("forget what was loaded")?;
-    }
-    Ok(!in_use)
 }

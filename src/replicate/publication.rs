@@ -70,7 +70,7 @@ pub(crate) fn create(
     let identity = match decision.owners.statements().is_empty() {
         true => decision.owners.carry_out(&admin, run)?,
         false => {
-            let owner = publisher.connect(Login::DbOwner, dbname)?;
+            let owner = publisher.as_owner(dbname)?;
             decision.owners.carry_out(&owner, run)?
         }
     };
@@ -161,7 +161,7 @@ pub(crate) fn drop(
     ));
     match existing.mine {
         true => plan.carry_out(&admin, run),
-        false => plan.carry_out(&publisher.connect(Login::DbOwner, dbname)?, run),
+        false => plan.carry_out(&publisher.as_owner(dbname)?, run),
     }
 }
 

@@ -279,10 +279,7 @@ impl Wanted<'_> {
         if by_owner.is_empty() {
             return Ok(());
         }
-        let owner = self
-            .pair
-            .subscriber
-            .connect(Login::DbOwner, self.dbname())?;
+        let owner = self.pair.subscriber.as_owner(self.dbname())?;
         run.ddl.run(&owner, by_owner)
     }
 
@@ -317,10 +314,7 @@ impl Wanted<'_> {
         if !there || self.options.copy == Copy::Nothing {
             return Ok(change);
         }
-        let owner = self
-            .pair
-            .subscriber
-            .connect(Login::DbOwner, self.dbname())?;
+        let owner = self.pair.subscriber.as_owner(self.dbname())?;
         let mut plan = Plan::new(Side::Subscriber, self.dbname());
         if !tables::not_empty(&owner, std::slice::from_ref(&table))?.is_empty() {
             plan.step(

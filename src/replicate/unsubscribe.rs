@@ -169,7 +169,13 @@ pub(super) fn detach_plan(side: Side, dbname: &str, subscription: &Subscription,
     plan
 }
 
-fn drop_slots(publisher: &Publisher, dbname: &str, slots: &[Slot], run: &Run) -> Result<Change> {
+/// Drops slots of a database.
+pub(crate) fn drop_slots(
+    publisher: &Publisher,
+    dbname: &str,
+    slots: &[Slot],
+    run: &Run,
+) -> Result<Change> {
     let mut plan = Plan::new(publisher.side(), dbname);
     for Slot { slot_name, .. } in slots {
         plan.step(

@@ -143,7 +143,7 @@ pub(crate) fn vacuum_analyze(
     run: &Run,
 ) -> Result<Vacuumed> {
     let since = Instant::now();
-    let first = subscriber.enter_as_owner(dbname)?;
+    let first = subscriber.as_owner(dbname)?;
     let tables: Vec<Table> = first
         .list(&tables_sql(subscriber.major()), params![])
         .wrap_err("list the tables")?;
@@ -171,7 +171,7 @@ pub(crate) fn vacuum_analyze(
     }
     let mut sessions = vec![first.with_patience(Patience::WhileServerAnswers)];
     while sessions.len() < jobs {
-        let session = subscriber.enter_as_owner(dbname)?;
+        let session = subscriber.as_owner(dbname)?;
         sessions.push(session.with_patience(Patience::WhileServerAnswers));
     }
     for stage in stages(&tables, subscriber.major()) {

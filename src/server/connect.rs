@@ -205,7 +205,7 @@ fn advise(report: Report, endpoint: &Endpoint) -> Report {
         "raise max_connections there, or end some sessions".to_owned()
     } else if state == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
         format!(
-            "{:?} may not connect there: during a pause nobody may (flare status, flare resume_write); else GRANT it CONNECT ON DATABASE",
+            "{:?} may not connect there: during a pause, and on a server that a cutover left, nobody may (flare status); else GRANT it CONNECT ON DATABASE",
             endpoint.user
         )
     } else if crate::error::message_of(&report).contains("TLS") {

@@ -175,16 +175,18 @@ impl Server {
         }
     }
 
-    /// A session that acts as the database's owner, also through a door that flare has shut.
-    pub(crate) fn enter_as_owner(&self, dbname: &str) -> Result<Session> {
+    /// A session that acts as the databases' owner, also through a door that flare has shut.
+    pub(crate) fn as_owner(&self, dbname: &str) -> Result<Session> {
         match self.connect(Login::DbOwner, dbname) {
             Err(report) if is_denied(&report) => {
                 let session = self.enter(dbname)?;
                 let owner = Ident::new(&self.declared.db_owner.user);
-                session.batch(&format!("SET ROLE {owner}"))?;
+                session
+                    .batch(&format!("SET ROLE {owner}"))
+                    .wrap_err_with(|| format!("act as {owner} on the {}", self.side))?;
                 Ok(session)
             }
-            entered => entered,
+            connected => connected,
         }
     }
 
@@ -390,6 +392,13 @@ pub(crate) struct Publisher(Arc<Server>);
 #[derive(Clone, Debug)]
 pub(crate) struct Subscriber(Arc<Server>);
 
+impl Subscriber {
+    /// The same server as the one that data comes from.
+    pub(crate) fn as_publisher(&self) -> Publisher {
+        Publisher(self.0.clone())
+    }
+}
+
 impl Publisher {
     /// The same server as the one that data flows to.
     pub(crate) fn as_subscriber(&self) -> Subscriber {
@@ -427,7 +436,7 @@ impl Pair {
     /// The same two servers for data that flows the other way.
     pub(crate) fn reversed(&self) -> Pair {
         Pair {
-            publisher: Publisher(self.subscriber.0.clone()),
+            publisher: self.subscriber.as_publisher(),
             subscriber: self.publisher.as_subscriber(),
         }
     }

@@ -6,6 +6,7 @@ mod lsn;
 mod name;
 mod secret;
 mod size;
+mod word;
 
 pub use conninfo::Conninfo;
 pub use literal::Literal;
@@ -13,3 +14,4 @@ pub use lsn::Lsn;
 pub use name::{Ident, MAX_IDENT_BYTES, TableName};
 pub use secret::Secret;
 pub use size::Size;
+pub(crate) use word::Word;

@@ -234,3 +234,22 @@ fn one_of_two_databases_can_go_alone() {
         "sessions of the other database were ended"
     );
 }
+
+#[test]
+fn cleaning_up_one_of_two_leaves_the_other_its_way_back() {
+    let pair = ready(Pair::alone(15, 17).with_accounts(10));
+    let second = Second::beside(&pair);
+    pair.flare(&everything(&[], THERE)).ok();
+    await_streaming_in(&pair, THERE, &second.db);
+    pair.flare(&["cleanup", pair.subname(), "--yes"]).ok();
+    let status = pair.flare(&["status", "--format", "json"]).ok().json();
+    let standings = status["subscriptions"].as_array().expect("both");
+    let of = |sub: &str| standings.iter().find(|it| it["subname"] == sub);
+    let stage = |sub: &str| of(sub).expect("a subscription")["stage"].clone();
+    assert_eq!(stage(pair.subname()), "cleaned_up", "{status:#}");
+    assert_eq!(stage(&second.sub), "cut_over", "{status:#}");
+    let back = [command_to(BACK), &second.sub, "--yes"];
+    pair.flare(&back).ok();
+    assert!(is_open_in(&pair, BACK, &second.db));
+    assert!(!is_open_in(&pair, THERE, &second.db));
+}

@@ -1,0 +1,34 @@
+//! A name as one word of a command line.
+
+use std::fmt;
+
+/// Quoted where a shell would take it apart.
+pub(crate) struct Word<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Word<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '/' | '@');
+        match !self.0.is_empty() && !self.0.starts_with('-') && self.0.chars().all(plain) {
+            true => f.write_str(self.0),
+            false => write!(f, "'{}'", self.0.replace('\'', r"'\''")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_one_word() {
+        for (name, shown) in [
+            ("bench1", "bench1"),
+            ("bench-pub", "bench-pub"),
+            ("", "''"),
+            ("sub Order", "'sub Order'"),
+            (r#"a"b'c; --"#, r#"'a"b'\''c; --'"#),
+        ] {
+            assert_eq!(Word(name).to_string(), shown);
+        }
+    }
+}
