@@ -1,10 +1,14 @@
 //! cutover and fallback: nothing is lost, one side is open, and there is a way back, whatever happens on the way.
 
+mod abandon;
 mod as_before;
+mod dice;
 mod faults;
 mod fixture;
+mod guards;
 mod hooks;
 mod neighbours;
+mod race;
 mod random_kill;
 mod several;
 mod there_and_back;

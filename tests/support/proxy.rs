@@ -5,6 +5,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use super::Pair;
+use super::application::Side;
+
 /// What passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Traffic {
@@ -59,6 +62,19 @@ impl Proxy {
         let accepting = Arc::clone(&road);
         thread::spawn(move || accepting.accept(&listener));
         Self { port, road }
+    }
+
+    /// flare's way to one side of a pair from now on; the servers go on reaching each other directly.
+    pub fn between(pair: &Pair, side: Side) -> Self {
+        let server = side.of(pair);
+        let proxy = Self::to(server.port());
+        pair.configure(|config| {
+            let conn = &mut config["hosts"][side.as_str()]["conn"];
+            conn["port"] = proxy.port().into();
+            let via = format!("port_via_{}", side.other().as_str());
+            conn[via.as_str()] = server.port().into();
+        });
+        proxy
     }
 
     pub fn port(&self) -> u16 {

@@ -31,18 +31,10 @@ pub struct Stage {
 impl Stage {
     pub fn new(old: u32, new: u32) -> Self {
         let pair = ready(Pair::alone(old, new).with_accounts(10));
-        let proxies = [Side::Publisher, Side::Subscriber].map(|side| {
-            let server = side.of(&pair);
-            let proxy = Proxy::to(server.port());
-            pair.configure(|config| {
-                let conn = &mut config["hosts"][side.as_str()]["conn"];
-                conn["port"] = proxy.port().into();
-                let via = format!("port_via_{}", side.other().as_str());
-                conn[via.as_str()] = server.port().into();
-                config["cutover"]["hooks"]["switch"] = vec!["/bin/true".to_owned()].into();
-            });
-            proxy
+        pair.configure(|config| {
+            config["cutover"]["hooks"]["switch"] = vec!["/bin/true".to_owned()].into();
         });
+        let proxies = [Side::Publisher, Side::Subscriber].map(|side| Proxy::between(&pair, side));
         Self {
             pair,
             proxies,
