@@ -159,6 +159,11 @@ fn a_target_that_died_before_it_was_opened_takes_nothing_with_it() {
     let first = status.stdout().lines().next().unwrap_or_default();
     assert!(first.contains("Nobody"), "{status}");
     assert!(!is_open(&pair, BACK), "{status}");
+    // What the subscriber has of it is not known: the other way to open the publisher is no way.
+    let resume = pair.flare(&["resume_write", pair.db()]);
+    resume.code(1).says("passed the point of no return");
+    assert!(!resume.to_string().contains("GRANT"), "{resume}");
+    assert!(!is_open(&pair, BACK), "{resume}");
 
     let run = abandon(&pair, &[]);
     run.ok();
