@@ -6,7 +6,7 @@ use crate::support::application::{Application, Side};
 use crate::support::flare::Running;
 use crate::support::output::Output;
 use crate::support::proxy::Proxy;
-use crate::support::{Pair, process, wait};
+use crate::support::{Cluster, Pair, process, wait};
 
 use super::super::fixture::{
     Before, assert_fenced, assert_first_line, assert_settled, at_failpoint, await_streaming_from,
@@ -31,6 +31,9 @@ pub struct Stage {
 impl Stage {
     pub fn new(old: u32, new: u32) -> Self {
         let pair = ready(Pair::alone(old, new).with_accounts(10));
+        for server in [pair.publisher(), pair.subscriber()] {
+            commits_late_but_for_the_application(&pair, server);
+        }
         pair.configure(|config| {
             config["cutover"]["hooks"]["switch"] = vec!["/bin/true".to_owned()].into();
         });
@@ -222,6 +225,20 @@ impl Stage {
     fn way_to(&self, side: Side) -> &Proxy {
         &self.proxies[side as usize]
     }
+}
+
+/// A crash loses what was committed last, in these databases: nobody but the application waits for the disk, and flare,
+/// if it asks for that itself.
+fn commits_late_but_for_the_application(pair: &Pair, server: &Cluster) {
+    let (db, app) = (pair.db(), &pair.names().app);
+    server.sql(
+        "postgres",
+        &format!(
+            "ALTER DATABASE postgres SET synchronous_commit = off;
+             ALTER DATABASE {db} SET synchronous_commit = off;
+             ALTER ROLE {app} IN DATABASE {db} SET synchronous_commit = on"
+        ),
+    );
 }
 
 fn outcome_of(run: &Output) -> String {
