@@ -101,7 +101,7 @@ impl Flare {
     /// Both servers, for a command that sets up the way forward: says first what it is about to touch.
     fn pair(&self, dbnames: &[&str]) -> Result<Pair> {
         let pair = self.open().both()?;
-        let journals = self.settle(&pair)?;
+        let journals = self.settle(&pair, dbnames)?;
         self.forward_only(&journals, dbnames)?;
         self.begin(&[&pair.publisher, &pair.subscriber], dbnames)?;
         Ok(pair)

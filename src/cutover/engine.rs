@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use super::guard_process::GuardProcess;
 use super::report::StepTime;
 use super::state::Pause;
+use super::switching::Undecided;
 use super::undo::{Ended, open_doors};
 use super::{
-    clear, clients, deadline, door, drain, failpoint, guard, prepare, settle, switching, wall,
+    clear, clients, deadline, door, drain, failpoint, guard, lock, prepare, settle, switching, wall,
 };
 use crate::config::Config;
 use crate::error::{Report, Result, WrapErr, message_of};
@@ -40,7 +41,7 @@ pub(crate) fn run(
         Err(cause) => {
             // Nothing is paused yet; what was built goes.
             return match undo(pause, config, run) {
-                Ok(()) => Err(cause),
+                Ok(_) => Err(cause),
                 Err(undo) => Err(cause.wrap_err(format!(
                     "what the preparation has built is still there ({}): the next flare command removes it",
                     message_of(&undo)
@@ -54,14 +55,15 @@ pub(crate) fn run(
         Ok(()) => Ok(Ending::Done(process)),
         // The guard process reads the journal and decides.
         Err(cause) if switching::is_undecided(&cause) => Err(cause),
-        Err(cause) => {
-            let undone = undo(pause, config, run);
-            process.dismiss();
-            match undone {
-                Ok(()) => Ok(Ending::Undone(cause)),
-                Err(undo) => Err(still_shut(pause, cause, &undo)),
+        Err(cause) => match undo(pause, config, run) {
+            Ok(Ended::Elsewhere(step)) if step.is_past_return() => Err(cause.wrap_err(Undecided)),
+            Ok(_) => {
+                process.dismiss();
+                Ok(Ending::Undone(cause))
             }
-        }
+            // The guard process is not dismissed, so it goes on trying.
+            Err(undo) => Err(still_shut(pause, cause, &undo)),
+        },
     }
 }
 
@@ -124,7 +126,8 @@ pub(crate) fn first_half(pause: &mut Pause<'_>) -> Result<()> {
 const UNDO_AT_LEAST: Duration = Duration::from_secs(2);
 
 /// Opens the doors as they were, by a new session where the old one is lost; then the rest, for which *to* is needed.
-fn undo(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<()> {
+/// Nothing is undone where somebody else has taken the run beyond that.
+fn undo(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<Ended> {
     let _shield = interrupt::Shield::raise();
     pause.set_patience(Patience::For(pause.max_pause.max(UNDO_AT_LEAST)));
     // Whatever of the pause has reached the server although its answer was lost.
@@ -139,22 +142,30 @@ fn undo(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<()> {
         }
         opened => opened,
     }?;
-    guard::end_with_wall(pause);
-    if pause.entry.purpose == Purpose::Switch && !pause.steps.is_empty() {
-        let failures = clients::as_before(config, &pause.entry, &mut pause.poolers);
-        pause.warnings.extend(failures);
-    }
     if let Ended::Elsewhere(step) = opened {
         log::info!("somebody else has ended the run: it is {:?}", step.as_str());
+        if step.is_past_return() {
+            return Ok(opened);
+        }
     }
+    guard::end_with_wall(pause);
     if pause.entry.purpose == Purpose::Switch {
-        let rest = settle::undo_rest(pause.pair, &pause.entry, run);
-        if let Err(report) = rest {
+        if !pause.steps.is_empty() {
+            let failures = clients::as_before(config, &pause.entry, &mut pause.poolers);
+            pause.warnings.extend(failures);
+        }
+        if let Err(report) = undo_rest(pause, run) {
             pause.warnings.push(format!(
                 "not everything is as it was yet: {}; the next flare command goes on",
                 message_of(&report)
             ));
         }
     }
-    Ok(())
+    Ok(opened)
+}
+
+/// Only while the run is still this command's: whoever has taken it over has undone it, and may have begun another.
+fn undo_rest(pause: &Pause<'_>, run: &Run) -> Result<()> {
+    lock::lock_out_others(pause.pair, &pause.entry.dbnames())?;
+    settle::undo_rest(pause.pair, &pause.entry, run)
 }

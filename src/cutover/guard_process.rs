@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::backends::end;
+use super::lock::AtWork;
 use super::settle;
 use crate::config::Config;
 use crate::error::{Advise, Failure, Result, WrapErr, message_of};
@@ -217,9 +218,9 @@ fn settle_all(config: &Config, order: &Order) -> Result<()> {
     if !Step::UNFINISHED.contains(&entry.step) {
         return Ok(());
     }
-    let outcome = settle::settle(&pair, config, &entry, &Run::quiet());
-    if outcome.is_ok() {
-        log::warn!("{}", settle::in_words(&entry, &outcome));
+    let outcome = settle::settle(&pair, config, &entry, AtWork::Wait, &Run::quiet());
+    if let (Ok(_), Some(words)) = (&outcome, settle::in_words(&entry, &outcome)) {
+        log::warn!("{words}");
     }
     outcome.map(drop)
 }

@@ -7,7 +7,7 @@ use super::deadline::Deadline;
 use super::rights::Door;
 use crate::error::{Failure, Result};
 use crate::journal::{self, Entry, Member};
-use crate::server::{Pair, Server, interrupt, params};
+use crate::server::{Pair, Server, application_name, interrupt, params};
 
 /// The first key of a run's advisory lock, "flar" in ASCII; the second is the database's name, hashed.
 const RUN_LOCK: i32 = 0x66_6c_61_72;
@@ -29,7 +29,7 @@ pub(super) fn lock_out_others(pair: &Pair, dbnames: &[&str]) -> Result<()> {
     for server in servers {
         for dbname in &dbnames {
             if !try_lock(server, dbname)? {
-                return Err(held_by_others(server, dbname)?.into());
+                return held_by_others(server, dbname)?.err();
             }
         }
     }
@@ -44,14 +44,19 @@ fn try_lock(server: &Server, dbname: &str) -> Result<bool> {
     )
 }
 
-fn held_by_others(server: &Server, dbname: &str) -> Result<Failure> {
-    let holders: Vec<String> = server.admin().value(
+/// The sessions that hold the lock, by what they call themselves.
+fn holders_of(server: &Server, dbname: &str) -> Result<Vec<String>> {
+    server.admin().value(
         "SELECT array(SELECT format('%s (pid %s since %s)', a.application_name, a.pid, a.backend_start)
            FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-          WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2
+          WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.pid <> pg_backend_pid()
             AND l.classid::bigint = $1 AND l.objid::bigint = hashtext($2)::bigint & 4294967295)",
         params![RUN_LOCK, dbname],
-    )?;
+    )
+}
+
+fn held_by_others(server: &Server, dbname: &str) -> Result<Failure> {
+    let holders = holders_of(server, dbname)?;
     Ok(Failure::new(format!(
         "begin work on {dbname:?}: another flare is at work on it, on the {}: {}",
         server.target().endpoint,
@@ -62,20 +67,59 @@ fn held_by_others(server: &Server, dbname: &str) -> Result<Failure> {
     )))
 }
 
-/// Takes the locks of a run over. A holder that still has them, silent for longer than a pause may last, is ended.
-pub(super) fn take_over(pair: &Pair, entry: &Entry) -> Result<()> {
+/// Who may be waited for when a run that looks unfinished is still somebody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AtWork {
+    /// Its flare as well as its guard: what is to be done concerns the same database.
+    Wait,
+    /// Only its guard, which is at it this very moment.
+    Leave,
+}
+
+/// The locks of a run, until they are dropped.
+#[derive(Debug)]
+pub(super) struct Taken<'a> {
+    pair: &'a Pair,
+    dbnames: Vec<String>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        for server in [&*self.pair.publisher, &*self.pair.subscriber] {
+            for dbname in &self.dbnames {
+                let given_back: Result<bool> = server.admin().value(
+                    "SELECT pg_advisory_unlock($1, hashtext($2))",
+                    params![RUN_LOCK, dbname],
+                );
+                if let Err(report) = given_back {
+                    log::debug!("give the lock of a run back: {report:#}");
+                }
+            }
+        }
+    }
+}
+
+/// Takes the locks of a run over; none when another flare is at work on it and is to be left alone. A holder that still
+/// has them, silent for longer than a pause may last, is ended.
+pub(super) fn take_over<'a>(
+    pair: &'a Pair,
+    entry: &Entry,
+    at_work: AtWork,
+) -> Result<Option<Taken<'a>>> {
     let dbnames = entry.dbnames();
-    // Its guard may be at it this very moment.
     let patience = Deadline::after(GUARD_AT_WORK);
     let locked = loop {
         let locked = lock_out_others(pair, &dbnames);
         if locked.is_ok() || patience.check().is_err() {
             break locked;
         }
+        if at_work == AtWork::Leave && !a_guard_is_at_it(pair, &dbnames)? {
+            break locked;
+        }
         interrupt::sleep(BETWEEN_TRIES)?;
     };
     let pause = entry.max_pause_ms as f64 / 1000.0;
-    match locked {
+    let locked = match locked {
         Err(_) if entry.silent_seconds > pause + SILENCE => {
             log::warn!(
                 "{} has been silent for {:.0} s: its sessions are ended",
@@ -85,8 +129,30 @@ pub(super) fn take_over(pair: &Pair, entry: &Entry) -> Result<()> {
             end_sessions(pair, entry)?;
             lock_out_others(pair, &dbnames)
         }
+        Err(report) if report.downcast_ref::<Failure>().is_some() && at_work == AtWork::Leave => {
+            log::info!("{report:#}");
+            return Ok(None);
+        }
         locked => locked,
+    };
+    locked.map(|()| {
+        Some(Taken {
+            pair,
+            dbnames: dbnames.iter().map(|dbname| dbname.to_string()).collect(),
+        })
+    })
+}
+
+/// Whether the guard process of a run holds its lock, or has just given it back.
+fn a_guard_is_at_it(pair: &Pair, dbnames: &[&str]) -> Result<bool> {
+    let mut holders = Vec::new();
+    for server in [&*pair.publisher, &*pair.subscriber] {
+        for dbname in dbnames {
+            holders.extend(holders_of(server, dbname)?);
+        }
     }
+    let guard = application_name("guard");
+    Ok(holders.iter().all(|holder| holder.starts_with(&guard)))
 }
 
 /// Ends what a dead run has left on both servers: whoever takes over does this first.

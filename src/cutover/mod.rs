@@ -5,7 +5,9 @@
 //! tool can race without harm.
 
 // Before the pause.
+mod heartbeat;
 mod lock;
+mod plan;
 mod prepare;
 mod ready;
 mod sessions;
@@ -53,6 +55,7 @@ mod rights;
 pub(crate) use abandon::abandon;
 pub(crate) use cleanup::{cleanup, open_gate};
 pub(crate) use clearing::Clearing;
+pub(crate) use lock::AtWork;
 pub(crate) use pause::pause_write;
 pub use report::{PauseOutcome, PauseReport, ResumeReport, StepTime, Writable};
 pub(crate) use resume::resume_write;

@@ -10,6 +10,7 @@ use super::clearing::Clearing;
 use super::clients::run_hooks;
 use super::deadline::Deadline;
 use super::door::{in_transaction, shut_one};
+use super::heartbeat::Heartbeat;
 use super::hooks::{self, Moment};
 use super::lock::lock_out_others;
 use super::pgbouncer::Poolers;
@@ -19,12 +20,12 @@ use super::rights::Door;
 use super::sessions::{DatabaseSessions, Sessions, at_the_door, backend_of};
 use super::state::{Database, Pause, PauseRequest, Wanted};
 use super::undo::again_while_it_passes;
-use super::wall::tables;
+use super::wall::{tables, touch};
 use super::{sequences, way_back};
 use crate::catalog::privileges::DatabasePrivileges;
 use crate::catalog::publications;
 use crate::config::Config;
-use crate::error::{Advise, Failure, Result, WrapErr};
+use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{self, Backend, Entry, Member, Purpose, Step};
 use crate::replicate::{Run, reverse};
 use crate::server::{Login, Pair, Publisher, Server, Session, params};
@@ -309,13 +310,13 @@ pub(crate) fn record(pause: &mut Pause<'_>, config: &Config) -> Result<()> {
 
 /// Builds the way back, shuts *to*, and lets everything that the pause will use be used once.
 pub(crate) fn build(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<()> {
+    let _alive = Heartbeat::start(&pause.pair.publisher, pause.run())?;
     if pause.entry.purpose == Purpose::Switch {
         if pause.entry.reverse {
             for member in &pause.entry.databases {
                 run.progress
                     .step(&format!("building the way back of {:?}", member.dbname));
                 way_back::build(pause.pair, config, &pause.entry, member, run)?;
-                beat(pause)?;
             }
         }
         run.progress.step("shutting the door of the target");
@@ -328,18 +329,12 @@ pub(crate) fn build(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result
             ));
             sequences::set_all(database)?;
             ready::statistics(pause.pair, &pause.databases[at], run)?;
-            beat(pause)?;
         }
     }
-    warm_up(pause, run)?;
-    match pause.entry.purpose {
-        Purpose::PauseWrite => Ok(()),
-        Purpose::Switch => run_hooks(config, &pause.entry, Moment::BeforePause, None),
+    if pause.entry.purpose == Purpose::Switch {
+        run_hooks(config, &pause.entry, Moment::BeforePause, None)?;
     }
-}
-
-fn beat(pause: &Pause<'_>) -> Result<()> {
-    journal::beat(&pause.sessions.door.session, pause.run())
+    warm_up(pause, run)
 }
 
 /// Nobody writes on *to* while it subscribes, so that a client that knows both servers cannot be early.
@@ -374,19 +369,7 @@ fn shut_target(pause: &Pause<'_>) -> Result<()> {
 fn warm_up(pause: &Pause<'_>, run: &Run) -> Result<()> {
     for database in &pause.databases {
         let wall = &database.sessions.wall.session;
-        if !database.published.is_empty() {
-            let names: Vec<String> = database.published.iter().map(ToString::to_string).collect();
-            let touched = wall.batch(&format!(
-                "{}; SET LOCAL lock_timeout = '2s'; LOCK TABLE {} IN ACCESS SHARE MODE",
-                pause.open_wall,
-                names.join(", ")
-            ));
-            wall.batch("ROLLBACK")?;
-            touched.wrap_err("touch the published tables").hint(|| {
-                "a session holds them exclusively: find it in pg_locks, and run the command again"
-                    .into()
-            })?;
-        }
+        touch(wall, &pause.open_wall, &database.published)?;
         let probe = database.probe(pause.pair.publisher.identifier());
         let quickest = catch_up(&probe, pause.max_pause)?;
         run.progress.step(&format!(
@@ -394,7 +377,6 @@ fn warm_up(pause: &Pause<'_>, run: &Run) -> Result<()> {
             database.dbname(),
             quickest.as_secs_f64() * 1000.0
         ));
-        beat(pause)?;
     }
     Ok(())
 }

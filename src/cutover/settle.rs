@@ -8,7 +8,7 @@ use super::clear::sweep;
 use super::clearing::Clearing;
 use super::deadline::Deadline;
 use super::hooks::Moment;
-use super::lock::{end_sessions, take_over};
+use super::lock::{AtWork, end_sessions, take_over};
 use super::pgbouncer::{Poolers, Reload};
 use super::rights::Door;
 use super::sessions::at_the_door;
@@ -30,11 +30,21 @@ pub(crate) enum Settled {
     Undone,
     /// *to* is open, and the way back runs.
     Finished,
+    /// Whoever was at work on it has brought it to its end, or still is.
+    ByOthers,
 }
 
 /// Finishes or undoes a run whose flare has gone. `pair` has the run's *from* as its publisher.
-pub(crate) fn settle(pair: &Pair, config: &Config, entry: &Entry, run: &Run) -> Result<Settled> {
-    take_over(pair, entry)?;
+pub(crate) fn settle(
+    pair: &Pair,
+    config: &Config,
+    entry: &Entry,
+    at_work: AtWork,
+    run: &Run,
+) -> Result<Settled> {
+    let Some(_taken) = take_over(pair, entry, at_work)? else {
+        return Ok(Settled::ByOthers);
+    };
     end_sessions(pair, entry)?;
     let now = journal::run_of(pair.publisher.admin(), entry.run)?;
     let entry = now.ok_or_else(|| Failure::new(format!("run {} has gone", entry.run)))?;
@@ -53,8 +63,7 @@ pub(crate) fn settle(pair: &Pair, config: &Config, entry: &Entry, run: &Run) -> 
             }
         }
         Step::Switching | Step::Switched => finish(pair, config, &entry, run),
-        Step::Held | Step::Undone | Step::Resumed => Ok(Settled::Undone),
-        Step::Closed => Ok(Settled::Finished),
+        Step::Held | Step::Undone | Step::Resumed | Step::Closed => Ok(Settled::ByOthers),
     }
 }
 
@@ -254,8 +263,8 @@ fn retire(pair: &Pair, entry: &Entry, member: &Member, run: &Run) -> Result<()> 
     }
 }
 
-/// The transaction that a settled run is said in.
-pub(crate) fn in_words(entry: &Entry, outcome: &Result<Settled>) -> String {
+/// What became of a run, for people; nothing where it was no business of this command's.
+pub(crate) fn in_words(entry: &Entry, outcome: &Result<Settled>) -> Option<String> {
     let run = format!(
         "an earlier run ({} of {} by {}, begun {}) had stopped at {:?}",
         entry.command,
@@ -265,8 +274,14 @@ pub(crate) fn in_words(entry: &Entry, outcome: &Result<Settled>) -> String {
         entry.step.as_str()
     );
     match outcome {
-        Ok(Settled::Undone) => format!("{run}: it was undone"),
-        Ok(Settled::Finished) => format!("{run}, past the point of no return: it was finished"),
-        Err(report) => format!("{run}, and could not be settled: {}", message_of(report)),
+        Ok(Settled::ByOthers) => None,
+        Ok(Settled::Undone) => Some(format!("{run}: it was undone")),
+        Ok(Settled::Finished) => Some(format!(
+            "{run}, past the point of no return: it was finished"
+        )),
+        Err(report) => Some(format!(
+            "{run}, and could not be settled: {}",
+            message_of(report)
+        )),
     }
 }

@@ -9,7 +9,7 @@ use super::report::cause_of;
 use super::settle::{self, Walls};
 use super::state::{Pause, PauseRequest};
 use super::switch_report::{SwitchOutcome, SwitchReport};
-use super::{clients, guard, mark, sequences, stop, switched, switching};
+use super::{clients, guard, mark, plan, sequences, stop, switched, switching};
 use crate::config::Config;
 use crate::error::{Advise, Report, Result, WrapErr};
 use crate::replicate::{Mode, Run};
@@ -27,7 +27,8 @@ pub(crate) fn switch(
         Looked::Ready(pause) => *pause,
     };
     if run.mode == Mode::DryRun {
-        return Ok(SwitchReport::of(&pause, request, SwitchOutcome::DryRun));
+        let plan = plan::estimate(&pause)?;
+        return Ok(SwitchReport::of(&pause, request, SwitchOutcome::DryRun).planned(plan));
     }
     prepare::record(&mut pause, config)?;
     let process = match engine::run(&mut pause, config, run, pause_and_win)? {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::plan::{self, Plan};
 use super::report::{StepTime, Writable};
 use super::state::{Pause, PauseRequest};
 use crate::error::Failure;
@@ -50,9 +51,12 @@ pub struct SwitchReport {
     pub direction: Direction,
     /// The run, as the journal has it.
     pub run_id: Option<String>,
-    /// Milliseconds from the first guard to the open target.
+    /// Milliseconds from PAUSE, or the shutting of the door, to the open target, or RESUME; until it failed, for one
+    /// that was undone.
     pub pause_ms: Option<f64>,
-    /// Each step.
+    /// The same, as a dry run expects it.
+    pub estimated_pause_ms: Option<f64>,
+    /// Each step; in a dry run with the time that is expected.
     pub steps: Vec<StepTime>,
     /// Each database.
     pub databases: Vec<SwitchedDatabase>,
@@ -101,8 +105,7 @@ impl SwitchReport {
         SwitchReport {
             outcome,
             run_id: (outcome != SwitchOutcome::DryRun).then(|| pause.run().to_string()),
-            pause_ms: (!pause.steps.is_empty())
-                .then(|| pause.steps.iter().map(|step| step.ms).sum()),
+            pause_ms: (!pause.steps.is_empty()).then(|| plan::pause_ms(&pause.steps)),
             steps: pause.steps.clone(),
             databases: databases.collect(),
             reverse_subscription: (pause.entry.reverse && outcome == SwitchOutcome::Switched)
@@ -113,6 +116,15 @@ impl SwitchReport {
             },
             warnings,
             ..SwitchReport::already(request)
+        }
+    }
+
+    /// With what a dry run has found out.
+    pub(super) fn planned(self, plan: Plan) -> SwitchReport {
+        SwitchReport {
+            estimated_pause_ms: Some(plan.pause_ms),
+            steps: plan.steps,
+            ..self
         }
     }
 
@@ -131,6 +143,7 @@ impl SwitchReport {
             direction: request.direction,
             run_id: None,
             pause_ms: None,
+            estimated_pause_ms: None,
             steps: Vec::new(),
             databases: databases.collect(),
             reverse_subscription: None,
@@ -198,6 +211,12 @@ impl fmt::Display for SwitchReport {
             SwitchOutcome::Undone => writeln!(f, ", as before: the {command} was undone.")?,
             SwitchOutcome::DryRun => writeln!(f, "; nothing was changed.")?,
             SwitchOutcome::Already => writeln!(f, ": it was switched already.")?,
+        }
+        if let Some(pause_ms) = self.estimated_pause_ms {
+            writeln!(f, "The pause would take about {pause_ms:.0} ms:")?;
+            for StepTime { step, ms } in &self.steps {
+                writeln!(f, "  {step:<10} {ms:>4.0} ms  {}", plan::in_words(step))?;
+            }
         }
         if let Some(pause_ms) = self.pause_ms {
             let steps: Vec<String> = self

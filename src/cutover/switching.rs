@@ -4,7 +4,7 @@ use super::state::Pause;
 use super::wall;
 use crate::error::{Failure, Report, Result, WrapErr};
 use crate::journal::{self, Step};
-use crate::server::{Server, Session, is_lost, params};
+use crate::server::{Server, Session, interrupt, is_lost, params};
 
 /// Whether this run has passed the point of no return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,9 @@ pub(crate) fn is_undecided(report: &Report) -> bool {
     report.downcast_ref::<Undecided>().is_some()
 }
 
-/// Wins the row. When the answer is lost, the row is read again.
+/// Wins the row. When the answer is lost, the row is read again. A signal waits until it is known who has won.
 pub(crate) fn win(pause: &mut Pause<'_>) -> Result<()> {
+    let _shield = interrupt::Shield::raise();
     let session = &pause.sessions.door.session;
     let won = match try_win(session, pause) {
         Err(report) if is_lost(&report) => {

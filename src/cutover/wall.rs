@@ -7,7 +7,7 @@ use postgres::error::SqlState;
 use super::backends::{end, no_prepared_transaction};
 use super::state::{Database, Pause};
 use crate::catalog::tables::listed;
-use crate::error::{Failure, Result, WrapErr};
+use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::server::{Session, params, sqlstate_of};
 use crate::value::TableName;
 
@@ -37,6 +37,22 @@ pub(crate) fn lock_statement(tables: &[TableName]) -> Option<String> {
             "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
             names.join(", ")
         )
+    })
+}
+
+/// Locks the tables as a reader does, which hinders nobody, and lets them go.
+pub(crate) fn touch(wall: &Session, begin: &str, tables: &[TableName]) -> Result<()> {
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    let touched = wall.batch(&format!(
+        "{begin}; SET LOCAL lock_timeout = '2s'; LOCK TABLE {} IN ACCESS SHARE MODE",
+        names.join(", ")
+    ));
+    wall.batch("ROLLBACK")?;
+    touched.wrap_err("touch the published tables").hint(|| {
+        "a session holds them exclusively: find it in pg_locks, and run the command again".into()
     })
 }
 

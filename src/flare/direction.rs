@@ -2,7 +2,7 @@
 //! finished or undone first.
 
 use super::Flare;
-use crate::cutover;
+use crate::cutover::{self, AtWork};
 use crate::error::{Advise, Failure, Result};
 use crate::journal::{self, Direction, Entry, Standing, Step};
 use crate::replicate::Mode;
@@ -54,9 +54,19 @@ impl Flare {
         })
     }
 
-    /// Finishes or undoes what earlier runs have left; both servers are needed for that. What another flare is at work
-    /// on is left to it.
-    pub(super) fn settle(&self, pair: &Pair) -> Result<Journals> {
+    /// Finishes or undoes what earlier runs have left; both servers are needed for that. Another flare that is at work on
+    /// one of these databases is waited for a little; what it does with others is left to it.
+    pub(super) fn settle(&self, pair: &Pair, dbnames: &[&str]) -> Result<Journals> {
+        self.settle_unless(AtWork::Wait, pair, dbnames)
+    }
+
+    /// The same, with another flare that is at work on them waited for or left alone.
+    pub(super) fn settle_unless(
+        &self,
+        at_work: AtWork,
+        pair: &Pair,
+        dbnames: &[&str],
+    ) -> Result<Journals> {
         let opened = Opened {
             publisher: Ok(pair.publisher.clone()),
             subscriber: Ok(pair.subscriber.clone()),
@@ -67,7 +77,11 @@ impl Flare {
             return Ok(journals);
         }
         for entry in &unfinished {
+            let concerned = dbnames.iter().any(|dbname| entry.member(dbname).is_some());
             if self.run.mode == Mode::DryRun {
+                if !concerned {
+                    continue;
+                }
                 return Failure::new(format!(
                     "an earlier run ({} of {} by {}, begun {}) has stopped at {:?}",
                     entry.command,
@@ -83,9 +97,18 @@ impl Flare {
                 &oriented(pair, entry.direction),
                 &self.config,
                 entry,
+                match concerned {
+                    true => at_work,
+                    false => AtWork::Leave,
+                },
                 &self.run,
             );
-            self.run.progress.step(&cutover::in_words(entry, &outcome));
+            if let Some(words) = cutover::in_words(entry, &outcome) {
+                self.run.progress.step(&words);
+            }
+            if !concerned {
+                continue;
+            }
             outcome.hint(|| {
                 "wait for the other flare, or see flare status; nothing was begun here".into()
             })?;
@@ -111,10 +134,13 @@ impl Flare {
     /// What both journals say, for a command that needs one server and can do without the other.
     pub(super) fn check_forward(&self, opened: &Opened, dbnames: &[&str]) -> Result<()> {
         let journals = match (&opened.publisher, &opened.subscriber) {
-            (Ok(publisher), Ok(subscriber)) => self.settle(&Pair {
-                publisher: publisher.clone(),
-                subscriber: subscriber.clone(),
-            })?,
+            (Ok(publisher), Ok(subscriber)) => {
+                let pair = Pair {
+                    publisher: publisher.clone(),
+                    subscriber: subscriber.clone(),
+                };
+                self.settle(&pair, dbnames)?
+            }
             _ => self.journals(opened)?,
         };
         self.forward_only(&journals, dbnames)

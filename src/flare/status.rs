@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Flare;
 use crate::catalog::{databases, publications};
 use crate::config::Subscription;
-use crate::cutover::{Writable, written_before};
+use crate::cutover::{AtWork, Writable, written_before};
 use crate::error::{Result, message_of};
 use crate::journal::{Direction, Entry};
 use crate::observe::{LagStatus, SubscriptionLag, Tables, Trace};
@@ -163,7 +163,10 @@ impl Flare {
                 publisher: publisher.clone(),
                 subscriber: subscriber.clone(),
             };
-            kept(self.settle(&pair), &mut warnings);
+            let dbnames: Vec<&str> = declared.iter().map(|(_, it)| it.dbname.as_str()).collect();
+            // What is under way is said by the journal.
+            let settled = self.settle_unless(AtWork::Leave, &pair, &dbnames);
+            kept(settled, &mut warnings);
         }
         let journals = self.journals(&opened)?;
         let publisher = kept(opened.publisher, &mut warnings);

@@ -74,7 +74,8 @@ impl Flare {
     pub fn cleanup(&self, subname: &str) -> Result<Change> {
         let wanted = self.wanted(std::slice::from_ref(&subname.to_owned()))?;
         let pair = self.open().both()?;
-        let journals = self.settle(&pair)?;
+        let dbnames: Vec<&str> = wanted.iter().map(|it| it.dbname.as_str()).collect();
+        let journals = self.settle(&pair, &dbnames)?;
         let mut change = Change::none(&self.run);
         for wanted in &wanted {
             let direction = journals.standing(&wanted.dbname).direction;
@@ -135,7 +136,12 @@ impl Flare {
     ) -> Result<SwitchReport> {
         let mut request = self.request(direction, self.wanted(subnames)?, options);
         let pair = self.open().both()?;
-        let journals = self.settle(&pair)?;
+        let dbnames: Vec<&str> = request
+            .databases
+            .iter()
+            .map(|it| it.dbname.as_str())
+            .collect();
+        let journals = self.settle(&pair, &dbnames)?;
         let all = request.databases.clone();
         request
             .databases

@@ -1,0 +1,219 @@
+//! The plan of a switch, as a dry run shows it: its steps, and about how long each would take.
+//!
+//! What can be measured without changing anything is measured: the way to both servers, a light lock of every table, the
+//! reading of the sequences. The rest is what the step took on the machine it was developed on.
+
+use std::time::{Duration, Instant};
+
+use super::report::StepTime;
+use super::state::{Database, Pause};
+use super::wall;
+use crate::catalog::sequences;
+use crate::error::{Result, WrapErr};
+use crate::server::{Session, params};
+
+/// One step of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Planned {
+    step: &'static str,
+    /// What it does, for people.
+    does: &'static str,
+    /// How often it asks *from* and *to* and waits for the answer.
+    asks_from: u32,
+    asks_to: u32,
+    /// What it costs beyond that, in milliseconds: the median under four writers on two cores.
+    costs_ms: u32,
+}
+
+const fn planned(
+    step: &'static str,
+    does: &'static str,
+    [asks_from, asks_to, costs_ms]: [u32; 3],
+) -> Planned {
+    Planned {
+        step,
+        does,
+        asks_from,
+        asks_to,
+        costs_ms,
+    }
+}
+
+/// In the order of the protocol. `poolers`, `route` and `resume` only where they are configured.
+const STEPS: [Planned; 13] = [
+    planned(
+        "guard",
+        "arm what undoes the pause, even if this machine is gone",
+        [2, 0, 1],
+    ),
+    planned("poolers", "PAUSE", [0, 0, 6]),
+    planned(
+        "door",
+        "take CONNECT from everyone but those who stay",
+        [5, 0, 3],
+    ),
+    planned("clear", "end every session of the database", [6, 0, 8]),
+    planned("wall", "lock the published tables", [3, 0, 2]),
+    planned(
+        "drain",
+        "wait until the last row is on the other side",
+        [2, 2, 4],
+    ),
+    planned("sequences", "carry their values over", [1, 1, 2]),
+    planned("stop", "disable the subscription", [0, 1, 2]),
+    planned("mark", "remember where the way back starts", [0, 1, 0]),
+    planned("route", "run the switch hook", [0, 0, 0]),
+    planned("switching", "pass the point of no return", [1, 0, 2]),
+    planned("switched", "give CONNECT on the other side", [0, 5, 3]),
+    planned("resume", "RELOAD and RESUME", [0, 0, 6]),
+];
+
+/// What was found out about the two servers without changing anything.
+#[derive(Clone, Copy, Debug, Default)]
+struct Measured {
+    ask_from: Duration,
+    ask_to: Duration,
+    lock: Duration,
+    sequences: Duration,
+}
+
+/// What a dry run says of a switch.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    /// Each step with its estimate.
+    pub(super) steps: Vec<StepTime>,
+    /// From PAUSE or the shut door to the open target, in milliseconds.
+    pub(super) pause_ms: f64,
+}
+
+/// What a step does, in words.
+pub(super) fn in_words(step: &str) -> &'static str {
+    let found = STEPS.iter().find(|planned| planned.step == step);
+    found.map_or("", |planned| planned.does)
+}
+
+/// Measures, and estimates.
+///
+/// # Errors
+/// When a server does not answer, or a table cannot be touched.
+pub(super) fn estimate(pause: &Pause<'_>) -> Result<Plan> {
+    let mut measured = Measured {
+        ask_from: quickest(&pause.sessions.watch.session)?,
+        ask_to: quickest(&pause.sessions.gate.session)?,
+        ..Measured::default()
+    };
+    for database in &pause.databases {
+        measured.lock += time_of_locking(database, &pause.open_wall)?;
+        let probe = &database.sessions.probe.session;
+        // The first reading fills the caches that the preparation will have filled.
+        sequences::read(probe)?;
+        let since = Instant::now();
+        sequences::read(probe)?;
+        measured.sequences += since.elapsed();
+    }
+    let has = |step: &str| match step {
+        "poolers" | "resume" => !pause.poolers.is_empty(),
+        "route" => pause.config.cutover.hooks.switch.is_some(),
+        _ => true,
+    };
+    Ok(plan(has, measured))
+}
+
+fn plan(has: impl Fn(&str) -> bool, measured: Measured) -> Plan {
+    let steps = STEPS.iter().filter(|planned| has(planned.step));
+    let steps: Vec<StepTime> = steps.map(|planned| planned.takes(measured)).collect();
+    let pause_ms = pause_ms(&steps);
+    Plan { steps, pause_ms }
+}
+
+/// From PAUSE or the shut door on: arming the guard is nothing that the application notices.
+pub(super) fn pause_ms(steps: &[StepTime]) -> f64 {
+    let noticed = steps.iter().filter(|step| step.step != "guard");
+    noticed.map(|step| step.ms).sum()
+}
+
+impl Planned {
+    fn takes(&self, measured: Measured) -> StepTime {
+        let asking = measured.ask_from * self.asks_from + measured.ask_to * self.asks_to;
+        let more = match self.step {
+            "wall" => measured.lock,
+            "sequences" => measured.sequences * 2,
+            _ => Duration::ZERO,
+        };
+        StepTime {
+            step: self.step,
+            ms: (asking + more).as_secs_f64() * 1000.0 + f64::from(self.costs_ms),
+        }
+    }
+}
+
+/// The quickest of a few answers: what the way to the server takes.
+fn quickest(session: &Session) -> Result<Duration> {
+    let mut quickest = Duration::MAX;
+    for _ in 0..5 {
+        let since = Instant::now();
+        session.value::<i32>("SELECT 1", params![])?;
+        quickest = quickest.min(since.elapsed());
+    }
+    Ok(quickest)
+}
+
+/// Locks all tables as a reader does, and lets them go.
+fn time_of_locking(database: &Database, begin: &str) -> Result<Duration> {
+    let wall = &database.sessions.wall.session;
+    let since = Instant::now();
+    wall::touch(wall, begin, &database.published)
+        .wrap_err_with(|| format!("touch the tables of {:?}", database.dbname()))?;
+    Ok(since.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_has_the_steps_that_are_configured_and_a_far_server_costs_more() {
+        let near = plan(
+            |step| !["poolers", "route", "resume"].contains(&step),
+            Measured::default(),
+        );
+        let names: Vec<&str> = near.steps.iter().map(|step| step.step).collect();
+        assert_eq!(
+            names,
+            [
+                "guard",
+                "door",
+                "clear",
+                "wall",
+                "drain",
+                "sequences",
+                "stop",
+                "mark",
+                "switching",
+                "switched"
+            ]
+        );
+        let far = Measured {
+            ask_to: Duration::from_millis(10),
+            ..Measured::default()
+        };
+        let far = plan(|_| true, far);
+        assert_eq!(far.steps.len(), STEPS.len());
+        assert!(far.pause_ms > near.pause_ms + 90.0, "{}", far.pause_ms);
+        assert!(far.steps.iter().all(|step| !in_words(step.step).is_empty()));
+    }
+
+    #[test]
+    fn what_the_servers_need_for_tables_and_sequences_counts() {
+        let measured = Measured {
+            lock: Duration::from_millis(30),
+            sequences: Duration::from_millis(20),
+            ..Measured::default()
+        };
+        let (none, many) = (
+            plan(|_| true, Measured::default()),
+            plan(|_| true, measured),
+        );
+        assert!((many.pause_ms - none.pause_ms - 70.0).abs() < 0.001);
+    }
+}
