@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use crate::support::application::{Application, Side};
 use crate::support::flare::Running;
 use crate::support::proxy::Proxy;
-use crate::support::{Pair, process};
+use crate::support::{Pair, process, wait};
 
 use super::fixture::{
     Before, assert_first_line, assert_settled, at_failpoint, await_streaming_from, go_on, ready,
-    stopped_at, switched_to,
+    sessions_of_flare_in, stopped_at, switched_to,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -102,4 +102,28 @@ fn a_machine_that_is_cut_off_leaves_it_to_the_statement_on_the_server() {
             .assert_sides(&[from, to])
             .assert_never_refused();
     }
+}
+
+#[test]
+fn a_statement_that_arrives_after_the_end_of_its_run_does_nothing() {
+    let pair = ready(Pair::new(14, 17).with_accounts(10));
+    let way = Proxy::between(&pair, THERE);
+    let before = Before::of(&pair, BACK);
+    // DISABLE is on its way until everybody has forgotten it.
+    let run = stopped_at(&pair, THERE, "stop", &["--max-pause", "1s"]);
+    way.strand();
+    go_on(&run);
+    run.wait();
+    let mut told = String::new();
+    wait::until(Duration::from_secs(90), || {
+        told = pair.flare(&["status"]).to_string();
+        Before::of(&pair, BACK) == before
+    });
+    assert_eq!(Before::of(&pair, BACK), before, "{told}");
+    way.thaw();
+    wait::for_("flare's sessions to end", Duration::from_secs(20), || {
+        sessions_of_flare_in(pair.subscriber(), pair.db()) == "0"
+    });
+    assert_eq!(Before::of(&pair, BACK), before);
+    switched_to(&pair, THERE);
 }
