@@ -14,10 +14,10 @@ use super::super::fixture::{
 };
 use super::fault::{Action, Fault};
 
-const MAX_PAUSE: &str = "2s";
+const MAX_PAUSE: &str = "3s";
 /// max_pause, and what a busy machine adds.
-const BY_ITSELF_WITHIN: Duration = Duration::from_secs(8);
-const GIVES_UP_WITHIN: Duration = Duration::from_secs(45);
+const BY_ITSELF_WITHIN: Duration = Duration::from_secs(10);
+const GIVES_UP_WITHIN: Duration = Duration::from_secs(60);
 const FINISHED_WITHIN: Duration = Duration::from_secs(60);
 
 pub struct Stage {
