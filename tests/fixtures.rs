@@ -11,7 +11,7 @@ hosts:
            repl_user: repl, repl_user_password: of repl, host: '', port: 1, system_identifier: 1}
   subscriber:
     conn: {superuser: postgres, superuser_password: of postgres, db_owner: dbowner, db_owner_password: of dbowner,
-           host: '', port: 1, system_identifier: 2}
+           repl_user: repl, repl_user_password: of repl, host: '', port: 1, system_identifier: 2}
 publications:
   bench: {pubname: bench-pub, replica_identity_full_tables: [pgbench_history]}
 subscriptions:
@@ -32,7 +32,13 @@ fn the_makefile_carries_a_migration_and_the_crontab_watches_it() {
     let make = |target: &str| {
         walk.invocation(
             "make",
-            &["-f", &makefile, target, "ALLOWED_REP_DURATION=0s"],
+            &[
+                "-f",
+                &makefile,
+                target,
+                "ALLOWED_REP_DURATION=0s",
+                "YES=--yes",
+            ],
         )
         .run()
     };
@@ -41,23 +47,43 @@ fn the_makefile_carries_a_migration_and_the_crontab_watches_it() {
     }
     assert_eq!(cron(&walk), "");
     let writers = Writers::start(&walk);
+    for (target, where_to) in [("cutover", [false, true]), ("fallback", [true, false])] {
+        make(target).ok();
+        assert_eq!(walk.may_connect(), where_to, "after {target}");
+        make("status")
+            .ok()
+            .prints(&format!("flare {}", next_after(target)));
+    }
     make("pause").ok();
-    assert!(!walk.app_may_connect());
+    assert_eq!(walk.may_connect(), [false, false]);
     make("compare")
         .ok()
         .prints("pgbench_accounts: publisher 1000 subscriber 1000");
+    // As replication does: nobody else passes the fence.
     walk.new.sql(
         crate::walk::DB,
-        "DELETE FROM pgbench_accounts WHERE aid = 1",
+        "SET session_replication_role = replica; DELETE FROM pgbench_accounts WHERE aid = 1",
     );
     assert!(!make("compare").status().success());
     make("sequences").ok();
     make("resume").ok();
-    assert!(walk.app_may_connect());
+    assert_eq!(walk.may_connect(), [true, false]);
+    make("cutover").ok();
     writers.stop();
+    assert_eq!(cron(&walk), "");
+    make("cleanup").ok().prints("drop subscription");
     make("drop").ok();
     let mailed = cron(&walk);
     assert!(mailed.starts_with("CRITICAL: bench1: "), "{mailed}");
+    assert_eq!(walk.may_connect(), [false, true]);
+}
+
+/// What `status` says to type next, among other things.
+fn next_after(target: &str) -> &'static str {
+    match target {
+        "cutover" => "fallback bench1",
+        _ => "cutover bench1",
+    }
 }
 
 /// What cron would mail: the line's command in cron's own, nearly empty environment.

@@ -45,27 +45,48 @@ fn carry_out(walk: &Walk, blocks: &[&str]) {
 }
 
 #[test]
-fn the_walk_leads_there_and_may_be_walked_twice() {
+fn the_walk_leads_there_and_back_and_may_be_walked_twice() {
     let config = blocks(chapter("A whole migration"), "yaml")[0];
     let walk = Walk::new(10, 18, config);
-    let [before, pause, after] =
-        ["Set up", "The switch", "Afterwards"].map(|part| blocks(section(part), "sh"));
-    assert!(!before.is_empty() && !pause.is_empty() && !after.is_empty());
+    let [set_up, there, back, pause, end] = [
+        "Set up",
+        "The cutover",
+        "The way back",
+        "The pause alone",
+        "Afterwards",
+    ]
+    .map(|part| blocks(section(part), "sh"));
+    for part in [&set_up, &there, &back, &pause, &end] {
+        assert!(!part.is_empty());
+    }
     let writers = Writers::start(&walk);
     for _ in 0..2 {
-        carry_out(&walk, &before);
+        carry_out(&walk, &set_up);
+        carry_out(&walk, &there);
+        assert_eq!(walk.may_connect(), [false, true]);
+        carry_out(&walk, &back);
+        assert_eq!(walk.may_connect(), [true, false]);
         carry_out(&walk, &pause);
-        assert!(walk.app_may_connect());
+        assert_eq!(walk.may_connect(), [true, false]);
     }
+    walk.invocation("flare", &["prepare", "bench1", "--yes"])
+        .run()
+        .ok();
+    carry_out(&walk, &there);
     let acknowledged = writers.stop();
-    assert!(walk.history(&walk.old) >= acknowledged);
+    assert!(walk.history(&walk.new) >= acknowledged);
     let last = "SELECT last_value FROM orders_seq";
     assert_eq!(walk.new.value(crate::walk::DB, last), "4711");
     for _ in 0..2 {
-        carry_out(&walk, &after);
+        carry_out(&walk, &end);
     }
-    let left = "SELECT count(*) FROM pg_replication_slots";
-    assert_eq!(walk.old.value("postgres", left), "0");
+    assert_eq!(walk.may_connect(), [false, true]);
+    for server in [&walk.old, &walk.new] {
+        let left = "SELECT (SELECT count(*) FROM pg_replication_slots)
+                         + (SELECT count(*) FROM pg_subscription)
+                         + (SELECT count(*) FROM pg_namespace WHERE nspname = 'flare')";
+        assert_eq!(server.value("postgres", left), "0");
+    }
 }
 
 /// A part of the walk, below a heading of the third level.

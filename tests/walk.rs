@@ -69,9 +69,12 @@ impl Walk {
             conn["host"] = server.host().into();
             conn["port"] = server.port().into();
             conn["system_identifier"] = server.system_identifier().into();
-            if conn.get("host_via_subscriber").is_some() {
-                conn["host_via_subscriber"] = server.host().into();
-                conn["port_via_subscriber"] = server.port().into();
+            for other in ["publisher", "subscriber"] {
+                let [host, port] = ["host", "port"].map(|what| format!("{what}_via_{other}"));
+                if conn.get(&host).is_some() {
+                    conn[&host] = server.host().into();
+                    conn[&port] = server.port().into();
+                }
             }
         }
         let file = self.dir.join("flare.yml");
@@ -99,13 +102,14 @@ impl Walk {
         count.parse().expect("a number")
     }
 
-    pub fn app_may_connect(&self) -> bool {
+    /// Whether the application may, on the old server and on the new one.
+    pub fn may_connect(&self) -> [bool; 2] {
         let connects = "SELECT has_database_privilege('app', 'bench', 'CONNECT')";
-        self.old.value("postgres", connects) == "t"
+        [&self.old, &self.new].map(|server| server.value("postgres", connects) == "t")
     }
 }
 
-/// The application: two clients that insert, and log in again when they are thrown out.
+/// The application: two clients that insert, and log in again when they are thrown out, on whichever server lets them.
 pub struct Writers {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<u64>>,
@@ -115,8 +119,9 @@ impl Writers {
     pub fn start(walk: &Walk) -> Writers {
         let stop = Arc::new(AtomicBool::new(false));
         let threads = (0..2).map(|_| {
-            let (server, stop) = (Arc::clone(&walk.old), Arc::clone(&stop));
-            spawn(move || write_until(&stop, &server))
+            let servers = [&walk.old, &walk.new].map(Arc::clone);
+            let stop = Arc::clone(&stop);
+            spawn(move || write_until(&stop, &servers))
         });
         Writers {
             threads: threads.collect(),
@@ -132,16 +137,19 @@ impl Writers {
     }
 }
 
-fn write_until(stop: &AtomicBool, server: &Cluster) -> u64 {
+fn write_until(stop: &AtomicBool, servers: &[Arc<Cluster>]) -> u64 {
     let insert =
         "INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (1, 1, 1, 1, now())";
     let mut acknowledged = 0;
-    while !stop.load(Ordering::SeqCst) {
+    for server in servers.iter().cycle() {
         if let Ok(mut session) = server.connect(DB, "app", APP_PASSWORD) {
             while !stop.load(Ordering::SeqCst) && session.batch_execute(insert).is_ok() {
                 acknowledged += 1;
                 sleep(Duration::from_millis(2));
             }
+        }
+        if stop.load(Ordering::SeqCst) {
+            break;
         }
         sleep(Duration::from_millis(10));
     }

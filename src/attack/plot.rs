@@ -98,13 +98,22 @@ fn head(area: &Area, summary: &Summary, servers: &[String]) -> Drawn {
         &font(20).into_text_style(area).color(&INK),
         (24, 12),
     )?;
-    let small = font(13).into_text_style(area).color(&INK);
-    let mut x = 24;
     let errors = format!("errors ({})", summary.errors);
-    let named = servers.iter().zip(SERVERS.iter().cycle());
-    for (name, color) in named.chain([(&errors, &GAP)]) {
-        area.draw(&Rectangle::new([(x, 42), (x + 12, 54)], color.filled()))?;
-        area.draw_text(name, &small, (x + 18, 41))?;
+    let names = servers.iter().map(String::as_str);
+    let named = names.zip(SERVERS.iter().cycle());
+    legend(area, named.chain([(errors.as_str(), &GAP)]), (24, 42))
+}
+
+/// What each colour means, in one line.
+fn legend<'n>(
+    area: &Area,
+    named: impl IntoIterator<Item = (&'n str, &'n RGBColor)>,
+    (mut x, y): (i32, i32),
+) -> Drawn {
+    let small = font(13).into_text_style(area).color(&INK);
+    for (name, color) in named {
+        area.draw(&Rectangle::new([(x, y), (x + 12, y + 12)], color.filled()))?;
+        area.draw_text(name, &small, (x + 18, y - 1))?;
         x += 44 + width_of(name);
     }
     Ok(())
@@ -192,7 +201,7 @@ fn latency(area: &Area, timeline: &Timeline) -> Drawn {
         .label_style(font(12).color(&INK))
         .axis_desc_style(font(13).color(&INK))
         .x_desc("seconds since the start")
-        .y_desc("latency in ms: mean, slowest")
+        .y_desc("latency in ms")
         .x_label_formatter(&|x| shown(*x))
         .y_label_formatter(&|y| shown(*y))
         .y_labels(6)
@@ -202,7 +211,7 @@ fn latency(area: &Area, timeline: &Timeline) -> Drawn {
             plane.draw_series(LineSeries::new(line, color.stroke_width(1)))?;
         }
     }
-    Ok(())
+    legend(area, [("mean", &MEAN), ("slowest", &SLOWEST)], (104, 4))
 }
 
 /// The longest gap and what is around it, in milliseconds from its beginning.

@@ -31,11 +31,11 @@ const PRIVILEGES_OF: &str = "
         'dbname', d.datname,
         'owner', pg_get_userbyid(d.datdba),
         'is_default', d.datacl IS NULL,
-        'entries', (SELECT jsonb_agg(jsonb_build_object(
+        'entries', (SELECT coalesce(jsonb_agg(jsonb_build_object(
                 'grantor', pg_get_userbyid(a.grantor),
                 'grantee', CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END,
                 'privilege', a.privilege_type,
-                'grantable', a.is_grantable))
+                'grantable', a.is_grantable)), '[]')
               FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a))
       FROM pg_database d WHERE d.datname = $1";
 

@@ -10,15 +10,15 @@ use crate::report::{Outcome, Terminal, textfile};
 /// Write to the database flare_test as an application does, until Ctrl-C
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: rows of the tables items and sessions of flare_test (or of a database with tables of exactly that shape),
+Changes: rows of the tables items and sessions of flare_test (or of a database with tables of exactly that shape), \
 on the servers of --dsn; nothing else. No configuration is read.
 
-It inserts rows as fast as --clients can, or at --rate, and renews its row in sessions every 100 ms. With --ledger
-it updates and deletes rows of its own, too, in transactions of several statements, and records what was acknowledged;
-flare verify_attack replays that. SIGINT, SIGTERM or --duration end it with a summary, and with a picture of the run
+It inserts rows as fast as --clients can, or at --rate, and renews its row in sessions every 100 ms. With --ledger \
+it updates and deletes rows of its own, too, in transactions of several statements, and records what was acknowledged; \
+flare verify_attack replays that. SIGINT, SIGTERM or --duration end it with a summary, and with a picture of the run \
 when --plot says where: operations per second by server, latency, and the longest time without an answer.
 
-A client that is refused, thrown out, or not answered for 5 s goes on with the next --dsn. While no server takes any,
+A client that is refused, thrown out, or not answered for 5 s goes on with the next --dsn. While no server takes any, \
 one client looks for all, in a round every few milliseconds; what it sees counts as errors.
 
 Example:

@@ -7,9 +7,9 @@ use crate::report::{self, Outcome};
 /// End a migration: remove what flare has put in place on both sides
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: on both servers, drops the migration's subscriptions, slots and publications, the fence, the table
-flare_replication_status and the journal; each is listed first. Never a table or a row of yours. After a cutover the
-door of the server that was left stays shut, and the statements that open it are printed; replication ends, and with
+Changes: on both servers, drops the migration's subscriptions, slots and publications, the fence, the table \
+flare_replication_status and the journal; each is listed first. Never a table or a row of yours. After a cutover the \
+door of the server that was left stays shut, and the statements that open it are printed; replication ends, and with \
 it the way back.
 
 Example:

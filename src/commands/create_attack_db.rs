@@ -7,7 +7,7 @@ use crate::report::Outcome;
 /// Create the database flare_test with the tables that attack writes to
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: the database flare_test, its tables and their privileges, on the server of --base-dsn; nothing else.
+Changes: the database flare_test, its tables and their privileges, on the server of --base-dsn; nothing else. \
 No configuration is read. --drop-db-before drops flare_test only if nothing but these tables is in it.
 
 Example:

@@ -7,10 +7,10 @@ use crate::report::Outcome;
 /// Create the publication of a database on the publisher
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: on the publisher the publication, the table flare_replication_status, and REPLICA
+Changes: on the publisher the publication, the table flare_replication_status, and REPLICA \
 IDENTITY FULL for `replica_identity_full_tables`. The subscriber is only checked.
 
-Tables whose UPDATE and DELETE could not be replicated are refused; `allow_no_identity` names
+Tables whose UPDATE and DELETE could not be replicated are refused; `allow_no_identity` names \
 those that may stay so.
 
 Example:

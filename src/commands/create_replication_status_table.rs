@@ -7,8 +7,8 @@ use crate::report::Outcome;
 /// Create the table flare_replication_status on both servers, and publish it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: the table public.flare_replication_status, owned by the database's owner, on both
-servers where the database exists; on the publisher a publication that lists its tables; on the
+Changes: the table public.flare_replication_status, owned by the database's owner, on both \
+servers where the database exists; on the publisher a publication that lists its tables; on the \
 subscriber the table list of the subscription.
 
 Example:

@@ -8,9 +8,9 @@ use crate::server::Login;
 /// Create a subscription on the subscriber, with its slot on the publisher
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: a replication slot on the publisher; on the subscriber the subscription, the table
-flare_replication_status, and the rows that are copied; from 16 on, what its owner lacks is
-granted, and named in the subscription's comment. An open transaction that keeps the slot from
+Changes: a replication slot on the publisher; on the subscriber the subscription, the table \
+flare_replication_status, and the rows that are copied; from 16 on, what its owner lacks is \
+granted, and named in the subscription's comment. An open transaction that keeps the slot from \
 being made is named, and waited for up to 30 seconds.
 
 Interrupted while it waits for the copy (--wait), the subscription goes on by itself.

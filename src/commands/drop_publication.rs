@@ -7,8 +7,8 @@ use crate::report::Outcome;
 /// Drop the publication of a database on the publisher
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: the publication on the publisher. No table and no row is touched. A publication that a
-subscription uses is refused, since that subscription would stop at its next change. The
+Changes: the publication on the publisher. No table and no row is touched. A publication that a \
+subscription uses is refused, since that subscription would stop at its next change. The \
 subscriber is only asked.
 
 Example:

@@ -7,8 +7,8 @@ use crate::report::Outcome;
 /// Drop a subscription on the subscriber, and its slot on the publisher
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: the subscription on the subscriber, its replication slots on the publisher, and from 16
-on what create_subscription granted to its owner, unless another of that owner's subscriptions
+Changes: the subscription on the subscriber, its replication slots on the publisher, and from 16 \
+on what create_subscription granted to its owner, unless another of that owner's subscriptions \
 rests on it. No table and no row is touched.
 
 Example:

@@ -11,8 +11,8 @@ use crate::report::{Format, Outcome};
 #[command(after_help = "\
 Changes: nothing itself; what the command does is its own.
 
-The command finds FLARE_CONNINFO_PUBLISHER_HOST, _PORT and _USER, and FLARE_CONNINFO_SUBSCRIBER_HOST, _PORT and _USER
-(the configuration's superuser) in its environment, and no password. Standard input, output and signals are passed on;
+The command finds FLARE_CONNINFO_PUBLISHER_HOST, _PORT and _USER, and FLARE_CONNINFO_SUBSCRIBER_HOST, _PORT and _USER \
+(the configuration's superuser) in its environment, and no password. Standard input, output and signals are passed on; \
 the exit code is the command's, 128+n when signal n ended it, 127 when it is not found.
 
 Example:

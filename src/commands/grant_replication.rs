@@ -8,8 +8,8 @@ use crate::server::Login;
 /// Grant the replication user all privileges on a database and its published tables, on the publisher
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: privileges of the database, its published schemas (all schemas while there is no
-publication), their tables and sequences, and the default privileges for new ones, on the
+Changes: privileges of the database, its published schemas (all schemas while there is no \
+publication), their tables and sequences, and the default privileges for new ones, on the \
 publisher. Only what is missing is granted. The subscriber is only checked.
 
 Example:

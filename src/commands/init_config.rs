@@ -7,7 +7,7 @@ use crate::report::Outcome;
 /// Write a first configuration for two servers to standard output
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: nothing. Reads identifiers, databases and role names of both servers. Passwords of the connection strings are
+Changes: nothing. Reads identifiers, databases and role names of both servers. Passwords of the connection strings are \
 used and not written: the configuration names environment variables. What cannot be known is CHANGE_ME.
 
 Example:

@@ -8,7 +8,7 @@ use crate::server::Login;
 /// Create the extensions of a database of the publisher in the subscriber's, in the same schemas
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: extensions of the subscriber's database and the schemas they need, in one transaction; the database is created
+Changes: extensions of the subscriber's database and the schemas they need, in one transaction; the database is created \
 when it is not there yet. The publisher is only read.
 
 Example:

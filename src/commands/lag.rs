@@ -10,11 +10,11 @@ use crate::report::{Outcome, textfile};
 /// Say how far subscriptions are behind, with the exit codes of Nagios
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: no data. Reads both servers, and writes down where the publisher was, in the table flare.sample of its database
+Changes: no data. Reads both servers, and writes down where the publisher was, in the table flare.sample of its database \
 postgres, made when the superuser of the configuration may: from it a later run knows how old the subscriber is.
 
-Exit code: 0 ok, 1 warning, 2 critical, 3 unknown (a server that does not answer, a wrong command line or
-configuration). Limits are those of `lag` in the configuration unless a flag says otherwise; a lag of more than the
+Exit code: 0 ok, 1 warning, 2 critical, 3 unknown (a server that does not answer, a wrong command line or \
+configuration). Limits are those of `lag` in the configuration unless a flag says otherwise; a lag of more than the \
 limit counts.
 
 Example:

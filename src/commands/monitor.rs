@@ -11,7 +11,7 @@ use crate::report::{self, Format, Outcome};
 #[command(after_help = "\
 Changes: nothing. Reads both servers; one that goes away is shown as such, and asked again.
 
-On a terminal it draws a screen: q quits, p pauses. Elsewhere it prints one sample per interval, with --format json one
+On a terminal it draws a screen: q quits, p pauses. Elsewhere it prints one sample per interval, with --format json one \
 object per line. The first SIGINT or SIGTERM ends it normally.
 
 Example:

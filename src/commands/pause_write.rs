@@ -10,9 +10,9 @@ use crate::report::Outcome;
 /// Pause writes to a database on the publisher, and wait until the last one is on the subscriber
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: on the publisher, takes CONNECT on the database from everyone but those whom replication needs, ends the
-application's sessions, locks the published tables until everything has arrived, and keeps a record in the journal
-(flare.journal in the database postgres). On the subscriber, nothing. A pause that is not complete within
+Changes: on the publisher, takes CONNECT on the database from everyone but those whom replication needs, ends the \
+application's sessions, locks the published tables until everything has arrived, and keeps a record in the journal \
+(flare.journal in the database postgres). On the subscriber, nothing. A pause that is not complete within \
 --max-pause is undone, even if flare is killed.
 
 Example:

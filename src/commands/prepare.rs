@@ -7,11 +7,11 @@ use crate::report::{self, Outcome};
 /// Do everything up to the cutover, from verify_connectivity to statistics
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: what these commands change, in this order: verify_connectivity, replicate_roles, install_extensions,
-grant_create, grant_replication (where repl_user is configured), replicate_schema, create_publication,
+Changes: what these commands change, in this order: verify_connectivity, replicate_roles, install_extensions, \
+grant_create, grant_replication (where repl_user is configured), replicate_schema, create_publication, \
 create_replication_status_table, create_subscription --wait, replicate_sequences, vacuum_analyze.
 
-Each is done only where it is missing: after an interruption or an error the same command goes on. It asks first,
+Each is done only where it is missing: after an interruption or an error the same command goes on. It asks first, \
 on a terminal; elsewhere it wants --yes.
 
 Example:

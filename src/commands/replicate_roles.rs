@@ -7,7 +7,7 @@ use crate::report::Outcome;
 /// Create and update the publisher's roles on the subscriber: attributes, passwords, settings, memberships
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: roles of the subscriber, in one transaction. The publisher is only read. Roles that flare connects as on the
+Changes: roles of the subscriber, in one transaction. The publisher is only read. Roles that flare connects as on the \
 subscriber keep attributes and password; the bootstrap superuser, rds* and pg_* roles are left alone.
 
 Example:

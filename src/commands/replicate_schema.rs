@@ -8,7 +8,7 @@ use crate::server::Login;
 /// Create a database on the subscriber with the publisher's schema, owner, settings, privileges and comment
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: the database of this name on the subscriber, in one transaction; what fails leaves nothing behind. A database
+Changes: the database of this name on the subscriber, in one transaction; what fails leaves nothing behind. A database \
 that holds the same schema is left as it is, one that holds another is refused. The publisher is only read.
 
 Example:

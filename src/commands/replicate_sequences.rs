@@ -7,7 +7,7 @@ use crate::report::Outcome;
 /// Set the subscriber's sequences to the publisher's values
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: sequences on the subscriber, in the direction of their increment: none is set back
+Changes: sequences on the subscriber, in the direction of their increment: none is set back \
 behind what it has reached there. The publisher is only read.
 
 Example:

@@ -7,7 +7,7 @@ use crate::report::Outcome;
 /// Delete the publisher's row from flare_replication_status, on both servers
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: the row of the publisher's system identifier in flare_replication_status, on the
+Changes: the row of the publisher's system identifier in flare_replication_status, on the \
 publisher and on the subscriber.
 
 Example:

@@ -7,7 +7,7 @@ use crate::report::Outcome;
 /// Let the application write again, with its privileges exactly as they were before pause_write
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: on the publisher, gives CONNECT on the database back, entry by entry, and records it in the journal. It
+Changes: on the publisher, gives CONNECT on the database back, entry by entry, and records it in the journal. It \
 needs only the publisher, works while the subscriber is dead, and ends a pause that is still under way.
 
 Example:

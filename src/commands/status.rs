@@ -7,7 +7,8 @@ use crate::report::Outcome;
 /// Say who can write where, how far each migration is, and what to type next
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: nothing. Reads both servers, and goes on when one is down.
+Changes: nothing, unless a pause, cutover or fallback was cut off: that is finished or undone first, when both servers \
+answer, and said. Else reads both servers, and goes on when one is down.
 
 Example:
   flare status

@@ -9,7 +9,7 @@ use crate::report::Outcome;
 #[command(after_help = "\
 Changes: statistics and visibility maps of the database on the subscriber, as db_owner. The publisher is only checked.
 
-Rough statistics for every table come first, then better ones, then VACUUM (ANALYZE), the largest tables first.
+Rough statistics for every table come first, then better ones, then VACUUM (ANALYZE), the largest tables first. \
 Tables that db_owner may not vacuum are named and skipped.
 
 Example:

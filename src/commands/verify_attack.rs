@@ -9,8 +9,8 @@ use crate::report::Outcome;
 /// Replay the ledger of an attack against a server: rows lost, extra or with another value
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: nothing. Reads the ledger, and the tables items and sessions of the server of --dsn. No configuration is read.
-Exit code 3 when a row is lost, should not be there, or has another value, or when lines of the ledger are missing or
+Changes: nothing. Reads the ledger, and the tables items and sessions of the server of --dsn. No configuration is read. \
+Exit code 3 when a row is lost, should not be there, or has another value, or when lines of the ledger are missing or \
 there twice.
 
 Example:

@@ -7,7 +7,7 @@ use crate::report::Outcome;
 /// Check that every user of both sides can connect, and that both servers are the declared ones
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: nothing. Where a subscription is configured, the subscriber's way to the publisher is tried in a
+Changes: nothing. Where a subscription is configured, the subscriber's way to the publisher is tried in a \
 transaction that is rolled back.
 
 Example:

@@ -11,7 +11,7 @@ use crate::catalog::{publications, tables};
 use crate::config::Config;
 use crate::error::{Result, WrapErr};
 use crate::journal::{self, Direction, Stream};
-use crate::replicate::{Change, Mode, Plan, Run, unsubscribe};
+use crate::replicate::{Change, Mode, Plan, Run, loaded, unsubscribe};
 use crate::server::{Login, Pair, Publisher, Server, params};
 use crate::value::{Ident, TableName};
 
@@ -142,9 +142,10 @@ pub(crate) fn open_gate(server: &Server, dbname: &str, run: &Run) -> Result<Chan
     };
     let door = Door::new(shut.privileges, shut.keep.into_iter().collect());
     let mut plan = Plan::new(server.side(), "postgres");
-    for statement in door.opening().into_iter().skip(1) {
-        plan.step(format!("open the door of {dbname:?}"), statement);
-    }
+    plan.step(
+        format!("open the door of {dbname:?}"),
+        door.opening()[1..].join("; "),
+    );
     plan.carry_out_by(run, |_| {
         at_the_door(server, &[dbname], |session| {
             again_while_it_passes(|| in_transaction(session, || open(session, &door)))
@@ -162,7 +163,7 @@ fn forget(server: &Server, config: &Config, dbname: &str, run: &Run) -> Result<C
     if there {
         plan.step(
             format!("delete the journal of {dbname:?}"),
-            "DELETE FROM flare.journal, flare.door; DROP SCHEMA flare where that leaves it empty"
+            "DELETE FROM flare.journal, flare.door, flare.loaded_schema; DROP SCHEMA flare where that leaves it empty"
                 .to_owned(),
         );
     }
@@ -182,7 +183,9 @@ fn forget(server: &Server, config: &Config, dbname: &str, run: &Run) -> Result<C
         }
     };
     journal::forget(session, config, dbname)?;
-    if journal::is_empty(session)? {
+    let publisher = config.publisher.system_identifier;
+    let forgotten = loaded::forget(session, dbname, publisher)?;
+    if forgotten && journal::is_empty(session)? {
         session
             .batch(
                 "DROP TABLE IF EXISTS flare.journal, flare.door, flare.sample; DROP SCHEMA flare",

@@ -18,8 +18,8 @@ const GRACE: Duration = Duration::from_millis(200);
 const LAST_WORDS_WITHIN: Duration = Duration::from_millis(200);
 /// Where a line that does not end is cut, in bytes.
 const LONGEST_LINE: u64 = 4096;
-/// How many lines of its output an error quotes.
-const LINES_QUOTED: usize = 4;
+/// How many lines of each of its two outputs an error quotes.
+const LINES_QUOTED: usize = 3;
 
 /// How a hook ended.
 pub(super) enum End {
@@ -33,20 +33,24 @@ pub(super) struct HookProcess {
     child: Child,
     exited: Receiver<()>,
     silent: Receiver<()>,
-    last: Arc<Mutex<VecDeque<String>>>,
+    /// The last lines of standard output, and of standard error: neither crowds the other out.
+    last: [Arc<LastLines>; 2],
 }
+
+type LastLines = Mutex<VecDeque<String>>;
 
 impl HookProcess {
     /// Takes a program that leads a process group and whose output is piped.
     pub(super) fn watch(mut child: Child, key: &'static str) -> HookProcess {
-        let last = Arc::default();
+        let last: [Arc<LastLines>; 2] = Default::default();
         let (speaking, silent) = bounded::<()>(0);
         let streams = [
             child.stdout.take().map(|stream| Box::new(stream) as Stream),
             child.stderr.take().map(|stream| Box::new(stream) as Stream),
         ];
-        for stream in streams.into_iter().flatten() {
-            let (last, speaking) = (Arc::clone(&last), speaking.clone());
+        for (stream, last) in streams.into_iter().zip(&last) {
+            let Some(stream) = stream else { continue };
+            let (last, speaking) = (Arc::clone(last), speaking.clone());
             std::thread::spawn(move || {
                 listen(stream, key, &last);
                 drop(speaking);
@@ -117,8 +121,11 @@ impl HookProcess {
 
     /// The end of what it has said, ready to follow a message.
     pub(super) fn last_words(&self) -> String {
-        let last = self.last.lock().unwrap_or_else(|e| e.into_inner());
-        let lines: Vec<&str> = last.iter().map(String::as_str).collect();
+        let lines_of = |last: &Arc<LastLines>| -> Vec<String> {
+            let last = last.lock().unwrap_or_else(|e| e.into_inner());
+            last.iter().cloned().collect()
+        };
+        let lines: Vec<String> = self.last.iter().flat_map(lines_of).collect();
         match lines.is_empty() {
             true => String::new(),
             false => format!(": {}", lines.join(" | ")),
@@ -129,7 +136,7 @@ impl HookProcess {
 type Stream = Box<dyn Read + Send>;
 
 /// Logs what a hook says, line by line, and keeps the end of it.
-fn listen(stream: Stream, key: &'static str, last: &Mutex<VecDeque<String>>) {
+fn listen(stream: Stream, key: &'static str, last: &LastLines) {
     let mut stream = BufReader::new(stream);
     let mut bytes = Vec::new();
     while matches!(stream.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut bytes), Ok(read) if read > 0)

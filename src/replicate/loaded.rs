@@ -111,3 +111,26 @@ pub(super) fn find(
         )
         .wrap_err("read what was loaded")
 }
+
+/// Forgets what was loaded into this database from this publisher, and the table where nothing else is in it. Whether
+/// the table is gone.
+pub(crate) fn forget(session: &Session, dbname: &str, publisher: u64) -> Result<bool> {
+    if !session.value::<bool>(EXISTS, params![])? {
+        return Ok(true);
+    }
+    session
+        .execute(
+            "DELETE FROM flare.loaded_schema
+              WHERE publisher = $2 AND dboid = (SELECT oid FROM pg_database WHERE datname = $1)",
+            params![dbname, publisher.to_string()],
+        )
+        .wrap_err("forget what was loaded")?;
+    let in_use: bool =
+        session.value("SELECT EXISTS (SELECT FROM flare.loaded_schema)", params![])?;
+    if !in_use {
+        session
+            .batch("DROP TABLE flare.loaded_schema")
+            .wrap_err("forget what was loaded")?;
+    }
+    Ok(!in_use)
+}

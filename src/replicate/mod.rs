@@ -8,7 +8,7 @@ mod granted;
 pub(crate) mod grants;
 mod identity;
 mod load;
-mod loaded;
+pub(crate) mod loaded;
 pub(crate) mod options;
 mod plan;
 pub(crate) mod publication;

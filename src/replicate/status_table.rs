@@ -49,7 +49,7 @@ pub(crate) fn has_database(server: &Server, dbname: &str) -> Result<bool> {
 
 /// Creates the table in a database that exists, as the database's owner.
 pub(crate) fn create(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
-    let session = server.connect(Login::DbOwner, dbname)?;
+    let session = server.enter_as_owner(dbname)?;
     create_plan(server, dbname, &found(&session)?)?.carry_out(&session, run)
 }
 
@@ -219,7 +219,7 @@ fn refresh(
 
 /// Deletes the publisher's row on a server, where the table is there.
 pub(crate) fn reset(server: &Server, dbname: &str, identifier: u64, run: &Run) -> Result<Change> {
-    let session = server.connect(Login::DbOwner, dbname)?;
+    let session = server.enter_as_owner(dbname)?;
     let mut plan = Plan::new(server.side(), dbname);
     let identifier = identifier.to_string();
     let rows: i64 = match Verdict::of(&found(&session)?) {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Mode, Run};
 use crate::error::{Failure, Report, Result, WrapErr};
 use crate::progress::Unit;
-use crate::server::{Login, Patience, Session, Subscriber, params, sqlstate_of};
+use crate::server::{Patience, Session, Subscriber, params, sqlstate_of};
 use crate::value::TableName;
 
 /// What was vacuumed and analysed, or in a dry run would be.
@@ -143,7 +143,7 @@ pub(crate) fn vacuum_analyze(
     run: &Run,
 ) -> Result<Vacuumed> {
     let since = Instant::now();
-    let first = subscriber.connect(Login::DbOwner, dbname)?;
+    let first = subscriber.enter_as_owner(dbname)?;
     let tables: Vec<Table> = first
         .list(&tables_sql(subscriber.major()), params![])
         .wrap_err("list the tables")?;
@@ -171,7 +171,7 @@ pub(crate) fn vacuum_analyze(
     }
     let mut sessions = vec![first.with_patience(Patience::WhileServerAnswers)];
     while sessions.len() < jobs {
-        let session = subscriber.connect(Login::DbOwner, dbname)?;
+        let session = subscriber.enter_as_owner(dbname)?;
         sessions.push(session.with_patience(Patience::WhileServerAnswers));
     }
     for stage in stages(&tables, subscriber.major()) {

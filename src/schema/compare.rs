@@ -179,10 +179,11 @@ impl Key {
         })
     }
 
-    /// flare's own table, schema and replication are not the user's.
+    /// flare's own table, schema, fence and replication are not the user's.
     fn is_ours(&self) -> bool {
         const TABLE: &str = "flare_replication_status";
         const SCHEMA: &str = "flare";
+        const FENCE: &str = "flare_fence";
         let is_schema = match self.kind.as_str() {
             "SCHEMA" => self.name == SCHEMA,
             "ACL" | "COMMENT" => self.name == format!("SCHEMA {SCHEMA}"),
@@ -190,6 +191,7 @@ impl Key {
         };
         self.schema == SCHEMA
             || is_schema
+            || self.kind == "TRIGGER" && self.name.rsplit(' ').next() == Some(FENCE)
             || self
                 .name
                 .split([' ', '.'])
@@ -439,6 +441,12 @@ mod tests {
                 "public",
                 "p t",
                 "ALTER PUBLICATION p ADD TABLE t;",
+            ),
+            entry(
+                "TRIGGER",
+                "public",
+                "t flare_fence",
+                "CREATE TRIGGER flare_fence BEFORE INSERT ON t;",
             ),
         ]
         .concat();

@@ -175,6 +175,19 @@ impl Server {
         }
     }
 
+    /// A session that acts as the database's owner, also through a door that flare has shut.
+    pub(crate) fn enter_as_owner(&self, dbname: &str) -> Result<Session> {
+        match self.connect(Login::DbOwner, dbname) {
+            Err(report) if is_denied(&report) => {
+                let session = self.enter(dbname)?;
+                let owner = Ident::new(&self.declared.db_owner.user);
+                session.batch(&format!("SET ROLE {owner}"))?;
+                Ok(session)
+            }
+            entered => entered,
+        }
+    }
+
     /// The same as [`Server::connect`], with what the server says of it.
     pub(crate) fn introduce(&self, login: Login, dbname: &str) -> Result<(Session, Facts)> {
         let credentials = self.credentials(login)?;

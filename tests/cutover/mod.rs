@@ -2,6 +2,7 @@
 
 mod abandon;
 mod as_before;
+mod at_work;
 mod dice;
 mod faults;
 mod fixture;

@@ -1,4 +1,4 @@
-//! The demonstration behind `make demo`: a whole migration from PostgreSQL 13 to 18 on this machine, through the
+//! The demonstration behind `make demo`: a whole migration from PostgreSQL 13 to 18 and back on this machine, through the
 //! program as a user would run it, while an application writes.
 //!
 //! Everything lives in one directory of the run, which goes with this process, however that ends.

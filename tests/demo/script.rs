@@ -5,34 +5,35 @@ use std::time::{Duration, Instant};
 
 use crate::bold;
 use crate::stage::{NEW, OLD, Stage};
+use crate::support::{Cluster, wait};
 
-const TABLES: [&str; 3] = ["items", "sessions", "orders"];
+/// How long the application writes between two steps, so that the picture shows it.
+const A_WHILE: Duration = Duration::from_secs(3);
 
 pub fn play() -> Result<(), String> {
     let begun = Instant::now();
     println!(
         "{}",
         bold(&format!(
-            "flare moves a live database from PostgreSQL {OLD} to {NEW}, on this machine, in about a minute"
+            "flare moves a live database from PostgreSQL {OLD} to {NEW} and back, on this machine, in about a minute"
         ))
     );
     println!("Fetching the two servers (the first time only) and starting them ...");
     let stage = Stage::set()?;
     println!(
-        "PostgreSQL {OLD} on port {}, PostgreSQL {NEW} on port {}. Each password is its user's name.",
+        "The old server, the publisher: PostgreSQL {OLD} on port {}. The new one, the subscriber: {NEW} on port {}.\nEach password is its user's name.",
         stage.old.port(),
         stage.new.port()
     );
     furnish(&stage)?;
-    set_up(&stage)?;
-    let proof = pause_and_compare(&stage)?;
-    let gap = pause_alone(&stage)?;
+    prepare(&stage)?;
+    let mut summary = there_and_back(&stage)?;
+    summary.extend(prove(&stage)?);
     clean_up(&stage)?;
     println!("\n{}", bold("Summary"));
-    for line in proof {
+    for line in summary {
         println!("  {line}");
     }
-    println!("  pause and resume without looking around in between: {gap}");
     println!(
         "  all of it: {:.0} s. The servers and their files are going now.",
         begun.elapsed().as_secs_f64()
@@ -95,6 +96,8 @@ hosts:
       superuser_password: postgres
       db_owner: dbowner
       db_owner_password: dbowner
+      repl_user: repl                   # for the way back
+      repl_user_password: repl
       host: 127.0.0.1
       port: {}
       system_identifier: {}
@@ -115,143 +118,127 @@ subscriptions:
     )
 }
 
-fn set_up(stage: &Stage) -> Result<(), String> {
-    for (why, line) in [
-        (
-            "Can every user log in, and is each server the declared one?",
-            "flare verify_connectivity",
-        ),
-        (
-            "On the old server, the administrator may create a publication (on RDS it could not, otherwise):",
-            "flare grant_create flare_test",
-        ),
-        (
-            "... and the replication user may read the tables:",
-            "flare grant_replication flare_test",
-        ),
-        (
-            "The old server publishes:",
-            "flare create_publication flare_test",
-        ),
-        (
-            "The new server gets the roles, with their passwords:",
-            "flare replicate_roles",
-        ),
-        (
-            "... the database and its extensions:",
-            "flare install_extensions flare_test",
-        ),
-        ("... and its schema:", "flare replicate_schema flare_test"),
-    ] {
-        stage.run(why, line)?;
-    }
+/// Everything up to the cutover, while the application writes.
+fn prepare(stage: &Stage) -> Result<(), String> {
+    stage.run(
+        "Can every user log in, and is each server the declared one?",
+        "flare verify_connectivity",
+    )?;
+    let application = stage.start(
+        "From now on the application writes, and keeps a ledger of what was acknowledged:",
+        &attack(&[&stage.old], ""),
+    )?;
+    stage.run(
+        "Everything up to the cutover, in one command; each of its steps is a command of its own, too. (What it says on the\nway goes to a file here.)",
+        "flare prepare flare_test1 --yes 2> prepare.log",
+    )?;
+    stage.run(
+        "Who can write where, how far is it, and what comes next?",
+        "flare status",
+    )?;
+    application.end("Has the application noticed anything?")?;
     Ok(())
 }
 
-/// The application writes, the subscription begins, writes are paused, both sides are compared.
-fn pause_and_compare(stage: &Stage) -> Result<Vec<String>, String> {
+/// The application writes; its database moves under it, and back again.
+fn there_and_back(stage: &Stage) -> Result<Vec<String>, String> {
+    let more = format!("--plot {}", Stage::PICTURE);
     let application = stage.start(
-        "The application writes from now on, with four clients, and keeps a ledger of what was acknowledged:",
-        &attack(stage, "--ledger ledger.jsonl"),
+        "It is started again, now with both addresses, goes on with its ledger, and draws a picture in the end:",
+        &attack(&[&stage.old, &stage.new], &more),
+    )?;
+    sleep(A_WHILE);
+    let there = stage.run(
+        "The cutover: shut the old server, wait for the last row, carry the sequences over, open the new one, and keep the\nold one following. If it is not done in 10 s, or if flare dies, it is undone.",
+        "flare cutover flare_test1 --yes",
     )?;
     stage.run(
-        "The new server copies the tables and follows, while the application writes:",
-        "flare create_subscription --use-repl-user --wait flare_test1",
+        "The application has found the new server by itself:",
+        "flare status",
     )?;
-    stage.run(
-        "A fresh copy has no statistics; without them its plans would be bad:",
-        "flare vacuum_analyze flare_test",
+    sleep(A_WHILE);
+    let back = stage.run(
+        "Something is wrong with the new version? Back again, with everything that was written there:",
+        "flare fallback flare_test1 --yes",
     )?;
-    stage.run(
-        "How far is the new server behind?",
-        "flare monitor flare_test flare_test1 --once",
-    )?;
-    sleep(Duration::from_secs(2));
-    stage.run(
-        "Now writes stop, and flare waits until the last one has arrived. (--allowed-rep-duration, since this replication\nis younger than the minute that is asked for otherwise.)",
-        "flare pause_write flare_test --allowed-rep-duration 1s",
-    )?;
-    let mut proof = Vec::new();
-    for table in TABLES {
-        let said = stage.run(
-            "Is everything there?",
-            &format!("flare count --both flare_test {table}"),
-        )?;
-        let counts: Vec<&str> = said.split_whitespace().collect();
-        let &["publisher", publisher, "subscriber", subscriber] = counts.as_slice() else {
-            return Err(format!("count said {said:?}"));
-        };
-        if publisher != subscriber {
-            return Err(format!(
-                "{table} has {publisher} rows on the publisher and {subscriber} on the subscriber"
-            ));
-        }
-        proof.push(format!("{table}: {publisher} rows on both sides"));
-    }
-    stage.run(
-        "Replication carries no sequences, so their values are set:",
-        "flare replicate_sequences flare_test1",
-    )?;
-    println!(
-        "\nThis is the moment to point the application at the new server. The demo goes back instead:"
-    );
-    stage.run(
-        "The application writes to the old server again, with its privileges exactly as they were:",
-        "flare resume_write flare_test",
-    )?;
-    sleep(Duration::from_secs(1));
-    application.end("The application ends; its longest gap holds all the looking around above:")?;
-    await_the_rest(stage)?;
-    let said = stage.run(
-        "Is every acknowledged write on the new server, and nothing else?",
-        &format!(
-            "flare verify_attack --ledger ledger.jsonl --dsn postgres://app:app@127.0.0.1:{}/flare_test",
-            stage.new.port()
+    stage.run("And where are we now?", "flare status")?;
+    sleep(A_WHILE);
+    let saw = application.end("And this time? 57P01 is a session that was ended, 42501 a door that was shut; the longest gap is the longer pause:")?;
+    let picture = stage.keep_picture()?;
+    println!("A picture of it, both pauses and the longer one from near by: {picture}");
+    Ok(vec![
+        format!("cutover: {}", line_of(&there, "paused for")?),
+        format!("fallback: {}", line_of(&back, "paused for")?),
+        format!(
+            "as the application saw it: {}",
+            line_of(&saw, "longest gap")?
         ),
-    )?;
-    proof.extend(said.lines().next().map(|line| format!("ledger: {line}")));
-    Ok(proof)
+        format!("the picture: {picture}"),
+    ])
 }
 
-/// The pause as short as it is; the longest gap that the application saw.
-fn pause_alone(stage: &Stage) -> Result<String, String> {
-    let application = stage.start(
-        "How long is the pause by itself? The application once more ...",
-        &attack(stage, ""),
+/// The ledger against both servers.
+fn prove(stage: &Stage) -> Result<Vec<String>, String> {
+    let on_old = verify(
+        stage,
+        "Is every acknowledged write on the old server, those that went to the new one included, and nothing else?",
+        &dsn(&stage.old, "app"),
     )?;
-    sleep(Duration::from_secs(2));
+    await_the_rest(stage)?;
+    let on_new = verify(
+        stage,
+        "The new server follows again. Is everything there as well? (Its door is shut to the application, so postgres looks.)",
+        &dsn(&stage.new, "postgres"),
+    )?;
     stage.run(
-        "... and pause and resume at once:",
-        "flare pause_write flare_test --allowed-rep-duration 1s && flare resume_write flare_test",
+        "And the table that was there before the application began:",
+        "flare count --both flare_test orders",
     )?;
-    sleep(Duration::from_secs(1));
-    let report = application.end("What the application saw:")?;
-    let gap = report
-        .lines()
-        .find(|line| line.starts_with("longest gap"))
-        .ok_or("attack reported no gap")?;
-    Ok(gap.split(" (").next().unwrap_or(gap).to_owned())
+    Ok(vec![
+        format!("the ledger against the publisher: {on_old}"),
+        format!("the ledger against the subscriber: {on_new}"),
+    ])
+}
+
+/// Replays the ledger against a server; the verdict.
+fn verify(stage: &Stage, why: &str, dsn: &str) -> Result<String, String> {
+    let line = format!("flare verify_attack --ledger ledger.jsonl --dsn {dsn}");
+    let said = stage.run(why, &line)?;
+    Ok(said.lines().next().unwrap_or_default().to_owned())
 }
 
 fn clean_up(stage: &Stage) -> Result<(), String> {
     stage.run(
-        "After a migration the subscription goes, and its slot on the old server with it:",
-        "flare drop_subscription flare_test1",
-    )?;
-    stage.run(
-        "... and the publication:",
-        "flare drop_publication flare_test",
+        "A migration would cut over once more and stay there. The demo ends here. What flare has put on the servers goes:",
+        "flare cleanup flare_test1 --yes",
     )?;
     Ok(())
 }
 
-fn attack(stage: &Stage, more: &str) -> String {
-    let port = stage.old.port();
-    format!(
-        "flare attack --dsn postgres://app:app@127.0.0.1:{port}/flare_test --clients 4 --rate 1000 {more}"
-    )
-    .trim_end()
-    .to_owned()
+fn attack(servers: &[&Cluster], more: &str) -> String {
+    let dsns = servers.iter().map(|server| dsn(server, "app"));
+    let dsns: Vec<String> = dsns.map(|dsn| format!("--dsn {dsn} ")).collect();
+    let line = format!(
+        "flare attack {}--clients 4 --rate 1000 --ledger ledger.jsonl {more}",
+        dsns.concat()
+    );
+    line.trim_end().to_owned()
+}
+
+fn dsn(server: &Cluster, user: &str) -> String {
+    let port = server.port();
+    format!("postgres://{user}:{user}@127.0.0.1:{port}/flare_test")
+}
+
+/// The line that begins with these words, without the steps or the time of day.
+fn line_of(said: &str, beginning: &str) -> Result<String, String> {
+    let line = said.lines().find(|line| line.starts_with(beginning));
+    let line = line.ok_or_else(|| format!("nothing begins with {beginning:?} in {said:?}"))?;
+    let end = [" (from", ": guard"]
+        .iter()
+        .filter_map(|it| line.find(it))
+        .min();
+    Ok(line[..end.unwrap_or(line.len())].to_owned())
 }
 
 /// Until the subscriber has confirmed what the publisher has written.
@@ -260,7 +247,7 @@ fn await_the_rest(stage: &Stage) -> Result<(), String> {
     let confirmed = format!(
         "SELECT coalesce(bool_and(confirmed_flush_lsn >= '{written}'), false) FROM pg_replication_slots"
     );
-    let arrived = crate::support::wait::until(Duration::from_secs(30), || {
+    let arrived = wait::until(Duration::from_secs(30), || {
         stage.old.value("flare_test", &confirmed) == "t"
     });
     match arrived {

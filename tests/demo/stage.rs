@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
@@ -29,6 +29,9 @@ pub struct Application {
 }
 
 impl Stage {
+    /// What the picture of the run is called.
+    pub const PICTURE: &str = "demo.svg";
+
     /// Fetches and starts the servers. Passwords are the users' names, so that addresses stay readable.
     pub fn set() -> Result<Stage, String> {
         let (old, new) = std::thread::scope(|scope| {
@@ -66,21 +69,22 @@ impl Stage {
             .map_err(|error| format!("write {name}: {error}"))
     }
 
+    /// Puts the picture where it outlives the run; its path there.
+    pub fn keep_picture(&self) -> Result<String, String> {
+        let built = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let kept = built.parent().unwrap_or(built).join(Self::PICTURE);
+        fs::copy(self.dir.join(Self::PICTURE), &kept)
+            .map_err(|error| format!("keep the picture as {}: {error}", kept.display()))?;
+        Ok(kept.display().to_string())
+    }
+
     fn command(&self, line: &str) -> Command {
         let mut command = Command::new("sh");
         // By its path, so that it is found and ended if this process is killed; exec, so that signals reach it.
         let own = self.dir.join("bin/flare");
-        let line = line
-            .split(" && ")
-            .map(|part| part.replacen("flare", &own.to_string_lossy(), 1))
-            .collect::<Vec<_>>()
-            .join(" && ");
-        let line = match line.contains("&&") {
-            true => line,
-            false => format!("exec {line}"),
-        };
+        let line = line.replacen("flare", &own.to_string_lossy(), 1);
         command
-            .args(["-c", &line])
+            .args(["-c", &format!("exec {line}")])
             .current_dir(&self.dir)
             .env_clear()
             .env("PATH", &self.path)

@@ -181,6 +181,16 @@ impl Pair {
         &self.subscriber
     }
 
+    /// For another pair on the same servers.
+    pub fn shared_publisher(&self) -> Arc<Cluster> {
+        Arc::clone(&self.publisher)
+    }
+
+    /// For another pair on the same servers.
+    pub fn shared_subscriber(&self) -> Arc<Cluster> {
+        Arc::clone(&self.subscriber)
+    }
+
     pub fn names(&self) -> &Names {
         &self.names
     }

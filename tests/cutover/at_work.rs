@@ -1,0 +1,107 @@
+//! While a run is under way: what a signal ends and what it does not, and what other commands do meanwhile.
+
+use std::time::Duration;
+
+use crate::support::application::{Application, Side};
+use crate::support::{Pair, wait};
+
+use super::fixture::{assert_first_line, assert_settled, go_on, open_sides, ready, stopped_at};
+
+const THERE: Side = Side::Subscriber;
+const BACK: Side = Side::Publisher;
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_signal_while_the_point_of_no_return_is_written_ends_nothing() {
+    let pair = ready(Pair::alone(15, 18).with_accounts(10));
+    let application = Application::start(&pair);
+    application.await_writes_on(BACK, 50);
+    let run = stopped_at(&pair, THERE, "switching", &[]);
+    // Its commit is done, and waits for a standby that does not exist before it is answered: a cancel does not undo it.
+    let standby = |names: &str| {
+        let publisher = pair.publisher();
+        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'");
+        publisher.sql("postgres", &set);
+        publisher.sql("postgres", "SELECT pg_reload_conf()");
+        let now = "SELECT current_setting('synchronous_standby_names')";
+        wait::for_("the setting", SOON, || {
+            publisher.value("postgres", now) == names
+        });
+    };
+    standby("nobody");
+    go_on(&run);
+    let waits = "SELECT count(*) FROM pg_stat_activity
+                  WHERE application_name = 'flare/cutover' AND wait_event = 'SyncRep'";
+    wait::for_("the record to wait for its answer", SOON, || {
+        pair.publisher().value("postgres", waits) == "1"
+    });
+    run.signal(libc::SIGINT);
+    standby("");
+    let ended = run.wait();
+    assert_eq!(ended.ok().json()["outcome"], "switched", "{ended}");
+    application.await_writes_on(THERE, 50);
+    assert_settled(&pair, THERE);
+    let written = application.stop();
+    written
+        .verify(pair.subscriber())
+        .verify_arrives(pair.publisher())
+        .assert_sides(&[BACK, THERE])
+        .assert_never_refused();
+}
+
+#[test]
+fn commands_for_other_databases_go_on_beside_a_run_and_status_tells_of_it() {
+    let pair = ready(Pair::alone(14, 16).with_accounts(10));
+    // Another migration between the same two servers.
+    let other = Pair::between(pair.shared_publisher(), pair.shared_subscriber())
+        .with_accounts(10)
+        .published();
+    let run = stopped_at(&pair, THERE, "drain", &["--max-pause", "60s"]);
+    let beside = other.flare(&["create_publication", other.db()]);
+    beside.ok();
+    assert!(!beside.stderr().contains(pair.db()), "{beside}");
+    // It keeps nothing of the other's.
+    let status = pair.flare(&["status"]);
+    let first = status.ok().stdout().lines().next().unwrap_or_default();
+    assert!(first.contains("Nobody but superusers"), "{status}");
+    assert!(!status.stderr().contains("undone"), "{status}");
+    let again = pair.flare(&["cutover", pair.subname(), "--yes"]);
+    again.code(1).says("another flare is at work");
+    go_on(&run);
+    assert_eq!(run.wait().ok().json()["outcome"], "switched");
+    assert_first_line(pair.flare(&["status"]).ok(), THERE);
+    assert_eq!(open_sides(&pair), [THERE]);
+}
+
+#[test]
+fn a_dry_run_estimates_the_pause() {
+    let pair = ready(Pair::new(13, 17).with_accounts(10));
+    let args = ["cutover", pair.subname(), "--dry-run"];
+    let report = pair.flare(&[&args[..], &["--format", "json"]].concat());
+    let report = report.ok().json();
+    let estimate = report["estimated_pause_ms"].as_f64();
+    assert!(estimate.is_some_and(|ms| ms > 0.0), "{report:#}");
+    assert!(report["pause_ms"].is_null(), "{report:#}");
+    let steps = report["steps"].as_array().expect("steps");
+    let names: Vec<&str> = steps.iter().filter_map(|it| it["step"].as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "guard",
+            "door",
+            "clear",
+            "wall",
+            "drain",
+            "sequences",
+            "stop",
+            "mark",
+            "switching",
+            "switched"
+        ]
+    );
+    pair.flare(&args)
+        .ok()
+        .prints("The pause would take about")
+        .prints("lock the published tables");
+}
