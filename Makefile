@@ -44,7 +44,10 @@ test: export RUST_TEST_THREADS ?= 4
 test:
 	$(CARGO) test --locked
 
-# Hours rather than minutes: every pair of versions, every fault at every step of the cutover, and the static program in an empty root.
+# Hours rather than minutes: every pair of versions, every fault at every step of the cutover, a thousand races for the
+# point of no return, and the static program in an empty root. Slices of it:
+#   FAULTS="switching ToCrashed door=Interrupted" cargo test --locked --test flare -- --ignored faults_between
+#   ROUNDS=100 SEED=1 cargo test --locked --test flare -- whoever_wins
 soak:
 	$(MAKE) test PAIRS=all
 	PAIRS=all $(CARGO) test --locked --test flare -- --ignored

@@ -12,7 +12,7 @@ use super::undo::{again_while_it_passes, open};
 use crate::config::Config;
 use crate::error::{Failure, Report, Result};
 use crate::journal::{self, Direction, Entry, Purpose, Step, Stream};
-use crate::replicate::{Mode, Run, unsubscribe};
+use crate::replicate::{Mode, Run, slot, unsubscribe};
 use crate::server::{Login, Publisher, params};
 
 /// Opens the publisher for the application again. What is lost is returned, in words.
@@ -25,24 +25,7 @@ pub(crate) fn abandon(
 ) -> Result<Vec<String>> {
     let admin = publisher.admin();
     let entries = journal::entries(admin, config)?;
-    let mut left: Vec<&Entry> = Vec::new();
-    for Wanted { dbname, .. } in wanted {
-        let newest = entries.iter().find(|entry| {
-            entry.purpose == Purpose::Switch
-                && entry.step.is_past_return()
-                && entry.member(dbname).is_some()
-        });
-        match newest {
-            Some(entry) if entry.direction == Direction::Forward => left.push(entry),
-            _ => {
-                return Failure::new(format!(
-                    "abandon the subscriber of {dbname:?}: the application writes on the publisher already"
-                ))
-                .hint("flare status")
-                .err();
-            }
-        }
-    }
+    let left = left_with(&entries, wanted)?;
     let mut lost = Vec::new();
     let mut doors = Vec::new();
     for wanted in wanted {
@@ -65,6 +48,8 @@ pub(crate) fn abandon(
             how,
             run,
         )?;
+        // A target that died before it was opened has left the slot that it was fed from.
+        slot::drop(publisher, &slot::name_for(&wanted.subname))?;
         fence::open(&publisher.enter(dbname)?)?;
     }
     if run.mode == Mode::DryRun {
@@ -111,6 +96,47 @@ pub(crate) fn abandon(
         fence::remove(&publisher.enter(dbname)?)?;
     }
     Ok(lost)
+}
+
+/// The runs that moved these databases to the subscriber: each is given up as a whole.
+fn left_with<'a>(entries: &'a [Entry], wanted: &[Wanted]) -> Result<Vec<&'a Entry>> {
+    let mut left: Vec<&Entry> = Vec::new();
+    for Wanted { dbname, .. } in wanted {
+        let newest = newest_switch(entries, dbname);
+        let Some(entry) = newest.filter(|entry| entry.direction == Direction::Forward) else {
+            return Failure::new(format!(
+                "abandon the subscriber of {dbname:?}: the application writes on the publisher already"
+            ))
+            .hint("flare status")
+            .err();
+        };
+        let others = entry.databases.iter().filter(|member| {
+            newest_switch(entries, &member.dbname) == Some(entry)
+                && !wanted.iter().any(|it| it.dbname == member.dbname)
+        });
+        let others: Vec<&str> = others.map(|member| member.subname.as_str()).collect();
+        if !others.is_empty() {
+            return Failure::usage(format!(
+                "abandon the subscriber of {dbname:?}: it was cut over in one pause with {}",
+                others.join(", ")
+            ))
+            .hint("name those subscriptions too, or --all: the subscriber is dead for them as well")
+            .err();
+        }
+        if !left.contains(&entry) {
+            left.push(entry);
+        }
+    }
+    Ok(left)
+}
+
+/// The newest run that moved a database for good.
+fn newest_switch<'a>(entries: &'a [Entry], dbname: &str) -> Option<&'a Entry> {
+    entries.iter().find(|entry| {
+        entry.purpose == Purpose::Switch
+            && entry.step.is_past_return()
+            && entry.member(dbname).is_some()
+    })
 }
 
 /// How far the way back had come.

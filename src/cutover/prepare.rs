@@ -26,7 +26,7 @@ use crate::catalog::privileges::DatabasePrivileges;
 use crate::catalog::publications;
 use crate::config::Config;
 use crate::error::{Failure, Result, WrapErr};
-use crate::journal::{self, Backend, Entry, Member, Purpose, Step};
+use crate::journal::{self, Entry, Member, Purpose, Step};
 use crate::replicate::{Run, reverse};
 use crate::server::{Login, Pair, Publisher, Server, Session, params};
 
@@ -132,7 +132,7 @@ fn look_at(pair: &Pair, request: &PauseRequest, wanted: &Wanted) -> Result<Datab
     let sessions = DatabaseSessions::open(pair, &stream)?;
     let published = tables(&sessions.wall.session, &stream.pubname)?;
     ready::status_table_is_ready(&sessions, &stream)?;
-    ready::every_table_is_ready(&sessions.arrival, &stream)?;
+    ready::every_table_is_ready(&sessions.arrival.session, &stream)?;
     ready::may_lock(&sessions.wall.session, &stream.pubname)?;
     if request.purpose == Purpose::Switch {
         ready::may_fence(&sessions.wall.session, &stream.pubname)?;
@@ -298,9 +298,13 @@ pub(crate) fn record(pause: &mut Pause<'_>, config: &Config) -> Result<()> {
     pause.entry.generation = newest + 1;
     journal::record(&pause.sessions.door.session, config, &pause.entry)?;
     if pause.entry.purpose == Purpose::Switch {
-        let gate: [Backend; 2] = [backend_of(to.facts()), pause.sessions.gate.backend.clone()];
+        let mut backends = vec![backend_of(to.facts()), pause.sessions.gate.backend.clone()];
+        for database in &pause.databases {
+            let own = database.sessions.on_to();
+            backends.extend(own.map(|own| own.backend.clone()));
+        }
         let there = Entry {
-            backends: gate.to_vec(),
+            backends,
             ..pause.entry.clone()
         };
         journal::record(&pause.sessions.gate.session, config, &there)?;

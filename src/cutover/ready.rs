@@ -207,7 +207,7 @@ pub(super) fn every_table_is_subscribed(
     stream: &Stream,
     published: &[TableName],
 ) -> Result<()> {
-    let relations = subscriptions::relations(&sessions.arrival, &stream.subname)?;
+    let relations = subscriptions::relations(&sessions.arrival.session, &stream.subname)?;
     let missing = refresh::missing(published, &relations);
     match missing.is_empty() {
         true => Ok(()),
@@ -297,7 +297,7 @@ pub(super) fn status_table_is_ready(sessions: &DatabaseSessions, stream: &Stream
         params![&stream.pubname, STATUS_TABLE],
     )?;
     let status = TableName::new("public", STATUS_TABLE);
-    let relations = subscriptions::relations(&sessions.arrival, &stream.subname)?;
+    let relations = subscriptions::relations(&sessions.arrival.session, &stream.subname)?;
     let subscribed = relations.iter().any(|relation| relation.name == status);
     let missing = match (published, subscribed) {
         (true, true) => return Ok(()),

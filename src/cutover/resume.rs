@@ -8,7 +8,7 @@ use super::sessions::at_the_door;
 use super::undo::{self, Ended};
 use crate::catalog::privileges::DatabasePrivileges;
 use crate::error::{Failure, Result};
-use crate::journal::{self, Entry, Purpose, Step};
+use crate::journal::{self, Direction, Entry, Purpose, Step};
 use crate::replicate::{Mode, Run};
 use crate::server::{Publisher, interrupt};
 use crate::value::Ident;
@@ -16,10 +16,10 @@ use crate::value::Ident;
 /// Gives the application its privileges back, exactly as they were.
 pub(crate) fn resume_write(publisher: &Publisher, dbname: &str, run: &Run) -> Result<ResumeReport> {
     let admin = publisher.admin();
-    let Some(entry) = journal::find(admin, dbname, &Step::SHUT)? else {
-        return nothing_to_resume(publisher, dbname, run);
-    };
-    let Some(door) = entry.member(dbname).map(door_of) else {
+    let paused = journal::find(admin, dbname, &Step::SHUT)?;
+    let paused = paused.and_then(|entry| Some((entry.member(dbname).map(door_of)?, entry)));
+    let Some((door, entry)) = paused else {
+        not_past_return(publisher, dbname)?;
         return nothing_to_resume(publisher, dbname, run);
     };
     let mut report = ResumeReport {
@@ -67,12 +67,7 @@ fn open(
     match ended {
         Ended::Here => report.changed = true,
         Ended::Elsewhere(step) if step.is_past_return() => {
-            return Failure::new(format!(
-                "resume writes to {dbname:?} on the publisher: the {} has just passed the point of no return",
-                entry.command
-            ))
-            .hint("flare status")
-            .err();
+            return past_return(dbname, entry).err();
         }
         Ended::Elsewhere(_) => report
             .warnings
@@ -85,6 +80,23 @@ fn open(
         );
     }
     Ok(())
+}
+
+/// Fails when a cutover has passed the point of no return, be it a moment ago: this side must not be opened any more.
+fn not_past_return(publisher: &Publisher, dbname: &str) -> Result<()> {
+    let beyond = [Step::Switching, Step::Switched, Step::Closed];
+    match journal::find(publisher.admin(), dbname, &beyond)? {
+        Some(entry) if entry.direction == Direction::Forward => past_return(dbname, &entry).err(),
+        _ => Ok(()),
+    }
+}
+
+fn past_return(dbname: &str, entry: &Entry) -> Failure {
+    Failure::new(format!(
+        "resume writes to {dbname:?} on the publisher: the {} has passed the point of no return",
+        entry.command
+    ))
+    .hint("flare status says who can write where, and finishes it when both servers answer")
 }
 
 /// No pause is on record: says so, with the statement that opens a door that somebody shut by hand.

@@ -18,7 +18,7 @@ pub(crate) fn set_moved(pause: &mut Pause<'_>) -> Result<()> {
 
 /// Sets all of them once, before the pause.
 pub(crate) fn set_all(database: &mut Database) -> Result<()> {
-    database.on_to = by_name(sequences::read(&database.sessions.arrival)?);
+    database.on_to = by_name(sequences::read(&database.sessions.arrival.session)?);
     let now = sequences::read(&database.sessions.probe.session)?;
     set(database, now)
 }
@@ -37,7 +37,7 @@ fn set(database: &mut Database, now: Vec<SequenceState>) -> Result<()> {
         .filter_map(|state| database.on_to.get(&state.name).cloned())
         .collect();
     let plan = carry::plan(&moved, &there)?;
-    carry::set(&database.sessions.arrival, &plan)
+    carry::set(&database.sessions.arrival.session, &plan)
         .wrap_err_with(|| format!("set the sequences of {:?}", database.dbname()))?;
     let set = plan.iter().zip(moved).filter(|(planned, _)| planned.set);
     for (_, state) in set {

@@ -53,9 +53,9 @@ pub(crate) struct DatabaseSessions {
     /// Writes the probe row on *from*, and reads its sequences.
     pub(crate) probe: Own,
     /// Awaits the probe row on *to*, and sets its sequences.
-    pub(crate) arrival: Session,
+    pub(crate) arrival: Own,
     /// Stops the subscription on *to*, as an account that may.
-    pub(crate) subscription: Session,
+    pub(crate) subscription: Own,
 }
 
 impl Sessions {
@@ -102,13 +102,16 @@ impl DatabaseSessions {
             let wall = scope.spawn(|| Own::open(from, table_login(from), dbname));
             let probe = scope.spawn(|| Own::open(from, table_login(from), dbname));
             let subscription = scope.spawn(|| {
-                let session = to.connect(Login::Superuser, dbname)?;
-                match subscriptions::find(&session, &stream.subname)? {
-                    Some(found) => unsubscribe::owning(to, dbname, &found),
-                    None => Ok(session),
+                let admin = Own::open(to, Login::Superuser, dbname)?;
+                match subscriptions::find(&admin.session, &stream.subname)? {
+                    Some(found) => match unsubscribe::login_of(to, &found) {
+                        Login::Superuser => Ok(admin),
+                        login => Own::open(to, login, dbname),
+                    },
+                    None => Ok(admin),
                 }
             });
-            let arrival = to.connect(table_login(to), dbname);
+            let arrival = Own::open(to, table_login(to), dbname);
             Ok(DatabaseSessions {
                 wall: joined(wall)?,
                 probe: joined(probe)?,
@@ -123,14 +126,14 @@ impl DatabaseSessions {
         [&self.wall, &self.probe]
     }
 
+    /// The sessions on *to*: what they were told must not arrive after the run.
+    pub(crate) fn on_to(&self) -> [&Own; 2] {
+        [&self.arrival, &self.subscription]
+    }
+
     pub(crate) fn set_patience(&self, patience: Patience) {
-        for session in [
-            &self.wall.session,
-            &self.probe.session,
-            &self.arrival,
-            &self.subscription,
-        ] {
-            session.set_patience(patience);
+        for own in [&self.wall, &self.probe, &self.arrival, &self.subscription] {
+            own.session.set_patience(patience);
         }
     }
 }
@@ -157,13 +160,13 @@ impl Drop for Sessions {
 
 impl Drop for DatabaseSessions {
     fn drop(&mut self) {
-        for session in [
-            &mut self.wall.session,
-            &mut self.probe.session,
+        for own in [
+            &mut self.wall,
+            &mut self.probe,
             &mut self.arrival,
             &mut self.subscription,
         ] {
-            session.say_goodbye();
+            own.session.say_goodbye();
         }
     }
 }

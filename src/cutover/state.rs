@@ -112,7 +112,7 @@ impl Database {
     pub(super) fn probe(&self, identifier: u64) -> Probe<'_> {
         Probe {
             writer: &self.sessions.probe.session,
-            reader: &self.sessions.arrival,
+            reader: &self.sessions.arrival.session,
             identifier,
         }
     }

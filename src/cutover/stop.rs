@@ -8,7 +8,7 @@ use crate::value::Ident;
 pub(crate) fn disable(pause: &mut Pause<'_>) -> Result<()> {
     let mut started = Vec::new();
     for database in &pause.databases {
-        let session = &database.sessions.subscription;
+        let session = &database.sessions.subscription.session;
         let statement = format!(
             "ALTER SUBSCRIPTION {} DISABLE",
             Ident::new(&database.stream.subname)
@@ -20,6 +20,7 @@ pub(crate) fn disable(pause: &mut Pause<'_>) -> Result<()> {
         database
             .sessions
             .subscription
+            .session
             .wait(&answer, pause.deadline.patience())
             .wrap_err_with(|| format!("disable subscription {:?}", database.stream.subname))?;
     }

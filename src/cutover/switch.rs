@@ -13,7 +13,7 @@ use super::{clients, guard, mark, plan, sequences, stop, switched, switching};
 use crate::config::Config;
 use crate::error::{Advise, Report, Result, WrapErr};
 use crate::replicate::{Mode, Run};
-use crate::server::{Pair, Patience, interrupt};
+use crate::server::{Pair, Patience, interrupt, is_lost};
 
 /// Moves the application of the wanted databases to *to*, or changes nothing.
 pub(crate) fn switch(
@@ -83,10 +83,15 @@ fn open_target(pause: &mut Pause<'_>) -> Result<()> {
 /// The fence, the end of the old stream, the beginning of the way back: the application does not wait for it.
 fn afterwards(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<()> {
     let _shield = interrupt::Shield::raise();
-    pause.set_patience(Patience::For(AFTERWARDS));
-    if let Err(report) = guard::dismiss(pause) {
-        log::info!("end the guard: {report:#}");
+    match guard::dismiss(pause) {
+        // What comes next would only wait for the same server.
+        Err(report) if is_lost(&report) => {
+            return Err(report.wrap_err("end the guard on the server"));
+        }
+        Err(report) => log::info!("end the guard: {report:#}"),
+        Ok(()) => {}
     }
+    pause.set_patience(Patience::For(AFTERWARDS));
     run.progress.step(match pause.entry.reverse {
         true => "switched; fencing the server that was left, and starting the way back",
         false => "switched; fencing the server that was left",

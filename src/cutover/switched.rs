@@ -12,7 +12,7 @@ use crate::server::is_lost;
 /// Opens *to*. A lost answer is asked for again, by another session, as long as the server comes back.
 pub(crate) fn open(pause: &mut Pause<'_>) -> Result<()> {
     for database in &pause.databases {
-        fence::open(&database.sessions.arrival)?;
+        fence::open(&database.sessions.arrival.session)?;
     }
     let gates = pause.databases.iter().filter_map(|it| it.gate.clone());
     let gates: Vec<Door> = gates.collect();

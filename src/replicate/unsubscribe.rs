@@ -123,7 +123,8 @@ pub(crate) fn owning(
     subscriber.connect(login_of(subscriber, subscription), dbname)
 }
 
-fn login_of(subscriber: &Subscriber, subscription: &Subscription) -> Login {
+/// The account of ours that may change the subscription.
+pub(crate) fn login_of(subscriber: &Subscriber, subscription: &Subscription) -> Login {
     let db_owner = &subscriber.declared().db_owner.user;
     Login::owner_if(!subscriber.facts().superuser && subscription.owner == *db_owner)
 }

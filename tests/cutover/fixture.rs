@@ -322,6 +322,14 @@ pub fn sessions_of_flare(server: &Cluster) -> String {
     server.value("postgres", count)
 }
 
+/// The same of one database.
+pub fn sessions_of_flare_in(server: &Cluster, db: &str) -> String {
+    let count = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'flare/%' AND datname = '{db}'"
+    );
+    server.value("postgres", &count)
+}
+
 /// A run that is asked to do something at a step: `hold`, `stop` or `fail`.
 pub fn at_failpoint(pair: &Pair, to: Side, failpoint: &str, more: &[&str]) -> Invocation {
     let args = [&["--format", "json"], more].concat();

@@ -1,13 +1,17 @@
 //! cutover and fallback: nothing is lost, one side is open, and there is a way back, whatever happens on the way.
 
+mod abandon;
 mod afterwards;
 mod as_before;
 mod at_work;
+mod dice;
 mod faults;
 mod fixture;
+mod guards;
 mod hooks;
 mod neighbours;
 mod poolers;
+mod race;
 mod random_kill;
 mod several;
 mod there_and_back;

@@ -1,8 +1,9 @@
 //! Everybody else on the two servers, at the worst moment.
 
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use postgres::Client;
+use postgres::{Client, NoTls};
 use serde_json::Value;
 
 use crate::support::application::{Application, Clients, Sessions, Side};
@@ -271,4 +272,119 @@ fn autovacuum_makes_way() {
         .verify(pair.subscriber())
         .assert_sides(&[BACK, THERE])
         .assert_never_refused();
+}
+
+#[test]
+fn a_lock_on_a_table_of_the_target_is_waited_for_or_does_not_matter() {
+    let pair = ready(Pair::alone(13, 17).with_accounts(10));
+    let db = pair.db();
+    let lock = "LOCK TABLE app_orders IN ACCESS EXCLUSIVE MODE";
+    for to in [THERE, BACK] {
+        let from = to.other();
+        let application = Application::start(&pair);
+        application.await_writes_on(from, 30);
+        let before = Before::of(&pair, from);
+        // What was written last does not arrive.
+        let run = stopped_at(&pair, to, "clear", &["--max-pause", "1500ms"]);
+        let session = amid(to.of(&pair), db, lock);
+        application.await_writes_on(from, 30);
+        go_on(&run);
+        let run = run.wait();
+        run.code(1);
+        assert_undone(&run, "drain", from);
+        assert_eq!(open_sides(&pair), [from]);
+        drop(session);
+        application.await_writes_on(from, 20);
+        await_streaming_from(&pair, from);
+        assert_eq!(Before::of(&pair, from), before);
+
+        let (run, report, session) = met(&pair, to, "switching", || amid(to.of(&pair), db, lock));
+        run.ok();
+        assert_eq!(report["outcome"], "switched", "{run}");
+        assert_eq!(open_sides(&pair), [to]);
+        drop(session);
+        application.await_writes_on(to, 30);
+        assert_fenced(&pair, from);
+        let written = application.stop();
+        written
+            .verify(to.of(&pair))
+            .verify_arrives(from.of(&pair))
+            .assert_sides(&[from, to])
+            .assert_never_refused();
+    }
+    switched_to(&pair, THERE);
+    assert_settled(&pair, THERE);
+}
+
+/// A session that was let in before the door was shut, and is not listed yet: the server waits at just that moment.
+fn slowly_connecting(
+    server: &Cluster,
+    pair: &Pair,
+    counter: u32,
+) -> JoinHandle<Result<(), postgres::Error>> {
+    let mut config = postgres::Config::new();
+    config
+        .host(server.host())
+        .port(server.port())
+        .dbname(pair.db())
+        .user(&pair.names().app)
+        .password(Passwords::APP)
+        .options("-c post_auth_delay=10");
+    std::thread::spawn(move || {
+        let mut session = config.connect(NoTls)?;
+        session.batch_execute(&format!(
+            "INSERT INTO app_orders (client, counter, value) VALUES (-1, {counter}, 1)"
+        ))
+    })
+}
+
+#[test]
+fn who_is_just_connecting_writes_where_it_counts_or_not_at_all() {
+    let pair = ready(Pair::new(11, 18).with_accounts(10));
+    let db = pair.db();
+    let admitted = format!(
+        "SELECT count(*) FROM pg_locks
+          WHERE locktype = 'object' AND classid = 'pg_database'::regclass AND mode = 'RowExclusiveLock'
+            AND objid = (SELECT oid FROM pg_database WHERE datname = '{db}')"
+    );
+    let mut acknowledged = Vec::new();
+    for (round, to) in [THERE, BACK, THERE, BACK].into_iter().enumerate() {
+        let from = to.other();
+        let run = stopped_at(&pair, to, "door", &["--max-pause", "8s"]);
+        let first = u32::try_from(10 * round).expect("a small number");
+        let connecting = |counter| (counter, slowly_connecting(from.of(&pair), &pair, counter));
+        let clients: Vec<_> = (first..first + 4).map(connecting).collect();
+        wait::for_("clients to be let in", Duration::from_secs(5), || {
+            from.of(&pair).value("postgres", &admitted) == "4"
+        });
+        go_on(&run);
+        // They are not waited for.
+        let run = run.wait();
+        assert_eq!(run.ok().json()["outcome"], "switched", "{run}");
+        for (counter, client) in clients {
+            if client.join().expect("a client").is_ok() {
+                acknowledged.push(counter);
+            }
+        }
+        let found = to.of(&pair).rows(
+            db,
+            "SELECT counter FROM app_orders WHERE client = -1 ORDER BY 1",
+        );
+        let found: Vec<u32> = found
+            .iter()
+            .map(|row| {
+                row[0]
+                    .as_deref()
+                    .unwrap_or_default()
+                    .parse()
+                    .expect("a number")
+            })
+            .collect();
+        for counter in &acknowledged {
+            assert!(
+                found.contains(counter),
+                "{counter} was acknowledged: {found:?}"
+            );
+        }
+    }
 }

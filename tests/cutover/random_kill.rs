@@ -1,44 +1,18 @@
 //! Killed at a moment that nobody chose, again and again, until it is through.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::time::Duration;
 
 use crate::support::application::{Application, Side};
 use crate::support::{Pair, matrix, process, wait};
 
+use super::dice::Dice;
 use super::fixture::{
     assert_fenced, assert_first_line, assert_settled, open_sides, ready, switch_to, switched_to,
 };
 
-/// Deals numbers; the same ones again with `SEED`.
-struct Dice(u64);
-
-impl Dice {
-    fn new() -> Self {
-        let seed = match std::env::var("SEED") {
-            Ok(seed) => seed.parse().expect("SEED is a number"),
-            Err(_) => RandomState::new().hash_one("flare") | 1,
-        };
-        println!("SEED={seed}");
-        Self(seed)
-    }
-
-    /// Xorshift: any sequence will do, as long as it is the same again.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
 #[test]
 fn killed_at_any_moment_it_is_brought_to_its_end() {
-    let rounds = match matrix::is_all() {
-        true => 60,
-        false => 5,
-    };
+    let rounds = matrix::rounds(5, 60);
     let mut dice = Dice::new();
     let pair = ready(Pair::alone(13, 18).with_accounts(10));
     let mut at = Side::Publisher;

@@ -14,13 +14,13 @@ const THERE: Side = Side::Subscriber;
 const BACK: Side = Side::Publisher;
 
 /// A second database beside the pair's, replicating too.
-struct Second {
-    db: String,
-    sub: String,
+pub(super) struct Second {
+    pub(super) db: String,
+    pub(super) sub: String,
 }
 
 impl Second {
-    fn beside(pair: &Pair) -> Self {
+    pub(super) fn beside(pair: &Pair) -> Self {
         let names = pair.names();
         let (id, owner, repl) = (&names.id, &names.owner, &names.repl);
         let second = Self {

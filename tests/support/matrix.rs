@@ -33,6 +33,15 @@ pub fn is_all() -> bool {
     env::var("PAIRS").is_ok_and(|asked| asked.trim() == "all")
 }
 
+/// How often a test plays what depends on the moment: `ROUNDS`, or `all` times when everything is asked for.
+pub fn rounds(sample: u32, all: u32) -> u32 {
+    match env::var("ROUNDS") {
+        Ok(asked) => asked.parse().expect("ROUNDS is a number"),
+        Err(_) if is_all() => all,
+        Err(_) => sample,
+    }
+}
+
 /// Runs a test on every pair and then names all that failed.
 #[track_caller]
 pub fn for_each_pair(test: impl Fn(u32, u32)) {

@@ -5,6 +5,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use super::Pair;
+use super::application::Side;
+
 /// What passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Traffic {
@@ -39,6 +42,9 @@ struct State {
     refused: bool,
     ended: bool,
     connections: Vec<TcpStream>,
+    accepted: usize,
+    /// On the first so many nothing passes.
+    stranded: usize,
 }
 
 impl Proxy {
@@ -53,12 +59,27 @@ impl Proxy {
                 refused: false,
                 ended: false,
                 connections: Vec::new(),
+                accepted: 0,
+                stranded: 0,
             }),
             changed: Condvar::new(),
         });
         let accepting = Arc::clone(&road);
         thread::spawn(move || accepting.accept(&listener));
         Self { port, road }
+    }
+
+    /// flare's way to one side of a pair from now on; the servers go on reaching each other directly.
+    pub fn between(pair: &Pair, side: Side) -> Self {
+        let server = side.of(pair);
+        let proxy = Self::to(server.port());
+        pair.configure(|config| {
+            let conn = &mut config["hosts"][side.as_str()]["conn"];
+            conn["port"] = proxy.port().into();
+            let via = format!("port_via_{}", side.other().as_str());
+            conn[via.as_str()] = server.port().into();
+        });
+        proxy
     }
 
     pub fn port(&self) -> u16 {
@@ -75,8 +96,16 @@ impl Proxy {
         self.road.set(Traffic::Requests);
     }
 
+    /// Nothing passes on the connections of now, and everything on new ones, as after an outage that a sender of before
+    /// has not noticed the end of.
+    pub fn strand(&self) {
+        let mut state = self.road.lock();
+        state.stranded = state.accepted;
+    }
+
     /// Everything passes, what was held back first.
     pub fn thaw(&self) {
+        self.road.lock().stranded = 0;
         self.road.set(Traffic::Everything);
     }
 
@@ -113,8 +142,9 @@ impl State {
         }
     }
 
-    fn holds(&self, way: Way) -> bool {
+    fn holds(&self, number: usize, way: Way) -> bool {
         match self.traffic {
+            _ if number < self.stranded => true,
             Traffic::Everything => false,
             Traffic::Requests => way == Way::ToClient,
             Traffic::Nothing => true,
@@ -154,26 +184,30 @@ impl Road {
             };
             let ends = [client.try_clone(), server.try_clone()];
             state.connections.extend(ends.into_iter().flatten());
+            let number = state.accepted;
+            state.accepted += 1;
             drop(state);
             for (from, to, way) in [
                 (client, server, Way::ToServer),
                 (server_again, client_again, Way::ToClient),
             ] {
                 let road = Arc::clone(&self);
-                thread::spawn(move || road.carry(from, to, way));
+                thread::spawn(move || road.carry(number, from, to, way));
             }
         }
     }
 
     /// Carries bytes until either end closes.
-    fn carry(&self, mut from: TcpStream, mut to: TcpStream, way: Way) {
+    fn carry(&self, number: usize, mut from: TcpStream, mut to: TcpStream, way: Way) {
         let mut bytes = [0; 16 * 1024];
         loop {
             // An end travels like a byte does: it is not seen while nothing passes.
             let read = from.read(&mut bytes).unwrap_or(0);
             let state = self
                 .changed
-                .wait_while(self.lock(), |state| state.holds(way) && !state.ended)
+                .wait_while(self.lock(), |state| {
+                    state.holds(number, way) && !state.ended
+                })
                 .unwrap_or_else(PoisonError::into_inner);
             let ended = state.ended;
             drop(state);

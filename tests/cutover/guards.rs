@@ -1,0 +1,129 @@
+//! flare dies, or is cut off, in the middle of a pause: its guards open the door again, each alone.
+
+use std::time::{Duration, Instant};
+
+use crate::support::application::{Application, Side};
+use crate::support::flare::Running;
+use crate::support::proxy::Proxy;
+use crate::support::{Pair, process, wait};
+
+use super::fixture::{
+    Before, assert_first_line, assert_settled, at_failpoint, await_streaming_from, go_on, ready,
+    sessions_of_flare_in, stopped_at, switched_to,
+};
+
+const THERE: Side = Side::Subscriber;
+const BACK: Side = Side::Publisher;
+
+/// On an idle machine some 300 ms; far less than `max_pause` on any.
+const AT_ONCE: Duration = Duration::from_secs(8);
+
+/// Held at a step until it is killed.
+#[track_caller]
+fn held_at(pair: &Pair, to: Side, step: &str, max_pause: &str) -> Running {
+    let hold = format!("{step}=hold");
+    let run = at_failpoint(pair, to, &hold, &["--max-pause", max_pause]).spawn();
+    run.until_stderr(&format!("failpoint reached: {step}"));
+    run
+}
+
+#[test]
+fn the_guard_process_opens_the_door_long_before_the_deadline() {
+    let pair = ready(Pair::new(13, 16).with_accounts(10));
+    for to in [THERE, BACK] {
+        let from = to.other();
+        let application = Application::start(&pair);
+        application.await_writes_on(from, 30);
+        let before = Before::of(&pair, from);
+        for step in ["wall", "switching"] {
+            let run = held_at(&pair, to, step, "60s");
+            let since = Instant::now();
+            run.kill_9();
+            application.await_writes_on(from, 1);
+            let took = since.elapsed();
+            println!("killed at {step}, towards the {}: {took:?}", to.as_str());
+            assert!(took < AT_ONCE, "killed at {step}: {took:?}");
+            let status = pair.flare(&["status"]);
+            assert_first_line(status.ok(), from);
+            await_streaming_from(&pair, from);
+            assert_eq!(Before::of(&pair, from), before, "killed at {step}");
+        }
+        // Past the point of no return it finishes.
+        let run = held_at(&pair, to, "switched", "60s");
+        let since = Instant::now();
+        run.kill_9();
+        application.await_writes_on(to, 1);
+        let took = since.elapsed();
+        println!("killed at switched, towards the {}: {took:?}", to.as_str());
+        assert!(took < AT_ONCE, "killed at switched: {took:?}");
+        let status = pair.flare(&["status"]);
+        assert_first_line(status.ok(), to);
+        assert_settled(&pair, to);
+        let written = application.stop();
+        written
+            .verify(to.of(&pair))
+            .verify_arrives(from.of(&pair))
+            .assert_sides(&[from, to])
+            .assert_never_refused();
+    }
+}
+
+#[test]
+fn a_machine_that_is_cut_off_leaves_it_to_the_statement_on_the_server() {
+    let pair = ready(Pair::new(16, 18).with_accounts(10));
+    let ways = [BACK, THERE].map(|side| Proxy::between(&pair, side));
+    for to in [THERE, BACK] {
+        let from = to.other();
+        let application = Application::start(&pair);
+        application.await_writes_on(from, 30);
+        let before = Before::of(&pair, from);
+        for step in ["clear", "mark"] {
+            let run = stopped_at(&pair, to, step, &["--max-pause", "2s"]);
+            ways.iter().for_each(Proxy::freeze);
+            go_on(&run);
+            application.await_writes_on(from, 10);
+            // Neither flare nor its guard process has a hand in it.
+            for guard in process::children_of(run.pid()) {
+                process::signal(guard, libc::SIGKILL);
+            }
+            run.kill_9();
+            ways.iter().for_each(Proxy::thaw);
+            let status = pair.flare(&["status"]);
+            assert_first_line(status.ok(), from);
+            await_streaming_from(&pair, from);
+            assert_eq!(Before::of(&pair, from), before, "cut off at {step}");
+        }
+        switched_to(&pair, to);
+        application.await_writes_on(to, 10);
+        let written = application.stop();
+        written
+            .verify(to.of(&pair))
+            .verify_arrives(from.of(&pair))
+            .assert_sides(&[from, to])
+            .assert_never_refused();
+    }
+}
+
+#[test]
+fn a_statement_that_arrives_after_the_end_of_its_run_does_nothing() {
+    let pair = ready(Pair::new(14, 17).with_accounts(10));
+    let way = Proxy::between(&pair, THERE);
+    let before = Before::of(&pair, BACK);
+    // DISABLE is on its way until everybody has forgotten it.
+    let run = stopped_at(&pair, THERE, "stop", &["--max-pause", "1s"]);
+    way.strand();
+    go_on(&run);
+    run.wait();
+    let mut told = String::new();
+    wait::until(Duration::from_secs(90), || {
+        told = pair.flare(&["status"]).to_string();
+        Before::of(&pair, BACK) == before
+    });
+    assert_eq!(Before::of(&pair, BACK), before, "{told}");
+    way.thaw();
+    wait::for_("flare's sessions to end", Duration::from_secs(20), || {
+        sessions_of_flare_in(pair.subscriber(), pair.db()) == "0"
+    });
+    assert_eq!(Before::of(&pair, BACK), before);
+    switched_to(&pair, THERE);
+}
