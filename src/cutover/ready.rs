@@ -1,5 +1,7 @@
 //! What has to be true before a pause begins: the stream is sound, the probe can travel, the tables can be locked.
 
+use std::time::{Duration, Instant};
+
 use serde::Deserialize;
 
 use super::clearing::Clearing;
@@ -11,7 +13,7 @@ use crate::catalog::{capacity, subscriptions};
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{Entry, Stream};
 use crate::replicate::{Run, refresh};
-use crate::server::{Login, Pair, Patience, Publisher, Session, params};
+use crate::server::{Login, Pair, Patience, Publisher, Session, interrupt, params};
 use crate::value::{Ident, TableName};
 
 /// A replication slot, with its walsender.
@@ -132,10 +134,8 @@ pub(super) fn own_stream(pair: &Pair, request: &PauseRequest, stream: &Stream) -
             ))
             .err();
     }
-    let streams: Vec<Running> = from.admin().list(STREAMS_OF, params![dbname])?;
     let slot_name = subscription.subslotname.clone().unwrap_or_default();
-    let running = streams.into_iter().find(|it| it.slot_name == slot_name);
-    match running {
+    match awaited(from, dbname, &slot_name)? {
         Some(running) if running.active => Ok(Running {
             subowner: Some(subscription.owner.clone()),
             ..running
@@ -150,6 +150,26 @@ pub(super) fn own_stream(pair: &Pair, request: &PauseRequest, stream: &Stream) -
         ))
         .hint("see flare lag and the server's log for what stops apply")
         .err(),
+    }
+}
+
+/// How long a worker may take to come back after a server was restarted: it tries every `wal_retrieve_retry_interval`,
+/// by default 5 s, and looks for work of its own that often.
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(15);
+
+/// The slot, in use if that comes to pass soon.
+fn awaited(from: &Publisher, dbname: &str, slot_name: &str) -> Result<Option<Running>> {
+    let since = Instant::now();
+    loop {
+        let streams: Vec<Running> = from.admin().list(STREAMS_OF, params![dbname])?;
+        let found = streams.into_iter().find(|it| it.slot_name == slot_name);
+        match &found {
+            Some(running) if !running.active && since.elapsed() < COMES_BACK_WITHIN => {
+                log::info!("wait for slot {slot_name:?} to be used");
+                interrupt::sleep(Duration::from_millis(200))?;
+            }
+            _ => return Ok(found),
+        }
     }
 }
 
