@@ -13,7 +13,6 @@ use super::properties::Properties;
 use super::{Change, Mode, Plan, Run};
 use crate::catalog::databases::{self, Database};
 use crate::catalog::roles::{foreign_roles, missing_roles};
-use crate::catalog::settings;
 use crate::error::{Result, WrapErr};
 use crate::server::{Login, Pair, Patience, Side, Subscriber};
 
@@ -155,9 +154,7 @@ fn create(
     let created = creation.into_change(run.mode, run.mode == Mode::Apply);
     if run.mode == Mode::DryRun {
         let properties = Properties::read(publisher, subscriber, &source)?;
-        let rest = properties
-            .plan(&settings::parameters(subscriber)?)
-            .carry_out(subscriber.admin(), run)?;
+        let rest = properties.equalise(subscriber, run)?;
         let extensions = situation.plan().carry_out(subscriber.admin(), run)?;
         return Ok(created.and(rest).and(extensions));
     }

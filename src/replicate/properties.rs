@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::borrowed::Borrowed;
 use super::setting;
-use super::{Change, Plan, Run};
+use super::{Change, Mode, Plan, Run};
 use crate::catalog::databases::{self, Database, Privilege};
 use crate::catalog::roles::{foreign_roles, missing_roles};
 use crate::catalog::settings::{self, Parameters, Setting};
@@ -212,9 +212,8 @@ impl Properties {
 
     /// Makes the subscriber's database equal, in one transaction.
     pub(super) fn equalise(&self, subscriber: &Subscriber, run: &Run) -> Result<Change> {
-        let parameters = settings::parameters(subscriber)?;
-        let plan = self.plan(&parameters);
-        if plan.is_empty() {
+        let plan = self.plan(&settings::parameters(subscriber)?);
+        if plan.is_empty() || run.mode == Mode::DryRun {
             return plan.carry_out(subscriber.admin(), run);
         }
         let mut owners = vec![self.source.owner.clone()];

@@ -18,11 +18,10 @@ use super::properties::Properties;
 use super::{Change, Done, Mode, Run, identity};
 use crate::catalog::databases::{self, Database};
 use crate::catalog::objects::{self, NamedRoles};
-use crate::catalog::settings;
 use crate::config::Tools;
-use crate::error::{Failure, Result, WrapErr};
+use crate::error::{Result, WrapErr};
 use crate::schema::DumpReport;
-use crate::server::{Login, Pair, Server, Side};
+use crate::server::{Login, Pair, Session, Side};
 use crate::tools::{DumpProgram, Job, Toolbox};
 
 /// What one run works with.
@@ -101,14 +100,9 @@ impl<'a> Work<'a> {
     /// Owner, privileges, settings and comment of the database itself.
     fn equalise(&self, run: &Run) -> Result<Change> {
         let (publisher, subscriber) = (&self.pair.publisher, &self.pair.subscriber);
-        let properties = Properties::read(publisher, subscriber, &self.source)?;
-        match run.mode {
-            Mode::Apply => properties.equalise(subscriber, run),
-            Mode::DryRun => properties
-                .plan(&settings::parameters(subscriber)?)
-                .carry_out(subscriber.admin(), run),
-        }
-        .wrap_err_with(|| format!("equalise database {:?} itself", self.dbname))
+        Properties::read(publisher, subscriber, &self.source)
+            .and_then(|properties| properties.equalise(subscriber, run))
+            .wrap_err_with(|| format!("equalise database {:?} itself", self.dbname))
     }
 
     /// Into a database that is not there yet.
@@ -146,50 +140,43 @@ impl<'a> Work<'a> {
 
     /// Into a database that is there.
     fn fill(&mut self, target: &Database, run: &Run) -> Result<SchemaChange> {
-        let subscriber = &self.pair.subscriber;
-        let application = &subscriber.target().application_name;
-        let session = subscriber.connect(Login::Superuser, self.dbname)?;
-        let loaders = databases::loaders(&session, self.dbname, application)?;
-        if let Some(pid) = loaders.first() {
-            return Failure::new(format!(
-                "replicate the schema of database {:?}: an earlier run is still loading it (process {pid} of the subscriber)",
-                self.dbname
-            ))
-            .hint(format!("wait for it, or end it there: SELECT pg_terminate_backend({pid})"))
-            .err();
-        }
+        let session = self
+            .pair
+            .subscriber
+            .connect(Login::Superuser, self.dbname)?;
+        self.refuse_another_load(&session)?;
         self.compare_locale(target);
-        let Some(object) = objects::first_object(&session)? else {
-            if let Some(statements) = self.both_empty()? {
-                return self.already(statements, run);
+        match objects::first_object(&session)? {
+            None => self.fill_empty(session, run),
+            Some(object) => {
+                drop(session);
+                let (statements, differences) = self.differences()?;
+                let theirs = self.not_of_flare(differences);
+                match theirs.is_empty() {
+                    true => self.already(statements, run),
+                    false => Err(self.refusal(&object, &theirs).into()),
+                }
             }
-            self.check()?;
-            let schemas = objects::schemas(&session)?.into_iter().collect();
-            let script = self.script(schemas, objects::has_status_table(&session)?)?;
-            drop(session);
-            let mut change = SchemaChange::new(self, SchemaOutcome::Loaded, &script.report, run);
-            if run.mode == Mode::Apply {
-                self.load(&script, run)?;
-                self.remember(&script);
-                change.changed = true;
-            }
-            change.follow(self.equalise(run)?);
-            return Ok(change);
-        };
-        drop(session);
-        let (statements, mut differences) = self.differences()?;
-        // create_publication and grant_replication make these on the publisher after the schema was copied.
-        let servers: [&Server; 2] = [&self.pair.publisher, subscriber];
-        let hosts = servers.map(Server::declared);
-        let repl = hosts
-            .iter()
-            .filter_map(|host| Some(host.repl.as_ref()?.user.as_str()));
-        let repl: Vec<&str> = repl.collect();
-        differences.retain(|it| !it.is_of_identity() && !it.is_of_grants_to(&repl));
-        if !differences.is_empty() {
-            return Err(self.refusal(&object, &differences).into());
         }
-        self.already(statements, run)
+    }
+
+    /// Into a database that has no objects.
+    fn fill_empty(&mut self, session: Session, run: &Run) -> Result<SchemaChange> {
+        if let Some(statements) = self.both_empty()? {
+            return self.already(statements, run);
+        }
+        self.check()?;
+        let schemas = objects::schemas(&session)?.into_iter().collect();
+        let script = self.script(schemas, objects::has_status_table(&session)?)?;
+        drop(session);
+        let mut change = SchemaChange::new(self, SchemaOutcome::Loaded, &script.report, run);
+        if run.mode == Mode::Apply {
+            self.load(&script, run)?;
+            self.remember(&script);
+            change.changed = true;
+        }
+        change.follow(self.equalise(run)?);
+        Ok(change)
     }
 
     fn already(&self, statements: u64, run: &Run) -> Result<SchemaChange> {

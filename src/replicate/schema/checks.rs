@@ -1,12 +1,14 @@
 //! What can be known beforehand to fail, before anything is created.
 
 use super::Work;
+use crate::catalog::databases;
 use crate::catalog::objects;
 use crate::catalog::roles::missing_roles;
 use crate::catalog::tables::listed;
 use crate::error::{Failure, Result};
 use crate::replicate::database::refuse_missing_roles;
 use crate::replicate::extensions::Situation;
+use crate::server::Session;
 
 impl Work<'_> {
     /// All that can be known beforehand to fail.
@@ -39,6 +41,23 @@ impl Work<'_> {
         ))
         .hint(format!(
             "where nothing reads that column: ALTER TABLE {first} SET WITHOUT OIDS on the publisher; else move it to a column of its own first"
+        ))
+        .err()
+    }
+
+    /// An earlier run's psql may be at work although that run is gone.
+    pub(super) fn refuse_another_load(&self, session: &Session) -> Result<()> {
+        let application = &self.pair.subscriber.target().application_name;
+        let loaders = databases::loaders(session, self.dbname, application)?;
+        let Some(pid) = loaders.first() else {
+            return Ok(());
+        };
+        Failure::new(format!(
+            "replicate the schema of database {:?}: an earlier run is still loading it (process {pid} of the subscriber)",
+            self.dbname
+        ))
+        .hint(format!(
+            "wait for it, or end it there: SELECT pg_terminate_backend({pid})"
         ))
         .err()
     }

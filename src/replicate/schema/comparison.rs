@@ -39,6 +39,17 @@ impl Work<'_> {
         Ok((report.statements, found))
     }
 
+    /// Without what create_publication and grant_replication made on the publisher after the schema was copied.
+    pub(super) fn not_of_flare(&self, mut differences: Vec<Difference>) -> Vec<Difference> {
+        let servers: [&Server; 2] = [&self.pair.publisher, &self.pair.subscriber];
+        let repl: Vec<&str> = servers
+            .iter()
+            .filter_map(|server| Some(server.declared().repl.as_ref()?.user.as_str()))
+            .collect();
+        differences.retain(|it| !it.is_of_identity() && !it.is_of_grants_to(&repl));
+        differences
+    }
+
     /// How many statements the publisher's schema has, when it still is what was loaded; else why that is not known.
     fn same_as_loaded(&mut self, toolbox: &Toolbox, lacking: Report) -> Result<u64> {
         let (publisher, subscriber) = (&self.pair.publisher, &self.pair.subscriber);
@@ -93,6 +104,7 @@ impl Work<'_> {
         }
     }
 
+    /// A database that was there keeps its own.
     pub(super) fn compare_locale(&mut self, target: &Database) {
         let locale = |database: &Database| {
             let of = [
