@@ -1,6 +1,6 @@
 //! Which tables a publication covers, and that changes of each of them can be sent: pure.
 
-use super::decision::Situation;
+use super::decision::{AllTables, Situation};
 use crate::catalog::tables::{Table, listed};
 use crate::config;
 use crate::error::{Failure, Result};
@@ -51,8 +51,21 @@ pub(super) fn names_exist(wanted: &config::Publication, found: &Situation<'_>) -
     Ok(())
 }
 
+/// The tables that are published by name; `None` where the publication is for all of them.
+pub(super) fn list(
+    wanted: &config::Publication,
+    found: &Situation<'_>,
+) -> Result<Option<Vec<TableName>>> {
+    Ok(match (&wanted.tables, found.existing, found.all_tables) {
+        (Some(tables), _, _) => Some(named(tables, found)?),
+        (None, Some(existing), _) if existing.puballtables => None,
+        (None, None, AllTables::Permitted) => None,
+        (None, _, _) => Some(everything(found)),
+    })
+}
+
 /// The list of the configuration with the status table; before 13 partitioned tables stand for their leaves.
-pub(super) fn named(names: &[TableName], found: &Situation<'_>) -> Result<Vec<TableName>> {
+fn named(names: &[TableName], found: &Situation<'_>) -> Result<Vec<TableName>> {
     let is = |name: &TableName, persistence| {
         let mut tables = found.tables.iter();
         tables.any(|table| table.name == *name && table.relpersistence == persistence)
@@ -85,7 +98,7 @@ pub(super) fn named(names: &[TableName], found: &Situation<'_>) -> Result<Vec<Ta
 }
 
 /// Every table, roots instead of their partitions where a root can be published (13+).
-pub(super) fn everything(found: &Situation<'_>) -> Vec<TableName> {
+fn everything(found: &Situation<'_>) -> Vec<TableName> {
     let permanent = found.tables.iter().filter(|t| t.relpersistence == 'p');
     match found.major < 13 {
         true => leaves(permanent),
@@ -103,14 +116,27 @@ fn leaves<'t>(tables: impl Iterator<Item = &'t Table>) -> Vec<TableName> {
         .collect()
 }
 
+/// Whether the configuration gives the table REPLICA IDENTITY FULL.
+pub(super) fn becomes_full(wanted: &config::Publication, table: &Table) -> bool {
+    let full = &wanted.replica_identity_full_tables;
+    full.iter().any(|name| table.belongs_to(name))
+}
+
 /// Their UPDATE and DELETE would fail from the moment of publication on.
 pub(super) fn refuse_without_identity(
-    covered: &[&Table],
-    excused: impl Fn(&Table) -> bool,
+    wanted: &config::Publication,
+    found: &Situation<'_>,
+    list: Option<&[TableName]>,
 ) -> Result<()> {
-    let bad: Vec<&TableName> = covered
+    let is_one_of =
+        |table: &Table, names: &[TableName]| names.iter().any(|name| table.belongs_to(name));
+    let bad: Vec<&TableName> = found
+        .tables
         .iter()
-        .filter(|table| !table.identifies_rows() && !excused(table))
+        .filter(|table| table.relkind == 'r' && table.relpersistence == 'p')
+        .filter(|table| list.is_none_or(|names| is_one_of(table, names)))
+        .filter(|table| !table.identifies_rows() && !becomes_full(wanted, table))
+        .filter(|table| !is_one_of(table, &wanted.allow_no_identity))
         .map(|table| &table.name)
         .collect();
     if bad.is_empty() {

@@ -1,7 +1,7 @@
 //! What is to be done to publish a database's tables: pure. Tables whose UPDATE and DELETE would fail are refused.
 
 use super::super::{Plan, status_table};
-use super::coverage::{everything, named, names_exist, refuse_without_identity};
+use super::coverage::{becomes_full, list, names_exist, refuse_without_identity};
 use super::membership::{completion, creation};
 use crate::catalog::publications::Publication as Existing;
 use crate::catalog::tables::{Table, listed};
@@ -73,31 +73,13 @@ pub(super) fn decide(wanted: &config::Publication, found: &Situation<'_>) -> Res
         publication: Plan::new(Side::Publisher, found.dbname),
     };
     names_exist(wanted, found)?;
-    let listed_tables = match (&wanted.tables, found.existing, found.all_tables) {
-        (Some(tables), _, _) => Some(named(tables, found)?),
-        (None, Some(existing), _) if existing.puballtables => None,
-        (None, None, AllTables::Permitted) => None,
-        (None, _, _) => Some(everything(found)),
-    };
-    let covered: Vec<&Table> = found
+    let list = list(wanted, found)?;
+    refuse_without_identity(wanted, found, list.as_deref())?;
+    for table in found
         .tables
         .iter()
-        .filter(|table| table.relkind == 'r' && table.relpersistence == 'p')
-        .filter(|table| match &listed_tables {
-            None => true,
-            Some(listed) => listed.iter().any(|name| table.belongs_to(name)),
-        })
-        .collect();
-    let full = &wanted.replica_identity_full_tables;
-    let is_full = |table: &Table| full.iter().any(|name| table.belongs_to(name));
-    refuse_without_identity(&covered, |table| {
-        is_full(table)
-            || wanted
-                .allow_no_identity
-                .iter()
-                .any(|name| table.belongs_to(name))
-    })?;
-    for table in found.tables.iter().filter(|table| is_full(table)) {
+        .filter(|table| becomes_full(wanted, table))
+    {
         identity_step(&mut decision, table, found.users)?;
     }
     let unlogged = found.tables.iter().filter(|t| t.relpersistence == 'u');
@@ -108,15 +90,15 @@ pub(super) fn decide(wanted: &config::Publication, found: &Situation<'_>) -> Res
             listed(unlogged)
         ));
     }
-    if wanted.tables.is_none() && listed_tables.is_some() {
+    if wanted.tables.is_none() && list.is_some() {
         decision.publication.note(format!(
             "the tables are listed one by one, since FOR ALL TABLES is not permitted to {:?} or the publication was made so: run create_publication again when tables are added",
             found.users.admin
         ));
     }
     match found.existing {
-        None => creation(&mut decision, wanted, listed_tables, found)?,
-        Some(existing) => completion(&mut decision, wanted, listed_tables, existing, found)?,
+        None => creation(&mut decision, wanted, list, found)?,
+        Some(existing) => completion(&mut decision, wanted, list, existing, found)?,
     }
     Ok(decision)
 }
