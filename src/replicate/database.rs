@@ -1,16 +1,11 @@
-//! The database itself, made from `pg_database`: `pg_dump --create` writes options that older servers reject.
+//! The database itself, created from `pg_database`: `pg_dump --create` writes options that older servers reject.
 
-use std::collections::BTreeSet;
-
-use super::setting;
-use super::{Change, Plan, Run};
-use crate::catalog::databases::{self, Database, Privilege};
-use crate::catalog::roles::{foreign_roles, missing_roles};
-use crate::catalog::settings::{self, Parameters, Setting};
+use super::borrowed::Borrowed;
+use super::{Plan, Run};
+use crate::catalog::databases::{self, Database};
+use crate::catalog::roles::foreign_roles;
 use crate::error::{Advise, Failure, Report, Result, WrapErr, message_of};
-use crate::server::{
-    Ddl, Login, Patience, Server, Side, Statement, Subscriber, interrupt, sqlstate_of,
-};
+use crate::server::{Login, Patience, Server, Side, Subscriber, interrupt, params, sqlstate_of};
 use crate::value::{Ident, Literal};
 
 /// The database's locale as CREATE DATABASE says it, or why the subscriber cannot have it.
@@ -82,6 +77,19 @@ pub(super) fn source(publisher: &Server, dbname: &str) -> Result<Database> {
     })
 }
 
+/// The error for roles that the subscriber lacks.
+pub(super) fn refuse_missing_roles(dbname: &str, missing: &[String]) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Failure::new(format!(
+        "replicate database {dbname:?}: the subscriber lacks roles that own objects or hold privileges there: {}; nothing was created",
+        missing.join(", ")
+    ))
+    .hint("run flare replicate_roles first; a role that it leaves alone has to be created by hand, or its objects given to another owner")
+    .err()
+}
+
 /// Who owns a new database at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
@@ -119,8 +127,6 @@ pub(super) fn create(subscriber: &Subscriber, source: &Database, run: &Run) -> R
         .step(&format!("created database {dbname:?} on the subscriber"));
     if owner == Owner::Creator {
         let mut plan = Plan::new(Side::Subscriber, "postgres");
-        let borrowed = Borrowed::of(subscriber, foreign)?;
-        borrowed.begin(&mut plan);
         plan.step(
             format!("give database {dbname:?} to {:?}", source.owner),
             format!(
@@ -129,7 +135,7 @@ pub(super) fn create(subscriber: &Subscriber, source: &Database, run: &Run) -> R
                 Ident::new(&source.owner)
             ),
         );
-        borrowed.end(&mut plan);
+        let plan = Borrowed::of(subscriber, foreign)?.around(plan);
         if let Err(report) = plan.carry_out(subscriber.admin(), run) {
             return Err(undone(subscriber, source, report));
         }
@@ -170,7 +176,7 @@ fn drop_created(subscriber: &Subscriber, source: &Database) -> Result<()> {
     session.value::<i64>(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
           WHERE datname = $1 AND usename = current_user AND pid <> pg_backend_pid()",
-        crate::server::params![&source.datname],
+        params![&source.datname],
     )?;
     for statement in borrowed.grants() {
         statement.run(&session)?;
@@ -185,292 +191,14 @@ fn drop_created(subscriber: &Subscriber, source: &Database) -> Result<()> {
     dropped
 }
 
-/// Roles whose member the administrator becomes for as long as it acts for them. A superuser never needs to.
-#[derive(Clone, Debug)]
-pub(super) struct Borrowed {
-    roles: Vec<String>,
-    administrator: String,
-    major: i32,
-}
-
-impl Borrowed {
-    /// For these roles, of which the administrator is no member.
-    pub(super) fn of(server: &Server, roles: Vec<String>) -> Result<Borrowed> {
-        Ok(Borrowed {
-            roles,
-            administrator: server.credentials(Login::Superuser)?.user().to_owned(),
-            major: server.major(),
-        })
-    }
-
-    fn grants(&self) -> Vec<Statement> {
-        let options = match self.major {
-            16.. => " WITH INHERIT TRUE, SET TRUE",
-            _ => "",
-        };
-        let grant = |role: &String| {
-            Statement::new(
-                format!("act for {role:?} for the moment"),
-                format!(
-                    "GRANT {} TO {}{options}",
-                    Ident::new(role),
-                    Ident::new(&self.administrator)
-                ),
-            )
-        };
-        self.roles.iter().map(grant).collect()
-    }
-
-    fn revokes(&self) -> Vec<Statement> {
-        let revoke = |role: &String| {
-            Statement::new(
-                format!("act for {role:?} no longer"),
-                format!(
-                    "REVOKE {} FROM {}",
-                    Ident::new(role),
-                    Ident::new(&self.administrator)
-                ),
-            )
-        };
-        self.roles.iter().map(revoke).collect()
-    }
-
-    pub(super) fn begin(&self, plan: &mut Plan) {
-        self.grants().into_iter().for_each(|grant| plan.push(grant));
-    }
-
-    pub(super) fn end(&self, plan: &mut Plan) {
-        self.revokes()
-            .into_iter()
-            .for_each(|revoke| plan.push(revoke));
-    }
-
-    /// For the head and the end of a script.
-    pub(super) fn script(&self) -> (String, String) {
-        let lines = |statements: Vec<Statement>| {
-            statements
-                .iter()
-                .map(|statement| format!("{};\n", statement.shown))
-                .collect::<String>()
-        };
-        (lines(self.grants()), lines(self.revokes()))
-    }
-}
-
-/// A database as it is right after CREATE DATABASE.
-fn fresh(source: &Database) -> Database {
-    let entry = |grantee: Option<&str>, privilege: &str| Privilege {
-        grantee: grantee.map(str::to_owned),
-        privilege: privilege.to_owned(),
-        grantable: false,
-    };
-    let owner = Some(source.owner.as_str());
-    Database {
-        datconnlimit: -1,
-        comment: None,
-        acl: [
-            entry(None, "CONNECT"),
-            entry(None, "TEMPORARY"),
-            entry(owner, "CONNECT"),
-            entry(owner, "TEMPORARY"),
-            entry(owner, "CREATE"),
-        ]
-        .into(),
-        ..source.clone()
-    }
-}
-
-/// What makes the subscriber's database the publisher's: owner, privileges, settings, comment, connection limit.
-#[derive(Clone, Debug)]
-pub(super) struct Properties {
-    pub(super) source: Database,
-    /// `None`: it does not exist yet.
-    pub(super) target: Option<Database>,
-    /// The publisher's settings for this database.
-    pub(super) settings: Vec<Setting>,
-    pub(super) existing: Vec<Setting>,
-    pub(super) missing_roles: BTreeSet<String>,
-    /// Replication runs into the database: its door is shut or open as the cutover wants it.
-    pub(super) subscribed: bool,
-}
-
-impl Properties {
-    /// Reads them from both servers.
-    pub(super) fn read(
-        publisher: &Server,
-        subscriber: &Server,
-        source: &Database,
-    ) -> Result<Properties> {
-        let dbname = &source.datname;
-        let of_database = |server: &Server| -> Result<Vec<Setting>> {
-            let mut all = settings::settings(server.admin())?;
-            all.retain(|setting| setting.dbname.as_deref() == Some(dbname));
-            Ok(all)
-        };
-        let target = databases::database(subscriber.admin(), dbname)?;
-        let settings = of_database(publisher)?;
-        let mut named: Vec<String> = vec![source.owner.clone()];
-        named.extend(source.acl.iter().filter_map(|entry| entry.grantee.clone()));
-        named.extend(settings.iter().filter_map(|setting| setting.role.clone()));
-        Ok(Properties {
-            existing: match target {
-                Some(_) => of_database(subscriber)?,
-                None => Vec::new(),
-            },
-            missing_roles: missing_roles(subscriber.admin(), &named)?
-                .into_iter()
-                .collect(),
-            subscribed: databases::is_subscribed(subscriber.admin(), dbname)?,
-            source: source.clone(),
-            target,
-            settings,
-        })
-    }
-
-    /// The statements that are still to be run.
-    pub(super) fn plan(&self, parameters: &Parameters) -> Plan {
-        let source = &self.source;
-        let dbname = Ident::new(&source.datname);
-        let name = format!("database {:?}", source.datname);
-        let target = self.target.clone().unwrap_or_else(|| fresh(source));
-        let mut plan = Plan::new(Side::Subscriber, "postgres");
-        if self.subscribed {
-            plan.note(format!(
-                "owner, privileges and connection limit of {name} are left alone: a subscription writes into it"
-            ));
-        } else {
-            self.owner_and_privileges(&target, &mut plan);
-            if source.datconnlimit != target.datconnlimit {
-                plan.step(
-                    format!("set the connection limit of {name}"),
-                    format!(
-                        "ALTER DATABASE {dbname} CONNECTION LIMIT {}",
-                        source.datconnlimit
-                    ),
-                );
-            }
-        }
-        for wanted in &self.settings {
-            let missing = wanted
-                .role
-                .as_ref()
-                .filter(|role| self.missing_roles.contains(*role));
-            if self.existing.contains(wanted) {
-                continue;
-            } else if let Some(role) = missing {
-                plan.note(format!(
-                    "the setting {} is left out: the subscriber has no role {role:?}",
-                    setting::what(wanted)
-                ));
-            } else if let Some(why) = setting::obstacle(parameters, wanted) {
-                plan.note(why);
-            } else {
-                plan.step(
-                    format!("set {}", setting::what(wanted)),
-                    setting::statement(wanted),
-                );
-            }
-        }
-        if let (Some(comment), true) = (&source.comment, source.comment != target.comment) {
-            plan.step(
-                format!("comment on {name}"),
-                format!("COMMENT ON DATABASE {dbname} IS {}", Literal(comment)),
-            );
-        }
-        plan
-    }
-
-    fn owner_and_privileges(&self, target: &Database, plan: &mut Plan) {
-        let source = &self.source;
-        let dbname = Ident::new(&source.datname);
-        let name = format!("database {:?}", source.datname);
-        let exists = |role: &Option<String>| match role {
-            Some(role) => !self.missing_roles.contains(role),
-            None => true,
-        };
-        let mut held = target.acl.clone();
-        if source.owner != target.owner && exists(&Some(source.owner.clone())) {
-            plan.step(
-                format!("give {name} to {:?}", source.owner),
-                format!(
-                    "ALTER DATABASE {dbname} OWNER TO {}",
-                    Ident::new(&source.owner)
-                ),
-            );
-            // ALTER DATABASE OWNER hands the old owner's privileges to the new one.
-            held = held
-                .into_iter()
-                .map(|mut entry| {
-                    if entry.grantee.as_ref() == Some(&target.owner) {
-                        entry.grantee = Some(source.owner.clone());
-                    }
-                    entry
-                })
-                .collect();
-        }
-        let grantee = |entry: &Privilege| match &entry.grantee {
-            Some(role) => Ident::new(role).to_string(),
-            None => "PUBLIC".to_owned(),
-        };
-        for entry in held.difference(&source.acl) {
-            let privilege = &entry.privilege;
-            plan.step(
-                format!("revoke {privilege} on {name} from {}", grantee(entry)),
-                format!(
-                    "REVOKE {privilege} ON DATABASE {dbname} FROM {}",
-                    grantee(entry)
-                ),
-            );
-        }
-        for entry in source.acl.difference(&held) {
-            let privilege = &entry.privilege;
-            if !exists(&entry.grantee) {
-                plan.note(format!(
-                    "{privilege} on {name} is not granted to {}: the subscriber has no such role",
-                    grantee(entry)
-                ));
-                continue;
-            }
-            let option = match entry.grantable {
-                true => " WITH GRANT OPTION",
-                false => "",
-            };
-            plan.step(
-                format!("grant {privilege} on {name} to {}{option}", grantee(entry)),
-                format!(
-                    "GRANT {privilege} ON DATABASE {dbname} TO {}{option}",
-                    grantee(entry)
-                ),
-            );
-        }
-    }
-
-    /// Makes the subscriber's database equal, in one transaction.
-    pub(super) fn equalise(&self, subscriber: &Subscriber, run: &Run) -> Result<Change> {
-        let parameters = settings::parameters(subscriber)?;
-        let plan = self.plan(&parameters);
-        if plan.is_empty() {
-            return plan.carry_out(subscriber.admin(), run);
-        }
-        let mut owners = vec![self.source.owner.clone()];
-        owners.extend(self.target.as_ref().map(|target| target.owner.clone()));
-        owners.dedup();
-        let borrowed = Borrowed::of(subscriber, foreign_roles(subscriber, &owners)?)?;
-        let plan = plan.between(|plan| borrowed.begin(plan), |plan| borrowed.end(plan));
-        let run = Run {
-            ddl: Ddl::default(),
-            ..run.clone()
-        };
-        plan.carry_out(subscriber.admin(), &run)
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
-    fn database() -> Database {
-        fresh(&Database {
+    pub(in crate::replicate) fn shop() -> Database {
+        Database {
             datname: "sh\"op".into(),
             owner: "own".into(),
             encoding_name: "UTF8".into(),
@@ -483,28 +211,12 @@ mod tests {
             datconnlimit: -1,
             comment: None,
             acl: BTreeSet::new(),
-        })
-    }
-
-    fn properties(source: Database, target: Option<Database>) -> Properties {
-        Properties {
-            source,
-            target,
-            settings: Vec::new(),
-            existing: Vec::new(),
-            missing_roles: BTreeSet::new(),
-            subscribed: false,
         }
-    }
-
-    fn planned(properties: &Properties) -> Vec<String> {
-        let plan = properties.plan(&Parameters::default());
-        plan.statements().iter().map(|s| s.shown.clone()).collect()
     }
 
     #[test]
     fn each_version_hears_of_its_own_locale_options() {
-        let old = database();
+        let old = shop();
         assert_eq!(
             create_statement(&old, 14, Owner::Source).unwrap(),
             r#"CREATE DATABASE "sh""op" OWNER "own" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'en_US.UTF-8'"#
@@ -513,7 +225,7 @@ mod tests {
             let source = Database {
                 datlocprovider: Some(provider.into()),
                 datlocale: Some(locale.into()),
-                ..database()
+                ..shop()
             };
             create_statement(&source, major, Owner::Creator)
         };
@@ -534,47 +246,5 @@ mod tests {
                 .unwrap()
                 .contains("LOCALE_PROVIDER libc")
         );
-    }
-
-    #[test]
-    fn privileges_become_equal_entry_by_entry() {
-        let mut source = database();
-        source.acl.retain(|entry| entry.grantee.is_some());
-        source.acl.insert(Privilege {
-            grantee: Some("app".into()),
-            privilege: "CONNECT".into(),
-            grantable: true,
-        });
-        assert_eq!(
-            planned(&properties(source.clone(), None)),
-            [
-                r#"REVOKE CONNECT ON DATABASE "sh""op" FROM PUBLIC"#,
-                r#"REVOKE TEMPORARY ON DATABASE "sh""op" FROM PUBLIC"#,
-                r#"GRANT CONNECT ON DATABASE "sh""op" TO "app" WITH GRANT OPTION"#,
-            ]
-        );
-        assert!(planned(&properties(source.clone(), Some(source))).is_empty());
-    }
-
-    #[test]
-    fn a_new_owner_takes_over_the_old_ones_privileges() {
-        let other = fresh(&Database {
-            owner: "other".into(),
-            ..database()
-        });
-        assert_eq!(
-            planned(&properties(database(), Some(other))),
-            [r#"ALTER DATABASE "sh""op" OWNER TO "own""#]
-        );
-    }
-
-    #[test]
-    fn a_shut_door_stays_shut() {
-        let mut shut = database();
-        shut.acl.retain(|entry| entry.grantee.is_some());
-        let mut properties = properties(database(), Some(shut));
-        assert_eq!(planned(&properties).len(), 2);
-        properties.subscribed = true;
-        assert!(planned(&properties).is_empty());
     }
 }

@@ -3,13 +3,17 @@
 //! The subscription's comment names them: what it does not name is the user's and stays. Only the subscription's owner
 //! can write that comment, and only what was granted to that owner is taken back, so nobody can take from another by it.
 
+mod ending;
+mod record;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Plan, Run};
-use crate::catalog::subscriptions::Subscription;
+pub(super) use self::ending::{ending, ending_of};
+pub(super) use self::record::record;
+use super::Plan;
 use crate::error::{Result, WrapErr};
-use crate::server::{Login, Session, Side, Subscriber, params};
-use crate::value::{Ident, Literal};
+use crate::server::{Session, params};
+use crate::value::Ident;
 
 /// What one role was granted on the subscriber (16+).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,9 +34,6 @@ pub(super) enum Grant {
     /// CREATE on the subscription's database, by its owner.
     CreateOnDatabase { to: String },
 }
-
-/// How flare's line in the comment begins; JSON follows.
-const RECORD: &str = "granted by flare and taken back by its drop_subscription: ";
 
 impl Grant {
     /// The grant by which `to` comes to act as `role`; `None` when the session's role cannot grant that.
@@ -138,173 +139,12 @@ impl Grant {
     }
 }
 
-/// Names the grants in the subscription's comment, beside what is written there already.
-pub(super) fn record(plan: &mut Plan, subname: &str, comment: &str, grants: &[Grant]) {
-    let mut named = recorded(comment);
-    let more: Vec<&Grant> = grants
-        .iter()
-        .filter(|grant| !named.contains(grant))
-        .collect();
-    if more.is_empty() {
-        return;
-    }
-    named.extend(more.into_iter().cloned());
-    let json = serde_json::to_string(&named).unwrap_or_default();
-    let mut lines: Vec<&str> = comment
-        .lines()
-        .filter(|line| !line.starts_with(RECORD))
-        .collect();
-    let ours = format!("{RECORD}{json}");
-    lines.push(&ours);
-    plan.step(
-        format!("name in the comment of subscription {subname:?} what was granted for it"),
-        format!(
-            "COMMENT ON SUBSCRIPTION {} IS {}",
-            Ident::new(subname),
-            Literal(&lines.join("\n"))
-        ),
-    );
-}
-
-/// The grants that a comment names; one that cannot be read names none.
-fn recorded(comment: &str) -> Vec<Grant> {
-    let ours = comment.lines().find_map(|line| line.strip_prefix(RECORD));
-    ours.and_then(|json| serde_json::from_str(json).ok())
-        .unwrap_or_default()
-}
-
-fn comment_of(session: &Session, subname: &str) -> Result<String> {
-    session
-        .value(
-            "SELECT coalesce((SELECT obj_description(s.oid, 'pg_subscription') FROM pg_subscription s
-                               WHERE s.subname = $1 AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())), '')",
-            params![subname],
-        )
-        .wrap_err_with(|| format!("read the comment of subscription {subname:?}"))
-}
-
-/// Another subscription of the same owner, which rests on the same grants.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-struct Heir {
-    dbname: String,
-    subname: String,
-}
-
-/// What becomes of a subscription's grants when it goes.
-#[derive(Debug, Default)]
-pub(super) struct Ending {
-    /// They go too.
-    taken_back: Vec<Grant>,
-    /// They stay, and are named in the comment of another subscription from now on.
-    inherited: Vec<(Heir, Vec<Grant>)>,
-}
-
-/// Looks which of flare's grants end with the subscription; `session` is its owner's.
-pub(super) fn ending(
-    subscriber: &Subscriber,
-    session: &Session,
-    dbname: &str,
-    subscription: &Subscription,
-) -> Result<Ending> {
-    if subscriber.major() < 16 {
-        return Ok(Ending::default());
-    }
-    let mut grants = recorded(&comment_of(session, &subscription.subname)?);
-    grants.retain(|grant| grant.to() == subscription.owner);
-    ending_of(session, dbname, &subscription.subname, &grants)
-}
-
-/// The same for grants that are known: of a subscription that may not have come to be.
-pub(super) fn ending_of(
-    session: &Session,
-    dbname: &str,
-    subname: &str,
-    grants: &[Grant],
-) -> Result<Ending> {
-    let mut standing = Vec::new();
-    for grant in grants {
-        if grant.stands(session)? {
-            standing.push(grant.clone());
-        }
-    }
-    let Some(owner) = standing.first().map(|grant| grant.to().to_owned()) else {
-        return Ok(Ending::default());
-    };
-    let others: Vec<Heir> = session
-        .list(
-            "SELECT jsonb_build_object('dbname', d.datname, 'subname', s.subname)
-               FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
-              WHERE pg_get_userbyid(s.subowner) = $1 AND NOT (s.subname = $2 AND d.datname = $3)
-              ORDER BY d.datname <> $3, d.datname, s.subname",
-            params![&owner, subname, dbname],
-        )
-        .wrap_err_with(|| format!("read the subscriptions of {owner:?}"))?;
-    Ok(divide(dbname, standing, &others))
-}
-
-/// A right on the database is inherited within it; who may act as whom is the same in all databases.
-fn divide(dbname: &str, standing: Vec<Grant>, others: &[Heir]) -> Ending {
-    let mut ending = Ending::default();
-    for grant in standing {
-        let heir = others
-            .iter()
-            .find(|heir| !grant.is_by_owner() || heir.dbname == dbname);
-        let Some(heir) = heir else {
-            ending.taken_back.push(grant);
-            continue;
-        };
-        match ending.inherited.iter_mut().find(|(known, _)| known == heir) {
-            Some((_, grants)) => grants.push(grant),
-            None => ending.inherited.push((heir.clone(), vec![grant])),
-        }
-    }
-    ending
-}
-
-impl Ending {
-    /// What comes before the subscription goes: after it nothing would name the grants any more. CREATE is needed to
-    /// make a subscription, not to keep one.
-    pub(super) fn before(
-        &self,
-        subscriber: &Subscriber,
-        login: Login,
-        dbname: &str,
-        run: &Run,
-    ) -> Result<Change> {
-        let mut change = Change::none(run);
-        for (Heir { dbname, subname }, grants) in &self.inherited {
-            let session = subscriber.connect(login, dbname)?;
-            let mut plan = Plan::new(Side::Subscriber, dbname);
-            record(&mut plan, subname, &comment_of(&session, subname)?, grants);
-            plan.note(format!(
-                "what flare granted stays for subscription {subname:?} of database {dbname:?}, and goes with it"
-            ));
-            change = change.and(plan.carry_out(&session, run)?);
-        }
-        let mut by_owner = Plan::new(Side::Subscriber, dbname);
-        for grant in self.taken_back.iter().filter(|grant| grant.is_by_owner()) {
-            grant.take_back(&mut by_owner, dbname);
-        }
-        if !by_owner.is_empty() {
-            let session = subscriber.connect(Login::DbOwner, dbname)?;
-            change = change.and(by_owner.carry_out(&session, run)?);
-        }
-        Ok(change)
-    }
-
-    /// What goes in one transaction with the subscription, whose worker needs it to the end.
-    pub(super) fn within(&self, plan: &mut Plan, dbname: &str) {
-        for grant in self.taken_back.iter().filter(|grant| !grant.is_by_owner()) {
-            grant.take_back(plan, dbname);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::Side;
 
-    fn membership(role: &str) -> Grant {
+    pub(super) fn membership(role: &str) -> Grant {
         Grant::Membership {
             role: role.into(),
             to: "adm".into(),
@@ -312,39 +152,15 @@ mod tests {
         }
     }
 
-    fn create() -> Grant {
+    pub(super) fn create() -> Grant {
         Grant::CreateOnDatabase { to: "adm".into() }
     }
 
-    fn sql(fill: impl FnOnce(&mut Plan)) -> Vec<String> {
+    pub(super) fn sql(fill: impl FnOnce(&mut Plan)) -> Vec<String> {
         let mut plan = Plan::new(Side::Subscriber, "d");
         fill(&mut plan);
         let statements = plan.statements().iter();
         statements.map(|it| it.shown.clone()).collect()
-    }
-
-    #[test]
-    fn a_comment_keeps_what_others_wrote_and_names_each_grant_once() {
-        let grants = [membership("o'\"\\\n"), create()];
-        let written = sql(|plan| record(plan, "s", "the user's\nwords", &grants[..1]));
-        let comment = format!(
-            "the user's\nwords\n{RECORD}{}",
-            serde_json::to_string(&grants[..1]).unwrap()
-        );
-        assert_eq!(
-            written,
-            [format!(
-                "COMMENT ON SUBSCRIPTION \"s\" IS {}",
-                Literal(&comment)
-            )]
-        );
-        assert_eq!(recorded(&comment), grants[..1]);
-        assert!(sql(|plan| record(plan, "s", &comment, &grants[..1])).is_empty());
-        let more = sql(|plan| record(plan, "s", &comment, &grants));
-        assert_eq!(more[0].matches(RECORD).count(), 1, "{more:?}");
-        assert!(more[0].contains("create_on_database"), "{more:?}");
-        assert_eq!(recorded("granted by flare"), []);
-        assert_eq!(recorded(&format!("{RECORD}[{{\"granted\":\"all\"}}]")), []);
     }
 
     #[test]
@@ -381,22 +197,5 @@ mod tests {
                 r#"REVOKE CREATE ON DATABASE "d" FROM "adm""#
             ]
         );
-    }
-
-    #[test]
-    fn another_database_inherits_memberships_but_no_right_on_this_one() {
-        let heir = |dbname: &str| Heir {
-            dbname: dbname.into(),
-            subname: "other".into(),
-        };
-        let all = || vec![membership("o"), create()];
-        let alone = divide("d", all(), &[]);
-        assert_eq!((alone.taken_back, alone.inherited), (all(), vec![]));
-        let elsewhere = divide("d", all(), &[heir("e")]);
-        assert_eq!(elsewhere.taken_back, [create()]);
-        assert_eq!(elsewhere.inherited, [(heir("e"), vec![membership("o")])]);
-        let here = divide("d", all(), &[heir("d"), heir("e")]);
-        assert_eq!(here.taken_back, []);
-        assert_eq!(here.inherited, [(heir("d"), all())]);
     }
 }

@@ -1,12 +1,12 @@
 //! Loads a script with psql as one transaction, and says which statement failed.
 
 use std::fs::File;
-use std::io::{BufReader, Seek, SeekFrom};
+use std::io::BufReader;
 
 use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::schema::{psql_failure, redact, statement_at};
 use crate::server::{Login, Server};
-use crate::tools::Toolbox;
+use crate::tools::{Toolbox, rewind, share};
 
 /// Loads a script into a database of a server: all of it, or nothing.
 pub(super) fn load(
@@ -26,7 +26,7 @@ pub(super) fn load(
         "-f",
         "-",
     ]);
-    let input = script.try_clone().wrap_err("share the temporary file")?;
+    let input = share(script)?;
     let (status, stderr) = psql.feed(input)?;
     if status.success() {
         return Ok(());
@@ -34,10 +34,8 @@ pub(super) fn load(
     let Some(failed) = psql_failure(&stderr) else {
         return psql.check(status, &redact(&stderr));
     };
-    let mut again = script.try_clone().wrap_err("share the temporary file")?;
-    again
-        .seek(SeekFrom::Start(0))
-        .wrap_err("rewind the temporary file")?;
+    let mut again = share(script)?;
+    rewind(&mut again)?;
     let statement = statement_at(BufReader::new(again), failed.line)
         .wrap_err("read the temporary file")?
         .map(|item| {

@@ -2,6 +2,7 @@
 //!
 //! Each file keeps what decides (a [`Plan`], pure) apart from what acts ([`Plan::carry_out`]).
 
+mod borrowed;
 pub(crate) mod database;
 pub(crate) mod extensions;
 mod granted;
@@ -11,6 +12,7 @@ mod load;
 pub(crate) mod loaded;
 pub(crate) mod options;
 mod plan;
+mod properties;
 pub(crate) mod publication;
 pub(crate) mod refresh;
 pub(crate) mod reverse;

@@ -107,15 +107,9 @@ impl Plan {
     }
 
     /// The same plan with other statements before and after its own.
-    pub(crate) fn between(
-        mut self,
-        before: impl FnOnce(&mut Plan),
-        after: impl FnOnce(&mut Plan),
-    ) -> Plan {
-        let own = std::mem::take(&mut self.statements);
-        before(&mut self);
-        self.statements.extend(own);
-        after(&mut self);
+    pub(crate) fn between(mut self, before: Vec<Statement>, after: Vec<Statement>) -> Plan {
+        self.statements.splice(0..0, before);
+        self.statements.extend(after);
         self
     }
 

@@ -1,6 +1,8 @@
 //! The publication: which tables' changes are sent, and that each of them can be.
 
+mod coverage;
 mod decision;
+mod membership;
 
 use self::decision::{AllTables, Situation, Users, decide, status_table_to_be};
 use super::{Change, Plan, Run, status_table};
@@ -8,8 +10,8 @@ use crate::catalog::publications::{self};
 use crate::catalog::tables::{self, Table};
 use crate::catalog::{slots, subscriptions};
 use crate::config::{self, Config};
-use crate::error::{Failure, Result, WrapErr};
-use crate::server::{Login, Publisher, Session, Side, Statement, Subscriber, sqlstate_of};
+use crate::error::{Failure, Result};
+use crate::server::{Login, Publisher, Session, Side, Statement, Subscriber, is_lost, sqlstate_of};
 use crate::value::Ident;
 
 use postgres::error::SqlState;
@@ -90,11 +92,9 @@ pub(crate) fn create(
 fn may_publish_all(admin: &Session) -> Result<AllTables> {
     let tried = admin
         .batch("BEGIN; SET LOCAL lock_timeout = '2s'; CREATE PUBLICATION flare_try FOR ALL TABLES");
-    if tried.as_ref().is_err_and(crate::server::is_lost) {
-        tried.wrap_err("try to publish all tables")?;
-        return Ok(AllTables::Denied);
+    if !tried.as_ref().is_err_and(is_lost) {
+        admin.batch("ROLLBACK")?;
     }
-    admin.batch("ROLLBACK")?;
     match tried {
         Ok(()) => Ok(AllTables::Permitted),
         Err(report) if sqlstate_of(&report) == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {

@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use super::compare::objects;
+use super::objects::{Object, Objects};
 use super::tokens::Tokens;
 use crate::error::Result;
 
@@ -27,8 +27,9 @@ impl Fnv {
 /// sets itself, do not count.
 pub(crate) fn fingerprint(dump: impl BufRead) -> Result<String> {
     let mut sum: u128 = 0;
-    for object in objects(dump) {
-        let (name, statements) = object?;
+    for object in Objects::new(dump) {
+        let Object { key, statements } = object?;
+        let name = key.to_string();
         for statement in statements {
             let tokens = Tokens::of(&statement);
             if tokens.start("ALTER TABLE ONLY") && tokens.find("REPLICA IDENTITY").is_some() {

@@ -4,18 +4,21 @@
 //! as bytes, since a database in SQL_ASCII may hold text that is not UTF-8. What knows servers or runs programs stays outside.
 
 mod compare;
+mod difference;
 mod dump;
 mod entry;
 mod failure;
 mod fingerprint;
 mod lexer;
+mod objects;
 mod redact;
 mod roles;
 mod spelling;
 mod statement;
 mod tokens;
 
-pub(crate) use compare::{Difference, compare};
+pub(crate) use compare::compare;
+pub(crate) use difference::Difference;
 pub(crate) use dump::{DumpReport, DumpTarget, Loader, rewrite_dump};
 pub(crate) use failure::psql_failure;
 pub(crate) use fingerprint::fingerprint;

@@ -1,10 +1,34 @@
-//! Passwords, read from their source once per run; tokens from a command are asked for again when a login fails.
+//! Which account logs in. Passwords are read from their source once per run; tokens from a command are asked for again when a login fails.
 
 use std::sync::Mutex;
+
+use serde::Serialize;
 
 use crate::config::{Account, PasswordSource};
 use crate::error::{Result, WrapErr};
 use crate::value::Secret;
+
+/// Which of a host's accounts logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Login {
+    /// `superuser`: an administrator, on RDS the master user.
+    Superuser,
+    /// `db_owner`.
+    DbOwner,
+    /// `repl_user`.
+    Replication,
+}
+
+impl Login {
+    /// The database's owner when a flag says so, else the superuser.
+    pub(crate) fn owner_if(owner: bool) -> Login {
+        match owner {
+            true => Login::DbOwner,
+            false => Login::Superuser,
+        }
+    }
+}
 
 /// An account with the password as it was last read.
 #[derive(Debug)]

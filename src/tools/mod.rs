@@ -6,6 +6,7 @@
 mod choice;
 mod installation;
 mod run;
+mod scratch;
 
 pub(crate) use choice::{DumpProgram, Job, Toolbox};
-pub(crate) use run::unlinked;
+pub(crate) use scratch::{WRITING, rewind, share, written};

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -10,8 +10,9 @@ use std::sync::Arc;
 use crossbeam_channel::{bounded, select};
 
 use super::installation::Program;
+use super::scratch::{rewind, share, unlinked};
 use crate::config::RootCert;
-use crate::error::{Advise, Failure, Result, WrapErr};
+use crate::error::{Failure, Result, WrapErr};
 use crate::server::{Endpoint, Login, Server, interrupt};
 use crate::value::Secret;
 
@@ -111,21 +112,17 @@ impl Invocation<'_> {
     /// Runs it; its standard output goes to a file without a name, positioned at its start.
     pub(crate) fn dump(self) -> Result<File> {
         let mut output = unlinked()?;
-        let into = output.try_clone().wrap_err("share the temporary file")?;
+        let into = share(&output)?;
         let (status, stderr) =
             self.watch(|expression| expression.stdin_null().stdout_file(into))?;
         self.check(status, &stderr)?;
-        output
-            .seek(SeekFrom::Start(0))
-            .wrap_err("rewind the temporary file")?;
+        rewind(&mut output)?;
         Ok(output)
     }
 
     /// Runs it with a file as its standard input; what it wrote on standard error, and how it ended.
     pub(crate) fn feed(&self, mut input: File) -> Result<(ExitStatus, String)> {
-        input
-            .seek(SeekFrom::Start(0))
-            .wrap_err("rewind the temporary file")?;
+        rewind(&mut input)?;
         self.watch(|expression| expression.stdin_file(input).stdout_null())
     }
 
@@ -159,7 +156,7 @@ impl Invocation<'_> {
         env.push(("PGPASSWORD".into(), self.password.reveal().into()));
         let expression = duct::cmd(&self.program.path, &self.args)
             .full_env(env)
-            .stderr_file(stderr.try_clone().wrap_err("share the temporary file")?)
+            .stderr_file(share(&stderr)?)
             .unchecked();
         let handle = Arc::new(with(expression).start().wrap_err_with(what)?);
         let (reply, answer) = bounded(1);
@@ -185,22 +182,12 @@ impl Invocation<'_> {
                 }
             }
         };
-        stderr
-            .seek(SeekFrom::Start(0))
-            .wrap_err("rewind the temporary file")?;
+        rewind(&mut stderr)?;
         let mut words = Vec::new();
         stderr.read_to_end(&mut words).wrap_err_with(what)?;
         let words = self.password.redact(&String::from_utf8_lossy(&words));
         Ok((status, words))
     }
-}
-
-/// A file that has no name, so that even `kill -9` leaves nothing of it; dumps hold password hashes.
-pub(crate) fn unlinked() -> Result<File> {
-    let directory = std::env::temp_dir();
-    tempfile::tempfile()
-        .wrap_err_with(|| format!("create a temporary file in {}", directory.display()))
-        .hint(|| "set TMPDIR to a directory that can be written, and has room for the dump".into())
 }
 
 fn ended(status: ExitStatus) -> String {

@@ -1,12 +1,14 @@
 //! What is to be done to publish a database's tables: pure. Tables whose UPDATE and DELETE would fail are refused.
 
 use super::super::{Plan, status_table};
+use super::coverage::{becomes_full, list, names_exist, refuse_without_identity};
+use super::membership::{completion, creation};
 use crate::catalog::publications::Publication as Existing;
 use crate::catalog::tables::{Table, listed};
 use crate::config;
 use crate::error::{Failure, Result};
 use crate::server::{Login, Side};
-use crate::value::{Ident, TableName};
+use crate::value::TableName;
 
 /// What was found on the publisher.
 pub(super) struct Situation<'a> {
@@ -18,7 +20,7 @@ pub(super) struct Situation<'a> {
     pub(super) published: &'a [TableName],
     /// Whether FOR ALL TABLES passed when it was tried.
     pub(super) all_tables: AllTables,
-    /// Whether the status table will be there although it is not yet (a dry run).
+    /// Whether the superuser account is one; on RDS it is not.
     pub(super) superuser: bool,
     pub(super) users: Users<'a>,
 }
@@ -71,31 +73,13 @@ pub(super) fn decide(wanted: &config::Publication, found: &Situation<'_>) -> Res
         publication: Plan::new(Side::Publisher, found.dbname),
     };
     names_exist(wanted, found)?;
-    let listed_tables = match (&wanted.tables, found.existing, found.all_tables) {
-        (Some(tables), _, _) => Some(named(tables, found)?),
-        (None, Some(existing), _) if existing.puballtables => None,
-        (None, None, AllTables::Permitted) => None,
-        (None, _, _) => Some(everything(found)),
-    };
-    let covered: Vec<&Table> = found
+    let list = list(wanted, found)?;
+    refuse_without_identity(wanted, found, list.as_deref())?;
+    for table in found
         .tables
         .iter()
-        .filter(|table| table.relkind == 'r' && table.relpersistence == 'p')
-        .filter(|table| match &listed_tables {
-            None => true,
-            Some(listed) => listed.iter().any(|name| table.belongs_to(name)),
-        })
-        .collect();
-    let full = &wanted.replica_identity_full_tables;
-    let is_full = |table: &Table| full.iter().any(|name| table.belongs_to(name));
-    refuse_without_identity(&covered, |table| {
-        is_full(table)
-            || wanted
-                .allow_no_identity
-                .iter()
-                .any(|name| table.belongs_to(name))
-    })?;
-    for table in found.tables.iter().filter(|table| is_full(table)) {
+        .filter(|table| becomes_full(wanted, table))
+    {
         identity_step(&mut decision, table, found.users)?;
     }
     let unlogged = found.tables.iter().filter(|t| t.relpersistence == 'u');
@@ -106,133 +90,17 @@ pub(super) fn decide(wanted: &config::Publication, found: &Situation<'_>) -> Res
             listed(unlogged)
         ));
     }
-    if wanted.tables.is_none() && listed_tables.is_some() {
+    if wanted.tables.is_none() && list.is_some() {
         decision.publication.note(format!(
             "the tables are listed one by one, since FOR ALL TABLES is not permitted to {:?} or the publication was made so: run create_publication again when tables are added",
             found.users.admin
         ));
     }
     match found.existing {
-        None => creation(&mut decision, wanted, listed_tables, found)?,
-        Some(existing) => completion(&mut decision, wanted, listed_tables, existing, found)?,
+        None => creation(&mut decision, wanted, list, found)?,
+        Some(existing) => completion(&mut decision, wanted, list, existing, found)?,
     }
     Ok(decision)
-}
-
-fn names_exist(wanted: &config::Publication, found: &Situation<'_>) -> Result<()> {
-    let settings = [
-        ("tables", wanted.tables.as_deref().unwrap_or_default()),
-        (
-            "replica_identity_full_tables",
-            wanted.replica_identity_full_tables.as_slice(),
-        ),
-        ("allow_no_identity", wanted.allow_no_identity.as_slice()),
-    ];
-    for (setting, names) in settings {
-        let unknown = |name: &&TableName| !found.tables.iter().any(|table| table.name == **name);
-        let unknown: Vec<&TableName> = names.iter().filter(unknown).collect();
-        if unknown.is_empty() {
-            continue;
-        }
-        let folded = |table: &&Table| {
-            let same = |name: &&TableName| {
-                name.plain().to_lowercase() == table.name.plain().to_lowercase()
-            };
-            unknown.iter().any(same)
-        };
-        let near = found.tables.iter().find(folded);
-        return Failure::usage(format!(
-            "create publication {:?}: {setting} names {}, which database {:?} does not have",
-            wanted.pubname,
-            listed(unknown.iter().copied()),
-            found.dbname
-        ))
-        .hint(match near {
-            Some(near) => format!(
-                "did you mean {}? names are exact and never folded",
-                near.name.plain()
-            ),
-            None => format!(
-                "correct publications.{}.{setting}; names are exact and never folded",
-                found.dbname
-            ),
-        })
-        .err();
-    }
-    Ok(())
-}
-
-/// The list of the configuration with the status table; before 13 partitioned tables stand for their leaves.
-fn named(names: &[TableName], found: &Situation<'_>) -> Result<Vec<TableName>> {
-    let is = |name: &TableName, persistence| {
-        let mut tables = found.tables.iter();
-        tables.any(|table| table.name == *name && table.relpersistence == persistence)
-    };
-    let unlogged: Vec<&TableName> = names.iter().filter(|name| is(name, 'u')).collect();
-    if !unlogged.is_empty() {
-        return Failure::new(format!(
-            "publish {}: unlogged tables cannot be replicated",
-            listed(unlogged)
-        ))
-        .hint("ALTER TABLE ... SET LOGGED, or leave them out of tables")
-        .err();
-    }
-    let mut wanted: Vec<TableName> = Vec::new();
-    let status = status_table::table();
-    for name in names.iter().chain([&status]) {
-        let partitioned = |table: &Table| table.name == *name && table.relkind == 'p';
-        let stand_ins: Vec<TableName> =
-            match found.major < 13 && found.tables.iter().any(partitioned) {
-                true => leaves(found.tables.iter().filter(|table| table.belongs_to(name))),
-                false => vec![name.clone()],
-            };
-        for name in stand_ins {
-            if !wanted.contains(&name) {
-                wanted.push(name);
-            }
-        }
-    }
-    Ok(wanted)
-}
-
-/// Every table, roots instead of their partitions where a root can be published (13+).
-fn everything(found: &Situation<'_>) -> Vec<TableName> {
-    let permanent = found.tables.iter().filter(|t| t.relpersistence == 'p');
-    match found.major < 13 {
-        true => leaves(permanent),
-        false => permanent
-            .filter(|table| table.ancestors.is_empty())
-            .map(|table| table.name.clone())
-            .collect(),
-    }
-}
-
-fn leaves<'t>(tables: impl Iterator<Item = &'t Table>) -> Vec<TableName> {
-    tables
-        .filter(|table| table.relkind == 'r')
-        .map(|table| table.name.clone())
-        .collect()
-}
-
-/// Their UPDATE and DELETE would fail from the moment of publication on.
-fn refuse_without_identity(covered: &[&Table], excused: impl Fn(&Table) -> bool) -> Result<()> {
-    let bad: Vec<&TableName> = covered
-        .iter()
-        .filter(|table| !table.identifies_rows() && !excused(table))
-        .map(|table| &table.name)
-        .collect();
-    if bad.is_empty() {
-        return Ok(());
-    }
-    Failure::new(format!(
-        "publish {}: without a replica identity every UPDATE and DELETE there would fail from then on",
-        listed(bad.iter().copied())
-    ))
-    .hint(format!(
-        "ALTER TABLE {} ADD PRIMARY KEY (...), or REPLICA IDENTITY USING INDEX an index that is unique and NOT NULL, or name the table in replica_identity_full_tables (slow where it is large and often updated), or in allow_no_identity where rows are only inserted",
-        bad[0]
-    ))
-    .err()
 }
 
 fn identity_step(decision: &mut Decision, table: &Table, users: Users<'_>) -> Result<()> {
@@ -258,134 +126,6 @@ fn identity_step(decision: &mut Decision, table: &Table, users: Users<'_>) -> Re
         format!("set REPLICA IDENTITY FULL for {}", table.name.plain()),
         format!("ALTER TABLE {} REPLICA IDENTITY FULL", table.name),
     );
-    Ok(())
-}
-
-/// Who may publish all of these by name: whoever has the rights of every owner.
-fn publisher_of(names: &[TableName], found: &Situation<'_>) -> Result<Login> {
-    let tables = || {
-        found
-            .tables
-            .iter()
-            .filter(|table| names.contains(&table.name))
-    };
-    if found.superuser || tables().all(|table| table.mine) {
-        return Ok(Login::Superuser);
-    }
-    let others: Vec<&TableName> = tables()
-        .filter(|table| !table.db_owners)
-        .map(|table| &table.name)
-        .collect();
-    match others.is_empty() {
-        true => Ok(Login::DbOwner),
-        false => Failure::new(format!(
-            "publish {}: only an owner may, and {:?} is not",
-            listed(others.iter().copied()),
-            found.users.db_owner
-        ))
-        .hint(format!(
-            "GRANT the owners' roles to {:?}, or ALTER TABLE {} OWNER TO it, or list in tables what it owns",
-            found.users.db_owner, others[0]
-        ))
-        .err(),
-    }
-}
-
-fn creation(
-    decision: &mut Decision,
-    wanted: &config::Publication,
-    names: Option<Vec<TableName>>,
-    found: &Situation<'_>,
-) -> Result<()> {
-    let pubname = &wanted.pubname;
-    let ident = Ident::new(pubname);
-    let Some(names) = names else {
-        decision.publication.step(
-            format!("create publication {pubname:?} for all tables"),
-            format!("CREATE PUBLICATION {ident} FOR ALL TABLES"),
-        );
-        return Ok(());
-    };
-    decision.login = publisher_of(&names, found)?;
-    decision.publication.step(
-        format!("create publication {pubname:?} for {}", listed(&names)),
-        format!("CREATE PUBLICATION {ident} FOR TABLE {}", only(&names)),
-    );
-    Ok(())
-}
-
-fn only<'n>(names: impl IntoIterator<Item = &'n TableName>) -> String {
-    let names: Vec<String> = names
-        .into_iter()
-        .map(|name| format!("ONLY {name}"))
-        .collect();
-    names.join(", ")
-}
-
-/// Brings what is there to what is wanted, without taking anything away.
-fn completion(
-    decision: &mut Decision,
-    wanted: &config::Publication,
-    names: Option<Vec<TableName>>,
-    existing: &Existing,
-    found: &Situation<'_>,
-) -> Result<()> {
-    let pubname = &wanted.pubname;
-    let ident = Ident::new(pubname);
-    let plan = &mut decision.publication;
-    plan.note(format!("publication {pubname:?} exists already"));
-    if !existing.partial.is_empty() {
-        plan.note(format!(
-            "WARNING: only some rows or columns are published of {}",
-            listed(&existing.partial)
-        ));
-    }
-    let sends_all = existing.pubinsert && existing.pubupdate && existing.pubdelete;
-    if !sends_all || existing.pubtruncate == Some(false) {
-        let truncate = existing.pubtruncate.map_or("", |_| ", truncate");
-        plan.step(
-            format!("have publication {pubname:?} send every kind of change"),
-            format!("ALTER PUBLICATION {ident} SET (publish = 'insert, update, delete{truncate}')"),
-        );
-    }
-    match (existing.puballtables, names) {
-        (true, None) => {}
-        (true, Some(_)) => plan.note(format!(
-            "publication {pubname:?} is for all tables, the configuration lists some: flare drop_publication, then create_publication, to narrow it"
-        )),
-        (false, names) => {
-            let names = names.unwrap_or_default();
-            let has = |name: &TableName| {
-                existing.members.contains(name) || found.published.contains(name)
-            };
-            let missing: Vec<TableName> =
-                names.iter().filter(|name| !has(name)).cloned().collect();
-            let extra: Vec<&TableName> = existing
-                .members
-                .iter()
-                .filter(|name| !names.contains(name))
-                .collect();
-            if !extra.is_empty() {
-                plan.note(format!(
-                    "publication {pubname:?} also has {}, which the configuration does not list: left there",
-                    listed(extra)
-                ));
-            }
-            if !missing.is_empty() {
-                plan.step(
-                    format!("add {} to publication {pubname:?}", listed(&missing)),
-                    format!("ALTER PUBLICATION {ident} ADD TABLE {}", only(&missing)),
-                );
-                plan.note(format!(
-                    "a subscription takes added tables with flare create_subscription: run it again where there is one for {pubname:?}"
-                ));
-                decision.login = publisher_of(&missing, found)?;
-            }
-        }
-    }
-    if !existing.mine {
-        decision.login = Login::DbOwner;
-    }
     Ok(())
 }
 

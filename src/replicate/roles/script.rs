@@ -1,0 +1,153 @@
+//! The script that psql is given: the publisher's roles as pg_dumpall writes them, rewritten for the subscriber, and what
+//! pg_dumpall leaves out.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Write};
+
+use super::comparison::{Extras, Scope};
+use super::{PasswordPolicy, RoleAttributes, RolesOptions};
+use crate::catalog::roles::{Passwords, Role};
+use crate::catalog::settings::{self, Settable};
+use crate::config::Tools;
+use crate::error::{Result, WrapErr};
+use crate::replicate::setting;
+use crate::schema::{
+    Executor, RdsOptions, Reach, Restrict, RolesReport, RolesTarget, Setting as Verdict, Standing,
+    Use, rewrite_roles, strip_role_options_for_rds,
+};
+use crate::server::{Login, Pair, Server, Subscriber, silencing};
+use crate::tools::{DumpProgram, Job, Toolbox, WRITING, written};
+
+/// The roles of the publisher as pg_dumpall writes them, and whether with passwords.
+pub(super) fn dump(
+    pair: &Pair,
+    toolbox: &Toolbox,
+    options: RolesOptions,
+    seen: Passwords,
+) -> Result<(File, Passwords)> {
+    let passwords = match options.passwords {
+        PasswordPolicy::Copy => seen,
+        PasswordPolicy::Omit => Passwords::Leave,
+    };
+    let mut args = vec!["--roles-only", "--no-password"];
+    if passwords == Passwords::Leave {
+        args.push("--no-role-passwords");
+    }
+    let dumped = toolbox
+        .dump
+        .on(&pair.publisher, Login::Superuser, "postgres")?
+        .args(args)
+        .dump()
+        .wrap_err("dump the publisher's roles")?;
+    Ok((dumped, passwords))
+}
+
+pub(super) fn toolbox(pair: &Pair, tools: &Tools) -> Result<Toolbox> {
+    let job = Job {
+        dump: DumpProgram::PgDumpall,
+        publisher: pair.publisher.major(),
+        subscriber: pair.subscriber.major(),
+    };
+    Toolbox::find(tools, job)
+}
+
+fn executor(server: &Server) -> Executor {
+    match server.facts().superuser {
+        true => Executor::Superuser,
+        false => Executor::Administrator,
+    }
+}
+
+/// Whether attributes that need superuser are left out.
+pub(super) fn is_restricted(subscriber: &Server, options: RolesOptions) -> bool {
+    options.attributes == RoleAttributes::StripForRds
+        || executor(subscriber) == Executor::Administrator
+}
+
+/// The SQL that creates the publisher's roles on an empty server like the subscriber, verifiers included where asked for.
+pub(crate) fn print(pair: &Pair, tools: &Tools, options: RolesOptions) -> Result<File> {
+    let seen = super::visible(&pair.publisher)?;
+    let (dumped, _) = dump(pair, &toolbox(pair, tools)?, options, seen)?;
+    let mut input = BufReader::new(dumped);
+    let (printed, ()) = written(|output| {
+        match is_restricted(&pair.subscriber, options) {
+            true => strip_role_options_for_rds(input, output)?,
+            false => drop(std::io::copy(&mut input, output).wrap_err(WRITING)?),
+        }
+        for setting in settings::settings(pair.publisher.admin())? {
+            // pg_dumpall leaves these out.
+            if setting.role.is_some() && setting.dbname.is_some() {
+                writeln!(output, "{};", setting::statement(&setting)).wrap_err(WRITING)?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(printed)
+}
+
+impl Scope<'_> {
+    /// What is loaded, what became of the roles in it, and what was added to the dump.
+    pub(super) fn script(
+        &self,
+        dumped: File,
+        subscriber: &Subscriber,
+        options: RolesOptions,
+    ) -> Result<(File, (RolesReport, Extras))> {
+        let silencing = silencing(subscriber.admin())?;
+        written(|output| {
+            write!(output, "SET TRANSACTION READ WRITE;\n{silencing}").wrap_err(WRITING)?;
+            let report = self.rewrite(dumped, output, subscriber, options)?;
+            let extras = self.extras(&report);
+            for statement in &extras.statements {
+                writeln!(output, "{statement};").wrap_err(WRITING)?;
+            }
+            Ok((report, extras))
+        })
+    }
+
+    fn rewrite(
+        &self,
+        dumped: File,
+        output: &mut impl Write,
+        subscriber: &Subscriber,
+        options: RolesOptions,
+    ) -> Result<RolesReport> {
+        let standing = |role: &Role| Standing {
+            used: match self.connecting.contains(role.rolname.as_str()) {
+                true => Use::Connects,
+                false => Use::Other,
+            },
+            reach: match role.within_reach {
+                true => Reach::Within,
+                false => Reach::Beyond,
+            },
+        };
+        let roles: BTreeMap<String, Standing> = self
+            .target
+            .roles
+            .iter()
+            .map(|(name, role)| (name.clone(), standing(role)))
+            .collect();
+        let setting = |name: &str| match self.parameters.may_set(name) {
+            Settable::Yes => Verdict::Settable,
+            Settable::NotPermitted => Verdict::NotPermitted,
+            Settable::Unknown => Verdict::Unknown,
+        };
+        let target = RolesTarget {
+            major: subscriber.major().unsigned_abs(),
+            executor: executor(subscriber),
+            executor_name: self.administrator,
+            rds: match options.attributes {
+                RoleAttributes::AsPermitted => RdsOptions::Keep,
+                RoleAttributes::StripForRds => RdsOptions::Strip,
+            },
+            restrict: Restrict::Keep,
+            roles: &roles,
+            bootstrap: &self.bootstrap(),
+            setting: &setting,
+        };
+        rewrite_roles(BufReader::new(dumped), output, &target)
+            .wrap_err("rewrite the roles for the subscriber")
+    }
+}

@@ -1,0 +1,165 @@
+//! How the subscriber's database differs from the publisher's: two dumps of one pg_dump, or what is on record of the last
+//! load where no pg_dump here can read the subscriber.
+
+use std::fs::File;
+use std::io::BufReader;
+
+use super::Work;
+use super::script::Script;
+use crate::catalog::databases::Database;
+use crate::error::{Failure, Report, Result, WrapErr};
+use crate::replicate::loaded::{self, Loaded};
+use crate::schema::{Difference, DumpReport, Spelling, compare, fingerprint};
+use crate::server::Server;
+use crate::tools::Toolbox;
+
+impl Work<'_> {
+    /// How the subscriber's database differs; compared by what was loaded where no pg_dump can read the subscriber.
+    pub(super) fn differences(&mut self) -> Result<(u64, Vec<Difference>)> {
+        let (publisher, subscriber) = (&self.pair.publisher, &self.pair.subscriber);
+        let newest = publisher.major().max(subscriber.major());
+        let toolbox = match (self.toolbox(newest), self.toolbox(publisher.major())) {
+            (Ok(toolbox), _) => toolbox,
+            (Err(lacking), Ok(toolbox)) => {
+                return Ok((self.same_as_loaded(&toolbox, lacking)?, Vec::new()));
+            }
+            (Err(_), Err(lacking)) => return Err(lacking),
+        };
+        let as_loaded = |server: &Server| -> Result<(File, DumpReport)> {
+            self.canonical(self.dump(&toolbox, server, &[])?)
+        };
+        let (ours, report) = as_loaded(publisher)?;
+        let (theirs, _) = as_loaded(subscriber)?;
+        let spelling = match publisher.major() == subscriber.major() {
+            true => Spelling::OneVersion,
+            false => Spelling::AcrossVersions,
+        };
+        let found = compare(BufReader::new(ours), BufReader::new(theirs), spelling)
+            .wrap_err("compare the schemas")?;
+        Ok((report.statements, found))
+    }
+
+    /// Without what create_publication and grant_replication made on the publisher after the schema was copied.
+    pub(super) fn not_of_flare(&self, mut differences: Vec<Difference>) -> Vec<Difference> {
+        let servers: [&Server; 2] = [&self.pair.publisher, &self.pair.subscriber];
+        let repl: Vec<&str> = servers
+            .iter()
+            .filter_map(|server| Some(server.declared().repl.as_ref()?.user.as_str()))
+            .collect();
+        differences.retain(|it| !it.is_of_identity() && !it.is_of_grants_to(&repl));
+        differences
+    }
+
+    /// How many statements the publisher's schema has, when it still is what was loaded; else why that is not known.
+    fn same_as_loaded(&mut self, toolbox: &Toolbox, lacking: Report) -> Result<u64> {
+        let (publisher, subscriber) = (&self.pair.publisher, &self.pair.subscriber);
+        let (canonical, report) = self.canonical(self.dump(toolbox, publisher, &[])?)?;
+        let fingerprint = fingerprint(BufReader::new(canonical))?;
+        let major = toolbox.dump.version.major;
+        let found = loaded::find(subscriber, self.dbname, publisher.identifier())?;
+        let why = match &found {
+            None => "nothing is on record of how it came there".to_owned(),
+            Some(found) if found.pg_dump_major != major => format!(
+                "what is on record of {} was written by pg_dump {}, and here is {major}",
+                found.loaded_at, found.pg_dump_major
+            ),
+            Some(found) if found.fingerprint != fingerprint => format!(
+                "the publisher's schema is not the one any more that was loaded at {}",
+                found.loaded_at
+            ),
+            Some(found) if found.shape != loaded::shape(subscriber, self.dbname)? => format!(
+                "the subscriber's tables are not as they were any more when the schema was loaded at {}",
+                found.loaded_at
+            ),
+            Some(found) => {
+                self.notes.push(format!(
+                    "compared with what was loaded at {} by a fingerprint, and the subscriber by its relations and columns: no pg_dump here can read PostgreSQL {}",
+                    found.loaded_at,
+                    subscriber.major()
+                ));
+                return Ok(report.statements);
+            }
+        };
+        Err(lacking.wrap_err(format!(
+            "compare the schema of database {:?} with what the subscriber holds: {why}; the differences take client programs of PostgreSQL {} or newer; nothing was changed",
+            self.dbname,
+            subscriber.major().max(publisher.major())
+        )))
+    }
+
+    /// For the next run, which may find no pg_dump that reads the subscriber.
+    pub(super) fn remember(&self, script: &Script) {
+        let (publisher, subscriber) = (&self.pair.publisher, &self.pair.subscriber);
+        match loaded::shape(subscriber, self.dbname) {
+            Ok(shape) => {
+                let loaded = Loaded {
+                    fingerprint: script.fingerprint.clone(),
+                    pg_dump_major: script.toolbox.dump.version.major,
+                    shape,
+                    loaded_at: String::new(),
+                };
+                loaded::remember(subscriber, self.dbname, publisher.identifier(), &loaded);
+            }
+            Err(report) => log::info!("remember what was loaded: {report:#}"),
+        }
+    }
+
+    /// A database that was there keeps its own.
+    pub(super) fn compare_locale(&mut self, target: &Database) {
+        let locale = |database: &Database| {
+            let of = [
+                Some(database.encoding_name.clone()),
+                Some(database.datcollate.clone()),
+                Some(database.datctype.clone()),
+                database.datlocale.clone().or(database.daticulocale.clone()),
+            ];
+            of.into_iter().flatten().collect::<Vec<_>>().join(", ")
+        };
+        let (ours, theirs) = (locale(&self.source), locale(target));
+        if ours != theirs {
+            self.notes.push(format!(
+                "encoding and locale differ: {ours} on the publisher, {theirs} on the subscriber"
+            ));
+        }
+    }
+
+    pub(super) fn refusal(&self, object: &str, differences: &[Difference]) -> Failure {
+        const SHOWN: usize = 20;
+        let said = differences.iter().take(SHOWN).map(|difference| {
+            let Difference {
+                object,
+                publisher,
+                subscriber,
+            } = difference;
+            match (publisher, subscriber) {
+                (Some(_), None) => format!("{object}: only on the publisher"),
+                (None, Some(_)) => format!("{object}: only on the subscriber"),
+                _ => format!(
+                    "{object}: publisher {:?}, subscriber {:?}",
+                    one_line(publisher),
+                    one_line(subscriber)
+                ),
+            }
+        });
+        let said = said.collect::<Vec<_>>().join("; ");
+        let more = match differences.len().checked_sub(SHOWN) {
+            Some(more @ 1..) => format!("; and {more} more"),
+            _ => String::new(),
+        };
+        Failure::new(format!(
+            "replicate the schema of database {:?}: the subscriber's database holds another schema ({object} among others), {} differences: {said}{more}; nothing was changed",
+            self.dbname,
+            differences.len()
+        ))
+        .hint("make the subscriber's objects equal, or drop them or the database there yourself and run the command again: flare drops nothing that it did not create")
+    }
+}
+
+fn one_line(text: &Option<String>) -> String {
+    let text = text.as_deref().unwrap_or_default();
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(100) {
+        Some((cut, _)) => format!("{} ...", &line[..cut]),
+        None => line,
+    }
+}

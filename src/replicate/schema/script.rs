@@ -1,0 +1,183 @@
+//! The script that psql is given: the publisher's dump, rewritten for the subscriber, between what lets the administrator
+//! act for the owners and what takes that back.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufReader, Write};
+
+use super::Work;
+use crate::catalog::objects;
+use crate::catalog::roles::foreign_roles;
+use crate::error::{Advise, Report, Result, WrapErr, message_of};
+use crate::replicate::borrowed::Borrowed;
+use crate::schema::{DumpReport, DumpTarget, Loader, Restrict, fingerprint, rewrite_dump};
+use crate::server::{Login, Server};
+use crate::tools::{Toolbox, WRITING, rewind, share, written};
+use crate::value::Ident;
+
+/// What psql is given.
+pub(super) struct Script {
+    pub(super) toolbox: Toolbox,
+    pub(super) file: File,
+    pub(super) report: DumpReport,
+    /// Of the publisher's schema as it is loaded into a new database.
+    pub(super) fingerprint: String,
+}
+
+impl Work<'_> {
+    pub(super) fn dump(&self, toolbox: &Toolbox, server: &Server, more: &[&str]) -> Result<File> {
+        toolbox
+            .dump
+            .on(server, self.login, self.dbname)?
+            .args(self.args.iter())
+            .args(more.iter().copied())
+            .dump()
+            .wrap_err_with(|| {
+                format!(
+                    "dump the schema of database {:?} of the {}",
+                    self.dbname,
+                    server.side()
+                )
+            })
+            .map_err(
+                |report| match message_of(&report).contains("permission denied") {
+                    true => hinted(report, server, self.login),
+                    false => report,
+                },
+            )
+    }
+
+    pub(super) fn rewrite(
+        &self,
+        dumped: File,
+        output: &mut impl Write,
+        schemas: BTreeSet<String>,
+    ) -> Result<DumpReport> {
+        let subscriber = &self.pair.subscriber;
+        let target = DumpTarget {
+            major: subscriber.major().unsigned_abs(),
+            loader: match subscriber.facts().superuser {
+                true => Loader::Superuser,
+                false => Loader::Ordinary,
+            },
+            restrict: Restrict::Keep,
+            schemas,
+        };
+        rewrite_dump(BufReader::new(dumped), output, &target)
+            .wrap_err("rewrite the schema for the subscriber")
+    }
+
+    /// The script that is loaded: the administrator acts for the owners while it runs.
+    pub(super) fn script(
+        &self,
+        schemas: BTreeSet<String>,
+        has_status_table: bool,
+    ) -> Result<Script> {
+        let subscriber = &self.pair.subscriber;
+        let toolbox = self.toolbox(self.pair.publisher.major())?;
+        let ours: &[&str] = match has_status_table {
+            true => &["--exclude-table=public.flare_replication_status"],
+            false => &[],
+        };
+        let mut dumped = self.dump(&toolbox, &self.pair.publisher, ours)?;
+        let (canonical, _) = self.canonical(share(&dumped)?)?;
+        let fingerprint = fingerprint(BufReader::new(canonical))?;
+        rewind(&mut dumped)?;
+        let borrowed = Borrowed::of(subscriber, foreign_roles(subscriber, &self.roles.owners)?)?;
+        let (mut head, mut tail) = borrowed.script();
+        if !subscriber.facts().superuser {
+            let owners = PublicSchema::read(self)?;
+            head.push_str(&owners.opened());
+            tail.insert_str(0, &owners.closed());
+        }
+        let (file, report) = written(|output| {
+            write!(output, "SET TRANSACTION READ WRITE;\n{head}").wrap_err(WRITING)?;
+            let report = self.rewrite(dumped, output, schemas)?;
+            output.write_all(tail.as_bytes()).wrap_err(WRITING)?;
+            Ok(report)
+        })?;
+        Ok(Script {
+            toolbox,
+            file,
+            report,
+            fingerprint,
+        })
+    }
+
+    /// A dump as it is loaded into a new database, whatever the subscriber's already has.
+    pub(super) fn canonical(&self, dumped: File) -> Result<(File, DumpReport)> {
+        written(|output| self.rewrite(dumped, output, BTreeSet::from(["public".to_owned()])))
+    }
+}
+
+/// pg_dump locks every table it describes, which needs a privilege on it.
+fn hinted(report: Report, server: &Server, login: Login) -> Report {
+    let advice = match login {
+        Login::Superuser => "dump as the owner with --use-db-owner, or grant",
+        _ => "grant",
+    };
+    let advice = format!(
+        "pg_dump needs SELECT on every table and USAGE on every schema of the {}: {advice} this role what it lacks there, or membership in the owners",
+        server.side()
+    );
+    Err::<(), _>(report).hint(|| advice).unwrap_err()
+}
+
+/// Schema public while an ordinary role gives its new tables to their owners: each of them needs CREATE there, which
+/// from 15 on not everybody has, and which pg_dump grants only at the end.
+struct PublicSchema {
+    owners: Vec<String>,
+    /// Those who hold CREATE on the publisher by a grant of their own.
+    granted: Vec<String>,
+}
+
+impl PublicSchema {
+    fn read(work: &Work) -> Result<PublicSchema> {
+        let session = work.pair.publisher.connect(work.login, work.dbname)?;
+        let mut owners = work.roles.owners.clone();
+        owners.retain(|owner| *owner != work.source.owner);
+        Ok(PublicSchema {
+            owners,
+            granted: objects::creators_in_public(&session)?,
+        })
+    }
+
+    fn opened(&self) -> String {
+        let grant = |owner| format!("GRANT CREATE ON SCHEMA public TO {};\n", Ident::new(owner));
+        self.owners.iter().map(grant).collect()
+    }
+
+    fn closed(&self) -> String {
+        self.owners
+            .iter()
+            .filter(|owner| !self.granted.contains(owner))
+            .map(|owner| {
+                format!(
+                    "REVOKE CREATE ON SCHEMA public FROM {};\n",
+                    Ident::new(owner)
+                )
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn public_is_open_to_owners_only_while_the_schema_is_loaded() {
+        let public = PublicSchema {
+            owners: vec!["a\"b".into(), "app".into()],
+            granted: vec!["app".into()],
+        };
+        assert_eq!(
+            public.opened(),
+            "GRANT CREATE ON SCHEMA public TO \"a\"\"b\";\nGRANT CREATE ON SCHEMA public TO \"app\";\n"
+        );
+        assert_eq!(
+            public.closed(),
+            "REVOKE CREATE ON SCHEMA public FROM \"a\"\"b\";\n"
+        );
+    }
+}

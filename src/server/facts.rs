@@ -1,0 +1,120 @@
+//! What a server says of itself when a session opens: identity, version, TLS.
+
+use super::{Endpoint, Session, params};
+use crate::error::{Failure, Result};
+
+/// The versions flare knows (`server_version_num` / 10000).
+const KNOWN_MAJORS: std::ops::RangeInclusive<i32> = 10..=18;
+
+/// What a server says of itself when a session opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// `server_version_num`, such as 150018.
+    pub(crate) version_num: i32,
+    /// `server_version`, as people write it.
+    pub(crate) version: String,
+    /// Whether the role of this session is a superuser.
+    pub(crate) superuser: bool,
+    pub(crate) in_recovery: bool,
+    /// The TLS version in use, none in clear.
+    pub(crate) tls: Option<String>,
+    /// This session's process.
+    pub(crate) pid: i32,
+    /// When that process started, as text: with the pid it names the session for good.
+    pub(crate) backend_start: String,
+}
+
+/// Identity and version, and the settings that only some versions have, in one round trip. The function behind
+/// pg_stat_activity and pg_stat_ssl: the views cost a new session more than all the rest.
+const INTRODUCE: &str = "
+    SELECT (SELECT system_identifier::text FROM pg_control_system()),
+           current_setting('server_version_num')::int,
+           current_setting('server_version'),
+           current_setting('is_superuser') = 'on',
+           pg_is_in_recovery(),
+           sslversion,
+           pid,
+           backend_start::text,
+           CASE WHEN current_setting('idle_session_timeout', true) IS NOT NULL
+                THEN set_config('idle_session_timeout', '0', false) END,
+           CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
+                THEN set_config('transaction_timeout', '0', false) END
+      FROM pg_stat_get_activity(pg_backend_pid())";
+
+impl Facts {
+    /// The identity of the session's server, and the rest.
+    pub(super) fn ask(session: &Session) -> Result<(String, Facts)> {
+        let rows = session.rows(INTRODUCE, params![])?;
+        let row = rows
+            .first()
+            .ok_or_else(|| Failure::new("the server said nothing of itself"))?;
+        let facts = Facts {
+            version_num: row.get(1),
+            version: row.get(2),
+            superuser: row.get(3),
+            in_recovery: row.get(4),
+            tls: row.get(5),
+            pid: row.get(6),
+            backend_start: row.get::<_, Option<String>>(7).unwrap_or_default(),
+        };
+        Ok((row.get(0), facts))
+    }
+
+    /// The major version: 10 to 18.
+    pub(super) fn major(&self) -> i32 {
+        self.version_num / 10_000
+    }
+
+    /// Older servers have no logical replication of their own; of newer ones flare knows nothing yet.
+    pub(super) fn refuse_unknown_version(&self, endpoint: &Endpoint) -> Result<()> {
+        match KNOWN_MAJORS.contains(&self.major()) {
+            true => Ok(()),
+            false => Failure::new(format!(
+                "use the {endpoint}: it runs PostgreSQL {}, and flare knows {} to {}",
+                self.version,
+                KNOWN_MAJORS.start(),
+                KNOWN_MAJORS.end()
+            ))
+            .hint("use a flare that knows this version, or a server that this flare knows")
+            .err(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_that_are_not_known_are_refused_by_name() {
+        let endpoint = Endpoint {
+            side: "publisher".into(),
+            host: "old.example".into(),
+            port: 5432,
+            dbname: "postgres".into(),
+            user: "adm".into(),
+        };
+        let of = |version_num: i32, version: &str| Facts {
+            version_num,
+            version: version.into(),
+            superuser: true,
+            in_recovery: false,
+            tls: None,
+            pid: 1,
+            backend_start: String::new(),
+        };
+        for (known, words) in [(100_023, "10.23"), (180_004, "18.4")] {
+            assert!(of(known, words).refuse_unknown_version(&endpoint).is_ok());
+        }
+        for (unknown, words) in [(90_624, "9.6.24"), (190_000, "19beta1")] {
+            let report = of(unknown, words)
+                .refuse_unknown_version(&endpoint)
+                .unwrap_err();
+            let message = report.to_string();
+            assert!(
+                message.contains(words) && message.contains("old.example:5432"),
+                "{message}"
+            );
+        }
+    }
+}

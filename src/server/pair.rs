@@ -1,0 +1,159 @@
+//! Publisher and subscriber: roles of two verified servers, given once per run.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::verified::{Server, Side, is_stranger};
+use crate::config::Config;
+use crate::error::{Failure, Result, message_of};
+
+/// The server whose changes are replicated.
+#[derive(Clone, Debug)]
+pub(crate) struct Publisher(Arc<Server>);
+
+/// The server that replicates them.
+#[derive(Clone, Debug)]
+pub(crate) struct Subscriber(Arc<Server>);
+
+impl Subscriber {
+    /// The same server as the one that data comes from.
+    pub(crate) fn as_publisher(&self) -> Publisher {
+        Publisher(self.0.clone())
+    }
+}
+
+impl Publisher {
+    /// The same server as the one that data flows to.
+    pub(crate) fn as_subscriber(&self) -> Subscriber {
+        Subscriber(self.0.clone())
+    }
+
+    /// A server that the journal says is the publisher.
+    pub(crate) fn from_journal(server: Server) -> Publisher {
+        Publisher(Arc::new(server))
+    }
+}
+
+impl Deref for Publisher {
+    type Target = Server;
+    fn deref(&self) -> &Server {
+        &self.0
+    }
+}
+
+impl Deref for Subscriber {
+    type Target = Server;
+    fn deref(&self) -> &Server {
+        &self.0
+    }
+}
+
+/// Both servers, proven.
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    pub(crate) publisher: Publisher,
+    pub(crate) subscriber: Subscriber,
+}
+
+impl Pair {
+    /// The same two servers for data that flows the other way.
+    pub(crate) fn reversed(&self) -> Pair {
+        Pair {
+            publisher: self.subscriber.as_publisher(),
+            subscriber: self.publisher.as_subscriber(),
+        }
+    }
+}
+
+/// What came of opening both; each for itself, since some commands can do with one.
+pub(crate) struct Opened {
+    pub(crate) publisher: Result<Publisher>,
+    pub(crate) subscriber: Result<Subscriber>,
+}
+
+/// Opens both servers at once.
+pub(crate) fn open_both(config: &Config, application_name: &str) -> Opened {
+    std::thread::scope(|scope| {
+        let subscriber = scope.spawn(|| {
+            Server::open(Side::Subscriber, &config.subscriber, application_name)
+                .map(|server| Subscriber(Arc::new(server)))
+        });
+        let publisher = Server::open(Side::Publisher, &config.publisher, application_name)
+            .map(Publisher::from_journal);
+        let subscriber = subscriber
+            .join()
+            .unwrap_or_else(|_| Failure::new("open the subscriber: its thread has ended").err());
+        Opened {
+            publisher,
+            subscriber,
+        }
+    })
+}
+
+impl Opened {
+    /// Both, or the first error.
+    pub(crate) fn both(self) -> Result<Pair> {
+        match (self.publisher, self.subscriber) {
+            (Ok(publisher), Ok(subscriber)) => Ok(Pair {
+                publisher,
+                subscriber,
+            }),
+            // A stranger is worse than a server that does not answer.
+            (Err(one), Err(other)) if is_stranger(&other) && !is_stranger(&one) => Err(other),
+            (Err(one), _) => Err(one),
+            (_, Err(other)) => Err(other),
+        }
+    }
+
+    /// At least one of them; the wrong server on either side is an error.
+    pub(crate) fn any(self) -> Result<Opened> {
+        let errors = [
+            self.publisher.as_ref().err(),
+            self.subscriber.as_ref().err(),
+        ];
+        let strange = errors.iter().flatten().any(|report| is_stranger(report));
+        match strange || errors.iter().all(Option::is_some) {
+            true => self.both().map(|pair| Opened {
+                publisher: Ok(pair.publisher),
+                subscriber: Ok(pair.subscriber),
+            }),
+            false => Ok(self),
+        }
+    }
+
+    /// The subscriber, and the publisher or why it cannot be reached; the wrong server on either side is an error.
+    pub(crate) fn subscriber_first(self) -> Result<(Subscriber, Result<Publisher>)> {
+        match (self.publisher, self.subscriber) {
+            (Err(stranger), _) if is_stranger(&stranger) => Err(stranger),
+            (publisher, subscriber) => Ok((subscriber?, publisher)),
+        }
+    }
+
+    /// The publisher, and the subscriber or why it cannot be reached; the wrong server on either side is an error.
+    pub(crate) fn publisher_first(self) -> Result<(Publisher, Result<Subscriber>)> {
+        match (self.publisher, self.subscriber) {
+            (_, Err(stranger)) if is_stranger(&stranger) => Err(stranger),
+            (publisher, subscriber) => Ok((publisher?, subscriber)),
+        }
+    }
+
+    /// The publisher; a subscriber that cannot be reached is only a warning, one that is the wrong server is not.
+    pub(crate) fn publisher(self) -> Result<Publisher> {
+        match &self.subscriber {
+            Err(report) if is_stranger(report) => return self.both().map(|pair| pair.publisher),
+            Err(report) => log::warn!("{}", message_of(report)),
+            Ok(_) => {}
+        }
+        self.publisher
+    }
+
+    /// The subscriber; a publisher that cannot be reached is only a warning, one that is the wrong server is not.
+    pub(crate) fn subscriber(self) -> Result<Subscriber> {
+        match &self.publisher {
+            Err(report) if is_stranger(report) => return self.both().map(|pair| pair.subscriber),
+            Err(report) => log::warn!("{}", message_of(report)),
+            Ok(_) => {}
+        }
+        self.subscriber
+    }
+}

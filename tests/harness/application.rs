@@ -1,0 +1,69 @@
+//! An application that knows what it has written: everything that can be wrong is seen.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::LIMIT;
+use crate::support::application::{self, Application, Side};
+use crate::support::{Cluster, Pair, wait};
+
+/// Whether it panicked, as an assertion that does not hold does.
+fn fails<T>(assertion: impl FnOnce() -> T) -> bool {
+    catch_unwind(AssertUnwindSafe(assertion)).is_err()
+}
+
+#[test]
+fn an_application_knows_what_it_has_written_and_where() {
+    let pair = Pair::new(14, 17)
+        .with_accounts(10)
+        .replicating_with(application::create_tables);
+    let (db, app) = (pair.db(), &pair.names().app);
+    let (publisher, subscriber) = (pair.publisher(), pair.subscriber());
+    pair.flare(&["create_replication_status_table", db]).ok();
+    pair.await_tables_ready();
+    let door = |server: &Cluster, grant_or_revoke: &str| {
+        let sql = format!("{grant_or_revoke} PUBLIC")
+            .replace("CONNECT", &format!("CONNECT ON DATABASE {db}"));
+        server.sql("postgres", &sql);
+    };
+    let clear = |server: &Cluster| {
+        let end = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{app}' AND datname = '{db}'"
+        );
+        wait::for_("the sessions to end", LIMIT, || {
+            server.rows("postgres", &end).is_empty()
+        });
+    };
+    door(subscriber, "REVOKE CONNECT FROM");
+    let application = Application::start(&pair);
+    application.await_writes_on(Side::Publisher, 200);
+    pair.flare(&["pause_write", db, "--allowed-rep-duration", "0s"])
+        .ok();
+    pair.flare(&["resume_write", db]).ok();
+    application.await_writes_on(Side::Publisher, 50);
+
+    // A cutover by hand.
+    door(publisher, "REVOKE CONNECT FROM");
+    clear(publisher);
+    pair.await_caught_up();
+    pair.flare(&["replicate_sequences", pair.subname()]).ok();
+    door(subscriber, "GRANT CONNECT TO");
+    application.await_writes_on(Side::Subscriber, 50);
+    let written = application.stop();
+    written.verify(subscriber).assert_never_refused();
+    written.assert_sides(&[Side::Publisher, Side::Subscriber]);
+    assert!(
+        fails(|| written.verify(publisher)),
+        "nothing carries rows back"
+    );
+
+    // The same without a shut door on the other side, without sequences: everything that can be wrong is.
+    let application = Application::start(&pair);
+    application.await_writes_on(Side::Subscriber, 50);
+    door(publisher, "GRANT CONNECT TO");
+    clear(subscriber);
+    application.await_writes_on(Side::Publisher, 50);
+    let written = application.stop();
+    assert!(fails(|| written.assert_sides(&[Side::Subscriber])));
+    assert!(fails(|| written.verify(publisher)));
+    assert!(fails(|| written.verify(subscriber)));
+}
