@@ -35,6 +35,7 @@ pub(crate) fn is_undecided(report: &Report) -> bool {
 
 /// Wins the row. When the answer is lost, the row is read again. A signal waits until it is known who has won.
 pub(crate) fn win(pause: &mut Pause<'_>) -> Result<()> {
+    interrupt::check()?;
     let _shield = interrupt::Shield::raise();
     let session = &pause.sessions.door.session;
     let won = match try_win(session, pause) {

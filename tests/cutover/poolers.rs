@@ -236,12 +236,12 @@ fn a_pooler_that_was_started_anew_in_an_undone_pause_is_led_back() {
     let pair = ready(Pair::new(16, 17).with_accounts(10));
     let pooler = Pooler::start(&pair, Mode::Transaction);
     Pooler::configure(&pair, &[&pooler]);
-    let run = stopped_at(&pair, THERE, "switching", &[]);
+    let run = at_failpoint(&pair, THERE, "switching=hold", &["--max-pause", "60s"]).spawn();
+    run.until_stderr("failpoint reached: switching");
     pooler.kill_9();
     pooler.start_again();
     assert_eq!(pooler.leads_to(), Some(pair.subscriber().port()));
     run.signal(libc::SIGINT);
-    go_on(&run);
     let run = run.wait();
     assert_undone(&run, "switching", BACK);
     assert_eq!(pooler.leads_to(), Some(pair.publisher().port()), "{run}");
