@@ -391,7 +391,7 @@ fn a_frozen_server_is_left_for_the_next() {
     ];
     let running = Invocation::new(&args.concat()).spawn();
     let written = |server: &Cluster| server.value("flare_test", "SELECT count(*) > 20 FROM items");
-    let limit = Duration::from_secs(20);
+    let limit = Duration::from_secs(60);
     wait::for_("rows on the first", limit, || written(&servers[0]) == "t");
     servers[0].freeze();
     wait::for_("rows on the second", limit, || written(&servers[1]) == "t");
