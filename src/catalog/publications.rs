@@ -48,12 +48,16 @@ pub(crate) fn find(session: &Session, pubname: &str) -> Result<Option<Publicatio
         .wrap_err_with(|| format!("read publication {pubname:?}"))
 }
 
-/// The tables whose changes it sends, as a subscriber sees them: leaves of partitioned tables.
+/// The tables whose changes it sends, as a subscriber sees them: leaves of partitioned tables. Like every other query, it
+/// asks the function behind pg_publication_tables: the view calls it once for each table on 10 and 11, and reads all
+/// columns from 15 on, which takes seconds of a thousand tables.
 pub(crate) fn tables(session: &Session, pubname: &str) -> Result<Vec<TableName>> {
     session
         .list(
-            "SELECT jsonb_build_object('schema', schemaname, 'table', tablename)
-               FROM pg_publication_tables WHERE pubname = $1 ORDER BY schemaname, tablename",
+            "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
+               FROM pg_publication p, pg_get_publication_tables(p.pubname) t
+               JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+              WHERE p.pubname = $1 ORDER BY n.nspname, c.relname",
             params![pubname],
         )
         .wrap_err_with(|| format!("read the tables of publication {pubname:?}"))

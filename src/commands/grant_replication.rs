@@ -10,7 +10,9 @@ use crate::server::Login;
 #[command(after_help = "\
 Changes: privileges of the database, its published schemas (all schemas while there is no \
 publication), their tables and sequences, and the default privileges for new ones, on the \
-publisher. Only what is missing is granted. The subscriber is only checked.
+publisher. Only what is missing is granted. Where row security would hide rows of a published table \
+from the user, it gets BYPASSRLS, if the account may give it: who replicates reads every row. \
+The subscriber is only checked.
 
 Example:
   flare grant_replication --use-db-owner bench")]

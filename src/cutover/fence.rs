@@ -34,8 +34,8 @@ const OPEN: &str = "
 /// Published tables, all above and all below them, that have no fence yet ($1: the publication, $2: the status table).
 const UNFENCED: &str = "
     WITH RECURSIVE published AS (
-           SELECT c.oid FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname
-             JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename
+           SELECT c.oid FROM pg_publication p, pg_get_publication_tables(p.pubname) t
+             JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE p.pubname = $1 AND NOT (n.nspname = 'public' AND c.relname = $2)),
          above AS (SELECT oid FROM published UNION SELECT i.inhparent FROM above a JOIN pg_inherits i ON i.inhrelid = a.oid),
          below AS (SELECT oid FROM published UNION SELECT i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.oid),

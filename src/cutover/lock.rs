@@ -20,17 +20,27 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 const SILENCE: f64 = 10.0;
 
 /// One run at a time for a database: a lock in `postgres` of both servers, always in the same order. It ends with the
-/// command's sessions.
+/// command's sessions. All are taken, or none.
 pub(super) fn lock_out_others(pair: &Pair, dbnames: &[&str]) -> Result<()> {
     let mut servers: [&Server; 2] = [&pair.publisher, &pair.subscriber];
     servers.sort_by_key(|server| server.identifier());
     let mut dbnames = dbnames.to_vec();
     dbnames.sort_unstable();
+    let mut taken = Vec::new();
     for server in servers {
         for dbname in &dbnames {
-            if !try_lock(server, dbname)? {
-                return held_by_others(server, dbname)?.err();
+            let refused = match try_lock(server, dbname) {
+                Ok(true) => {
+                    taken.push((server, *dbname));
+                    continue;
+                }
+                Ok(false) => held_by_others(server, dbname).and_then(Failure::err),
+                Err(report) => Err(report),
+            };
+            for (server, dbname) in taken {
+                unlock(server, dbname);
             }
+            return refused;
         }
     }
     Ok(())
@@ -42,6 +52,17 @@ fn try_lock(server: &Server, dbname: &str) -> Result<bool> {
         "SELECT pg_try_advisory_lock($1, hashtext($2))",
         params![RUN_LOCK, dbname],
     )
+}
+
+/// Gives one back; on a session that is lost it is gone already.
+fn unlock(server: &Server, dbname: &str) {
+    let given_back: Result<bool> = server.admin().value(
+        "SELECT pg_advisory_unlock($1, hashtext($2))",
+        params![RUN_LOCK, dbname],
+    );
+    if let Err(report) = given_back {
+        log::debug!("give the lock of a run back: {report:#}");
+    }
 }
 
 /// The sessions that hold the lock, by what they call themselves.
@@ -87,13 +108,7 @@ impl Drop for Taken<'_> {
     fn drop(&mut self) {
         for server in [&*self.pair.publisher, &*self.pair.subscriber] {
             for dbname in &self.dbnames {
-                let given_back: Result<bool> = server.admin().value(
-                    "SELECT pg_advisory_unlock($1, hashtext($2))",
-                    params![RUN_LOCK, dbname],
-                );
-                if let Err(report) = given_back {
-                    log::debug!("give the lock of a run back: {report:#}");
-                }
+                unlock(server, dbname);
             }
         }
     }

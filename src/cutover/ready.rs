@@ -267,8 +267,8 @@ pub(super) fn statistics(pair: &Pair, database: &Database, run: &Run) -> Result<
 pub(super) fn may_fence(wall: &Session, pubname: &str) -> Result<()> {
     let refused: Vec<String> = wall.value(
         "SELECT array(SELECT format('%I.%I', n.nspname, c.relname)
-                        FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname
-                        JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename
+                        FROM pg_publication p, pg_get_publication_tables(p.pubname) t
+                        JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
                        WHERE p.pubname = $1 AND NOT has_table_privilege(c.oid, 'TRIGGER')
                       UNION ALL
                       SELECT 'database ' || quote_ident(current_database())
@@ -312,8 +312,9 @@ pub(super) fn roles_exist(admin: &Session, request: &PauseRequest) -> Result<()>
 /// The status table has to be on both sides, and in the stream: the probe row goes through it.
 pub(super) fn status_table_is_ready(sessions: &DatabaseSessions, stream: &Stream) -> Result<()> {
     let published: bool = sessions.wall.session.value(
-        "SELECT EXISTS (SELECT FROM pg_publication_tables
-                         WHERE pubname = $1 AND schemaname = 'public' AND tablename = $2)",
+        "SELECT EXISTS (SELECT FROM pg_publication p, pg_get_publication_tables(p.pubname) t
+                          JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+                         WHERE p.pubname = $1 AND n.nspname = 'public' AND c.relname = $2)",
         params![&stream.pubname, STATUS_TABLE],
     )?;
     let status = TableName::new("public", STATUS_TABLE);
@@ -387,8 +388,8 @@ pub(super) fn may_clear(publisher: &Publisher, dbnames: &[&str]) -> Result<()> {
 pub(super) fn may_lock(wall: &Session, pubname: &str) -> Result<()> {
     let refused: Vec<String> = wall.value(
         "SELECT array(SELECT format('%I.%I', n.nspname, c.relname)
-                        FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname
-                        JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename
+                        FROM pg_publication p, pg_get_publication_tables(p.pubname) t
+                        JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
                        WHERE p.pubname = $1
                          AND NOT has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE'))",
         params![pubname],

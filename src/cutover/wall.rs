@@ -6,6 +6,7 @@ use postgres::error::SqlState;
 
 use super::backends::{end, no_prepared_transaction};
 use super::state::{Database, Pause};
+use crate::catalog::publications;
 use crate::catalog::tables::listed;
 use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::server::{Session, params, sqlstate_of};
@@ -14,19 +15,14 @@ use crate::value::TableName;
 /// Written by the probe while the wall stands, and so not part of it.
 pub(crate) const STATUS_TABLE: &str = "flare_replication_status";
 
-const PUBLISHED: &str = "
-    SELECT jsonb_build_object('schema', schemaname, 'table', tablename)
-      FROM pg_publication_tables WHERE pubname = $1
-       AND NOT (schemaname = 'public' AND tablename = $2) ORDER BY schemaname, tablename";
-
 /// How often whoever blocks the wall is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// The published tables that the application writes.
 pub(crate) fn tables(session: &Session, pubname: &str) -> Result<Vec<TableName>> {
-    session
-        .list(PUBLISHED, params![pubname, STATUS_TABLE])
-        .wrap_err_with(|| format!("list the tables of publication {pubname:?}"))
+    let mut published = publications::tables(session, pubname)?;
+    published.retain(|name| *name != TableName::new("public", STATUS_TABLE));
+    Ok(published)
 }
 
 /// The statement that locks them all, at once.
@@ -101,19 +97,18 @@ pub(crate) fn raise(pause: &mut Pause<'_>) -> Result<()> {
 fn unchanged(database: &Database) -> Result<()> {
     let wall = &database.sessions.wall.session;
     let now = tables(wall, &database.stream.pubname)?;
+    if now == database.published {
+        return Ok(());
+    }
     let come = now.iter().filter(|name| !database.published.contains(name));
     let gone = database.published.iter().filter(|name| !now.contains(name));
-    let changed: Vec<&TableName> = come.chain(gone).collect();
-    match changed.is_empty() {
-        true => Ok(()),
-        false => Failure::new(format!(
-            "the published tables of {:?} have changed since the preparation: {}",
-            database.dbname(),
-            listed(changed)
-        ))
-        .hint("let no DDL run during the pause, and run the command again")
-        .err(),
-    }
+    Failure::new(format!(
+        "the published tables of {:?} have changed since the preparation: {}",
+        database.dbname(),
+        listed(come.chain(gone))
+    ))
+    .hint("let no DDL run during the pause, and run the command again")
+    .err()
 }
 
 /// Who stood in the way, and which of them could be ended.

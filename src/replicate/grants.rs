@@ -88,6 +88,10 @@ struct Held {
     /// Privileges it lacks on the database.
     database: Vec<String>,
     schemas: Vec<Schema>,
+    /// Tables whose row security would hide rows from the grantee while they are copied, in silence.
+    hidden: Vec<TableName>,
+    /// Whether the grantor may let it bypass row security: a superuser, or from 16 on who has that right to give.
+    bypass_grantable: bool,
 }
 
 const HELD: &str = "
@@ -117,8 +121,18 @@ const HELD: &str = "
             ) ORDER BY n.nspname), '[]')
           FROM pg_namespace n
          WHERE CASE WHEN EXISTS (SELECT FROM pg_publication WHERE pubname = $4)
-                    THEN n.nspname IN (SELECT t.schemaname FROM pg_publication_tables t WHERE t.pubname = $4)
-                    ELSE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' END))
+                    THEN n.oid IN (SELECT c.relnamespace FROM pg_get_publication_tables($4) t JOIN pg_class c ON c.oid = t.relid)
+                    ELSE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' END),
+        'hidden', (SELECT coalesce(jsonb_agg(jsonb_build_object('schema', n.nspname, 'table', c.relname) ORDER BY n.nspname, c.relname), '[]')
+                     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                    WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.relrowsecurity AND NOT (r.rolsuper OR r.rolbypassrls)
+                      AND (c.relforcerowsecurity OR NOT pg_has_role(r.oid, c.relowner, 'USAGE'))
+                      AND CASE WHEN EXISTS (SELECT FROM pg_publication WHERE pubname = $4)
+                               THEN c.oid IN (SELECT t.relid FROM pg_get_publication_tables($4) t)
+                               ELSE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' END),
+        'bypass_grantable', (SELECT g.rolsuper OR current_setting('server_version_num')::int >= 160000
+                                AND g.rolcreaterole AND g.rolbypassrls AND pg_has_role(g.oid, r.oid, 'MEMBER WITH ADMIN OPTION')
+                               FROM pg_roles g WHERE g.rolname = current_user))
       FROM pg_roles r WHERE r.rolname = $1";
 
 /// Every table privilege of a major version.
@@ -216,6 +230,17 @@ fn replication_plan(dbname: &str, grantee: &str, grantor: &str, held: &Held) -> 
     }
     for schema in &held.schemas {
         schema_steps(&mut plan, grantee, schema);
+    }
+    let hidden = listed(held.hidden.iter());
+    match (held.hidden.is_empty(), held.bypass_grantable) {
+        (true, _) => {}
+        (false, true) => plan.step(
+            format!("let {grantee:?} copy the rows that row security hides, of {hidden}"),
+            format!("ALTER ROLE {to} BYPASSRLS"),
+        ),
+        (false, false) => plan.note(format!(
+            "row security would hide rows of {hidden} from {grantee:?} while they are copied; a superuser has to run: ALTER ROLE {to} BYPASSRLS"
+        )),
     }
     if !held.replication {
         plan.note(format!(
@@ -335,6 +360,8 @@ mod tests {
                     sequences: false,
                 }],
             }],
+            hidden: vec![],
+            bypass_grantable: false,
         }
     }
 
@@ -361,6 +388,20 @@ mod tests {
             error.to_string().contains("app.b (owner \"boss\")"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn rows_that_would_be_hidden_are_shown_or_spoken_of() {
+        let mut held = held();
+        held.hidden = vec![TableName::new("app", "own rows")];
+        let plan = |held: &Held| replication_plan("db", "repl", "adm", held).unwrap();
+        let bypass = r#"ALTER ROLE "repl" BYPASSRLS"#;
+        let runs = |plan: &Plan| plan.statements().iter().any(|s| s.shown == bypass);
+        let spoken_of = plan(&held);
+        assert!(!runs(&spoken_of));
+        assert!(format!("{spoken_of:?}").contains("BYPASSRLS"));
+        held.bypass_grantable = true;
+        assert!(runs(&plan(&held)));
     }
 
     #[test]

@@ -48,11 +48,18 @@ fn what_would_go_wrong_is_refused_before_anything_is_made() {
         .sql(db, &format!("GRANT SELECT ON pgbench_branches TO {repl}"));
     pair.publisher()
         .sql(db, "ALTER TABLE pgbench_branches ENABLE ROW LEVEL SECURITY");
-    create().code(1).says("row security").says("BYPASSRLS");
-    pair.publisher().sql(
-        db,
-        "ALTER TABLE pgbench_branches DISABLE ROW LEVEL SECURITY",
-    );
+    create()
+        .code(1)
+        .says("row security")
+        .says("grant_replication")
+        .says("BYPASSRLS");
+    let bypasses = format!("SELECT rolbypassrls FROM pg_roles WHERE rolname = '{repl}'");
+    let owner = pair.flare(&["grant_replication", "--use-db-owner", db]);
+    owner.ok().prints("BYPASSRLS");
+    assert_eq!(pair.publisher().value(db, &bypasses), "f");
+    let superuser = pair.flare(&["grant_replication", db]);
+    superuser.ok().prints("row security");
+    assert_eq!(pair.publisher().value(db, &bypasses), "t");
 
     pair.flare(&["drop_publication", db]).ok();
     create().code(1).says("flare create_publication");

@@ -90,7 +90,8 @@ impl Wanted<'_> {
                 listed(&unreadable.filtered)
             ))
             .hint(format!(
-                "ALTER ROLE {} BYPASSRLS on the publisher",
+                "run flare grant_replication {} as a superuser, or there: ALTER ROLE {} BYPASSRLS",
+                self.dbname(),
                 Ident::new(user)
             ))
             .err(),
