@@ -12,6 +12,9 @@ pub(crate) struct DatabasePrivileges {
     pub(crate) owner: String,
     /// `datacl` is NULL: the built-in default holds.
     pub(crate) is_default: bool,
+    /// `datacl` as it is written, with the order of its entries; a journal of an older flare has none.
+    #[serde(default)]
+    pub(crate) written: Option<String>,
     pub(crate) entries: Vec<AclEntry>,
 }
 
@@ -31,6 +34,7 @@ const PRIVILEGES_OF: &str = "
         'dbname', d.datname,
         'owner', pg_get_userbyid(d.datdba),
         'is_default', d.datacl IS NULL,
+        'written', d.datacl::text,
         'entries', (SELECT coalesce(jsonb_agg(jsonb_build_object(
                 'grantor', pg_get_userbyid(a.grantor),
                 'grantee', CASE WHEN a.grantee <> 0 THEN pg_get_userbyid(a.grantee) END,

@@ -7,7 +7,6 @@ use uuid::Uuid;
 
 use super::rights::Door;
 use super::state::Pause;
-use super::undo::IS_SUPERUSER;
 use crate::error::{Result, WrapErr};
 use crate::journal::{Backend, Step, row_has};
 use crate::server::{interrupt, params};
@@ -81,11 +80,9 @@ fn statement<'a>(
     walls: impl Iterator<Item = &'a Backend>,
 ) -> String {
     let restore = |door: &Door| {
-        let opening = door.opening().into_iter();
+        let opening = door.opening().into_iter().chain(door.restoring_letter());
         let execute = opening.map(|sql| format!("EXECUTE {};", Literal(sql)));
-        let default = door.restoring_default();
-        let default = default.map(|sql| format!("IF ({IS_SUPERUSER}) THEN {sql}; END IF;"));
-        execute.chain(default).collect::<Vec<String>>()
+        execute.collect::<Vec<String>>()
     };
     let restore: Vec<String> = doors.flat_map(restore).collect();
     let end_wall = |Backend { pid, backend_start }: &Backend| {

@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 use crate::catalog::privileges::{AclEntry, DatabasePrivileges};
 use crate::value::{Ident, Literal};
 
+/// Whether this session's role is a superuser.
+const IS_SUPERUSER: &str = "SELECT rolsuper FROM pg_roles WHERE rolname = session_user";
+
 /// What shuts the door, and what opens it again as it was.
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
@@ -86,14 +89,32 @@ impl Door {
         statements
     }
 
-    /// NULL instead of the same written out, for a database that had the default; only a superuser writes pg_database.
-    pub(crate) fn restoring_default(&self) -> Option<String> {
-        self.before.is_default.then(|| {
-            format!(
-                "UPDATE pg_database SET datacl = NULL WHERE datname = {} AND datacl = acldefault('d', datdba)",
-                Literal(&self.before.dbname)
-            )
-        })
+    /// The same privileges to the letter, once they are open: their order, and NULL for the default. Only a superuser
+    /// writes pg_database; nobody else's session does anything.
+    pub(crate) fn restoring_letter(&self) -> Option<String> {
+        let acl = match (&self.before.written, self.before.is_default) {
+            (_, true) => "NULL::aclitem[]".to_owned(),
+            // An array of no dimensions is no list of privileges to the server.
+            (Some(written), false) if written != "{}" => format!("{}::aclitem[]", Literal(written)),
+            _ => return None,
+        };
+        let exploded = |acl: &str| {
+            format!("SELECT a.* FROM aclexplode(coalesce({acl}, acldefault('d', datdba))) a")
+        };
+        let (before, now) = (exploded(&acl), exploded("datacl"));
+        let body = format!(
+            "BEGIN
+               IF ({IS_SUPERUSER}) THEN
+                 UPDATE pg_database SET datacl = {acl}
+                  WHERE datname = {dbname} AND datacl::text IS DISTINCT FROM {acl}::text
+                    AND NOT EXISTS ({before} EXCEPT {now}) AND NOT EXISTS ({now} EXCEPT {before});
+               END IF;
+             EXCEPTION WHEN undefined_object THEN
+               NULL; -- a role has another name by now
+             END",
+            dbname = Literal(&self.before.dbname),
+        );
+        Some(format!("DO LANGUAGE plpgsql {}", Literal(body)))
     }
 
     /// Roles whose grants only a member of them can make again, beside the owner.
@@ -181,6 +202,7 @@ mod tests {
             dbname: "d".into(),
             owner: "o".into(),
             is_default: false,
+            written: None,
             entries,
         };
         Door::new(before, keep.iter().map(|role| role.to_string()).collect())

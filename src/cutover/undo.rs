@@ -67,22 +67,15 @@ pub(crate) fn open_target(session: &Session, entry: &Entry, doors: &[Door]) -> R
 
 /// Gives the privileges of a database back, in the session's transaction.
 pub(super) fn open(session: &Session, door: &Door) -> Result<()> {
-    session
-        .batch(&door.opening().join("; "))
-        .wrap_err_with(|| {
-            format!(
-                "give the privileges of database {:?} back",
-                door.before().dbname
-            )
-        })?;
-    match door.restoring_default() {
-        Some(restoring) if session.value(IS_SUPERUSER, Vec::new())? => session.batch(&restoring),
-        _ => Ok(()),
-    }
+    let mut statements = door.opening();
+    statements.extend(door.restoring_letter());
+    session.batch(&statements.join("; ")).wrap_err_with(|| {
+        format!(
+            "give the privileges of database {:?} back",
+            door.before().dbname
+        )
+    })
 }
-
-/// Whether this session's role is a superuser.
-pub(super) const IS_SUPERUSER: &str = "SELECT rolsuper FROM pg_roles WHERE rolname = session_user";
 
 pub(super) fn again_while_it_passes<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
     const TRIES: usize = 100;

@@ -103,6 +103,7 @@ mod tests {
                     dbname: "d".into(),
                     owner: "o".into(),
                     is_default: true,
+                    written: None,
                     entries: vec![],
                 },
                 keep: vec![],

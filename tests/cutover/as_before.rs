@@ -9,7 +9,7 @@ use crate::support::{Pair, process, wait};
 
 use super::fixture::{
     Before, assert_first_line, assert_settled, assert_undone, at_failpoint, await_streaming_from,
-    go_on, open_sides, privileges, ready, stopped_at, switched_to,
+    go_on, open_sides, ready, stopped_at, switched_to, written,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -131,7 +131,7 @@ fn an_undo_gives_back_what_others_have_granted() {
             ),
         );
     }
-    let granted = [BACK, THERE].map(|side| privileges(side.of(&pair), db));
+    let granted = [BACK, THERE].map(|side| written(side.of(&pair), db));
     for to in [THERE, BACK] {
         let from = to.other();
         let before = Before::of(&pair, from);
@@ -144,7 +144,7 @@ fn an_undo_gives_back_what_others_have_granted() {
         }
         switched_to(&pair, to);
         let here = granted[to as usize].clone();
-        assert_eq!(privileges(to.of(&pair), db), here, "{}", to.as_str());
+        assert_eq!(written(to.of(&pair), db), here, "{}", to.as_str());
     }
 }
 

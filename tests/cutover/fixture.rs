@@ -83,6 +83,12 @@ pub fn privileges(server: &Cluster, db: &str) -> Rows {
     server.rows("postgres", &of)
 }
 
+/// The same as it is written down, with its order.
+pub fn written(server: &Cluster, db: &str) -> Rows {
+    let of = format!("SELECT datacl FROM pg_database WHERE datname = '{db}'");
+    server.rows("postgres", &of)
+}
+
 /// What replication has on one server, and the triggers of the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Objects {
@@ -370,6 +376,8 @@ pub fn assert_undone(run: &Output, step: &str, side: Side) {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Before {
     privileges: Rows,
+    /// To the letter.
+    written: Rows,
     objects: [Objects; 2],
 }
 
@@ -382,6 +390,7 @@ impl Before {
         let db = pair.db();
         Self {
             privileges: privileges(from.of(pair), db),
+            written: written(from.of(pair), db),
             objects: [from, from.other()].map(|side| Objects::of(side.of(pair), db)),
         }
     }

@@ -8,12 +8,10 @@ use crate::support::application::{self, Clients, Side};
 use crate::support::pair::Passwords;
 use crate::support::{Cluster, Pair, matrix, wait};
 
-/// Who may connect, as a set: what a pause has to give back to the letter.
+/// Who may connect, as it is written down: what a pause has to give back to the letter.
 fn privileges(pair: &Pair) -> Vec<Vec<Option<String>>> {
     let of = format!(
-        "SELECT a.grantor::regrole, a.grantee::regrole, a.privilege_type, a.is_grantable
-           FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
-          WHERE d.datname = '{}' ORDER BY 1, 2, 3, 4",
+        "SELECT datacl FROM pg_database WHERE datname = '{}'",
         pair.db()
     );
     pair.publisher().rows("postgres", &of)
