@@ -1,22 +1,38 @@
-//! The moment by which a pause is over, one way or the other.
+//! The moment by which something is over: a pause, one way or the other, or a wait outside of it.
 
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Result};
 use crate::server::Patience;
 
-/// `max_pause` from the moment the guards were armed.
+/// The moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     at: Instant,
-    max_pause: Duration,
+    of: Limit,
+}
+
+/// What is over when the moment has come.
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    Pause(Duration),
+    Wait(Duration),
 }
 
 impl Deadline {
-    pub(crate) fn after(max_pause: Duration) -> Deadline {
+    /// `max_pause` from the moment the guards were armed.
+    pub(crate) fn of_the_pause(max_pause: Duration) -> Deadline {
         Deadline {
             at: Instant::now() + max_pause,
-            max_pause,
+            of: Limit::Pause(max_pause),
+        }
+    }
+
+    /// Of something that is waited for outside of a pause.
+    pub(crate) fn after(limit: Duration) -> Deadline {
+        Deadline {
+            at: Instant::now() + limit,
+            of: Limit::Wait(limit),
         }
     }
 
@@ -32,13 +48,16 @@ impl Deadline {
 
     /// Fails when it has passed.
     pub(crate) fn check(&self) -> Result<()> {
-        match Instant::now() < self.at {
-            true => Ok(()),
-            false => Failure::new(format!(
-                "the pause is longer than max_pause ({})",
-                humantime::format_duration(self.max_pause)
-            ))
-            .err(),
+        if Instant::now() < self.at {
+            return Ok(());
         }
+        Failure::new(match self.of {
+            Limit::Pause(max_pause) => format!(
+                "the pause is longer than max_pause ({})",
+                humantime::format_duration(max_pause)
+            ),
+            Limit::Wait(limit) => format!("not within {}", humantime::format_duration(limit)),
+        })
+        .err()
     }
 }

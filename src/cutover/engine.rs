@@ -50,7 +50,7 @@ pub(crate) fn run(
             };
         }
     };
-    pause.deadline = deadline::Deadline::after(pause.max_pause);
+    pause.deadline = deadline::Deadline::of_the_pause(pause.max_pause);
     pause.set_patience(pause.deadline.patience());
     match steps(pause) {
         Ok(()) => Ok(Ending::Done(process)),

@@ -99,7 +99,7 @@ pub(crate) fn look<'a>(
         entry,
         clearing: request.clearing.clone(),
         max_pause: request.max_pause,
-        deadline: Deadline::after(request.max_pause),
+        deadline: Deadline::of_the_pause(request.max_pause),
         own_pids,
         open_wall,
         sessions,
@@ -375,7 +375,8 @@ fn warm_up(pause: &Pause<'_>, run: &Run) -> Result<()> {
         let wall = &database.sessions.wall.session;
         touch(wall, &pause.open_wall, &database.published)?;
         let probe = database.probe(pause.pair.publisher.identifier());
-        let quickest = catch_up(&probe, pause.max_pause)?;
+        let quickest =
+            catch_up(&probe, pause.max_pause).wrap_err("wait for the subscriber to catch up")?;
         run.progress.step(&format!(
             "{:?} keeps up: a row takes {:.1} ms",
             database.dbname(),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::deadline::Deadline;
-use crate::error::{Failure, Result, WrapErr};
+use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::server::{Session, interrupt, params};
 use crate::value::Lsn;
 
@@ -85,9 +85,10 @@ pub(crate) fn catch_up(probe: &Probe<'_>, max_pause: Duration) -> Result<Duratio
     let deadline = Deadline::after(CATCH_UP);
     let mut quickest = CATCH_UP;
     loop {
-        let took = probe
-            .send(&deadline)
-            .map_err(|report| behind(report.to_string()))?;
+        let took = match probe.send(&deadline) {
+            Err(report) if deadline.check().is_err() => return Err(report).hint(behind),
+            sent => sent?,
+        };
         quickest = quickest.min(took);
         if quickest <= QUICK {
             return Ok(quickest);
@@ -96,18 +97,17 @@ pub(crate) fn catch_up(probe: &Probe<'_>, max_pause: Duration) -> Result<Duratio
             // A far network is never quick; what counts is that it fits into the pause with room to spare.
             return match quickest <= max_pause / 4 {
                 true => Ok(quickest),
-                false => Err(behind(format!(
+                false => Err(Failure::new(format!(
                     "the quickest probe took {} ms",
                     quickest.as_millis()
-                ))),
+                )))
+                .hint(behind),
             };
         }
         interrupt::sleep(Duration::from_millis(20))?;
     }
 }
 
-fn behind(why: String) -> crate::error::Report {
-    Failure::new(format!("wait for the subscriber to catch up: {why}"))
-        .hint("see flare monitor: apply is stopped or behind; nothing was paused")
-        .into()
+fn behind() -> String {
+    "see flare monitor: apply is stopped or behind; nothing was paused".into()
 }

@@ -9,7 +9,7 @@ use crate::support::{Pair, process, wait};
 
 use super::fixture::{
     Before, assert_first_line, assert_settled, assert_undone, at_failpoint, await_streaming_from,
-    go_on, open_sides, ready, stopped_at, switched_to, written,
+    go_on, open_sides, ready, stopped_at, switch_to, switched_to, written,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -183,6 +183,16 @@ fn a_signal_undoes_the_pause_and_exits_as_a_signal_does() {
             assert_eq!(Before::of(&pair, BACK), before, "{code} at {step}");
         }
     }
+    // While it waits for apply, before the pause.
+    let stopped = stop(&pair, THERE, APPLY_WORKER);
+    let run = pair.spawn(&switch_to(&pair, THERE, &[]));
+    run.until_stderr("carrying the sequences");
+    run.signal(libc::SIGINT);
+    let run = run.wait();
+    run.code(130).says("interrupted by SIGINT");
+    drop(stopped);
+    await_streaming_from(&pair, BACK);
+    assert_eq!(Before::of(&pair, BACK), before);
     // For a person, in the first line.
     let hold = [("FLARE_FAILPOINT", "drain=hold")];
     let args = ["cutover", pair.subname(), "--yes", "--max-pause", "700ms"];
