@@ -75,7 +75,7 @@ pub(crate) struct Relation {
     pub(crate) name: TableName,
     /// i, d, f, s, r: waiting, copying, copied, in step, ready.
     pub(crate) srsubstate: char,
-    /// Bytes here by now.
+    /// Bytes here by now, while it is copied; a size waits for whoever has locked the table.
     pub(crate) bytes: i64,
     /// The worker that copies it.
     pub(crate) pid: Option<i32>,
@@ -88,7 +88,7 @@ pub(crate) fn relations(session: &Session, subname: &str) -> Result<Vec<Relation
         .list(
             &format!(
                 "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'srsubstate', r.srsubstate,
-                      'bytes', pg_relation_size(c.oid),
+                      'bytes', CASE WHEN r.srsubstate IN ('i', 'd') THEN pg_relation_size(c.oid) ELSE 0 END,
                       'pid', (SELECT max(w.pid) FROM pg_stat_subscription w WHERE w.subid = s.oid AND w.relid = c.oid))
                    FROM {subscriptions} s JOIN pg_subscription_rel r ON r.srsubid = s.oid
                    JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace

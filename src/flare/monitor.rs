@@ -4,8 +4,8 @@ use super::Flare;
 use crate::config::{Lag, Subscription};
 use crate::error::{Failure, Result};
 use crate::journal::{Direction, Stream};
-use crate::observe::{self, LagReport, LagStatus, Sampler, SubscriptionLag, Trace};
-use crate::server::application_name;
+use crate::observe::{self, LagReport, LagStatus, Sampler, Silent, SubscriptionLag, Trace};
+use crate::server::{Opened, application_name};
 
 impl Flare {
     /// What samples a subscription of a database on both servers, as often as it is asked.
@@ -35,26 +35,32 @@ impl Flare {
     /// is in the report.
     pub fn lag(&self, subnames: &[String], limits: &Lag) -> Result<LagReport> {
         let declared = self.declared(subnames)?;
-        self.look(&declared, limits, Trace::Position)
+        self.look(&declared, limits, Trace::Position, None)
     }
 
     /// Looks at the streams as they flow. Most flow forward, so that is where it looks first; only what is not there is
-    /// looked for in the journals.
+    /// looked for in the journals, of servers that are opened for it unless they are.
     pub(super) fn look(
         &self,
         declared: &[(&str, &Subscription)],
         limits: &Lag,
         trace: Trace,
+        opened: Option<&Opened>,
     ) -> Result<LagReport> {
-        let application_name = application_name(&self.command);
-        let mut report = observe::lag(
-            &self.config,
-            &application_name,
-            Direction::Forward,
-            declared,
-            limits,
-            trace,
-        )?;
+        let seen = |direction, declared: &[(&str, &Subscription)], silent: &Silent| {
+            let application_name = application_name(&self.command);
+            observe::lag(
+                &self.config,
+                &application_name,
+                direction,
+                declared,
+                limits,
+                trace,
+                silent,
+            )
+        };
+        let silent = opened.map(Silent::of).unwrap_or_default();
+        let mut report = seen(Direction::Forward, declared, &silent)?;
         let flows = |lag: &SubscriptionLag| {
             let there = lag.sample.subscriber.as_ref();
             there.is_some_and(|sample| sample.subscription.is_some())
@@ -62,38 +68,45 @@ impl Flare {
         if report.subscriptions.iter().all(flows) {
             return Ok(report);
         }
-        let Ok(opened) = self.open().any() else {
-            return Ok(report);
+        let opened_now;
+        let opened = match opened {
+            Some(opened) => opened,
+            None => {
+                opened_now = self.open();
+                &opened_now
+            }
         };
-        let journals = self.journals(&opened)?;
+        let journals = self.journals(opened)?;
+        let mut flowing_back = Vec::new();
         for (lag, (subname, subscription)) in report.subscriptions.iter_mut().zip(declared) {
-            if flows(lag) || journals.standing(&subscription.dbname).direction == Direction::Forward
-            {
-                continue;
-            }
-            let stream = self.stream(subname, Direction::Back)?;
-            let backwards = Subscription {
-                pubname: stream.pubname.clone(),
-                ..(*subscription).clone()
-            };
-            let back = [(stream.subname.as_str(), &backwards)];
-            let seen = observe::lag(
-                &self.config,
-                &application_name,
-                Direction::Back,
-                &back,
-                limits,
-                trace,
-            )?;
-            if let Some(mut seen) = seen.subscriptions.into_iter().next() {
-                // Whoever watches it knows it by its name in the configuration.
-                (*subname).clone_into(&mut seen.sample.subname);
-                *lag = SubscriptionLag {
-                    subname: (*subname).to_owned(),
-                    message: format!("back, by {}: {}", stream.subname, seen.message),
-                    ..seen
+            let direction = journals.standing(&subscription.dbname).direction;
+            if !flows(lag) && direction == Direction::Back {
+                let stream = self.stream(subname, direction)?;
+                let backwards = Subscription {
+                    pubname: stream.pubname,
+                    ..(*subscription).clone()
                 };
+                flowing_back.push((lag, *subname, stream.subname, backwards));
             }
+        }
+        let back: Vec<(&str, &Subscription)> = flowing_back
+            .iter()
+            .map(|(_, _, subname, backwards)| (subname.as_str(), backwards))
+            .collect();
+        let back = match back.is_empty() {
+            true => return Ok(report),
+            false => seen(Direction::Back, &back, &Silent::of(opened))?,
+        };
+        for ((lag, declared, subname, _), mut seen) in
+            flowing_back.into_iter().zip(back.subscriptions)
+        {
+            // Whoever watches it knows it by its name in the configuration.
+            declared.clone_into(&mut seen.sample.subname);
+            *lag = SubscriptionLag {
+                subname: declared.to_owned(),
+                message: format!("back, by {subname}: {}", seen.message),
+                ..seen
+            };
         }
         report.status = report
             .subscriptions

@@ -11,7 +11,7 @@ use crate::cutover::{AtWork, Writable, written_before};
 use crate::error::{Result, message_of};
 use crate::journal::{Direction, Entry, Purpose};
 use crate::observe::{LagStatus, SubscriptionLag, Tables, Trace};
-use crate::server::{Login, Pair, Publisher, Subscriber, params};
+use crate::server::{Login, Pair, Publisher, Subscriber, is_stranger, params};
 use crate::value::Word;
 
 /// What is under way, and who can write.
@@ -164,12 +164,15 @@ impl Flare {
     /// When the configuration declares no subscription, a server is not the declared one, or neither answers.
     pub fn status(&self) -> Result<StatusReport> {
         let declared = self.declared(&[])?;
-        let lag = self.look(&declared, &self.config.lag, Trace::None)?;
-        if let Some(failure) = lag.unreachable() {
+        let opened = self.open();
+        let lag = self.look(&declared, &self.config.lag, Trace::None, Some(&opened))?;
+        let opened = opened.any();
+        let stranger = opened.as_ref().is_err_and(is_stranger);
+        if let Some(failure) = lag.unreachable().filter(|_| !stranger) {
             return failure.err();
         }
+        let opened = opened?;
         let mut warnings = Vec::new();
-        let opened = self.open().any()?;
         if let (Ok(publisher), Ok(subscriber)) = (&opened.publisher, &opened.subscriber) {
             let pair = Pair {
                 publisher: publisher.clone(),

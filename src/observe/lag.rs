@@ -9,6 +9,7 @@ use super::look::{Declared, Trace, look};
 use super::prometheus;
 use super::sample::{Sample, Tables};
 use super::verdict::{LagStatus, judge};
+use super::watched::Silent;
 use crate::config::{Config, Lag};
 use crate::error::{Failure, Result};
 use crate::journal::Direction;
@@ -63,8 +64,9 @@ pub(crate) fn lag(
     declared: &Declared<'_>,
     limits: &Lag,
     trace: Trace,
+    silent: &Silent,
 ) -> Result<LagReport> {
-    let seen = look(config, application_name, direction, declared, trace)?;
+    let seen = look(config, application_name, direction, declared, trace, silent)?;
     let subscriptions: Vec<SubscriptionLag> = seen
         .into_iter()
         .map(|seen| {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::sample::{Answer, PublisherSample, Sample, SubscriberSample};
 use super::sampler::now;
-use super::watched::Watched;
+use super::watched::{Silent, Watched};
 use super::{diary, peek};
 use crate::config::{Config, Subscription};
 use crate::error::{Failure, Result, message_of};
@@ -48,9 +48,10 @@ pub(super) fn look(
     direction: Direction,
     declared: &Declared<'_>,
     trace: Trace,
+    silent: &Silent,
 ) -> Result<Vec<Seen>> {
     let (publisher, mut subscribers, samples) =
-        first_look(config, application_name, direction, declared, trace)?;
+        first_look(config, application_name, direction, declared, trace, silent)?;
     let mut seen: Vec<Seen> = samples
         .into_iter()
         .map(|sample| Seen {
@@ -83,13 +84,14 @@ fn first_look(
     direction: Direction,
     declared: &Declared<'_>,
     trace: Trace,
+    silent: &Silent,
 ) -> Result<FirstLook> {
     let mut by_database: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (subname, subscription) in declared {
         let subnames = by_database.entry(&subscription.dbname).or_default();
         subnames.push(subname);
     }
-    let mut publisher = Watched::publisher(config, application_name, direction);
+    let mut publisher = Watched::publisher(config, application_name, direction).unless(silent);
     let mut subscribers = BTreeMap::new();
     let mut subscriptions = BTreeMap::new();
     let publishers = std::thread::scope(|scope| {
@@ -97,7 +99,7 @@ fn first_look(
             .iter()
             .map(|(dbname, subnames)| {
                 let mut subscriber =
-                    Watched::subscriber(config, application_name, direction, dbname);
+                    Watched::subscriber(config, application_name, direction, dbname).unless(silent);
                 scope.spawn(move || {
                     let answers = ask_all::<SubscriberSample>(&mut subscriber, subnames);
                     (*dbname, subscriber, answers)

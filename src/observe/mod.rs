@@ -23,3 +23,4 @@ pub use sample::{
 };
 pub use sampler::Sampler;
 pub use verdict::LagStatus;
+pub(crate) use watched::Silent;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::config::Config;
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Result, message_of};
 use crate::journal::Direction;
-use crate::server::{Facts, Param, Patience, Server, Session, Side, params};
+use crate::server::{Facts, Opened, Param, Patience, Server, Session, Side, params};
 
 /// How long an answer may take; on a frozen server it never comes.
 const PATIENCE: Patience = Patience::For(Duration::from_secs(3));
@@ -99,6 +99,30 @@ pub(super) fn sides(direction: Direction) -> (Side, Side) {
     }
 }
 
+/// What came of opening the servers that did not answer a moment ago: they are not asked again.
+#[derive(Debug, Default)]
+pub(crate) struct Silent {
+    publisher: Option<String>,
+    subscriber: Option<String>,
+}
+
+impl Silent {
+    /// Those of the two.
+    pub(crate) fn of(opened: &Opened) -> Silent {
+        Silent {
+            publisher: opened.publisher.as_ref().err().map(message_of),
+            subscriber: opened.subscriber.as_ref().err().map(message_of),
+        }
+    }
+
+    fn about(&self, side: Side) -> Option<String> {
+        match side {
+            Side::Publisher => self.publisher.clone(),
+            Side::Subscriber => self.subscriber.clone(),
+        }
+    }
+}
+
 /// One side: what it has to be, its session when there is one, and what that is asked.
 pub(super) struct Watched {
     role: Role,
@@ -106,6 +130,7 @@ pub(super) struct Watched {
     config: Arc<Config>,
     application_name: String,
     dbname: String,
+    silent: Option<String>,
     session: Option<Session>,
     sql: String,
 }
@@ -145,13 +170,23 @@ impl Watched {
             config: config.clone(),
             application_name: application_name.to_owned(),
             dbname: dbname.to_owned(),
+            silent: None,
             session: None,
             sql: String::new(),
         }
     }
 
+    /// The same side, not to be asked if it is one of those.
+    pub(super) fn unless(mut self, silent: &Silent) -> Watched {
+        self.silent = silent.about(self.side);
+        self
+    }
+
     /// A session of its own in a database of this side.
     pub(super) fn enter(&self, dbname: &str) -> Result<(Session, Facts)> {
+        if let Some(why) = &self.silent {
+            return Failure::new(why).err();
+        }
         let declared = match self.side {
             Side::Publisher => &self.config.publisher,
             Side::Subscriber => &self.config.subscriber,
