@@ -9,6 +9,7 @@ mod pause;
 mod prepare;
 mod replication;
 mod schema;
+mod standing;
 mod statistics;
 mod status;
 mod switch;
@@ -21,7 +22,8 @@ pub use exec::Executed;
 pub use observation::{CountOn, RowCount};
 pub use pause::PauseOptions;
 pub use prepare::{PrepareReport, PrepareStep, PreparedStep};
-pub use status::{Stage, Standing, StatusReport};
+pub use standing::{Stage, Standing};
+pub use status::StatusReport;
 pub use switch::SwitchOptions;
 
 use crate::config::Config;

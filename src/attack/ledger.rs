@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::replay;
+use super::story;
 use super::underway::{self, Underway};
 use crate::error::{Advise, Result, WrapErr};
 
@@ -88,6 +88,22 @@ pub(super) struct Entry {
     pub(super) outcome: Outcome,
 }
 
+#[cfg(test)]
+impl Entry {
+    /// The first operation of the first client, on `items`.
+    pub(super) fn item(op: Op, id: &str, name: Option<&str>, outcome: Outcome) -> Entry {
+        Entry {
+            op,
+            table: Table::Items,
+            id: id.to_owned(),
+            name: name.map(str::to_owned),
+            client: 0,
+            seq: 1,
+            outcome,
+        }
+    }
+}
+
 /// The open file; all clients write to it, each transaction's lines at once.
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -119,7 +135,7 @@ impl Ledger {
             path: path.to_owned(),
             underway: OnceLock::new(),
         };
-        let unheard = replay::unheard_of(path)?;
+        let unheard = story::unheard_of(path)?;
         ledger.append(&with_outcome(unheard, Outcome::Unknown))?;
         underway::forget(path)?;
         Ok(ledger)
@@ -188,13 +204,8 @@ mod tests {
 
     fn entry(seq: u64) -> Entry {
         Entry {
-            op: Op::Insert,
-            table: Table::Items,
-            id: "a".into(),
-            name: Some("b".into()),
-            client: 0,
             seq,
-            outcome: Outcome::Acknowledged,
+            ..Entry::item(Op::Insert, "a", Some("b"), Outcome::Acknowledged)
         }
     }
 

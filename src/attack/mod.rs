@@ -15,6 +15,7 @@ mod replay;
 mod run;
 mod seat;
 mod shape;
+mod story;
 mod summary;
 mod timeline;
 mod underway;

@@ -1,23 +1,19 @@
 //! The replay: what the ledger says, held against what a server has.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use postgres::fallible_iterator::FallibleIterator;
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::dsn::Dsn;
-use super::ledger::{Entry, Op, Outcome, Table};
-use super::underway;
+use super::ledger::Table;
+use super::story::{Story, Text};
 use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::server::{SqlError, application_name, connect_unverified};
 
 /// How many differences are named.
-const EXAMPLES: usize = 20;
+pub(super) const EXAMPLES: usize = 20;
 
 /// A row that is not as the ledger says, or a place where the ledger is not whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -51,240 +47,6 @@ pub struct Replay {
     pub doubled: u64,
     /// Some of the rows that differ, and of the lines.
     pub examples: Vec<Example>,
-}
-
-/// An id or a value; most are UUIDs, which take little room.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Text {
-    Uuid(Uuid),
-    Other(Box<str>),
-}
-
-impl Text {
-    fn of(text: &str) -> Text {
-        match Uuid::try_parse(text) {
-            // Only what comes back as it was.
-            Ok(uuid) if uuid.hyphenated().to_string() == text => Text::Uuid(uuid),
-            _ => Text::Other(text.into()),
-        }
-    }
-}
-
-impl fmt::Display for Text {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Text::Uuid(uuid) => write!(f, "{}", uuid.hyphenated()),
-            Text::Other(text) => f.write_str(text),
-        }
-    }
-}
-
-/// What a row may be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct State {
-    /// As acknowledged; none: absent.
-    known: Option<Text>,
-    /// What operations of unknown outcome may have made of it. They may also have come later than what was acknowledged.
-    maybe: Vec<Option<Text>>,
-    /// Whatever its value: the heartbeat's.
-    moving: bool,
-}
-
-impl State {
-    fn known(value: Option<Text>) -> State {
-        State {
-            known: value,
-            maybe: Vec::new(),
-            moving: false,
-        }
-    }
-
-    fn may_be(&self, value: Option<&Text>) -> bool {
-        let agrees = |state: &Option<Text>| state.as_ref() == value;
-        agrees(&self.known) || self.maybe.iter().any(agrees) || self.moving && value.is_some()
-    }
-}
-
-/// All rows of the ledger; what is surely deleted is not in it.
-#[derive(Debug, Default)]
-struct Story {
-    rows: HashMap<(Table, Text), State>,
-    unknown: u64,
-    torn: u64,
-    missing: u64,
-    doubled: u64,
-    flaws: Vec<Example>,
-}
-
-impl Story {
-    /// The rows that were there before; what the generator did to them is told elsewhere, perhaps in another ledger.
-    fn existed(&mut self, entry: Entry) {
-        let key = (entry.table, Text::of(&entry.id));
-        let value = entry.name.as_deref().map(Text::of);
-        self.rows.entry(key).or_insert(State::known(value));
-    }
-
-    fn happened(&mut self, entry: Entry) {
-        let key = (entry.table, Text::of(&entry.id));
-        let value = match entry.op {
-            Op::Delete => None,
-            _ => entry.name.as_deref().map(Text::of),
-        };
-        let absent = || State::known(None);
-        match (entry.op, entry.outcome) {
-            (Op::Existing, _) => {}
-            (Op::Heartbeat, outcome) => {
-                let state = self.rows.entry(key).or_insert_with(absent);
-                state.moving = true;
-                if outcome == Outcome::Existing {
-                    state.known = value;
-                }
-            }
-            (_, Outcome::Unknown) => {
-                self.unknown += 1;
-                let state = self.rows.entry(key).or_insert_with(absent);
-                state.maybe.push(value);
-            }
-            (_, _) => {
-                let state = self.rows.entry(key.clone()).or_insert_with(absent);
-                state.known = value;
-                if state.known.is_none() && state.maybe.is_empty() && !state.moving {
-                    self.rows.remove(&key);
-                }
-            }
-        }
-    }
-
-    /// Remembers where the ledger is not whole.
-    fn note(&mut self, step: Step, entry: &Entry, path: &Path, line: u64) {
-        let Entry { client, seq, .. } = entry;
-        let (kind, what) = match step {
-            Step::Next => return,
-            Step::Missing(lines) => {
-                self.missing += lines;
-                ("missing", format!("{lines} before operation {seq}"))
-            }
-            Step::Doubled => {
-                self.doubled += 1;
-                ("doubled", format!("operation {seq}"))
-            }
-        };
-        if self.flaws.len() < EXAMPLES {
-            self.flaws.push(Example {
-                kind,
-                table: "ledger",
-                id: format!("{} line {line}: {what} of client {client}", path.display()),
-            });
-        }
-    }
-
-    fn read(paths: &[PathBuf]) -> Result<Story> {
-        let mut story = Story::default();
-        for path in paths {
-            read(path, |_, entry| {
-                if entry.op == Op::Existing {
-                    story.existed(entry);
-                }
-            })?;
-        }
-        for path in paths {
-            let mut numbers = Numbers::default();
-            story.torn += read(path, |line, entry| {
-                let step = numbers.next(&entry);
-                story.note(step, &entry, path, line);
-                if !matches!(step, Step::Doubled) {
-                    story.happened(entry);
-                }
-            })?;
-            for entry in numbers.unheard(underway::left_behind(path)?) {
-                story.happened(entry);
-            }
-        }
-        Ok(story)
-    }
-}
-
-/// What a generator that was killed had sent, and its ledger has not heard the end of.
-pub(super) fn unheard_of(ledger: &Path) -> Result<Vec<Entry>> {
-    let left_behind = underway::left_behind(ledger)?;
-    if left_behind.is_empty() {
-        return Ok(left_behind);
-    }
-    let mut numbers = Numbers::default();
-    read(ledger, |_, entry| {
-        numbers.next(&entry);
-    })?;
-    Ok(numbers.unheard(left_behind))
-}
-
-/// Where a ledger's clients are: each numbers what it did, from 1 on in each run.
-#[derive(Debug, Default)]
-struct Numbers(HashMap<usize, u64>);
-
-/// From a client's line to its next one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    Next,
-    Missing(u64),
-    Doubled,
-}
-
-impl Numbers {
-    /// Those that come after what the ledger has. They were noted when they were sent, so their outcome is unknown.
-    fn unheard(&self, entries: Vec<Entry>) -> Vec<Entry> {
-        let mut unheard = entries;
-        unheard.retain(|entry| {
-            self.0
-                .get(&entry.client)
-                .is_none_or(|last| entry.seq > *last)
-        });
-        unheard
-    }
-
-    fn next(&mut self, entry: &Entry) -> Step {
-        match (entry.op, entry.outcome) {
-            // Every run begins with this line.
-            (Op::Heartbeat, Outcome::Unknown) => {
-                self.0.clear();
-                return Step::Next;
-            }
-            (Op::Heartbeat | Op::Existing, _) => return Step::Next,
-            _ => {}
-        }
-        let last = self.0.entry(entry.client).or_insert(0);
-        match entry.seq.checked_sub(*last) {
-            None | Some(0) => Step::Doubled,
-            Some(steps) => {
-                *last = entry.seq;
-                match steps {
-                    1 => Step::Next,
-                    _ => Step::Missing(steps - 1),
-                }
-            }
-        }
-    }
-}
-
-/// Reads a ledger line by line; the number of lines that were cut off.
-fn read(path: &Path, mut each: impl FnMut(u64, Entry)) -> Result<u64> {
-    let open = || format!("read the ledger {}", path.display());
-    let file = File::open(path)
-        .wrap_err_with(open)
-        .hint(|| "name the file that attack --ledger wrote".into())?;
-    let mut reader = BufReader::with_capacity(1 << 20, file);
-    let (mut line, mut number, mut torn) = (Vec::new(), 0u64, 0);
-    while reader.read_until(b'\n', &mut line).wrap_err_with(open)? > 0 {
-        number += 1;
-        match serde_json::from_slice::<Entry>(&line) {
-            Ok(entry) => each(number, entry),
-            Err(error) if error.is_eof() => torn += 1,
-            Err(error) => {
-                return Err(error).wrap_err_with(|| format!("{}, line {number}", open()));
-            }
-        }
-        line.clear();
-    }
-    Ok(torn)
 }
 
 /// Replays ledgers against a server. Several ledgers are those of generators that wrote to the same tables.
@@ -426,19 +188,8 @@ impl fmt::Display for Replay {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ledger::{Entry, Op, Outcome};
     use super::*;
-
-    fn entry(op: Op, id: &str, name: Option<&str>, outcome: Outcome) -> Entry {
-        Entry {
-            op,
-            table: Table::Items,
-            id: id.to_owned(),
-            name: name.map(str::to_owned),
-            client: 0,
-            seq: 1,
-            outcome,
-        }
-    }
 
     /// What the replay of these entries finds in these rows: lost, extra, wrong.
     fn replayed(entries: &[Entry], rows: &[(&str, &str)]) -> (u64, u64, u64) {
@@ -462,11 +213,11 @@ mod tests {
         use Outcome::Acknowledged as Ack;
         let uuid = "6f2b1c9e-0c1f-4f0e-9a3e-2f6b5a7d8c90";
         let story = [
-            entry(Op::Insert, uuid, Some("1"), Ack),
-            entry(Op::Update, uuid, Some("2"), Ack),
-            entry(Op::Insert, "b", Some("1"), Ack),
-            entry(Op::Delete, "b", None, Ack),
-            entry(Op::Insert, "c", Some("1"), Ack),
+            Entry::item(Op::Insert, uuid, Some("1"), Ack),
+            Entry::item(Op::Update, uuid, Some("2"), Ack),
+            Entry::item(Op::Insert, "b", Some("1"), Ack),
+            Entry::item(Op::Delete, "b", None, Ack),
+            Entry::item(Op::Insert, "c", Some("1"), Ack),
         ];
         assert_eq!(replayed(&story, &[(uuid, "2"), ("c", "1")]), (0, 0, 0));
         assert_eq!(replayed(&story, &[(uuid, "1"), ("b", "1")]), (1, 1, 1));
@@ -480,11 +231,11 @@ mod tests {
     fn unknown_outcomes_may_have_happened_or_not() {
         use Outcome::{Acknowledged as Ack, Unknown};
         let story = [
-            entry(Op::Insert, "a", Some("1"), Unknown),
-            entry(Op::Insert, "b", Some("1"), Ack),
-            entry(Op::Update, "b", Some("2"), Unknown),
-            entry(Op::Insert, "c", Some("1"), Ack),
-            entry(Op::Delete, "c", None, Unknown),
+            Entry::item(Op::Insert, "a", Some("1"), Unknown),
+            Entry::item(Op::Insert, "b", Some("1"), Ack),
+            Entry::item(Op::Update, "b", Some("2"), Unknown),
+            Entry::item(Op::Insert, "c", Some("1"), Ack),
+            Entry::item(Op::Delete, "c", None, Unknown),
         ];
         for rows in [
             &[("a", "1"), ("b", "1"), ("c", "1")][..],
@@ -499,78 +250,21 @@ mod tests {
     #[test]
     fn rows_that_were_there_before_have_to_stay_and_the_heartbeat_moves() {
         let story = [
-            entry(Op::Existing, "old", Some("1"), Outcome::Existing),
-            entry(Op::Heartbeat, "flare", Some("0"), Outcome::Unknown),
+            Entry::item(Op::Existing, "old", Some("1"), Outcome::Existing),
+            Entry::item(Op::Heartbeat, "flare", Some("0"), Outcome::Unknown),
         ];
         assert_eq!(replayed(&story, &[("old", "1")]), (0, 0, 0));
         assert_eq!(replayed(&story, &[("old", "2"), ("flare", "9")]), (0, 0, 1));
-        let beaten = entry(Op::Heartbeat, "flare", Some("5"), Outcome::Existing);
+        let beaten = Entry::item(Op::Heartbeat, "flare", Some("5"), Outcome::Existing);
         assert_eq!(replayed(&[beaten], &[]), (1, 0, 0));
     }
 
     #[test]
-    fn lines_that_are_missing_or_there_twice_are_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("ledger");
-        let begin = entry(Op::Heartbeat, "flare", Some("0"), Outcome::Unknown);
-        let numbered = |client, seq| Entry {
-            client,
-            seq,
-            ..entry(
-                Op::Insert,
-                &format!("{client}-{seq}"),
-                Some("1"),
-                Outcome::Acknowledged,
-            )
-        };
-        let read = |entries: &[Entry]| {
-            let lines = entries
-                .iter()
-                .map(|e| serde_json::to_string(e).unwrap() + "\n");
-            std::fs::write(&path, lines.collect::<String>()).unwrap();
-            Story::read(std::slice::from_ref(&path)).unwrap()
-        };
-        let of = |client, seqs: &[u64]| {
-            seqs.iter()
-                .map(move |seq| numbered(client, *seq))
-                .collect::<Vec<_>>()
-        };
-        let whole = [
-            vec![begin.clone()],
-            of(0, &[1, 2]),
-            of(1, &[1]),
-            vec![begin],
-            of(0, &[1, 2]),
-        ]
-        .concat();
-        let story = read(&whole);
-        assert_eq!((story.missing, story.doubled, story.flaws), (0, 0, vec![]));
-        let story = read(&[of(0, &[1, 2, 5]), of(1, &[2, 2])].concat());
-        assert_eq!((story.missing, story.doubled), (3, 1));
-        let named: Vec<&str> = story.flaws.iter().map(|flaw| flaw.kind).collect();
-        assert_eq!(named, ["missing", "missing", "doubled"]);
-        assert!(
-            story.flaws[0]
-                .id
-                .ends_with("line 3: 2 before operation 5 of client 0")
-        );
+    fn a_ledger_that_is_not_whole_proves_nothing() {
         let replay = Replay {
             doubled: 1,
             ..Replay::default()
         };
         assert_eq!(replay.verdict().map(|failure| failure.exit_code()), Some(3));
-    }
-
-    #[test]
-    fn half_a_line_is_counted_and_nonsense_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("ledger");
-        let line = serde_json::to_string(&entry(Op::Insert, "a", Some("1"), Outcome::Unknown));
-        std::fs::write(&path, format!("{}\n{{\"op\":\"ins", line.unwrap())).unwrap();
-        let story = Story::read(std::slice::from_ref(&path)).unwrap();
-        assert_eq!((story.rows.len(), story.torn, story.unknown), (1, 1, 1));
-        std::fs::write(&path, "nonsense\n").unwrap();
-        let error = Story::read(&[path]).unwrap_err();
-        assert!(crate::error::message_of(&error).contains("line 1"));
     }
 }

@@ -1,16 +1,17 @@
-//! Who can write where, where each migration stands, and what to type next.
+//! Who can write where, and where each migration stands.
 
 use std::fmt;
 
 use serde::Serialize;
 
 use super::Flare;
+use super::standing::{OnPublisher, OnRecord, OnSubscriber, Standing};
 use crate::catalog::{databases, publications};
 use crate::config::Subscription;
-use crate::cutover::{AtWork, Writable, written_before};
+use crate::cutover::{AtWork, Writable};
 use crate::error::{Result, message_of};
-use crate::journal::{Direction, Entry, Purpose};
-use crate::observe::{LagStatus, SubscriptionLag, Tables, Trace};
+use crate::journal::Direction;
+use crate::observe::Trace;
 use crate::server::{Login, Pair, Publisher, Subscriber, is_stranger, params};
 use crate::value::Word;
 
@@ -23,137 +24,6 @@ pub struct StatusReport {
     pub subscriptions: Vec<Standing>,
     /// Servers that do not answer.
     pub warnings: Vec<String>,
-}
-
-/// Where one subscription's migration stands. `None` is what could not be asked.
-#[derive(Clone, Debug, Serialize)]
-pub struct Standing {
-    /// The subscription.
-    pub subname: String,
-    /// Its database.
-    pub dbname: String,
-    /// How far it has come.
-    pub stage: Stage,
-    /// The next command to type.
-    pub next: String,
-    /// Where the application can write.
-    pub writable: Option<Writable>,
-    /// Which way the data flows.
-    pub direction: Direction,
-    #[serde(skip)]
-    switched: bool,
-    #[serde(skip)]
-    reverse: bool,
-    #[serde(skip)]
-    cleaned_up: bool,
-    /// The subscriber was left for dead.
-    #[serde(skip)]
-    abandoned: bool,
-    /// The pause is a step of a cutover or fallback, not pause_write's.
-    #[serde(skip)]
-    switching: bool,
-    /// Since when writes are paused.
-    pub paused_since: Option<String>,
-    /// The host and process that paused them.
-    pub paused_by: Option<String>,
-    /// Whether the database's owner is a role of the subscriber.
-    pub roles: Option<bool>,
-    /// Whether the database is on the subscriber, with tables.
-    pub schema: Option<bool>,
-    /// Whether the publication is there.
-    pub publication: Option<bool>,
-    /// Whether the subscription is there.
-    pub subscription: Option<bool>,
-    /// How many of its tables are ready.
-    pub tables: Option<Tables>,
-    /// Write-ahead log that the subscriber has not confirmed.
-    pub lag_bytes: Option<u64>,
-    /// How old the subscriber's state is.
-    pub lag_seconds: Option<f64>,
-    /// What `lag` says about it, once it is there.
-    pub message: Option<String>,
-}
-
-/// How far a migration has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// A server does not answer.
-    Unknown,
-    /// Nothing is on the subscriber yet.
-    NotBegun,
-    /// The roles are there.
-    Roles,
-    /// The schema is there.
-    Schema,
-    /// The publication is there.
-    Publication,
-    /// Tables are being copied.
-    Copying,
-    /// Every table follows.
-    Replicating,
-    /// The subscription will not go on by itself.
-    Broken,
-    /// Writes are paused.
-    Paused,
-    /// The application writes on the subscriber, and the publisher follows.
-    CutOver,
-    /// The application was moved to the subscriber; whether the way back runs is unknown, a server does not answer.
-    CutOverUnseen,
-    /// The application writes on the subscriber, and nothing leads back.
-    OneWay,
-    /// It was cut over, and writes on the publisher again; the subscriber follows.
-    FallenBack,
-    /// The migration is over: nothing of flare is left.
-    CleanedUp,
-}
-
-impl Stage {
-    fn in_words(self) -> &'static str {
-        match self {
-            Stage::Unknown => "unknown, a server does not answer",
-            Stage::NotBegun => "not begun",
-            Stage::Roles => "roles are replicated",
-            Stage::Schema => "the schema is replicated",
-            Stage::Publication => "the publication is there",
-            Stage::Copying => "tables are being copied",
-            Stage::Replicating => "replicating, ready to cut over",
-            Stage::Broken => "BROKEN",
-            Stage::Paused => "writes are paused",
-            Stage::CutOver => "cut over, the way back runs",
-            Stage::CutOverUnseen => "cut over, a server does not answer",
-            Stage::OneWay => "cut over, nothing leads back",
-            Stage::FallenBack => "fallen back, replicating, ready to cut over again",
-            Stage::CleanedUp => "cut over and cleaned up",
-        }
-    }
-}
-
-/// What the publisher says about a database.
-struct OnPublisher {
-    publication: bool,
-    /// Neither the owner nor PUBLIC may connect, as a cutover leaves it.
-    left: bool,
-}
-
-/// What the journals say about it.
-struct OnRecord {
-    direction: Direction,
-    /// It has been switched before.
-    switched: bool,
-    reverse: bool,
-    /// The subscriber answers, and has not heard that it was abandoned.
-    abandoned: bool,
-    /// The run that keeps the application out.
-    pause: Option<Entry>,
-    /// Whether the journal of the server that is written was read.
-    known: bool,
-}
-
-/// What the subscriber says about it.
-struct OnSubscriber {
-    roles: bool,
-    schema: bool,
 }
 
 impl Flare {
@@ -260,127 +130,6 @@ fn on_subscriber(subscriber: &Subscriber, dbname: &str) -> Result<OnSubscriber> 
     Ok(OnSubscriber { roles, schema })
 }
 
-impl Standing {
-    fn of(
-        lag: SubscriptionLag,
-        publisher: Option<OnPublisher>,
-        subscriber: Option<OnSubscriber>,
-        record: OnRecord,
-    ) -> Standing {
-        let pause = record.pause.as_ref();
-        let cleaned_up = record.pause.is_none()
-            && !record.switched
-            && publisher
-                .as_ref()
-                .is_some_and(|it| it.left && !it.publication)
-            && subscriber.as_ref().is_some_and(|it| it.schema);
-        let there = lag.sample.subscriber.as_ref();
-        let mut standing = Standing {
-            stage: Stage::Unknown,
-            next: String::new(),
-            writable: match (pause, record.direction) {
-                (Some(_), _) => Some(Writable::None),
-                (None, _) if cleaned_up => Some(Writable::Subscriber),
-                (None, direction) => record.known.then(|| written_before(direction)),
-            },
-            direction: record.direction,
-            switched: record.switched,
-            reverse: record.reverse,
-            abandoned: record.abandoned,
-            cleaned_up,
-            switching: pause.is_some_and(|it| it.purpose == Purpose::Switch),
-            paused_since: pause.map(|it| it.changed_at.clone()),
-            paused_by: pause.map(|it| it.holder.clone()),
-            roles: subscriber.as_ref().map(|it| it.roles),
-            schema: subscriber.as_ref().map(|it| it.schema),
-            publication: publisher.as_ref().map(|it| it.publication),
-            // Where the database is missing, so is what is in it.
-            subscription: match (there, &subscriber) {
-                (Some(sample), _) => Some(sample.subscription.is_some()),
-                (None, Some(it)) if !it.schema => Some(false),
-                (None, _) => None,
-            },
-            tables: lag.tables,
-            lag_bytes: lag.lag_bytes,
-            lag_seconds: lag.lag_seconds,
-            message: None,
-            subname: lag.subname,
-            dbname: lag.dbname,
-        };
-        standing.stage = standing.stage(lag.status);
-        standing.next = standing.next_command();
-        standing.message = (standing.subscription == Some(true)).then_some(lag.message);
-        standing
-    }
-
-    fn stage(&self, lag: LagStatus) -> Stage {
-        match (self.writable, self.direction) {
-            (Some(Writable::None), _) => return Stage::Paused,
-            _ if self.cleaned_up => return Stage::CleanedUp,
-            (_, Direction::Back) if !self.reverse => return Stage::OneWay,
-            (_, Direction::Back) if lag == LagStatus::Critical => return Stage::Broken,
-            (_, Direction::Back) if lag == LagStatus::Unknown => return Stage::CutOverUnseen,
-            (_, Direction::Back) => return Stage::CutOver,
-            (_, Direction::Forward) => {}
-        }
-        let (Some(roles), Some(schema), Some(publication), Some(subscription)) =
-            (self.roles, self.schema, self.publication, self.subscription)
-        else {
-            return Stage::Unknown;
-        };
-        let copied = self.tables.is_some_and(|it| it.ready == it.total);
-        match (subscription, lag) {
-            (true, LagStatus::Critical) => Stage::Broken,
-            (true, _) if copied && self.switched => Stage::FallenBack,
-            (true, _) if copied => Stage::Replicating,
-            (true, _) => Stage::Copying,
-            (false, _) if !roles => Stage::NotBegun,
-            (false, _) if !schema => Stage::Roles,
-            (false, _) if !publication => Stage::Schema,
-            (false, _) => Stage::Publication,
-        }
-    }
-
-    /// The application was moved to a server that does not answer.
-    fn is_stranded(&self) -> bool {
-        self.writable == Some(Writable::Subscriber) && self.roles.is_none()
-    }
-
-    fn next_command(&self) -> String {
-        let (subname, dbname) = (Word(&self.subname), Word(&self.dbname));
-        match self.stage {
-            Stage::Unknown => "flare verify_connectivity".to_owned(),
-            Stage::NotBegun | Stage::Roles | Stage::Schema | Stage::Publication => {
-                match self.abandoned && self.schema == Some(true) {
-                    true => format!(
-                        "keep clients away from {:?} on the subscriber, drop it there, then flare prepare {subname}",
-                        self.dbname
-                    ),
-                    false => format!("flare prepare {subname}"),
-                }
-            }
-            Stage::Copying => format!("flare monitor {dbname} {subname}"),
-            Stage::Replicating | Stage::FallenBack => format!("flare cutover {subname}"),
-            Stage::CutOver => {
-                format!(
-                    "flare cleanup {subname} when all is well, flare fallback {subname} when not"
-                )
-            }
-            _ if self.is_stranded() => format!(
-                "start the subscriber again; when it is lost for good, flare fallback {subname} --abandon-target"
-            ),
-            Stage::CutOverUnseen => "flare verify_connectivity".to_owned(),
-            Stage::OneWay => format!("flare cleanup {subname}"),
-            Stage::CleanedUp => "nothing is left to do".to_owned(),
-            Stage::Broken => format!("flare lag {subname}"),
-            Stage::Paused if self.switching => {
-                "flare status, which finishes or undoes the run when it has stopped and both servers answer".to_owned()
-            }
-            Stage::Paused => format!("flare resume_write {dbname}"),
-        }
-    }
-}
-
 impl fmt::Display for StatusReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut said: Vec<&str> = Vec::new();
@@ -441,75 +190,5 @@ impl fmt::Display for StatusReport {
             writeln!(f, "note: {warning}")?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn standing() -> Standing {
-        Standing {
-            subname: "sub".into(),
-            dbname: "shop".into(),
-            stage: Stage::Unknown,
-            next: String::new(),
-            writable: Some(Writable::Publisher),
-            direction: Direction::Forward,
-            switched: false,
-            reverse: false,
-            cleaned_up: false,
-            abandoned: false,
-            switching: false,
-            paused_since: None,
-            paused_by: None,
-            roles: Some(true),
-            schema: Some(true),
-            publication: Some(true),
-            subscription: Some(true),
-            tables: Some(Tables { total: 2, ready: 2 }),
-            lag_bytes: None,
-            lag_seconds: None,
-            message: None,
-        }
-    }
-
-    #[test]
-    fn the_stage_is_the_furthest_that_holds() {
-        let of = |change: fn(&mut Standing)| {
-            let mut standing = standing();
-            change(&mut standing);
-            standing.stage(LagStatus::Ok)
-        };
-        assert_eq!(of(|_| ()), Stage::Replicating);
-        assert_eq!(standing().stage(LagStatus::Critical), Stage::Broken);
-        assert_eq!(
-            of(|it| it.tables = Some(Tables { total: 2, ready: 1 })),
-            Stage::Copying
-        );
-        assert_eq!(of(|it| it.subscription = Some(false)), Stage::Publication);
-        let without = |publication, schema, roles| {
-            let mut standing = standing();
-            standing.subscription = Some(false);
-            (standing.publication, standing.schema, standing.roles) =
-                (Some(publication), Some(schema), Some(roles));
-            standing.stage(LagStatus::Critical)
-        };
-        assert_eq!(without(false, true, true), Stage::Schema);
-        assert_eq!(without(false, false, true), Stage::Roles);
-        assert_eq!(without(false, false, false), Stage::NotBegun);
-        assert_eq!(of(|it| it.roles = None), Stage::Unknown);
-        assert_eq!(of(|it| it.writable = Some(Writable::None)), Stage::Paused);
-        assert_eq!(of(|it| it.switched = true), Stage::FallenBack);
-        assert_eq!(of(|it| it.direction = Direction::Back), Stage::OneWay);
-        let back = of(|it| (it.direction, it.reverse) = (Direction::Back, true));
-        assert_eq!(back, Stage::CutOver);
-        let mut unseen = standing();
-        (unseen.direction, unseen.reverse) = (Direction::Back, true);
-        (unseen.writable, unseen.roles) = (Some(Writable::Subscriber), None);
-        unseen.stage = unseen.stage(LagStatus::Unknown);
-        assert_eq!(unseen.stage, Stage::CutOverUnseen);
-        assert!(unseen.next_command().contains("--abandon-target"));
-        assert_eq!(of(|it| it.cleaned_up = true), Stage::CleanedUp);
     }
 }
