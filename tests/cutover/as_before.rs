@@ -8,8 +8,8 @@ use crate::support::application::{Application, Side};
 use crate::support::{Pair, process, wait};
 
 use super::fixture::{
-    Before, assert_first_line, assert_settled, assert_undone, at_failpoint, await_streaming_from,
-    go_on, open_sides, ready, stopped_at, switch_to, switched_to, written,
+    Before, assert_first_line, assert_moved, assert_settled, assert_undone, at_failpoint,
+    await_streaming_from, go_on, open_sides, ready, stopped_at, switch_to, switched_to, written,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -96,12 +96,7 @@ fn rows_that_do_not_arrive_in_time_undo_the_pause() {
         switched_to(&pair, to);
         application.await_writes_on(to, 50);
         assert_settled(&pair, to);
-        let written = application.stop();
-        written
-            .verify(to.of(&pair))
-            .verify_arrives(from.of(&pair))
-            .assert_sides(&[from, to])
-            .assert_never_refused();
+        assert_moved(application, &pair, &[from, to]);
     }
 }
 
@@ -210,9 +205,5 @@ fn a_signal_undoes_the_pause_and_exits_as_a_signal_does() {
     run.wait();
     application.await_writes_on(THERE, 20);
     assert_eq!(open_sides(&pair), [THERE]);
-    let written = application.stop();
-    written
-        .verify(pair.subscriber())
-        .assert_sides(&[BACK, THERE])
-        .assert_never_refused();
+    assert_moved(application, &pair, &[BACK, THERE]);
 }

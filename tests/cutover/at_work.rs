@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::support::application::{Application, Side};
 use crate::support::{Pair, wait};
 
-use super::fixture::{assert_first_line, assert_settled, go_on, open_sides, ready, stopped_at};
+use super::fixture::{
+    assert_first_line, assert_moved, assert_settled, go_on, open_sides, ready, stopped_at,
+};
 
 const THERE: Side = Side::Subscriber;
 const BACK: Side = Side::Publisher;
@@ -42,12 +44,7 @@ fn a_signal_while_the_point_of_no_return_is_written_ends_nothing() {
     assert_eq!(ended.ok().json()["outcome"], "switched", "{ended}");
     application.await_writes_on(THERE, 50);
     assert_settled(&pair, THERE);
-    let written = application.stop();
-    written
-        .verify(pair.subscriber())
-        .verify_arrives(pair.publisher())
-        .assert_sides(&[BACK, THERE])
-        .assert_never_refused();
+    assert_moved(application, &pair, &[BACK, THERE]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::application::{self, Side};
+use crate::support::application::{self, Application, Side, Written};
 use crate::support::flare::{Invocation, Running};
 use crate::support::output::Output;
 use crate::support::pair::Passwords;
@@ -334,6 +334,20 @@ pub fn sessions_of_flare_in(server: &Cluster, db: &str) -> String {
         "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'flare/%' AND datname = '{db}'"
     );
     server.value("postgres", &count)
+}
+
+/// Stops the application, which wrote on these sides one after the other: all that was acknowledged is on both servers,
+/// and no side refused it anything but its sessions. What it has written is returned.
+#[track_caller]
+pub fn assert_moved(application: Application, pair: &Pair, sides: &[Side]) -> Written {
+    let at = *sides.last().expect("a side");
+    let written = application.stop();
+    written
+        .verify(at.of(pair))
+        .verify_arrives(at.other().of(pair))
+        .assert_sides(sides)
+        .assert_never_refused();
+    written
 }
 
 /// A run that is asked to do something at a step: `hold`, `stop` or `fail`.

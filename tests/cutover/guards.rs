@@ -8,8 +8,8 @@ use crate::support::proxy::Proxy;
 use crate::support::{Pair, process, wait};
 
 use super::fixture::{
-    Before, assert_first_line, assert_settled, at_failpoint, await_streaming_from, go_on, ready,
-    sessions_of_flare_in, stopped_at, switched_to,
+    Before, assert_first_line, assert_moved, assert_settled, at_failpoint, await_streaming_from,
+    go_on, ready, sessions_of_flare_in, stopped_at, switched_to,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -59,12 +59,7 @@ fn the_guard_process_opens_the_door_long_before_the_deadline() {
         let status = pair.flare(&["status"]);
         assert_first_line(status.ok(), to);
         assert_settled(&pair, to);
-        let written = application.stop();
-        written
-            .verify(to.of(&pair))
-            .verify_arrives(from.of(&pair))
-            .assert_sides(&[from, to])
-            .assert_never_refused();
+        assert_moved(application, &pair, &[from, to]);
     }
 }
 
@@ -95,12 +90,7 @@ fn a_machine_that_is_cut_off_leaves_it_to_the_statement_on_the_server() {
         }
         switched_to(&pair, to);
         application.await_writes_on(to, 10);
-        let written = application.stop();
-        written
-            .verify(to.of(&pair))
-            .verify_arrives(from.of(&pair))
-            .assert_sides(&[from, to])
-            .assert_never_refused();
+        assert_moved(application, &pair, &[from, to]);
     }
 }
 

@@ -6,7 +6,8 @@ use crate::support::Pair;
 use crate::support::application::{Application, Side};
 
 use super::fixture::{
-    Before, assert_settled, assert_undone, await_streaming_from, open_sides, ready, switch_to,
+    Before, assert_moved, assert_settled, assert_undone, await_streaming_from, open_sides, ready,
+    switch_to,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -109,11 +110,7 @@ fn a_switch_hook_that_fails_or_hangs_undoes_the_pause() {
     application.await_writes_on(THERE, 50);
     assert_eq!(open_sides(&pair), [THERE]);
     assert_settled(&pair, THERE);
-    let written = application.stop();
-    written
-        .verify(pair.subscriber())
-        .assert_sides(&[BACK, THERE])
-        .assert_never_refused();
+    assert_moved(application, &pair, &[BACK, THERE]);
 }
 
 #[test]

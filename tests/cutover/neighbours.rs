@@ -12,8 +12,8 @@ use crate::support::pair::Passwords;
 use crate::support::{Cluster, Pair, wait};
 
 use super::fixture::{
-    Before, assert_fenced, assert_settled, assert_undone, await_streaming_from, go_on, open_sides,
-    ready, stopped_at, switched_to,
+    Before, assert_fenced, assert_moved, assert_settled, assert_undone, await_streaming_from,
+    go_on, open_sides, ready, stopped_at, switched_to,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -93,12 +93,7 @@ fn roles_that_nobody_named_and_clients_without_a_pool_are_shut_out_too() {
     }
     for application in applications {
         application.await_writes_on(BACK, 30);
-        let written = application.stop();
-        written
-            .verify(pair.publisher())
-            .verify_arrives(pair.subscriber())
-            .assert_sides(&[BACK, THERE, BACK])
-            .assert_never_refused();
+        assert_moved(application, &pair, &[BACK, THERE, BACK]);
     }
 }
 
@@ -124,11 +119,7 @@ fn a_prepared_transaction_that_appears_undoes_the_pause() {
     }
     switched_to(&pair, THERE);
     application.await_writes_on(THERE, 30);
-    let written = application.stop();
-    written
-        .verify(pair.subscriber())
-        .assert_sides(&[BACK, THERE])
-        .assert_never_refused();
+    assert_moved(application, &pair, &[BACK, THERE]);
 }
 
 #[test]
@@ -158,12 +149,7 @@ fn who_holds_a_lock_on_a_table_is_ended() {
         );
         application.await_writes_on(to, 30);
         assert_settled(&pair, to);
-        let written = application.stop();
-        written
-            .verify(to.of(&pair))
-            .verify_arrives(from.of(&pair))
-            .assert_sides(&[from, to])
-            .assert_never_refused();
+        assert_moved(application, &pair, &[from, to]);
         let ghosts = "SELECT count(*) FROM app_orders WHERE client = -1";
         assert_eq!(to.of(&pair).value(db, ghosts), "0");
         at = to;
@@ -191,11 +177,7 @@ fn a_lock_on_the_status_table_ends_well_or_is_undone() {
         assert_eq!(report["outcome"], "switched", "{run}");
     }
     application.await_writes_on(THERE, 30);
-    let written = application.stop();
-    written
-        .verify(pair.subscriber())
-        .assert_sides(&[BACK, THERE])
-        .assert_never_refused();
+    assert_moved(application, &pair, &[BACK, THERE]);
 }
 
 #[test]
@@ -267,11 +249,7 @@ fn autovacuum_makes_way() {
     application.await_writes_on(THERE, 30);
     let pause = report["pause_ms"].as_f64().expect("pause_ms");
     assert!(pause < 3_000.0, "{report:#}");
-    let written = application.stop();
-    written
-        .verify(pair.subscriber())
-        .assert_sides(&[BACK, THERE])
-        .assert_never_refused();
+    assert_moved(application, &pair, &[BACK, THERE]);
 }
 
 #[test]
@@ -305,12 +283,7 @@ fn a_lock_on_a_table_of_the_target_is_waited_for_or_does_not_matter() {
         drop(session);
         application.await_writes_on(to, 30);
         assert_fenced(&pair, from);
-        let written = application.stop();
-        written
-            .verify(to.of(&pair))
-            .verify_arrives(from.of(&pair))
-            .assert_sides(&[from, to])
-            .assert_never_refused();
+        assert_moved(application, &pair, &[from, to]);
     }
     switched_to(&pair, THERE);
     assert_settled(&pair, THERE);

@@ -11,8 +11,8 @@ use crate::support::{Pair, matrix, process, wait};
 
 use super::dice::Dice;
 use super::fixture::{
-    Before, assert_fenced, assert_first_line, assert_settled, at_failpoint, await_streaming_from,
-    go_on, open_sides, ready, switch_to, switched_to,
+    Before, assert_fenced, assert_first_line, assert_moved, assert_settled, at_failpoint,
+    await_streaming_from, go_on, open_sides, ready, switch_to, switched_to,
 };
 
 /// What else happens when the tool, stopped before `switching`, goes on.
@@ -155,12 +155,7 @@ fn play(pair: &Pair, from: Side, against: Against, second: Second, dice: &mut Di
         assert_settled(pair, to);
         assert_fenced(pair, from);
     }
-    let written = application.stop();
-    written
-        .verify(at.of(pair))
-        .verify_arrives(at.other().of(pair))
-        .assert_sides(&sides)
-        .assert_never_refused();
+    assert_moved(application, pair, &sides);
     at
 }
 

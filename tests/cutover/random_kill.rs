@@ -7,7 +7,8 @@ use crate::support::{Pair, matrix, process, wait};
 
 use super::dice::Dice;
 use super::fixture::{
-    assert_fenced, assert_first_line, assert_settled, open_sides, ready, switch_to, switched_to,
+    assert_fenced, assert_first_line, assert_moved, assert_settled, open_sides, ready, switch_to,
+    switched_to,
 };
 
 #[test]
@@ -51,12 +52,7 @@ fn killed_at_any_moment_it_is_brought_to_its_end() {
         application.await_writes_on(to, 30);
         assert_settled(&pair, to);
         assert_fenced(&pair, from);
-        let written = application.stop();
-        written
-            .verify(to.of(&pair))
-            .verify_arrives(from.of(&pair))
-            .assert_sides(&[from, to])
-            .assert_never_refused();
+        assert_moved(application, &pair, &[from, to]);
         at = to;
     }
     switched_to(&pair, at.other());

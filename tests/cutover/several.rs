@@ -7,7 +7,7 @@ use crate::support::pair::Passwords;
 use crate::support::{Pair, process, wait};
 
 use super::fixture::{
-    Objects, await_streaming_in, command_to, go_on, is_open_in, ready, switch_to,
+    Objects, assert_moved, await_streaming_in, command_to, go_on, is_open_in, ready, switch_to,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -138,12 +138,7 @@ fn all_databases_switch_in_one_pause_or_none_does() {
         assert_eq!(named, expected, "{run}");
         for (db, application) in dbs.iter().zip(applications) {
             application.await_writes_on(to, 30);
-            let written = application.stop();
-            written
-                .verify(to.of(&pair))
-                .verify_arrives(from.of(&pair))
-                .assert_sides(&[from, to])
-                .assert_never_refused();
+            let written = assert_moved(application, &pair, &[from, to]);
             println!("{db}: {:?}", written.switches());
         }
         let again = pair.flare(&everything(&[], to));
@@ -187,12 +182,7 @@ fn killed_between_two_databases_all_of_them_go_on() {
         assert_eq!((open(from), open(to)), ([false; 2], [true; 2]), "{again}");
         for application in applications {
             application.await_writes_on(to, 30);
-            let written = application.stop();
-            written
-                .verify(to.of(&pair))
-                .verify_arrives(from.of(&pair))
-                .assert_sides(&[from, to])
-                .assert_never_refused();
+            assert_moved(application, &pair, &[from, to]);
         }
         from = to;
     }

@@ -4,8 +4,8 @@ use crate::support::application::{Application, Side};
 use crate::support::{Pair, matrix};
 
 use super::fixture::{
-    Everything, assert_complete, assert_fenced, assert_first_line, assert_settled, command_to,
-    open_sides, ready, switch_to, switched_to,
+    Everything, assert_complete, assert_fenced, assert_first_line, assert_moved, assert_settled,
+    command_to, open_sides, ready, switch_to, switched_to,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -33,12 +33,7 @@ fn there_and_back_on_every_version() {
                 assert_eq!(report["reverse_subscription"], back, "{report:#}");
             }
         }
-        let written = application.stop();
-        written
-            .verify(pair.publisher())
-            .verify_arrives(pair.subscriber())
-            .assert_sides(&[&[BACK], turns].concat())
-            .assert_never_refused();
+        let written = assert_moved(application, &pair, &[&[BACK], turns].concat());
         println!("{old} to {new}: {:?}", written.switches());
     });
 }
@@ -68,12 +63,7 @@ fn rows_flow_back_and_a_second_switch_changes_nothing() {
         assert_eq!(Everything::of(&pair, pair.db()), before);
         application.await_writes_on(to, 50);
     }
-    let written = application.stop();
-    written
-        .verify(pair.publisher())
-        .verify_arrives(pair.subscriber())
-        .assert_sides(&[BACK, THERE, BACK])
-        .assert_never_refused();
+    assert_moved(application, &pair, &[BACK, THERE, BACK]);
 }
 
 #[test]
