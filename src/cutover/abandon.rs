@@ -8,7 +8,7 @@ use super::fence;
 use super::rights::Door;
 use super::sessions::{at_the_door, backend_of};
 use super::state::Wanted;
-use super::undo::{again_while_it_passes, open};
+use super::undo::{again_while_it_passes, open, to_the_letter};
 use crate::config::Config;
 use crate::error::{Failure, Report, Result};
 use crate::journal::{self, Direction, Entry, Purpose, Step, Stream};
@@ -90,7 +90,9 @@ pub(crate) fn abandon(
                 journal::record(session, config, &entry)?;
                 doors.iter().try_for_each(|door| open(session, door))
             })
-        })
+        })?;
+        to_the_letter(session, &doors);
+        Ok(())
     })?;
     for Wanted { dbname, .. } in wanted {
         fence::remove(&publisher.enter(dbname)?)?;

@@ -5,7 +5,7 @@ use super::fence;
 use super::rights::Door;
 use super::sessions::at_the_door;
 use super::state::Wanted;
-use super::undo::{again_while_it_passes, open};
+use super::undo::{again_while_it_passes, open, to_the_letter};
 use super::wall::STATUS_TABLE;
 use crate::catalog::{publications, slots, tables};
 use crate::config::Config;
@@ -178,7 +178,9 @@ pub(crate) fn open_gate(server: &Server, dbname: &str, run: &Run) -> Result<Chan
     );
     plan.carry_out_by(run, |_| {
         at_the_door(server, &[dbname], |session| {
-            again_while_it_passes(|| in_transaction(session, || open(session, &door)))
+            again_while_it_passes(|| in_transaction(session, || open(session, &door)))?;
+            to_the_letter(session, std::slice::from_ref(&door));
+            Ok(())
         })
     })
 }

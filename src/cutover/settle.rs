@@ -15,7 +15,7 @@ use super::pgbouncer::{Poolers, Reload};
 use super::rights::Door;
 use super::sessions::at_the_door;
 use super::state::undone;
-use super::undo::{Ended, open_doors, open_target};
+use super::undo::{Ended, open_doors, open_target, to_the_letter};
 use super::{clients, failpoint, fence, wall, way_back};
 use crate::catalog::subscriptions;
 use crate::config::Config;
@@ -139,7 +139,9 @@ fn finish(pair: &Pair, config: &Config, entry: &Entry, run: &Run) -> Result<Sett
         fence::open(&to.enter(dbname)?)?;
     }
     at_the_door(to, &entry.dbnames(), |session| {
-        open_target(session, entry, &doors)
+        open_target(session, entry, &doors)?;
+        to_the_letter(session, &doors);
+        Ok(())
     })?;
     told(Poolers::unconnected(&config.cutover.poolers, "guard").resume(Reload::Yes));
     told(after(pair, config, entry, Walls::Gone, run)?);

@@ -42,6 +42,7 @@ pub(crate) fn switch(
     // A guard that is not dismissed finishes what is past the point of no return.
     open_target(&mut pause)?;
     process.dismiss(pause.poolers.any_is_owed().then_some(Settled::Finished));
+    switched::to_the_letter(&pause);
     let after = afterwards(&mut pause, config, run);
     let mut report = SwitchReport::of(&pause, request, SwitchOutcome::Switched);
     report.cause = after

@@ -4,7 +4,7 @@
 use super::fence;
 use super::rights::Door;
 use super::state::Pause;
-use super::undo::open_target;
+use super::undo::{self, open_target};
 use crate::error::{Report, Result, WrapErr};
 use crate::journal::{self, Backend};
 use crate::server::is_lost;
@@ -14,13 +14,23 @@ pub(crate) fn open(pause: &mut Pause<'_>) -> Result<()> {
     for database in &pause.databases {
         fence::open(&database.sessions.arrival.session)?;
     }
-    let gates = pause.databases.iter().filter_map(|it| it.gate.clone());
-    let gates: Vec<Door> = gates.collect();
+    let gates = gates(pause);
     let session = &pause.sessions.gate.session;
     match open_target(session, &pause.entry, &gates) {
         Err(report) if is_lost(&report) => by_another_session(pause, &gates, &report),
         opened => opened,
     }
+}
+
+/// Writes the privileges of *to* down as they were, when the pause is over.
+pub(crate) fn to_the_letter(pause: &Pause<'_>) {
+    undo::to_the_letter(&pause.sessions.gate.session, &gates(pause));
+}
+
+/// The doors of *to* that were shut before the pause.
+fn gates(pause: &Pause<'_>) -> Vec<Door> {
+    let gates = pause.databases.iter().filter_map(|it| it.gate.clone());
+    gates.collect()
 }
 
 fn by_another_session(pause: &Pause<'_>, gates: &[Door], cause: &Report) -> Result<()> {

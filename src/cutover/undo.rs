@@ -27,7 +27,7 @@ pub(crate) fn open_doors(
 ) -> Result<Ended> {
     let doors = entry.databases.iter().map(door_of);
     let doors: Vec<Door> = doors.collect();
-    again_while_it_passes(|| {
+    let ended = again_while_it_passes(|| {
         in_transaction(session, || {
             // Waits for a shutting of the door that is still on its way, so that it cannot come after.
             let was = journal::lock(session, entry.run)?;
@@ -40,7 +40,11 @@ pub(crate) fn open_doors(
             }
             Ok(Ended::Here)
         })
-    })
+    })?;
+    if ended == Ended::Here {
+        to_the_letter(session, &doors);
+    }
+    Ok(ended)
 }
 
 /// Opens the doors of *to* and writes `switched` there, all in one transaction; again does nothing.
@@ -67,14 +71,27 @@ pub(crate) fn open_target(session: &Session, entry: &Entry, doors: &[Door]) -> R
 
 /// Gives the privileges of a database back, in the session's transaction.
 pub(super) fn open(session: &Session, door: &Door) -> Result<()> {
-    let mut statements = door.opening();
-    statements.extend(door.restoring_letter());
-    session.batch(&statements.join("; ")).wrap_err_with(|| {
+    session.batch(&door.opening().join("; ")).wrap_err_with(|| {
         format!(
             "give the privileges of database {:?} back",
             door.before().dbname
         )
     })
+}
+
+/// Writes the privileges down as they were, once the doors are open: nobody waits for that.
+pub(super) fn to_the_letter(session: &Session, doors: &[Door]) {
+    for door in doors {
+        let Some(restoring) = door.restoring_letter() else {
+            continue;
+        };
+        if let Err(report) = again_while_it_passes(|| session.batch(&restoring)) {
+            log::warn!(
+                "the privileges of database {:?} are given back, in another order: {report:#}",
+                door.before().dbname
+            );
+        }
+    }
 }
 
 pub(super) fn again_while_it_passes<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
