@@ -347,10 +347,12 @@ fn shut_target(pause: &Pause<'_>) -> Result<()> {
     for database in &pause.databases {
         let Some(door) = &database.gate else { continue };
         let dbname = database.dbname();
-        if !journal::is_shut(gate, dbname)? {
-            again_while_it_passes(|| in_transaction(gate, || shut_one(gate, door)))
-                .wrap_err_with(|| format!("shut the door of {dbname:?} on the target"))?;
-        }
+        let shutting = match journal::is_shut(gate, dbname)? {
+            false => again_while_it_passes(|| in_transaction(gate, || shut_one(gate, door))),
+            // Somebody may have died while the owner came in ([`Server::enter_as`]).
+            true => again_while_it_passes(|| gate.batch(&door.shutting_out_the_owner())),
+        };
+        shutting.wrap_err_with(|| format!("shut the door of {dbname:?} on the target"))?;
         let own: Vec<i32> = gate.value(
             "SELECT array(SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'flare/%')",
             params![],

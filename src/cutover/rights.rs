@@ -54,6 +54,18 @@ impl Door {
         statements
     }
 
+    /// The statement that shuts the owner alone out again, unless it stays.
+    pub(crate) fn shutting_out_the_owner(&self) -> String {
+        match self.keep.contains(&self.before.owner) {
+            true => String::new(),
+            false => format!(
+                "REVOKE CONNECT ON DATABASE {} FROM {}",
+                Ident::new(&self.before.dbname),
+                Ident::new(&self.before.owner)
+            ),
+        }
+    }
+
     /// The statements that open it as it was, all for one transaction.
     pub(crate) fn opening(&self) -> Vec<String> {
         let database = Ident::new(&self.before.dbname);

@@ -15,7 +15,7 @@ pub(crate) struct Own {
 
 impl Own {
     fn open(server: &Server, login: Login, dbname: &str) -> Result<Own> {
-        let (session, facts) = server.introduce(login, dbname)?;
+        let (session, facts) = server.enter_as(login, dbname)?;
         let backend = backend_of(&facts);
         Ok(Own { session, backend })
     }

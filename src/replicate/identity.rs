@@ -18,8 +18,7 @@ pub(super) fn equalise(
     run: &Run,
 ) -> Result<Change> {
     let subscriber = &pair.subscriber;
-    let login = Login::owner_if(!subscriber.facts().superuser);
-    let session = subscriber.connect(login, dbname)?;
+    let session = subscriber.enter(dbname)?;
     let mut wanted = identities(&pair.publisher.connect(Login::Superuser, dbname)?)?;
     wanted.retain(|identity| tables.is_none_or(|tables| tables.contains(&identity.name)));
     plan(dbname, &wanted, &identities(&session)?)

@@ -134,7 +134,7 @@ fn subscribe(
     for grant in &creator.grants {
         grant.give(&mut plan, reverse.dbname);
     }
-    let session = from.connect(creator.login, reverse.dbname)?;
+    let (session, _) = from.enter_as(creator.login, reverse.dbname)?;
     let conninfo =
         conninfo_for_subscriber(&back.publisher, login_of(&back.publisher), reverse.dbname)?;
     let origin = match from.major() >= 16 && back.publisher.major() >= 16 {
@@ -214,7 +214,8 @@ pub(crate) fn start(back: &Pair, dbname: &str, subname: &str, mark: Lsn) -> Resu
     match advanced {
         Err(report) if is_denied(&report) => {
             log::info!("origins are not this role's to move, so the slot is: {report:#}");
-            advance_slot(&back.publisher, &slot::name_for(subname), mark).wrap_err_with(what)?;
+            advance_slot(&back.publisher, dbname, &slot::name_for(subname), mark)
+                .wrap_err_with(what)?;
         }
         advanced => advanced.map(drop).wrap_err_with(what)?,
     }
@@ -227,8 +228,8 @@ pub(crate) fn start(back: &Pair, dbname: &str, subname: &str, mark: Lsn) -> Resu
         .wrap_err_with(what)
 }
 
-/// Moves the slot itself, which decodes from its restart_lsn on. From 11 on.
-fn advance_slot(publisher: &Publisher, slot_name: &str, mark: Lsn) -> Result<()> {
+/// Moves the slot itself, which decodes from its restart_lsn on, in its database. From 11 on.
+fn advance_slot(publisher: &Publisher, dbname: &str, slot_name: &str, mark: Lsn) -> Result<()> {
     let slot = slots::find(publisher.admin(), slot_name)?;
     let behind = slot.and_then(|slot| slot.confirmed_flush_lsn);
     if behind.is_some_and(|confirmed| confirmed >= mark) {
@@ -240,10 +241,8 @@ fn advance_slot(publisher: &Publisher, slot_name: &str, mark: Lsn) -> Result<()>
             .execute(sql, params![slot_name, mark.to_string()])
             .map(drop)
     };
-    let advanced = match with(publisher.admin()) {
-        Err(report) if is_denied(&report) => {
-            with(&publisher.connect(Login::Replication, "postgres")?)
-        }
+    let advanced = match with(&publisher.connect(Login::Superuser, dbname)?) {
+        Err(report) if is_denied(&report) => with(&publisher.connect(Login::Replication, dbname)?),
         advanced => advanced,
     };
     advanced.wrap_err_with(|| format!("advance replication slot {slot_name:?}"))

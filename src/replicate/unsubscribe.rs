@@ -120,7 +120,8 @@ pub(crate) fn owning(
     dbname: &str,
     subscription: &Subscription,
 ) -> Result<Session> {
-    subscriber.connect(login_of(subscriber, subscription), dbname)
+    let login = login_of(subscriber, subscription);
+    Ok(subscriber.enter_as(login, dbname)?.0)
 }
 
 /// The account of ours that may change the subscription.

@@ -1,7 +1,7 @@
 //! Servers that have proven to be the declared ones.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use postgres::error::SqlState;
 use serde::Serialize;
@@ -96,16 +96,24 @@ impl Server {
     }
 
     /// A session of who may lock, write and change the database's tables: the administrator where it is a superuser, else
-    /// the owner, also through a door that flare has shut, which the owner can open for itself for a moment.
+    /// the owner.
     pub(crate) fn enter(&self, dbname: &str) -> Result<Session> {
         let login = Login::owner_if(!self.facts.superuser);
-        match self.connect(login, dbname) {
+        Ok(self.enter_as(login, dbname)?.0)
+    }
+
+    /// A session of one of the declared accounts, of the owner also through a door that flare has shut: it opens it for
+    /// itself for a moment, one session at a time.
+    pub(crate) fn enter_as(&self, login: Login, dbname: &str) -> Result<(Session, Facts)> {
+        static AT_THE_DOOR: Mutex<()> = Mutex::new(());
+        match self.introduce(login, dbname) {
             Err(report) if login == Login::DbOwner && is_denied(&report) => {
+                let _alone = AT_THE_DOOR.lock().unwrap_or_else(PoisonError::into_inner);
                 let owner = Ident::new(&self.declared.db_owner.user);
                 let database = Ident::from(dbname);
                 let door = self.connect(login, "postgres")?;
                 door.batch(&format!("GRANT CONNECT ON DATABASE {database} TO {owner}"))?;
-                let entered = self.connect(login, dbname);
+                let entered = self.introduce(login, dbname);
                 door.batch(&format!(
                     "REVOKE CONNECT ON DATABASE {database} FROM {owner}"
                 ))?;

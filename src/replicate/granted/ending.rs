@@ -99,7 +99,7 @@ impl Ending {
     ) -> Result<Change> {
         let mut change = Change::none(run);
         for (Heir { dbname, subname }, grants) in &self.inherited {
-            let session = subscriber.connect(login, dbname)?;
+            let (session, _) = subscriber.enter_as(login, dbname)?;
             let mut plan = Plan::new(Side::Subscriber, dbname);
             record(&mut plan, subname, &comment_of(&session, subname)?, grants);
             plan.note(format!(
@@ -112,7 +112,7 @@ impl Ending {
             grant.take_back(&mut by_owner, dbname);
         }
         if !by_owner.is_empty() {
-            let session = subscriber.connect(Login::DbOwner, dbname)?;
+            let (session, _) = subscriber.enter_as(Login::DbOwner, dbname)?;
             change = change.and(by_owner.carry_out(&session, run)?);
         }
         Ok(change)
