@@ -43,6 +43,15 @@ pub(crate) fn create(back: &Pair, reverse: &Reverse<'_>, run: &Run) -> Result<()
     )
     .wrap_err_with(what)?;
     subscribe(back, reverse, &slot_name, &published, run)
+        .map_err(|report| match is_denied(&report) {
+            false => report,
+            true => {
+                let user = &session.endpoint().user;
+                let lacks = subscribing::lacks(&back.subscriber, user, dbname);
+                let without = format!("{lacks}; or go without a way back (--no-reverse)");
+                Err::<(), _>(report).hint(|| without).unwrap_err()
+            }
+        })
         .wrap_err_with(what)
         .hint(|| {
             let (server, via) = (&back.subscriber, &back.publisher.declared().via);

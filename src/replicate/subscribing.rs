@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::granted::Grant;
 use crate::catalog::tables;
 use crate::error::{Failure, Result, WrapErr};
-use crate::server::{Login, Subscriber, params};
+use crate::server::{Login, Server, Subscriber, params};
 use crate::value::{Ident, TableName};
 
 /// The account that will own the subscription, and what it still has to be granted.
@@ -74,6 +74,22 @@ pub(super) fn creator(
         params![&subscriber.declared().db_owner.user],
     )?;
     decide(dbname, login, &rights, owner_may_grant)
+}
+
+/// What a user lacks whom a server does not let create a subscription, and how it gets it.
+pub(super) fn lacks(server: &Server, user: &str, dbname: &str) -> String {
+    let ident = Ident::new(user);
+    let right = match server.major() {
+        16.. => format!(
+            "GRANT pg_create_subscription TO {ident}; GRANT CREATE ON DATABASE {} TO {ident}",
+            Ident::from(dbname)
+        ),
+        _ => format!("ALTER ROLE {ident} SUPERUSER"),
+    };
+    format!(
+        "{user:?} may not create subscriptions on the {}: {right}; on Amazon RDS log in as the master user or GRANT rds_superuser TO {ident}",
+        server.side()
+    )
 }
 
 fn decide(dbname: &str, login: Login, rights: &Rights, owner_may_grant: bool) -> Result<Creator> {

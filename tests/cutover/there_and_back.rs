@@ -1,11 +1,12 @@
 //! The whole way, several times, with an application that never stops.
 
-use crate::support::application::{Application, Side};
-use crate::support::{Pair, matrix};
+use crate::support::application::{Application, Side, create_tables};
+use crate::support::pair::{Names, Passwords};
+use crate::support::{Cluster, Pair, matrix};
 
 use super::fixture::{
     Everything, assert_complete, assert_fenced, assert_first_line, assert_moved, assert_settled,
-    command_to, open_sides, ready, switch_to, switched_to,
+    at_failpoint, command_to, open_sides, ready, switch_to, switched_to,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -36,6 +37,60 @@ fn there_and_back_on_every_version() {
         let written = assert_moved(application, &pair, &[&[BACK], turns].concat());
         println!("{old} to {new}: {:?}", written.switches());
     });
+}
+
+#[test]
+fn an_administrator_without_superuser_leads_there_and_back() {
+    let servers = [16, 18].map(|version| Cluster::private_rds(version, &[]));
+    let [publisher, subscriber] = servers;
+    let pair = Pair::between(publisher, subscriber).with_accounts(10);
+    create_tables(&pair, pair.publisher());
+    let Names {
+        owner, app, repl, ..
+    } = pair.names();
+    pair.configure(|config| {
+        let subscriber = &mut config["hosts"]["subscriber"]["conn"];
+        subscriber["repl_user"] = repl.as_str().into();
+        subscriber["repl_user_password"] = Passwords::REPL.into();
+    });
+    for server in [pair.publisher(), pair.subscriber()] {
+        let master = server.admin();
+        let as_on_rds =
+            format!("ALTER ROLE {master} REPLICATION; ALTER DATABASE postgres OWNER TO {master}");
+        server.sql("postgres", &as_on_rds);
+    }
+    // Password hashes cannot be read there: who logs in gets its password by hand.
+    let prepare = ["prepare", pair.subname(), "--yes"];
+    pair.flare(&prepare)
+        .code(1)
+        .says("password authentication failed");
+    for (role, password) in [
+        (owner, Passwords::OWNER),
+        (app, Passwords::APP),
+        (repl, Passwords::REPL),
+    ] {
+        let password = password.replace('\'', "''");
+        let alter = format!("ALTER ROLE {role} PASSWORD '{password}'");
+        pair.subscriber().sql("postgres", &alter);
+    }
+    let replication = format!("ALTER ROLE {repl} REPLICATION");
+    pair.subscriber().sql("postgres", &replication);
+    pair.flare(&prepare).ok();
+
+    let application = Application::start(&pair);
+    application.await_writes_on(BACK, 50);
+    let turns = [THERE, BACK, THERE];
+    for to in turns {
+        // What has been undone is begun again through the same doors.
+        at_failpoint(&pair, to, "mark=fail", &[]).run().code(1);
+        application.await_writes_on(to.other(), 20);
+        switched_to(&pair, to);
+        application.await_writes_on(to, 50);
+        assert_fenced(&pair, to.other());
+        assert_eq!(open_sides(&pair), [to]);
+    }
+    assert_moved(application, &pair, &[&[BACK], &turns[..]].concat());
+    pair.flare(&["cleanup", pair.subname(), "--yes"]).ok();
 }
 
 #[test]

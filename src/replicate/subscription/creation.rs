@@ -159,21 +159,11 @@ impl Wanted<'_> {
     }
 
     fn advise(&self, report: Report) -> Report {
-        let user = &self.on_subscriber.endpoint().user;
-        let ident = Ident::new(user);
         let via = &self.pair.publisher.declared().via;
         let hint = match sqlstate_of(&report) {
             Some(state) if *state == SqlState::INSUFFICIENT_PRIVILEGE => {
-                let dbname = Ident::new(self.dbname());
-                let right = match self.pair.subscriber.major() {
-                    16.. => format!(
-                        "GRANT pg_create_subscription TO {ident}; GRANT CREATE ON DATABASE {dbname} TO {ident}"
-                    ),
-                    _ => format!("ALTER ROLE {ident} SUPERUSER"),
-                };
-                format!(
-                    "{user:?} may not create subscriptions on the subscriber: {right}; on Amazon RDS log in as the master user or GRANT rds_superuser TO {ident}"
-                )
+                let user = &self.on_subscriber.endpoint().user;
+                subscribing::lacks(&self.pair.subscriber, user, self.dbname())
             }
             _ => format!(
                 "the subscriber connects to {}:{}: check host_via_subscriber, port_via_subscriber and the account in hosts.publisher.conn, the publisher's pg_hba.conf (its user logs in to this database for replication) and the firewall between the servers; flare verify_connectivity tries it",
