@@ -116,12 +116,19 @@ fn status_says_who_can_write_and_goes_on_without_a_server() {
         .prints(&format!(
             "The application can write to {db:?} on the publisher."
         ))
-        .prints(&format!("next: flare cutover {sub}"));
+        .prints("replicating, NOT ready to cut over")
+        .prints("in the way:")
+        .prints("flare_replication_status is not ready")
+        .prints(&format!(
+            "next: flare create_replication_status_table {db}; then flare cutover {sub}"
+        ));
     let sample = "SELECT to_regclass('flare.sample') IS NULL AND to_regnamespace('flare') IS NULL";
     assert_eq!(pair.publisher().value("postgres", sample), "t");
 
     pair.flare(&["create_replication_status_table", db]).ok();
     pair.await_tables_ready();
+    let status = stands(&pair, "replicating", &format!("flare cutover {sub}"));
+    assert!(status["subscriptions"][0]["obstacle"].is_null(), "{status}");
     pair.flare(&["pause_write", db, "--allowed-rep-duration", "0s"])
         .ok();
     let status = stands(&pair, "paused", &format!("flare resume_write {db}"));

@@ -8,6 +8,7 @@ use super::rights::Door;
 use crate::error::{Failure, Result};
 use crate::journal::{self, Entry, Member};
 use crate::server::{Pair, Server, application_name, interrupt, params};
+use crate::value::Word;
 
 /// The first key of a run's advisory lock, "flar" in ASCII; the second is the database's name, hashed.
 const RUN_LOCK: i32 = 0x66_6c_61_72;
@@ -84,7 +85,8 @@ fn held_by_others(server: &Server, dbname: &str) -> Result<Failure> {
         holders.join(", ")
     ))
     .hint(format!(
-        "wait for it; `flare resume_write {dbname}` ends a pause at once"
+        "wait for it; `flare resume_write {}` ends a pause at once",
+        Word(dbname)
     )))
 }
 

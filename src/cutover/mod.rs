@@ -33,6 +33,7 @@ mod wall;
 mod abandon;
 mod cleanup;
 pub(crate) mod fence;
+pub(crate) mod outlook;
 mod pause;
 mod report;
 mod resume;

@@ -130,13 +130,14 @@ fn look_at(pair: &Pair, request: &PauseRequest, wanted: &Wanted) -> Result<Datab
         .err();
     }
     let sessions = DatabaseSessions::open(pair, &stream)?;
-    let published = tables(&sessions.wall.session, &stream.pubname)?;
-    ready::status_table_is_ready(&sessions, &stream)?;
-    ready::every_table_is_ready(&sessions.arrival.session, &stream)?;
-    ready::may_lock(&sessions.wall.session, &stream.pubname)?;
+    let (wall, arrival) = (&sessions.wall.session, &sessions.arrival.session);
+    let published = tables(wall, &stream.pubname)?;
+    ready::status_table_is_ready(wall, arrival, &stream)?;
+    ready::every_table_is_ready(arrival, &stream)?;
+    ready::may_lock(wall, &stream.pubname)?;
     if request.purpose == Purpose::Switch {
-        ready::may_fence(&sessions.wall.session, &stream.pubname)?;
-        ready::every_table_is_subscribed(&sessions, &stream, &published)?;
+        ready::may_fence(wall, &stream.pubname)?;
+        ready::every_table_is_subscribed(arrival, &stream, &published)?;
     }
     let before = DatabasePrivileges::read(from.admin(), dbname)?;
     let mut keep = request.keep_users.clone();

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::clearing::Clearing;
-use super::sessions::DatabaseSessions;
 use super::state::{Database, PauseRequest};
 use super::wall::STATUS_TABLE;
 use crate::catalog::tables::{self, listed};
@@ -14,7 +13,7 @@ use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{Entry, Stream};
 use crate::replicate::{Run, refresh};
 use crate::server::{Login, Pair, Patience, Publisher, Session, interrupt, params};
-use crate::value::{Ident, TableName};
+use crate::value::{Ident, TableName, Word};
 
 /// A replication slot, with its walsender.
 #[derive(Debug, Deserialize)]
@@ -62,7 +61,7 @@ pub(super) fn only_stream(
         Failure::new(format!(
             "pause {dbname:?}: nothing replicates it, there is no replication slot"
         ))
-        .hint(format!("flare create_subscription {subname}"))
+        .hint(format!("flare create_subscription {}", Word(subname)))
     })?;
     let age = stream
         .age_seconds
@@ -180,7 +179,8 @@ pub(super) fn held<T>(dbname: &str, held: &Entry) -> Result<T> {
         held.changed_at, held.holder
     ))
     .hint(format!(
-        "flare resume_write {dbname}, then run the command again"
+        "flare resume_write {}, then run the command again",
+        Word(dbname)
     ))
     .err()
 }
@@ -223,11 +223,11 @@ pub(super) fn room(pair: &Pair, request: &PauseRequest) -> Result<()> {
 
 /// Tables whose rows would be skipped in silence.
 pub(super) fn every_table_is_subscribed(
-    sessions: &DatabaseSessions,
+    arrival: &Session,
     stream: &Stream,
     published: &[TableName],
 ) -> Result<()> {
-    let relations = subscriptions::relations(&sessions.arrival.session, &stream.subname)?;
+    let relations = subscriptions::relations(arrival, &stream.subname)?;
     let missing = refresh::missing(published, &relations);
     match missing.is_empty() {
         true => Ok(()),
@@ -310,15 +310,19 @@ pub(super) fn roles_exist(admin: &Session, request: &PauseRequest) -> Result<()>
 }
 
 /// The status table has to be on both sides, and in the stream: the probe row goes through it.
-pub(super) fn status_table_is_ready(sessions: &DatabaseSessions, stream: &Stream) -> Result<()> {
-    let published: bool = sessions.wall.session.value(
+pub(super) fn status_table_is_ready(
+    wall: &Session,
+    arrival: &Session,
+    stream: &Stream,
+) -> Result<()> {
+    let published: bool = wall.value(
         "SELECT EXISTS (SELECT FROM pg_publication p, pg_get_publication_tables(p.pubname) t
                           JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
                          WHERE p.pubname = $1 AND n.nspname = 'public' AND c.relname = $2)",
         params![&stream.pubname, STATUS_TABLE],
     )?;
     let status = TableName::new("public", STATUS_TABLE);
-    let relations = subscriptions::relations(&sessions.arrival.session, &stream.subname)?;
+    let relations = subscriptions::relations(arrival, &stream.subname)?;
     let subscribed = relations.iter().any(|relation| relation.name == status);
     let missing = match (published, subscribed) {
         (true, true) => return Ok(()),
@@ -331,7 +335,7 @@ pub(super) fn status_table_is_ready(sessions: &DatabaseSessions, stream: &Stream
     ))
     .hint(format!(
         "flare create_replication_status_table {}",
-        stream.dbname
+        Word(&stream.dbname)
     ))
     .err()
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::error::{Failure, Report, exit_of, hint_of, message_of};
+use crate::value::Word;
 
 /// How a pause ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -96,7 +97,8 @@ impl fmt::Display for PauseReport {
             PauseOutcome::Paused => {
                 writeln!(
                     f,
-                    "Nobody but superusers can write to {dbname:?}: the publisher's door is shut until `flare resume_write {dbname}`."
+                    "Nobody but superusers can write to {dbname:?}: the publisher's door is shut until `flare resume_write {}`.",
+                    Word(dbname)
                 )?;
                 writeln!(
                     f,
@@ -106,7 +108,8 @@ impl fmt::Display for PauseReport {
             PauseOutcome::Already => {
                 writeln!(
                     f,
-                    "Nobody but superusers can write to {dbname:?}: it was paused already; `flare resume_write {dbname}` opens it."
+                    "Nobody but superusers can write to {dbname:?}: it was paused already; `flare resume_write {}` opens it.",
+                    Word(dbname)
                 )?;
             }
             PauseOutcome::Undone => {

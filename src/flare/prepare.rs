@@ -138,7 +138,10 @@ impl Flare {
                     return Err(report)
                         .wrap_err_with(|| format!("{command}, step {} of {total}", at + 1))
                         .hint(|| {
-                            format!("mend it, then run flare prepare {subname} again: it goes on from there")
+                            format!(
+                                "mend it, then run flare prepare {} again: it goes on from there",
+                                Word(subname)
+                            )
                         });
                 }
             };

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::cutover::{Writable, written_before};
+use crate::error::{Report, hint_of, message_of};
 use crate::journal::{Direction, Entry, Purpose};
 use crate::observe::{LagStatus, SubscriptionLag, Tables};
 use crate::value::Word;
@@ -54,6 +55,8 @@ pub struct Standing {
     pub lag_seconds: Option<f64>,
     /// What `lag` says about it, once it is there.
     pub message: Option<String>,
+    /// What stands in the way of the next cutover or fallback, of what can be seen without a lock.
+    pub obstacle: Option<String>,
 }
 
 /// How far a migration has come.
@@ -91,7 +94,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub(super) fn in_words(self) -> &'static str {
+    fn in_words(self) -> &'static str {
         match self {
             Stage::Unknown => "unknown, a server does not answer",
             Stage::NotBegun => "not begun",
@@ -182,6 +185,7 @@ impl Standing {
             lag_bytes: lag.lag_bytes,
             lag_seconds: lag.lag_seconds,
             message: None,
+            obstacle: None,
             subname: lag.subname,
             dbname: lag.dbname,
         };
@@ -189,6 +193,32 @@ impl Standing {
         standing.next = standing.next_command();
         standing.message = (standing.subscription == Some(true)).then_some(lag.message);
         standing
+    }
+
+    /// Whether a cutover or a fallback could come next.
+    pub(super) fn may_switch(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Replicating | Stage::FallenBack | Stage::CutOver
+        )
+    }
+
+    /// It could not: something stands in the way.
+    pub(super) fn obstructed(&mut self, report: &Report) {
+        self.obstacle = Some(message_of(report));
+        if let (Some(hint), false) = (hint_of(report), self.stage == Stage::CutOver) {
+            self.next = format!("{hint}; then {}", self.next);
+        }
+    }
+
+    /// The stage, as a person is told it.
+    pub(super) fn in_words(&self) -> &'static str {
+        match (self.stage, &self.obstacle) {
+            (Stage::Replicating, Some(_)) => "replicating, NOT ready to cut over",
+            (Stage::FallenBack, Some(_)) => "fallen back, replicating, NOT ready to cut over again",
+            (Stage::CutOver, Some(_)) => "cut over, the way back runs, NOT ready to fall back",
+            (stage, _) => stage.in_words(),
+        }
     }
 
     fn stage(&self, lag: LagStatus) -> Stage {
@@ -286,6 +316,7 @@ mod tests {
             lag_bytes: None,
             lag_seconds: None,
             message: None,
+            obstacle: None,
         }
     }
 

@@ -4,11 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Flare;
+use super::direction::oriented;
 use super::standing::{OnPublisher, OnRecord, OnSubscriber, Standing};
+use super::{Flare, SwitchOptions};
 use crate::catalog::{databases, publications};
 use crate::config::Subscription;
-use crate::cutover::{AtWork, Writable};
+use crate::cutover::{self, AtWork, Wanted, Writable};
 use crate::error::{Result, message_of};
 use crate::journal::Direction;
 use crate::observe::Trace;
@@ -77,7 +78,19 @@ impl Flare {
                     Direction::Back => true,
                 },
             };
-            standings.push(Standing::of(lag, on_publisher, on_subscriber, record));
+            let mut standing = Standing::of(lag, on_publisher, on_subscriber, record);
+            if let (true, Some(publisher), Some(subscriber)) =
+                (standing.may_switch(), &publisher, &subscriber)
+            {
+                let pair = Pair {
+                    publisher: publisher.clone(),
+                    subscriber: subscriber.clone(),
+                };
+                if let Err(report) = self.outlook(&pair, &standing, subscription) {
+                    standing.obstructed(&report);
+                }
+            }
+            standings.push(standing);
         }
         warnings.dedup();
         let asked = standings.iter().map(|it| it.writable);
@@ -90,6 +103,20 @@ impl Flare {
             subscriptions: standings,
             warnings,
         })
+    }
+}
+
+impl Flare {
+    /// Whether anything stands in the way of the next cutover or fallback.
+    fn outlook(&self, pair: &Pair, standing: &Standing, declared: &Subscription) -> Result<()> {
+        let wanted = Wanted {
+            dbname: declared.dbname.clone(),
+            subname: standing.subname.clone(),
+            pubname: declared.pubname.clone(),
+        };
+        let request = self.request(standing.direction, vec![wanted], &SwitchOptions::default());
+        let pair = oriented(pair, standing.direction);
+        cutover::outlook::clear(&pair, &self.config, &request)
     }
 }
 
@@ -180,7 +207,10 @@ impl fmt::Display for StatusReport {
             }
         }
         for standing in &self.subscriptions {
-            writeln!(f, "{}: {}", standing.subname, standing.stage.in_words())?;
+            writeln!(f, "{}: {}", standing.subname, standing.in_words())?;
+            if let Some(obstacle) = &standing.obstacle {
+                writeln!(f, "    in the way: {obstacle}")?;
+            }
             if let Some(message) = &standing.message {
                 writeln!(f, "    {message}")?;
             }

@@ -123,7 +123,7 @@ impl Flare {
         Ok(change)
     }
 
-    fn request(
+    pub(super) fn request(
         &self,
         direction: Direction,
         databases: Vec<Wanted>,

@@ -8,7 +8,7 @@ use crate::error::{Failure, Result, WrapErr};
 use crate::replicate::options::Copy;
 use crate::replicate::status_table;
 use crate::server::Side;
-use crate::value::{Ident, TableName};
+use crate::value::{Ident, TableName, Word};
 
 impl Wanted<'_> {
     /// Refuses what would go wrong.
@@ -38,7 +38,8 @@ impl Wanted<'_> {
                 listed(&missing)
             ))
             .hint(format!(
-                "run flare replicate_schema {dbname}, or create them there as they are on the publisher"
+                "run flare replicate_schema {}, or create them there as they are on the publisher",
+                Word(dbname)
             ))
             .err();
         }
@@ -79,7 +80,7 @@ impl Wanted<'_> {
             ))
             .hint(format!(
                 "run flare grant_replication {}; without --use-repl-user the superuser account needs USAGE on the schemas and SELECT on the tables",
-                self.dbname()
+                Word(self.dbname())
             ))
             .err();
         }
@@ -91,7 +92,7 @@ impl Wanted<'_> {
             ))
             .hint(format!(
                 "run flare grant_replication {} as a superuser, or there: ALTER ROLE {} BYPASSRLS",
-                self.dbname(),
+                Word(self.dbname()),
                 Ident::new(user)
             ))
             .err(),

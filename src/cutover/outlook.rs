@@ -1,0 +1,27 @@
+//! What stands in the way of a switch, as far as it can be seen without a lock and without a change: for `status`.
+
+use super::backends::no_prepared_transaction;
+use super::state::PauseRequest;
+use super::{hooks, ready, wall};
+use crate::config::Config;
+use crate::error::Result;
+use crate::server::{Login, Pair};
+
+/// Fails with the first thing that would stop the run before it begins. [`super::switch`] looks at more, and again.
+pub(crate) fn clear(pair: &Pair, config: &Config, request: &PauseRequest) -> Result<()> {
+    let (from, to) = (&pair.publisher, &pair.subscriber);
+    ready::roles_exist(from.admin(), request)?;
+    ready::room(pair, request)?;
+    hooks::check(&config.cutover.hooks)?;
+    for wanted in &request.databases {
+        let dbname = &wanted.dbname;
+        let stream = request.stream(wanted);
+        no_prepared_transaction(from.admin(), dbname)?;
+        let here = from.connect(Login::Superuser, dbname)?;
+        let there = to.connect(Login::Superuser, dbname)?;
+        ready::status_table_is_ready(&here, &there, &stream)?;
+        let published = wall::tables(&here, &stream.pubname)?;
+        ready::every_table_is_subscribed(&there, &stream, &published)?;
+    }
+    Ok(())
+}
