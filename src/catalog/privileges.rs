@@ -10,10 +10,7 @@ use crate::server::{Session, params};
 pub(crate) struct DatabasePrivileges {
     pub(crate) dbname: String,
     pub(crate) owner: String,
-    /// `datacl` is NULL: the built-in default holds.
-    pub(crate) is_default: bool,
-    /// `datacl` as it is written, with the order of its entries; a journal of an older flare has none.
-    #[serde(default)]
+    /// `datacl` with the order of its entries; none is NULL: the built-in default holds.
     pub(crate) written: Option<String>,
     pub(crate) entries: Vec<AclEntry>,
 }
@@ -33,7 +30,6 @@ const PRIVILEGES_OF: &str = "
     SELECT jsonb_build_object(
         'dbname', d.datname,
         'owner', pg_get_userbyid(d.datdba),
-        'is_default', d.datacl IS NULL,
         'written', d.datacl::text,
         'entries', (SELECT coalesce(jsonb_agg(jsonb_build_object(
                 'grantor', pg_get_userbyid(a.grantor),

@@ -104,11 +104,11 @@ impl Door {
     /// The same privileges to the letter, once they are open: their order, and NULL for the default. Only a superuser
     /// writes pg_database; nobody else's session does anything.
     pub(crate) fn restoring_letter(&self) -> Option<String> {
-        let acl = match (&self.before.written, self.before.is_default) {
-            (_, true) => "NULL::aclitem[]".to_owned(),
+        let acl = match self.before.written.as_deref() {
+            None => "NULL::aclitem[]".to_owned(),
             // An array of no dimensions is no list of privileges to the server.
-            (Some(written), false) if written != "{}" => format!("{}::aclitem[]", Literal(written)),
-            _ => return None,
+            Some("{}") => return None,
+            Some(written) => format!("{}::aclitem[]", Literal(written)),
         };
         let exploded = |acl: &str| {
             format!("SELECT a.* FROM aclexplode(coalesce({acl}, acldefault('d', datdba))) a")
@@ -213,7 +213,6 @@ mod tests {
         let before = DatabasePrivileges {
             dbname: "d".into(),
             owner: "o".into(),
-            is_default: false,
             written: None,
             entries,
         };

@@ -44,14 +44,17 @@ impl Flare {
         }
         let opened = opened?;
         let mut warnings = Vec::new();
-        if let (Ok(publisher), Ok(subscriber)) = (&opened.publisher, &opened.subscriber) {
-            let pair = Pair {
+        let pair = match (&opened.publisher, &opened.subscriber) {
+            (Ok(publisher), Ok(subscriber)) => Some(Pair {
                 publisher: publisher.clone(),
                 subscriber: subscriber.clone(),
-            };
+            }),
+            _ => None,
+        };
+        if let Some(pair) = &pair {
             let dbnames: Vec<&str> = declared.iter().map(|(_, it)| it.dbname.as_str()).collect();
             // What is under way is said by the journal.
-            let settled = self.settle_unless(AtWork::Leave, &pair, &dbnames);
+            let settled = self.settle_unless(AtWork::Leave, pair, &dbnames);
             kept(settled, &mut warnings);
         }
         let journals = self.journals(&opened)?;
@@ -79,16 +82,10 @@ impl Flare {
                 },
             };
             let mut standing = Standing::of(lag, on_publisher, on_subscriber, record);
-            if let (true, Some(publisher), Some(subscriber)) =
-                (standing.may_switch(), &publisher, &subscriber)
+            if let (true, Some(pair)) = (standing.may_switch(), &pair)
+                && let Err(report) = self.outlook(pair, &standing, subscription)
             {
-                let pair = Pair {
-                    publisher: publisher.clone(),
-                    subscriber: subscriber.clone(),
-                };
-                if let Err(report) = self.outlook(&pair, &standing, subscription) {
-                    standing.obstructed(&report);
-                }
+                standing.obstructed(&report);
             }
             standings.push(standing);
         }

@@ -102,7 +102,6 @@ mod tests {
                 privileges: DatabasePrivileges {
                     dbname: "d".into(),
                     owner: "o".into(),
-                    is_default: true,
                     written: None,
                     entries: vec![],
                 },

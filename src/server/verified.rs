@@ -11,7 +11,7 @@ use super::connect::Target;
 use super::credentials::{Credentials, Login};
 use super::facts::Facts;
 use super::session::{SHORT, Session};
-use super::{Endpoint, is_denied, sqlstate_of};
+use super::{Endpoint, interrupt, is_denied, sqlstate_of};
 use crate::config::Host;
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::value::{Ident, Secret};
@@ -108,6 +108,8 @@ impl Server {
         static AT_THE_DOOR: Mutex<()> = Mutex::new(());
         match self.introduce(login, dbname) {
             Err(report) if login == Login::DbOwner && is_denied(&report) => {
+                // A signal in between would leave the door ajar.
+                let _shield = interrupt::Shield::raise();
                 let _alone = AT_THE_DOOR.lock().unwrap_or_else(PoisonError::into_inner);
                 let owner = Ident::new(&self.declared.db_owner.user);
                 let database = Ident::from(dbname);

@@ -6,7 +6,8 @@ use crate::support::application::{Application, Side};
 use crate::support::{Pair, wait};
 
 use super::fixture::{
-    assert_first_line, assert_moved, assert_settled, go_on, open_sides, ready, stopped_at,
+    STEPS, assert_first_line, assert_moved, assert_settled, go_on, mandatory, open_sides, ready,
+    stopped_at,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -82,21 +83,8 @@ fn a_dry_run_estimates_the_pause() {
     assert!(report["pause_ms"].is_null(), "{report:#}");
     let steps = report["steps"].as_array().expect("steps");
     let names: Vec<&str> = steps.iter().filter_map(|it| it["step"].as_str()).collect();
-    assert_eq!(
-        names,
-        [
-            "guard",
-            "door",
-            "clear",
-            "wall",
-            "drain",
-            "sequences",
-            "stop",
-            "mark",
-            "switching",
-            "switched"
-        ]
-    );
+    let all = STEPS.map(str::to_owned);
+    assert_eq!(names, mandatory(&all));
     pair.flare(&args)
         .ok()
         .prints("The pause would take about")

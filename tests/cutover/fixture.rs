@@ -199,7 +199,7 @@ pub fn assert_first_line(run: &Output, side: Side) {
 }
 
 /// The mandatory steps of this list, in its order.
-fn mandatory(steps: &[String]) -> Vec<&str> {
+pub fn mandatory(steps: &[String]) -> Vec<&str> {
     let steps = steps.iter().map(String::as_str);
     steps.filter(|step| !OPTIONAL.contains(step)).collect()
 }
