@@ -3,6 +3,7 @@
 mod answers;
 mod attack;
 mod commands;
+mod connectivity;
 mod cutover;
 mod exec;
 mod extensions;

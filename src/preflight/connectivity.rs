@@ -1,20 +1,14 @@
 //! Can every user of both sides log in, is each server the declared one, and does the subscriber reach the publisher?
 
 use std::fmt;
-use std::ops::Deref;
-use std::sync::Arc;
 use std::thread::{Scope, ScopedJoinHandle};
 
-use postgres::error::SqlState;
 use serde::Serialize;
 
-use crate::config::{Config, Subscription};
+use super::way::{self, Way};
+use crate::config::{Account, Config, Host};
 use crate::error::{Failure, Report, Result, hint_of, message_of};
-use crate::server::{
-    Login, Publisher, Server, Session, Side, conninfo_for_subscriber, params,
-    silence_statement_log, sqlstate_of,
-};
-use crate::value::{Ident, Literal, Secret};
+use crate::server::{Facts, Login, Server, Side, open_both, params};
 
 /// How one user's attempt to log in ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -60,17 +54,6 @@ pub struct ServerConnectivity {
     pub users: Vec<User>,
 }
 
-/// The subscriber's own way to the publisher, for one subscription.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct WayBack {
-    /// The subscription.
-    pub subname: String,
-    /// Whether the subscriber reached the publisher, or could not be asked yet.
-    pub status: Status,
-    /// What went wrong.
-    pub message: Option<String>,
-}
-
 /// What `verify_connectivity` found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Connectivity {
@@ -79,105 +62,76 @@ pub struct Connectivity {
     /// The subscriber.
     pub subscriber: ServerConnectivity,
     /// The subscriber's way to the publisher, for each subscription of the configuration.
-    pub subscriptions: Vec<WayBack>,
+    pub subscriptions: Vec<Way>,
 }
 
-/// Opens both servers at once and tries every user; nobody but the superuser logs in to a server that has not proven
-/// to be the declared one.
+/// Opens both servers and tries every other user of both, all at once; then the subscriber's way to the publisher.
 pub(crate) fn verify(config: &Config, application_name: &str) -> Result<Connectivity> {
-    let open = |side, declared| Server::open(side, declared, application_name);
     std::thread::scope(|scope| {
-        // As the configuration has them, whatever a journal says.
-        let publisher = || open(Side::Publisher, &config.publisher).map(Publisher::from_journal);
-        let publisher = scope.spawn(move || begin(scope, publisher()?));
-        let subscriber = open(Side::Subscriber, &config.subscriber).map(Box::new);
-        let subscriber = subscriber.and_then(|server| begin(scope, server));
-        let (publisher, subscriber) = match (joined(publisher), subscriber) {
+        let begin = |side, declared| attempts(scope, side, declared, application_name);
+        let on_publisher = begin(Side::Publisher, &config.publisher);
+        let on_subscriber = begin(Side::Subscriber, &config.subscriber);
+        let opened = open_both(config, application_name);
+        let (publisher, subscriber) = match (opened.publisher, opened.subscriber) {
             (Err(one), Err(other)) => {
                 return Err(one.wrap_err(format!("{}; and", message_of(&other))));
             }
             (publisher, subscriber) => (publisher?, subscriber?),
         };
-        let ways = config.subscriptions.iter().map(|(subname, subscription)| {
-            let servers = (&*publisher.server, &**subscriber.server);
-            way(servers, subname, subscription)
-        });
-        let ways = ways.collect();
+        let ways = config.subscriptions.iter();
+        let ways =
+            ways.map(|(name, declared)| way::attempt(&publisher, &subscriber, name, declared));
         Ok(Connectivity {
-            publisher: publisher.end()?,
-            subscriber: subscriber.end()?,
-            subscriptions: ways,
+            subscriptions: ways.collect(),
+            publisher: connectivity_of(&publisher, on_publisher)?,
+            subscriber: connectivity_of(&subscriber, on_subscriber)?,
         })
     })
 }
 
-/// A server that is the declared one, while its users are tried.
-struct Begun<'scope, S> {
-    server: Arc<S>,
-    users: ScopedJoinHandle<'scope, Result<Vec<User>>>,
+/// One user that logs in on a thread of its own.
+struct Attempt<'scope> {
+    login: Login,
+    user: String,
+    greeted: ScopedJoinHandle<'scope, Result<Facts>>,
 }
 
-/// Begins to try a server's users; the other server is not waited for.
-fn begin<'scope, S>(scope: &'scope Scope<'scope, '_>, server: S) -> Result<Begun<'scope, S>>
-where
-    S: Deref<Target = Server> + Send + Sync + 'scope,
-{
-    let server = Arc::new(server);
-    let tried = server.clone();
-    let users = scope.spawn(move || users_of(&tried));
-    Ok(Begun { server, users })
+/// Begins to try the users of a server that are not its superuser.
+fn attempts<'scope, 'env>(
+    scope: &'scope Scope<'scope, 'env>,
+    side: Side,
+    declared: &'env Host,
+    application_name: &'env str,
+) -> Vec<Attempt<'scope>> {
+    let attempt = |login, account: &'env Account| Attempt {
+        login,
+        user: account.user.clone(),
+        greeted: scope.spawn(move || Server::greet(side, declared, account, application_name)),
+    };
+    let repl = declared.repl.as_ref();
+    let repl = repl.map(|account| attempt(Login::Replication, account));
+    let db_owner = attempt(Login::DbOwner, &declared.db_owner);
+    std::iter::once(db_owner).chain(repl).collect()
 }
 
-impl<S: Deref<Target = Server>> Begun<'_, S> {
-    fn end(self) -> Result<ServerConnectivity> {
-        let users = joined(self.users)?;
-        Ok(connectivity_of(&self.server, users))
-    }
-}
-
-fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
-    thread
-        .join()
-        .unwrap_or_else(|_| Failure::new("try the users: a thread has ended").err())
-}
-
-fn connectivity_of(server: &Server, users: Vec<User>) -> ServerConnectivity {
-    ServerConnectivity {
+fn connectivity_of(server: &Server, attempts: Vec<Attempt<'_>>) -> Result<ServerConnectivity> {
+    Ok(ServerConnectivity {
         system_identifier: server.identifier().to_string(),
         host: server.declared().host.clone(),
         port: server.declared().port,
         version: server.facts().version.clone(),
-        users,
-    }
+        users: users_of(server, attempts)?,
+    })
 }
 
-fn users_of(server: &Server) -> Result<Vec<User>> {
-    let declared = server.declared();
-    let mut accounts = vec![(Login::DbOwner, declared.db_owner.user.clone())];
-    accounts.extend(
-        declared
-            .repl
-            .as_ref()
-            .map(|repl| (Login::Replication, repl.user.clone())),
-    );
-    let tried: Vec<(Login, String, Result<Option<String>>)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = accounts
-            .into_iter()
-            .map(|(login, user)| (login, user, scope.spawn(move || log_in(server, login))))
-            .collect();
-        threads
-            .into_iter()
-            .map(|(login, user, thread)| {
-                let outcome = thread.join();
-                (
-                    login,
-                    user,
-                    outcome.unwrap_or_else(|_| Failure::new("its thread has ended").err()),
-                )
-            })
-            .collect()
+fn users_of(server: &Server, attempts: Vec<Attempt<'_>>) -> Result<Vec<User>> {
+    let ended = attempts.into_iter().map(|attempt| {
+        let outcome = attempt.greeted.join();
+        let outcome = outcome.unwrap_or_else(|_| Failure::new("its thread has ended").err());
+        (attempt.login, attempt.user, outcome)
     });
-    let refused = tried.iter().filter(|(.., outcome)| outcome.is_err());
+    let ended: Vec<(Login, String, Result<Facts>)> = ended.collect();
+    let refused = ended.iter().filter(|(.., outcome)| outcome.is_err());
     let refused: Vec<String> = refused.map(|(_, user, _)| user.clone()).collect();
     let missing = match refused.is_empty() {
         true => refused,
@@ -185,27 +139,22 @@ fn users_of(server: &Server) -> Result<Vec<User>> {
     };
     let mut users = vec![User {
         login: Login::Superuser,
-        user: declared.superuser.user.clone(),
+        user: server.declared().superuser.user.clone(),
         status: Status::Ok,
         tls: server.facts().tls.clone(),
         message: None,
         hint: None,
     }];
-    for (login, user, outcome) in tried {
+    for (login, user, outcome) in ended {
         let is_missing = missing.contains(&user);
         users.push(user_of(login, user, is_missing, outcome));
     }
     Ok(users)
 }
 
-/// Logs in; the TLS version in use.
-fn log_in(server: &Server, login: Login) -> Result<Option<String>> {
-    Ok(server.introduce(login, "postgres")?.1.tls)
-}
-
-fn user_of(login: Login, user: String, missing: bool, outcome: Result<Option<String>>) -> User {
+fn user_of(login: Login, user: String, missing: bool, outcome: Result<Facts>) -> User {
     let (status, tls, error): (Status, Option<String>, Option<Report>) = match outcome {
-        Ok(tls) => (Status::Ok, tls, None),
+        Ok(facts) => (Status::Ok, facts.tls, None),
         Err(_) if missing => (Status::Missing, None, None),
         Err(report) => (Status::Failed, None, Some(report)),
     };
@@ -219,101 +168,11 @@ fn user_of(login: Login, user: String, missing: bool, outcome: Result<Option<Str
     }
 }
 
-/// In a session of its own: the first one may be in the middle of trying a subscription.
 fn missing_roles(server: &Server, names: Vec<String>) -> Result<Vec<String>> {
-    server.connect(Login::Superuser, "postgres")?.value(
+    server.admin().value(
         "SELECT array(SELECT name FROM unnest($1) name
           WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name))",
         params![names],
-    )
-}
-
-/// Tries the subscription's own connection in a transaction that is rolled back, so that nothing is left.
-fn way(servers: (&Publisher, &Server), subname: &str, subscription: &Subscription) -> WayBack {
-    let (status, message) = match try_way(servers, subname, &subscription.dbname) {
-        Ok(status) => (status, None),
-        Err(report) => (Status::Failed, Some(message_of(&report))),
-    };
-    WayBack {
-        subname: subname.to_owned(),
-        status,
-        message,
-    }
-}
-
-fn try_way(
-    (publisher, subscriber): (&Publisher, &Server),
-    subname: &str,
-    dbname: &str,
-) -> Result<Status> {
-    if !has_database(publisher, dbname)? {
-        return Ok(Status::Missing);
-    }
-    let login = match publisher.declared().repl {
-        Some(_) => Login::Replication,
-        None => Login::Superuser,
-    };
-    // grant_replication lets it in.
-    if login == Login::Replication && !may_connect(publisher, login, dbname)? {
-        return Ok(Status::Missing);
-    }
-    let conninfo = conninfo_for_subscriber(publisher, login, dbname)?;
-    // Any database will do for trying, but only a superuser has CREATE in every one.
-    let own;
-    let session = match !subscriber.facts().superuser && has_database(subscriber, dbname)? {
-        true => {
-            own = subscriber.connect(Login::Superuser, dbname)?;
-            &own
-        }
-        false => subscriber.admin(),
-    };
-    // A publication that is not there has no tables, and so none is missed in this database.
-    let statement = format!(
-        "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} WITH (create_slot = false, enabled = false, copy_data = false)",
-        Ident::new(format!(
-            "{}_flare_try",
-            subname.chars().take(40).collect::<String>()
-        )),
-        Literal(conninfo.reveal().reveal()),
-        Ident::from("flare_try")
-    );
-    session.batch("BEGIN")?;
-    let tried = silence_statement_log(session)
-        .and_then(|()| quieten(session, subscriber))
-        .and_then(|()| session.batch_secret(Secret::new(statement)));
-    session.batch("ROLLBACK")?;
-    match tried {
-        Ok(()) => Ok(Status::Ok),
-        // The roles are not replicated yet, or this version lets only a superuser do it: nothing was learnt.
-        Err(report) if sqlstate_of(&report) == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
-            log::info!("try the subscriber's way to the publisher: {report:#}");
-            Ok(Status::Missing)
-        }
-        Err(report) => Err(report),
-    }
-}
-
-/// Keeps the warning that there is no such publication (15+) out of the server's log, where the role may.
-fn quieten(session: &Session, subscriber: &Server) -> Result<()> {
-    match subscriber.facts().superuser {
-        true => session.batch("SET LOCAL log_min_messages = error"),
-        false => Ok(()),
-    }
-}
-
-/// A role that does not exist is tried all the same: the server has the words for it.
-fn may_connect(server: &Server, login: Login, dbname: &str) -> Result<bool> {
-    server.admin().value(
-        "SELECT coalesce((SELECT has_database_privilege(r.oid, d.oid, 'CONNECT')
-                            FROM pg_roles r, pg_database d WHERE r.rolname = $1 AND d.datname = $2), true)",
-        params![server.credentials(login)?.user(), dbname],
-    )
-}
-
-fn has_database(server: &Server, dbname: &str) -> Result<bool> {
-    server.admin().value(
-        "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)",
-        params![dbname],
     )
 }
 
@@ -347,9 +206,13 @@ impl fmt::Display for Connectivity {
             f,
             "The system identifier for the publisher and the subscriber is OK!"
         )?;
-        for (name, side) in [
-            ("Publisher", &self.publisher),
-            ("Subscriber", &self.subscriber),
+        for (name, side, there_is_no_such) in [
+            ("Publisher", &self.publisher, "missing (create it there)"),
+            (
+                "Subscriber",
+                &self.subscriber,
+                "missing (replicate_roles brings the publisher's roles)",
+            ),
         ] {
             writeln!(f, "{name}: {}", side.system_identifier)?;
             writeln!(
@@ -360,9 +223,7 @@ impl fmt::Display for Connectivity {
             for user in &side.users {
                 let status = match user.status {
                     Status::Ok => "ok",
-                    Status::Missing => {
-                        "missing (replicate_roles creates roles of the publisher on the subscriber)"
-                    }
+                    Status::Missing => there_is_no_such,
                     Status::Failed => "FAILED",
                 };
                 let tls = user

@@ -1,3 +1,4 @@
 //! What would go wrong: one file per family of pitfalls.
 
 pub mod connectivity;
+pub mod way;

@@ -172,7 +172,7 @@ fn subscribe(
         run.ddl.run(&from.enter(reverse.dbname)?, by_owner)?;
     }
     session.batch("BEGIN")?;
-    let made = silence_statement_log(&session).and_then(|()| {
+    let made = silence_statement_log(&session, from.major()).and_then(|()| {
         by_creator
             .iter()
             .try_for_each(|statement| statement.run(&session))

@@ -16,23 +16,20 @@ const SILENT: [(&str, &str); 8] = [
 ];
 
 /// Keeps the statements of this transaction, which carry a password, out of the server's log where the role may do so.
-pub(crate) fn silence_statement_log(session: &Session) -> Result<()> {
-    let silencing = silencing(session)?;
+/// `major`: the session's server's version.
+pub(crate) fn silence_statement_log(session: &Session, major: i32) -> Result<()> {
+    let silencing = silencing(session, major)?;
     match silencing.is_empty() {
         true => Ok(()),
         false => session.batch(&silencing),
     }
 }
 
-/// The statements that do so, for a script whose transaction has begun.
+/// The statements that do so, for a transaction that has begun.
 ///
 /// The settings are superuser's; from 15 on they can be granted (`GRANT SET ON PARAMETER`).
-pub(crate) fn silencing(session: &Session) -> Result<String> {
-    let grantable: bool = session.value(
-        "SELECT current_setting('server_version_num')::int >= 150000",
-        params![],
-    )?;
-    let granted = match grantable {
+pub(crate) fn silencing(session: &Session, major: i32) -> Result<String> {
+    let granted = match major >= 15 {
         true => "OR has_parameter_privilege(name, 'SET')",
         false => "",
     };

@@ -94,7 +94,7 @@ impl Scope<'_> {
         subscriber: &Subscriber,
         options: RolesOptions,
     ) -> Result<(File, (RolesReport, Extras))> {
-        let silencing = silencing(subscriber.admin())?;
+        let silencing = silencing(subscriber.admin(), subscriber.major())?;
         written(|output| {
             write!(output, "SET TRANSACTION READ WRITE;\n{silencing}").wrap_err(WRITING)?;
             let report = self.rewrite(dumped, output, subscriber, options)?;

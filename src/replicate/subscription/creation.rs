@@ -141,7 +141,7 @@ impl Wanted<'_> {
 
     fn subscribe(&self, session: &Session, statements: &[Statement]) -> Result<()> {
         session.batch("BEGIN")?;
-        let created = silence_statement_log(session).and_then(|()| {
+        let created = silence_statement_log(session, self.pair.subscriber.major()).and_then(|()| {
             statements
                 .iter()
                 .try_for_each(|statement| statement.run(session))

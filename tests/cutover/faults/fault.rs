@@ -98,8 +98,9 @@ impl Fault {
     pub fn is_undone_by_itself_at(self, step: &str) -> bool {
         let before = |limit: &str| place(step) < place(limit);
         match self {
-            // Their statements may arrive although flare has given up.
-            Fault::FromFrozen | Fault::FromUnheard => before("switching"),
+            // Nothing of `from` is needed between `stop` and the point of no return, and the statement that passes it may
+            // arrive although flare has given up.
+            Fault::FromFrozen | Fault::FromUnheard => before("stop"),
             // Nothing of `to` is needed between `mark` and the point of no return.
             Fault::ToCrashed
             | Fault::ToFrozen

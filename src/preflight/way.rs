@@ -1,0 +1,122 @@
+//! Does the subscriber reach the publisher?
+
+use postgres::error::SqlState;
+use serde::Serialize;
+
+use super::connectivity::Status;
+use crate::config::Subscription;
+use crate::error::{Result, message_of};
+use crate::server::{
+    Login, Publisher, Server, Session, Subscriber, conninfo_for_subscriber, params, silencing,
+    sqlstate_of,
+};
+use crate::value::{Ident, Literal, Secret};
+
+/// The subscriber's own way to the publisher, for one subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Way {
+    /// The subscription.
+    pub subname: String,
+    /// Whether the subscriber reached the publisher, or could not be asked yet.
+    pub status: Status,
+    /// What went wrong.
+    pub message: Option<String>,
+}
+
+/// Tries a subscription's own connection in a transaction that is rolled back, so that nothing is left.
+pub(super) fn attempt(
+    publisher: &Publisher,
+    subscriber: &Subscriber,
+    subname: &str,
+    declared: &Subscription,
+) -> Way {
+    let (status, message) = match reach(publisher, subscriber, subname, &declared.dbname) {
+        Ok(status) => (status, None),
+        Err(report) => (Status::Failed, Some(message_of(&report))),
+    };
+    Way {
+        subname: subname.to_owned(),
+        status,
+        message,
+    }
+}
+
+fn reach(
+    publisher: &Publisher,
+    subscriber: &Subscriber,
+    subname: &str,
+    dbname: &str,
+) -> Result<Status> {
+    let login = match publisher.declared().repl {
+        Some(_) => Login::Replication,
+        None => Login::Superuser,
+    };
+    if !lets_in(publisher, login, dbname)? {
+        return Ok(Status::Missing);
+    }
+    let conninfo = conninfo_for_subscriber(publisher, login, dbname)?;
+    // Any database will do for trying, but only a superuser has CREATE in every one.
+    let own;
+    let session = match !subscriber.facts().superuser && has_database(subscriber, dbname)? {
+        true => {
+            own = subscriber.connect(Login::Superuser, dbname)?;
+            &own
+        }
+        false => subscriber.admin(),
+    };
+    // A publication that is not there has no tables, and so none is missed in this database.
+    let statement = format!(
+        "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} WITH (create_slot = false, enabled = false, copy_data = false)",
+        Ident::new(format!(
+            "{}_flare_try",
+            subname.chars().take(40).collect::<String>()
+        )),
+        Literal(conninfo.reveal().reveal()),
+        Ident::from("flare_try")
+    );
+    begin_quietly(session, subscriber)?;
+    let tried = session.batch_secret(Secret::new(statement));
+    session.batch("ROLLBACK")?;
+    match tried {
+        Ok(()) => Ok(Status::Ok),
+        // The roles are not replicated yet, or this version lets only a superuser do it: nothing was learnt.
+        Err(report) if sqlstate_of(&report) == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            log::info!("try the subscriber's way to the publisher: {report:#}");
+            Ok(Status::Missing)
+        }
+        Err(report) => Err(report),
+    }
+}
+
+/// Begins a transaction that keeps two things out of the server's log, where the role may: the statement with the
+/// password, and the warning that there is no such publication (15+).
+fn begin_quietly(session: &Session, subscriber: &Server) -> Result<()> {
+    let silencing = silencing(session, subscriber.major())?;
+    let quiet = match subscriber.facts().superuser {
+        true => "SET LOCAL log_min_messages = error",
+        false => "",
+    };
+    session.batch(&format!("BEGIN;\n{silencing}{quiet}"))
+}
+
+/// Whether the database is there and lets the account in, which grant_replication sees to. A role that does not exist
+/// is tried all the same: the server has the words for it.
+fn lets_in(publisher: &Publisher, login: Login, dbname: &str) -> Result<bool> {
+    publisher.admin().value(
+        "SELECT coalesce((SELECT $3 OR coalesce(has_database_privilege(r.oid, d.oid, 'CONNECT'), true)
+                            FROM pg_database d LEFT JOIN pg_roles r ON r.rolname = $1
+                           WHERE d.datname = $2), false)",
+        params![
+            publisher.credentials(login)?.user(),
+            dbname,
+            login == Login::Superuser
+        ],
+    )
+}
+
+fn has_database(server: &Server, dbname: &str) -> Result<bool> {
+    server.admin().value(
+        "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)",
+        params![dbname],
+    )
+}
