@@ -74,8 +74,8 @@ fn reach(
         Literal(conninfo.reveal().reveal()),
         Ident::from("flare_try")
     );
-    begin_quietly(session, subscriber)?;
-    let tried = session.batch_secret(Secret::new(statement));
+    let tried = begin_quietly(session, subscriber)
+        .and_then(|()| session.batch_secret(Secret::new(statement)));
     session.batch("ROLLBACK")?;
     match tried {
         Ok(()) => Ok(Status::Ok),
@@ -103,14 +103,9 @@ fn begin_quietly(session: &Session, subscriber: &Server) -> Result<()> {
 /// is tried all the same: the server has the words for it.
 fn lets_in(publisher: &Publisher, login: Login, dbname: &str) -> Result<bool> {
     publisher.admin().value(
-        "SELECT coalesce((SELECT $3 OR coalesce(has_database_privilege(r.oid, d.oid, 'CONNECT'), true)
-                            FROM pg_database d LEFT JOIN pg_roles r ON r.rolname = $1
-                           WHERE d.datname = $2), false)",
-        params![
-            publisher.credentials(login)?.user(),
-            dbname,
-            login == Login::Superuser
-        ],
+        "SELECT coalesce((SELECT coalesce(has_database_privilege(to_regrole(quote_ident($1))::oid, oid, 'CONNECT'), true)
+                            FROM pg_database WHERE datname = $2), false)",
+        params![publisher.credentials(login)?.user(), dbname],
     )
 }
 

@@ -38,8 +38,7 @@ pub(crate) fn silencing(session: &Session, major: i32) -> Result<String> {
         &format!(
             "SELECT array(SELECT name FROM unnest($1) name
                            WHERE current_setting(name, true) IS NOT NULL
-                             AND (current_setting('is_superuser') = 'on'
-                                  OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) {granted}))"
+                             AND (current_setting('is_superuser') = 'on' {granted}))"
         ),
         params![names],
     )?;
