@@ -1,14 +1,15 @@
 //! Can every user of both sides log in, is each server the declared one, and does the subscriber reach the publisher?
 
 use std::fmt;
+use std::ops::Deref;
 use std::thread::{Scope, ScopedJoinHandle};
 
 use serde::Serialize;
 
 use super::way::{self, Way};
-use crate::config::{Account, Config, Host};
+use crate::config::{Account, Config};
 use crate::error::{Failure, Report, Result, hint_of, message_of};
-use crate::server::{Facts, Login, Server, Side, open_both, params};
+use crate::server::{Facts, Login, Server, open_both, params};
 
 /// How one user's attempt to log in ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -65,12 +66,10 @@ pub struct Connectivity {
     pub subscriptions: Vec<Way>,
 }
 
-/// Opens both servers and tries every other user of both, all at once; then the subscriber's way to the publisher.
+/// Opens both servers at once; then tries every other user of both and the subscriber's way to the publisher, at once too.
+/// Nobody but the superusers logs in to a server that has not proven to be the declared one.
 pub(crate) fn verify(config: &Config, application_name: &str) -> Result<Connectivity> {
     std::thread::scope(|scope| {
-        let begin = |side, declared| attempts(scope, side, declared, application_name);
-        let on_publisher = begin(Side::Publisher, &config.publisher);
-        let on_subscriber = begin(Side::Subscriber, &config.subscriber);
         let opened = open_both(config, application_name);
         let (publisher, subscriber) = match (opened.publisher, opened.subscriber) {
             (Err(one), Err(other)) => {
@@ -78,6 +77,8 @@ pub(crate) fn verify(config: &Config, application_name: &str) -> Result<Connecti
             }
             (publisher, subscriber) => (publisher?, subscriber?),
         };
+        let on_publisher = attempts(scope, &publisher);
+        let on_subscriber = attempts(scope, &subscriber);
         let ways = config.subscriptions.iter();
         let ways =
             ways.map(|(name, declared)| way::attempt(&publisher, &subscriber, name, declared));
@@ -97,17 +98,19 @@ struct Attempt<'scope> {
 }
 
 /// Begins to try the users of a server that are not its superuser.
-fn attempts<'scope, 'env>(
-    scope: &'scope Scope<'scope, 'env>,
-    side: Side,
-    declared: &'env Host,
-    application_name: &'env str,
-) -> Vec<Attempt<'scope>> {
-    let attempt = |login, account: &'env Account| Attempt {
-        login,
-        user: account.user.clone(),
-        greeted: scope.spawn(move || Server::greet(side, declared, account, application_name)),
+fn attempts<'scope, S>(scope: &'scope Scope<'scope, '_>, server: &S) -> Vec<Attempt<'scope>>
+where
+    S: Deref<Target = Server> + Clone + Send + 'scope,
+{
+    let attempt = |login, account: &Account| {
+        let server = server.clone();
+        Attempt {
+            login,
+            user: account.user.clone(),
+            greeted: scope.spawn(move || Ok(server.introduce(login, "postgres")?.1)),
+        }
     };
+    let declared = server.declared();
     let repl = declared.repl.as_ref();
     let repl = repl.map(|account| attempt(Login::Replication, account));
     let db_owner = attempt(Login::DbOwner, &declared.db_owner);

@@ -12,7 +12,7 @@ use super::credentials::{Credentials, Login};
 use super::facts::Facts;
 use super::session::{SHORT, Session};
 use super::{Endpoint, interrupt, is_denied, sqlstate_of};
-use crate::config::{Account, Host};
+use crate::config::Host;
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::value::{Ident, Secret};
 
@@ -83,19 +83,6 @@ impl Server {
             }
             Err(report) => Err(report),
         }
-    }
-
-    /// What the server says of itself to one of its accounts, which is logged in as if the others were not there: all of
-    /// them can be tried at once.
-    pub(crate) fn greet(
-        side: Side,
-        declared: &Host,
-        account: &Account,
-        application_name: &str,
-    ) -> Result<Facts> {
-        let credentials = Credentials::of(account);
-        let (_, _, facts) = reach(side, declared, &credentials, "postgres", application_name)?;
-        Ok(facts)
     }
 
     /// The session in `postgres` that proved the server.
