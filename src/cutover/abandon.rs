@@ -95,7 +95,7 @@ pub(crate) fn abandon(
         Ok(())
     })?;
     for Wanted { dbname, .. } in wanted {
-        fence::remove(&publisher.enter(dbname)?)?;
+        fence::remove(publisher, &publisher.enter(dbname)?)?;
     }
     Ok(lost)
 }

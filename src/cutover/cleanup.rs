@@ -139,7 +139,7 @@ fn drop_fence(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
     );
     let mut left = Vec::new();
     let change = plan.carry_out_by(run, |_| {
-        left = fence::remove(&session)?;
+        left = fence::remove(server, &session)?;
         Ok(())
     })?;
     Ok(match left.is_empty() {

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use postgres::error::SqlState;
 
-use super::wall::STATUS_TABLE;
+use super::wall::{self, STATUS_TABLE};
 use crate::error::{Result, WrapErr};
-use crate::server::{Session, params, sqlstate_of};
+use crate::server::{Server, Session, params, sqlstate_of};
 use crate::value::TableName;
 
 /// The trigger, on every table.
@@ -104,13 +104,14 @@ const BRIEFLY: Duration = Duration::from_millis(50);
 const TRIES: usize = 20;
 
 /// Takes it away, table by table; those that are in use all the time keep it, open.
-pub(crate) fn remove(session: &Session) -> Result<Vec<TableName>> {
+pub(crate) fn remove(server: &Server, session: &Session) -> Result<Vec<TableName>> {
+    let begin = wall::begin(server, session)?;
     let mut left = fenced(session)?;
     for _ in 0..TRIES {
         let mut busy = Vec::new();
         for table in left {
             let dropped = session.batch(&format!(
-                "BEGIN; SET LOCAL lock_timeout = {}; DROP TRIGGER IF EXISTS {TRIGGER} ON {table}; COMMIT",
+                "{begin}; SET LOCAL lock_timeout = {}; DROP TRIGGER IF EXISTS {TRIGGER} ON {table}; COMMIT",
                 BRIEFLY.as_millis()
             ));
             if let Err(report) = dropped {

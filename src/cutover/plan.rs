@@ -103,7 +103,7 @@ pub(super) fn estimate(pause: &Pause<'_>) -> Result<Plan> {
         ..Measured::default()
     };
     for database in &pause.databases {
-        measured.lock += time_of_locking(database, &pause.open_wall)?;
+        measured.lock += time_of_locking(database, pause.open_wall)?;
         let probe = &database.sessions.probe.session;
         // The first reading fills the caches that the preparation will have filled.
         sequences::read(probe)?;

@@ -20,7 +20,7 @@ use super::rights::Door;
 use super::sessions::{DatabaseSessions, Sessions, at_the_door, backend_of};
 use super::state::{Database, Pause, PauseRequest, Wanted};
 use super::undo::again_while_it_passes;
-use super::wall::{tables, touch};
+use super::wall::{self, tables, touch};
 use super::{sequences, way_back};
 use crate::catalog::privileges::DatabasePrivileges;
 use crate::catalog::publications;
@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{self, Entry, Member, Purpose, Step};
 use crate::replicate::{Run, reverse};
-use crate::server::{Login, Pair, Publisher, Server, Session, params};
+use crate::server::{Login, Pair, Server, params};
 
 /// What came of looking.
 pub(crate) enum Looked<'a> {
@@ -88,7 +88,7 @@ pub(crate) fn look<'a>(
         own_pids.extend(database.sessions.on_from().map(|own| own.backend.pid));
     }
     let open_wall = match databases.first() {
-        Some(database) => open_wall(from, &database.sessions.wall.session)?,
+        Some(database) => wall::begin(from, &database.sessions.wall.session)?,
         None => return Failure::usage("name at least one subscription").err(),
     };
     let entry = entry(pair, request, &databases, &sessions)?;
@@ -213,21 +213,6 @@ fn can_be_opened_again(server: &Server, dbnames: &[&str], doors: &[&Door]) -> Re
         ))
         .err(),
     }
-}
-
-/// Autovacuum yields to a waiting lock after deadlock_timeout; only some may set that.
-fn open_wall(from: &Publisher, wall: &Session) -> Result<String> {
-    let may_set = match from.major() {
-        ..15 => from.facts().superuser,
-        _ => wall.value(
-            "SELECT has_parameter_privilege('deadlock_timeout', 'SET')",
-            params![],
-        )?,
-    };
-    Ok(match may_set {
-        true => "BEGIN; SET LOCAL deadlock_timeout = '1ms'".to_owned(),
-        false => "BEGIN".to_owned(),
-    })
 }
 
 fn entry(
@@ -376,7 +361,7 @@ fn shut_target(pause: &Pause<'_>) -> Result<()> {
 fn warm_up(pause: &Pause<'_>, run: &Run) -> Result<()> {
     for database in &pause.databases {
         let wall = &database.sessions.wall.session;
-        touch(wall, &pause.open_wall, &database.published)?;
+        touch(wall, pause.open_wall, &database.published)?;
         let probe = database.probe(pause.pair.publisher.identifier());
         let quickest =
             catch_up(&probe, pause.max_pause).wrap_err("wait for the subscriber to catch up")?;

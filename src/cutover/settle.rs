@@ -186,7 +186,7 @@ pub(crate) fn after(
             way_back::start(pair, entry, member)?;
         }
         // Where *to* has been *from* before, it has an open fence that nobody needs.
-        let left = fence::remove(&to.enter(&member.dbname)?)?;
+        let left = fence::remove(to, &to.enter(&member.dbname)?)?;
         if !left.is_empty() {
             log::info!("{} tables keep an open fence, they are in use", left.len());
         }

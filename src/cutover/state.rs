@@ -78,7 +78,7 @@ pub(crate) struct Pause<'a> {
     pub(super) deadline: Deadline,
     pub(super) own_pids: Vec<i32>,
     /// Opens the wall's transaction, with the settings that this role may make.
-    pub(super) open_wall: String,
+    pub(super) open_wall: &'static str,
     pub(super) sessions: Sessions,
     pub(super) guard_answer: Option<Receiver<std::result::Result<(), postgres::Error>>>,
     pub(super) databases: Vec<Database>,

@@ -9,7 +9,7 @@ use super::state::{Database, Pause};
 use crate::catalog::publications;
 use crate::catalog::tables::listed;
 use crate::error::{Advise, Failure, Result, WrapErr};
-use crate::server::{Session, params, sqlstate_of};
+use crate::server::{Server, Session, params, sqlstate_of};
 use crate::value::TableName;
 
 /// Written by the probe while the wall stands, and so not part of it.
@@ -36,6 +36,22 @@ pub(crate) fn lock_statement(tables: &[TableName]) -> Option<String> {
     })
 }
 
+/// The beginning of a transaction that autovacuum makes way for: it yields to a lock that is waited for longer than
+/// deadlock_timeout, which only some may set. A short lock_timeout alone never wins against it.
+pub(crate) fn begin(server: &Server, session: &Session) -> Result<&'static str> {
+    let may_set = match server.major() {
+        ..15 => server.facts().superuser,
+        _ => session.value(
+            "SELECT has_parameter_privilege('deadlock_timeout', 'SET')",
+            params![],
+        )?,
+    };
+    Ok(match may_set {
+        true => "BEGIN; SET LOCAL deadlock_timeout = '1ms'",
+        false => "BEGIN",
+    })
+}
+
 /// Locks the tables as a reader does, which hinders nobody, and lets them go.
 pub(crate) fn touch(wall: &Session, begin: &str, tables: &[TableName]) -> Result<()> {
     if tables.is_empty() {
@@ -59,10 +75,10 @@ pub(crate) fn raise(pause: &mut Pause<'_>) -> Result<()> {
         let Some(lock) = lock_statement(&database.published) else {
             continue;
         };
-        let begin = pause.open_wall.clone();
+        let begin = pause.open_wall;
         let wall = &database.sessions.wall.session;
         let locking = wall.start(move |client| {
-            client.batch_execute(&begin)?;
+            client.batch_execute(begin)?;
             client.batch_execute(&lock)
         })?;
         waiting.push((at, locking, Vec::new()));

@@ -80,12 +80,13 @@ pub(crate) fn verify(config: &Config, application_name: &str) -> Result<Connecti
         let on_publisher = attempts(scope, &publisher);
         let on_subscriber = attempts(scope, &subscriber);
         let ways = config.subscriptions.iter();
-        let ways =
-            ways.map(|(name, declared)| way::attempt(&publisher, &subscriber, name, declared));
+        let ways = ways.map(|(name, it)| way::attempt(&publisher, &subscriber, name, it));
+        // While the users log in.
+        let subscriptions = ways.collect();
         Ok(Connectivity {
-            subscriptions: ways.collect(),
             publisher: connectivity_of(&publisher, on_publisher)?,
             subscriber: connectivity_of(&subscriber, on_subscriber)?,
+            subscriptions,
         })
     })
 }
