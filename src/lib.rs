@@ -61,7 +61,7 @@ mod tests {
 
     /// From top to bottom: each room reaches only those above it.
     const ROOMS: &str = "error value progress config server catalog tools schema journal observe preflight replicate
-                         copy cutover attack verify report flare commands cli main lib";
+                         copy verify ddl cutover attack report flare commands cli main lib";
 
     #[test]
     fn each_room_reaches_only_those_above_it() {

@@ -175,17 +175,17 @@ fn plan(found: &Found, app_user: &str, existing: Existing, shown: &str) -> Resul
     let mut plan = Plan::default();
     let mut tables: Vec<&str> = Vec::new();
     if let Some(relations) = &found.relations {
-        let strangers = match existing {
-            Existing::Drop => shape::strangers(relations),
+        let unexpected_relations = match existing {
+            Existing::Drop => shape::unexpected_relations(relations),
             Existing::Keep => {
                 let namesakes = relations.iter().filter(|relation| relation.is_namesake());
-                shape::strangers(&namesakes.cloned().collect::<Vec<_>>())
+                shape::unexpected_relations(&namesakes.cloned().collect::<Vec<_>>())
             }
         };
-        if !strangers.is_empty() {
+        if !unexpected_relations.is_empty() {
             return Failure::new(format!(
                 "use the database {shown}: it holds what flare did not put there: {}; nothing was changed",
-                strangers.join("; ")
+                unexpected_relations.join("; ")
             ))
             .hint("move these away, or drop the database yourself if it may go")
             .err();

@@ -111,12 +111,12 @@ impl Seat {
         self.with(ticket, |state| drop(state.occupied.take()));
     }
 
-    /// Takes the seat of a thread that has waited for longer than `patience`.
-    pub(super) fn take_over(&self, patience: Duration, now: Instant) -> Option<Abandoned> {
+    /// Takes the seat of a thread that has waited for longer than `timeout`.
+    pub(super) fn take_over(&self, timeout: Duration, now: Instant) -> Option<Abandoned> {
         let mut state = locked(&self.state);
         let waiting = state
             .waiting
-            .take_if(|waiting| now.saturating_duration_since(waiting.since) > patience)?;
+            .take_if(|waiting| now.saturating_duration_since(waiting.since) > timeout)?;
         state.sitting += 1;
         Some(Abandoned {
             ticket: Ticket(state.sitting),
@@ -143,14 +143,14 @@ mod tests {
     fn who_has_lost_its_seat_decides_nothing_any_more() {
         let (occupied, left) = crossbeam_channel::bounded(0);
         let (seat, first) = (Seat::new(occupied), Ticket::FIRST);
-        let patience = Duration::from_secs(5);
+        let timeout = Duration::from_secs(5);
         let later = Instant::now() + Duration::from_secs(60);
-        assert!(seat.take_over(patience, later).is_none());
+        assert!(seat.take_over(timeout, later).is_none());
         let entries = Generator::new(0, Mix::Inserts).next(uuid::Uuid::new_v4());
         seat.asks(first, 3, entries.clone());
         seat.set_scout(first, true);
-        assert!(seat.take_over(patience, Instant::now()).is_none());
-        let abandoned = seat.take_over(patience, later).unwrap();
+        assert!(seat.take_over(timeout, Instant::now()).is_none());
+        let abandoned = seat.take_over(timeout, later).unwrap();
         assert_eq!((abandoned.server, &abandoned.entries), (3, &entries));
         assert!(seat.is_scout() && !seat.is_held(first));
 

@@ -89,7 +89,7 @@ impl Relation {
 }
 
 /// The relations that are neither the generator's nor flare's: a database that holds such is not dropped.
-pub(super) fn strangers(relations: &[Relation]) -> Vec<String> {
+pub(super) fn unexpected_relations(relations: &[Relation]) -> Vec<String> {
     let strange = relations
         .iter()
         .filter(|relation| !relation.is_own() && !relation.is_flares());
@@ -177,8 +177,11 @@ mod tests {
         let mut found = own();
         found.push(table("public", "flare_replication_status", &["a text"]));
         found.push(table("flare", "journal", &["a text"]));
-        assert!(strangers(&found).is_empty());
+        assert!(unexpected_relations(&found).is_empty());
         found.push(table("public", "invoices", &["id bigint"]));
-        assert_eq!(strangers(&found), ["public.invoices (id bigint)"]);
+        assert_eq!(
+            unexpected_relations(&found),
+            ["public.invoices (id bigint)"]
+        );
     }
 }

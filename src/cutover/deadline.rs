@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Result};
-use crate::server::Patience;
+use crate::server::Timeout;
 
 /// The moment.
 #[derive(Clone, Copy, Debug)]
@@ -42,8 +42,8 @@ impl Deadline {
     }
 
     /// How the sessions of a pause wait.
-    pub(crate) fn patience(&self) -> Patience {
-        Patience::Until(self.at)
+    pub(crate) fn timeout(&self) -> Timeout {
+        Timeout::Until(self.at)
     }
 
     /// Fails when it has passed.

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::error::{Report, Result, WrapErr, message_of};
 use crate::journal::{Purpose, Step};
 use crate::replicate::Run;
-use crate::server::{Patience, Session, interrupt, is_lost};
+use crate::server::{Session, Timeout, interrupt, is_lost};
 
 /// How the part of a run that can be undone has ended.
 pub(crate) enum Ending {
@@ -51,7 +51,7 @@ pub(crate) fn run(
         }
     };
     pause.deadline = deadline::Deadline::of_the_pause(pause.max_pause);
-    pause.set_patience(pause.deadline.patience());
+    pause.set_timeout(pause.deadline.timeout());
     match steps(pause) {
         Ok(()) => Ok(Ending::Done(process)),
         // The guard process reads the journal and decides.
@@ -130,7 +130,7 @@ const UNDO_AT_LEAST: Duration = Duration::from_secs(2);
 /// Nothing is undone where somebody else has taken the run beyond that.
 fn undo(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<Ended> {
     let _shield = interrupt::Shield::raise();
-    pause.set_patience(Patience::For(pause.max_pause.max(UNDO_AT_LEAST)));
+    pause.set_timeout(Timeout::For(pause.max_pause.max(UNDO_AT_LEAST)));
     // Whatever of the pause has reached the server although its answer was lost.
     let from = [Step::Preparing, Step::Paused, Step::Held];
     let to = pause.undone();

@@ -8,7 +8,7 @@ use super::rights::Door;
 use crate::error::{Failure, Result};
 use crate::journal::{self, Entry, Member};
 use crate::server::{Pair, Server, application_name, interrupt, params};
-use crate::value::Word;
+use crate::value::ShellWord;
 
 /// The first key of a run's advisory lock, "flar" in ASCII; the second is the database's name, hashed.
 const RUN_LOCK: i32 = 0x66_6c_61_72;
@@ -86,7 +86,7 @@ fn held_by_others(server: &Server, dbname: &str) -> Result<Failure> {
     ))
     .hint(format!(
         "wait for it; `flare resume_write {}` ends a pause at once",
-        Word(dbname)
+        ShellWord(dbname)
     )))
 }
 
@@ -124,10 +124,10 @@ pub(super) fn take_over<'a>(
     at_work: AtWork,
 ) -> Result<Option<Taken<'a>>> {
     let dbnames = entry.dbnames();
-    let patience = Deadline::after(GUARD_AT_WORK);
+    let timeout = Deadline::after(GUARD_AT_WORK);
     let locked = loop {
         let locked = lock_out_others(pair, &dbnames);
-        if locked.is_ok() || patience.check().is_err() {
+        if locked.is_ok() || timeout.check().is_err() {
             break locked;
         }
         if at_work == AtWork::Leave && !a_guard_is_at_it(pair, &dbnames)? {

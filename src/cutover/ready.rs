@@ -12,8 +12,8 @@ use crate::catalog::{capacity, subscriptions};
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{Entry, Stream};
 use crate::replicate::{Run, refresh};
-use crate::server::{Login, Pair, Patience, Publisher, Session, interrupt, params};
-use crate::value::{Ident, TableName, Word};
+use crate::server::{Login, Pair, Publisher, Session, Timeout, interrupt, params};
+use crate::value::{Ident, ShellWord, TableName};
 
 /// A replication slot, with its walsender.
 #[derive(Debug, Deserialize)]
@@ -61,7 +61,7 @@ pub(super) fn only_stream(
         Failure::new(format!(
             "pause {dbname:?}: nothing replicates it, there is no replication slot"
         ))
-        .hint(format!("flare create_subscription {}", Word(subname)))
+        .hint(format!("flare create_subscription {}", ShellWord(subname)))
     })?;
     let age = stream
         .age_seconds
@@ -180,7 +180,7 @@ pub(super) fn held<T>(dbname: &str, held: &Entry) -> Result<T> {
     ))
     .hint(format!(
         "flare resume_write {}, then run the command again",
-        Word(dbname)
+        ShellWord(dbname)
     ))
     .err()
 }
@@ -258,7 +258,7 @@ pub(super) fn statistics(pair: &Pair, database: &Database, run: &Run) -> Result<
     ));
     let owner = to.enter(database.dbname())?;
     owner
-        .with_patience(Patience::WhileServerAnswers)
+        .with_timeout(Timeout::WhileServerAnswers)
         .batch("ANALYZE")
         .wrap_err("gather statistics on the target")
 }
@@ -335,7 +335,7 @@ pub(super) fn status_table_is_ready(
     ))
     .hint(format!(
         "flare create_replication_status_table {}",
-        Word(&stream.dbname)
+        ShellWord(&stream.dbname)
     ))
     .err()
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::error::{Failure, Report, exit_of, hint_of, message_of};
-use crate::value::Word;
+use crate::value::ShellWord;
 
 /// How a pause ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -98,7 +98,7 @@ impl fmt::Display for PauseReport {
                 writeln!(
                     f,
                     "Nobody but superusers can write to {dbname:?}: the publisher's door is shut until `flare resume_write {}`.",
-                    Word(dbname)
+                    ShellWord(dbname)
                 )?;
                 writeln!(
                     f,
@@ -109,7 +109,7 @@ impl fmt::Display for PauseReport {
                 writeln!(
                     f,
                     "Nobody but superusers can write to {dbname:?}: it was paused already; `flare resume_write {}` opens it.",
-                    Word(dbname)
+                    ShellWord(dbname)
                 )?;
             }
             PauseOutcome::Undone => {

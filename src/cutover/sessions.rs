@@ -4,7 +4,7 @@ use crate::catalog::subscriptions;
 use crate::error::{Failure, Result};
 use crate::journal::{Backend, Stream};
 use crate::replicate::unsubscribe;
-use crate::server::{Facts, Login, Pair, Patience, Server, Session, params};
+use crate::server::{Facts, Login, Pair, Server, Session, Timeout, params};
 
 /// A session of this run, with the name of its server process.
 #[derive(Debug)]
@@ -86,9 +86,9 @@ impl Sessions {
         [&self.door, &self.guard, &self.watch]
     }
 
-    pub(crate) fn set_patience(&self, patience: Patience) {
+    pub(crate) fn set_timeout(&self, timeout: Timeout) {
         for own in [&self.door, &self.guard, &self.watch, &self.gate] {
-            own.session.set_patience(patience);
+            own.session.set_timeout(timeout);
         }
     }
 }
@@ -131,9 +131,9 @@ impl DatabaseSessions {
         [&self.arrival, &self.subscription]
     }
 
-    pub(crate) fn set_patience(&self, patience: Patience) {
+    pub(crate) fn set_timeout(&self, timeout: Timeout) {
         for own in [&self.wall, &self.probe, &self.arrival, &self.subscription] {
-            own.session.set_patience(patience);
+            own.session.set_timeout(timeout);
         }
     }
 }

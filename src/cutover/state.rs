@@ -138,10 +138,10 @@ impl Pause<'_> {
     }
 
     /// Every session waits by these rules from now on.
-    pub(super) fn set_patience(&self, patience: crate::server::Patience) {
-        self.sessions.set_patience(patience);
+    pub(super) fn set_timeout(&self, timeout: crate::server::Timeout) {
+        self.sessions.set_timeout(timeout);
         for database in &self.databases {
-            database.sessions.set_patience(patience);
+            database.sessions.set_timeout(timeout);
         }
     }
 }

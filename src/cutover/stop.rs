@@ -21,7 +21,7 @@ pub(crate) fn disable(pause: &mut Pause<'_>) -> Result<()> {
             .sessions
             .subscription
             .session
-            .wait(&answer, pause.deadline.patience())
+            .wait(&answer, pause.deadline.timeout())
             .wrap_err_with(|| format!("disable subscription {:?}", database.stream.subname))?;
     }
     Ok(())

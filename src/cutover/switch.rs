@@ -13,7 +13,7 @@ use super::{clients, guard, mark, plan, sequences, stop, switched, switching};
 use crate::config::Config;
 use crate::error::{Advise, Report, Result, WrapErr};
 use crate::replicate::{Mode, Run};
-use crate::server::{Pair, Patience, interrupt, is_lost};
+use crate::server::{Pair, Timeout, interrupt, is_lost};
 
 /// Moves the application of the wanted databases to *to*, or changes nothing.
 pub(crate) fn switch(
@@ -70,7 +70,7 @@ const PAST_RETURN: Duration = Duration::from_secs(10);
 fn open_target(pause: &mut Pause<'_>) -> Result<()> {
     let _shield = interrupt::Shield::raise();
     pause.deadline = Deadline::after(PAST_RETURN);
-    pause.set_patience(Patience::For(PAST_RETURN));
+    pause.set_timeout(Timeout::For(PAST_RETURN));
     pause
         .take_past_return("switched", switched::open)
         .wrap_err("NOBODY CAN WRITE: the point of no return is passed, but the target could not be opened")
@@ -92,7 +92,7 @@ fn afterwards(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<()> {
         Err(report) => log::info!("end the guard: {report:#}"),
         Ok(()) => {}
     }
-    pause.set_patience(Patience::For(AFTERWARDS));
+    pause.set_timeout(Timeout::For(AFTERWARDS));
     run.progress.step(match pause.entry.reverse {
         true => "switched; fencing the server that was left, and starting the way back",
         false => "switched; fencing the server that was left",

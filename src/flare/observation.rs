@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Flare;
 use crate::error::{Advise, Result, WrapErr};
 use crate::preflight::connectivity::{self, Connectivity};
-use crate::server::{Login, Pair, Patience, Server, application_name, params, sqlstate_of};
+use crate::server::{Login, Pair, Server, Timeout, application_name, params, sqlstate_of};
 use crate::value::TableName;
 
 /// Where rows are counted.
@@ -85,7 +85,7 @@ fn rows_of(server: &Server, dbname: &str, table: &TableName) -> Result<i64> {
             .map_err(|_| report)?,
         connected => connected?,
     }
-    .with_patience(Patience::WhileServerAnswers);
+    .with_timeout(Timeout::WhileServerAnswers);
     session
         .value(&format!("SELECT count(*) FROM {table}"), params![])
         .wrap_err_with(|| format!("count the rows of {}", table.plain()))

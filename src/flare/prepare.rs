@@ -10,7 +10,7 @@ use crate::catalog::tables;
 use crate::error::{Advise, Result, WrapErr, message_of};
 use crate::replicate::Mode;
 use crate::server::Login;
-use crate::value::Word;
+use crate::value::ShellWord;
 
 /// Sessions that vacuum at once.
 const JOBS: usize = 2;
@@ -140,7 +140,7 @@ impl Flare {
                         .hint(|| {
                             format!(
                                 "mend it, then run flare prepare {} again: it goes on from there",
-                                Word(subname)
+                                ShellWord(subname)
                             )
                         });
                 }
@@ -157,8 +157,8 @@ impl Flare {
         }
         Ok(PrepareReport {
             next: match dry_run {
-                true => format!("flare prepare {}", Word(subname)),
-                false => format!("flare cutover {}", Word(subname)),
+                true => format!("flare prepare {}", ShellWord(subname)),
+                false => format!("flare cutover {}", ShellWord(subname)),
             },
             subname: subname.to_owned(),
             dbname,

@@ -6,7 +6,7 @@ use crate::cutover::{Writable, written_before};
 use crate::error::{Report, hint_of, message_of};
 use crate::journal::{Direction, Entry, Purpose};
 use crate::observe::{LagStatus, SubscriptionLag, Tables};
-use crate::value::Word;
+use crate::value::ShellWord;
 
 /// Where one subscription's migration stands. `None` is what could not be asked.
 #[derive(Clone, Debug, Serialize)]
@@ -255,7 +255,7 @@ impl Standing {
     }
 
     fn next_command(&self) -> String {
-        let (subname, dbname) = (Word(&self.subname), Word(&self.dbname));
+        let (subname, dbname) = (ShellWord(&self.subname), ShellWord(&self.dbname));
         match self.stage {
             Stage::Unknown => "flare verify_connectivity".to_owned(),
             Stage::NotBegun | Stage::Roles | Stage::Schema | Stage::Publication => {

@@ -13,8 +13,8 @@ use crate::cutover::{self, AtWork, Wanted, Writable};
 use crate::error::{Result, message_of};
 use crate::journal::Direction;
 use crate::observe::Trace;
-use crate::server::{Login, Pair, Publisher, Subscriber, is_stranger, params};
-use crate::value::Word;
+use crate::server::{Login, Pair, Publisher, Subscriber, is_identity_mismatch, params};
+use crate::value::ShellWord;
 
 /// What is under way, and who can write.
 #[derive(Clone, Debug, Serialize)]
@@ -38,8 +38,8 @@ impl Flare {
         let opened = self.open();
         let lag = self.look(&declared, &self.config.lag, Trace::None, Some(&opened))?;
         let opened = opened.any();
-        let stranger = opened.as_ref().is_err_and(is_stranger);
-        if let Some(failure) = lag.unreachable().filter(|_| !stranger) {
+        let mismatch = opened.as_ref().is_err_and(is_identity_mismatch);
+        if let Some(failure) = lag.unreachable().filter(|_| !mismatch) {
             return failure.err();
         }
         let opened = opened?;
@@ -175,7 +175,7 @@ impl fmt::Display for StatusReport {
                     "Nobody but superusers can write to {dbname:?}: paused since {} by {}, until `flare resume_write {}`.",
                     standing.paused_since.as_deref().unwrap_or("?"),
                     standing.paused_by.as_deref().unwrap_or("?"),
-                    Word(dbname),
+                    ShellWord(dbname),
                 )?,
                 Some(Writable::Publisher)
                     if standing.abandoned && standing.schema == Some(true) =>

@@ -8,8 +8,8 @@ use crate::cutover::{self, Clearing, PauseRequest, SwitchReport, Wanted};
 use crate::error::{Failure, Report, Result, message_of};
 use crate::journal::{Direction, Purpose};
 use crate::replicate::Mode;
-use crate::server::{Opened, Subscriber, is_stranger};
-use crate::value::Word;
+use crate::server::{Opened, Subscriber, is_identity_mismatch};
+use crate::value::ShellWord;
 
 /// How the application is moved; what is not said comes from the configuration's `cutover`.
 #[derive(Clone, Debug, Default)]
@@ -174,7 +174,7 @@ impl Flare {
         let opened = self.open();
         if let (Direction::Back, Ok(_), Err(dead)) =
             (direction, &opened.publisher, &opened.subscriber)
-            && !is_stranger(dead)
+            && !is_identity_mismatch(dead)
         {
             return Failure::new(message_of(dead))
                 .hint(format!(
@@ -218,7 +218,7 @@ fn subnames_or_all(subnames: &[String]) -> String {
         true => "--all".to_owned(),
         false => subnames
             .iter()
-            .map(|subname| Word(subname).to_string())
+            .map(|subname| ShellWord(subname).to_string())
             .collect::<Vec<_>>()
             .join(" "),
     }

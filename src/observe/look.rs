@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use super::sample::{Answer, PublisherSample, Sample, SubscriberSample};
 use super::sampler::now;
 use super::watched::{Silent, Watched};
-use super::{diary, peek};
+use super::{lsn_history, peek};
 use crate::config::{Config, Subscription};
 use crate::error::{Failure, Result, message_of};
 use crate::journal::Direction;
-use crate::server::{Session, interrupt, is_stranger, params};
+use crate::server::{Session, interrupt, is_identity_mismatch, params};
 
 /// A subscriber that is alive confirms a position within this: its commits are flushed by the WAL writer's clock.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(2);
@@ -24,7 +24,7 @@ pub(super) type Declared<'c> = [(&'c str, &'c Subscription)];
 /// Whether a look leaves something behind for the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trace {
-    /// Where the publisher was, in the diary.
+    /// Where the publisher was, in the lsn_history.
     Position,
     /// Nothing: whoever looks promised to change nothing.
     None,
@@ -150,7 +150,7 @@ fn ask_all<'n, T: serde::de::DeserializeOwned>(
     names: &[&'n str],
 ) -> Result<BTreeMap<&'n str, Answer<T>>> {
     let opened = match side.open() {
-        Err(report) if is_stranger(&report) => return Err(report),
+        Err(report) if is_identity_mismatch(&report) => return Err(report),
         opened => opened.map_err(|report| message_of(&report)),
     };
     let answers = names.iter().map(|name| {
@@ -170,7 +170,7 @@ fn note(session: &Session, answers: &BTreeMap<&str, Answer<PublisherSample>>) {
     let Some(sample) = answers.values().find_map(|answer| answer.as_ref().ok()) else {
         return;
     };
-    if let Err(report) = diary::write(session, sample) {
+    if let Err(report) = lsn_history::write(session, sample) {
         log::debug!("{}", message_of(&report));
     }
 }
@@ -216,16 +216,16 @@ fn seconds_behind(
             .and_then(|(session, _)| peek::age(&session, &slot.slot_name, pubnames));
         match peeked {
             Ok(age) => return Ok(age),
-            // Without REPLICATION only the diary knows.
+            // Without REPLICATION only the lsn_history knows.
             Err(report) => log::debug!("{}", message_of(&report)),
         }
-        return diary::age_of(session, answer.diary, confirmed);
+        return lsn_history::age_of(session, answer.lsn_history, confirmed);
     }
-    let written = diary::age_of(session, answer.diary, confirmed)?;
+    let written = lsn_history::age_of(session, answer.lsn_history, confirmed)?;
     if written.is_some_and(|age| age <= CONFIRMED_WITHIN.as_secs_f64()) {
         return Ok(written);
     }
-    // The newest position in the diary may be old only because nobody looked since.
+    // The newest position in the lsn_history may be old only because nobody looked since.
     while looked_at.elapsed() < CONFIRMED_WITHIN {
         let arrived: bool = session.value(
             "SELECT coalesce(bool_or(confirmed_flush_lsn >= $2::pg_lsn), false)

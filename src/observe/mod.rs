@@ -2,11 +2,11 @@
 //!
 //! What enters here only looks, and goes on looking when a server goes away.
 
-mod diary;
 mod display;
 mod history;
 mod lag;
 mod look;
+mod lsn_history;
 mod peek;
 mod prometheus;
 mod sample;

@@ -69,12 +69,12 @@ pub struct PublisherSample {
     pub connections: Vec<Connection>,
     /// What may be done with the table of earlier positions.
     #[serde(default, skip_serializing)]
-    pub(super) diary: Diary,
+    pub(super) lsn_history: LsnHistory,
 }
 
 /// What the session's role may do with `flare.sample`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(super) enum Diary {
+pub(super) enum LsnHistory {
     /// Read and write.
     Usable,
     /// It is not there, and may be made.

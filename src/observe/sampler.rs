@@ -9,7 +9,7 @@ use super::watched::Watched;
 use crate::config::Config;
 use crate::error::{Failure, Report, Result, message_of};
 use crate::journal::Direction;
-use crate::server::{is_stranger, params};
+use crate::server::{is_identity_mismatch, params};
 
 /// Samples one subscription of one database.
 pub struct Sampler {
@@ -41,11 +41,11 @@ impl Sampler {
         };
         let opened = sampler.on_both(Watched::open, Watched::open);
         match opened {
-            (Err(one), Err(other)) => Err(match is_stranger(&other) {
+            (Err(one), Err(other)) => Err(match is_identity_mismatch(&other) {
                 true => other,
                 false => one.wrap_err(format!("{}; and", message_of(&other))),
             }),
-            (Err(report), _) | (_, Err(report)) if is_stranger(&report) => Err(report),
+            (Err(report), _) | (_, Err(report)) if is_identity_mismatch(&report) => Err(report),
             _ => Ok(sampler),
         }
     }

@@ -9,7 +9,7 @@ use super::sample::{Sample, SubscriberSample};
 use super::watched::sides;
 use crate::config::{Lag, Thresholds};
 use crate::journal::Direction;
-use crate::value::{Size, Word};
+use crate::value::{ShellWord, Size};
 
 /// How a subscription fares, as Nagios counts it; the worse the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -90,7 +90,10 @@ fn broken(seen: &Seen) -> Option<Finding> {
     } = sample;
     let (from, to) = sides(sample.direction);
     let anew = match sample.direction {
-        Direction::Forward => format!("start over with flare drop_subscription {}", Word(subname)),
+        Direction::Forward => format!(
+            "start over with flare drop_subscription {}",
+            ShellWord(subname)
+        ),
         Direction::Back => "nothing leads back any more: see flare cleanup".to_owned(),
     };
     let subscriber = sample.subscriber.as_ref()?;

@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 use crate::config::Config;
 use crate::error::{Failure, Result, message_of};
 use crate::journal::Direction;
-use crate::server::{Facts, Opened, Param, Patience, Server, Session, Side, params};
+use crate::server::{Facts, Opened, Param, Server, Session, Side, Timeout, params};
 
 /// How long an answer may take; on a frozen server it never comes.
-const PATIENCE: Patience = Patience::For(Duration::from_secs(3));
+const PATIENCE: Timeout = Timeout::For(Duration::from_secs(3));
 
 fn connections_in(dbname: &str) -> String {
     format!(
@@ -36,9 +36,9 @@ fn publisher_sql() -> String {
                              FROM pg_stat_replication r
                             WHERE r.pid IN (SELECT active_pid FROM pg_replication_slots
                                              WHERE database = $1)),
-            'diary', {},
+            'lsn_history', {},
             {})",
-        super::diary::ACCESS,
+        super::lsn_history::ACCESS,
         connections_in("$1")
     )
 }
@@ -193,7 +193,7 @@ impl Watched {
         };
         let (session, facts) =
             Server::look_in(self.side, declared, dbname, &self.application_name)?;
-        Ok((session.with_patience(PATIENCE), facts))
+        Ok((session.with_timeout(PATIENCE), facts))
     }
 
     /// Opens the session, and finds out how to ask it.

@@ -5,7 +5,7 @@ use super::{Plan, Run};
 use crate::catalog::databases::{self, Database};
 use crate::catalog::roles::foreign_roles;
 use crate::error::{Advise, Failure, Report, Result, WrapErr, message_of};
-use crate::server::{Login, Patience, Server, Side, Subscriber, interrupt, params, sqlstate_of};
+use crate::server::{Login, Server, Side, Subscriber, Timeout, interrupt, params, sqlstate_of};
 use crate::value::{Ident, Literal};
 
 /// The database's locale as CREATE DATABASE says it, or why the subscriber cannot have it.
@@ -109,7 +109,7 @@ pub(super) fn create(subscriber: &Subscriber, source: &Database, run: &Run) -> R
     let statement = create_statement(source, subscriber.major(), owner)?;
     let created = subscriber
         .connect(Login::Superuser, "postgres")?
-        .with_patience(Patience::WhileServerAnswers)
+        .with_timeout(Timeout::WhileServerAnswers)
         .batch(&statement)
         .wrap_err_with(|| format!("create database {dbname:?}"));
     if let Err(report) = created {
@@ -166,7 +166,7 @@ fn drop_created(subscriber: &Subscriber, source: &Database) -> Result<()> {
     // The session may be the one that broke.
     let session = subscriber
         .connect(Login::Superuser, "postgres")?
-        .with_patience(Patience::WhileServerAnswers);
+        .with_timeout(Timeout::WhileServerAnswers);
     let Some(found) = databases::database(&session, &source.datname)? else {
         return Ok(());
     };

@@ -14,7 +14,7 @@ use super::{Change, Mode, Plan, Run};
 use crate::catalog::databases::{self, Database};
 use crate::catalog::roles::{foreign_roles, missing_roles};
 use crate::error::{Result, WrapErr};
-use crate::server::{Login, Pair, Patience, Side, Subscriber};
+use crate::server::{Login, Pair, Side, Subscriber, Timeout};
 
 /// An extension of the publisher's database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -124,7 +124,7 @@ fn fill(
     }
     let session = subscriber
         .connect(login, &target.datname)?
-        .with_patience(Patience::WhileServerAnswers);
+        .with_timeout(Timeout::WhileServerAnswers);
     if login == Login::DbOwner {
         return plan.carry_out(&session, run);
     }

@@ -10,13 +10,13 @@ use crate::catalog::{activity, slots};
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::progress::Progress;
 use crate::server::{
-    Login, Patience, Publisher, Session, interrupt, is_denied, is_lost, params, sqlstate_of,
+    Login, Publisher, Session, Timeout, interrupt, is_denied, is_lost, params, sqlstate_of,
 };
 use crate::value::{Ident, Literal, MAX_IDENT_BYTES};
 
 /// How long a new slot may wait for transactions that were open before it.
 const WAIT_FOR_TRANSACTIONS: Duration = Duration::from_secs(30);
-/// After this long the publisher's patience is not trusted any more.
+/// After this long the publisher's timeout is not trusted any more.
 const GRACE: Duration = Duration::from_secs(5);
 /// When whoever keeps the new slot waiting is named.
 const NAME_AFTER: Duration = Duration::from_secs(1);
@@ -122,7 +122,7 @@ fn create_as(
         ready.recv(&signal);
         let waited = ready.ready_timeout(Duration::from_millis(500)).is_err();
         if !waited || since.elapsed() > WAIT_FOR_TRANSACTIONS + GRACE {
-            break session.wait(&answer, Patience::For(Duration::ZERO));
+            break session.wait(&answer, Timeout::For(Duration::ZERO));
         }
         if since.elapsed() < NAME_AFTER {
             continue;

@@ -15,7 +15,7 @@ use crate::catalog::tables;
 use crate::config::Subscription;
 use crate::error::{Failure, Result, WrapErr};
 use crate::server::{Login, Pair, Session};
-use crate::value::{TableName, Word};
+use crate::value::{ShellWord, TableName};
 
 /// Whether `create_subscription` waits for the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub(crate) fn create(
             "{}: the subscriber has no database {dbname:?}",
             attempt()
         ))
-        .hint(format!("run flare replicate_schema {}", Word(dbname)))
+        .hint(format!("run flare replicate_schema {}", ShellWord(dbname)))
         .err();
     }
     let on_publisher = pair.publisher.connect(Login::Superuser, dbname)?;
@@ -68,7 +68,10 @@ pub(crate) fn create(
             "{}: the publisher has no publication {pubname:?} in database {dbname:?}",
             attempt()
         ))
-        .hint(format!("run flare create_publication {}", Word(dbname)))
+        .hint(format!(
+            "run flare create_publication {}",
+            ShellWord(dbname)
+        ))
         .err();
     }
     let wanted = Wanted {

@@ -5,7 +5,7 @@ use crate::catalog::slots::{self, Slot};
 use crate::catalog::subscriptions::{self, Subscription};
 use crate::error::{Advise, Failure, Result, message_of};
 use crate::server::{Login, Publisher, Session, Side, Subscriber};
-use crate::value::{Ident, Literal, Word};
+use crate::value::{Ident, Literal, ShellWord};
 
 /// What becomes of the slot on the publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ pub(crate) fn drop(
         )),
         (OldSlot::Drop, Err(_), Some(slot_name), _) => change.with_note(format!(
             "the publisher could not be reached: slot {slot_name:?} stays there and retains WAL until flare drop_subscription {} is run again, or SELECT pg_drop_replication_slot('{slot_name}') there",
-            Word(subname)
+            ShellWord(subname)
         )),
         _ => change,
     })

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Mode, Run};
 use crate::error::{Failure, Report, Result, WrapErr};
 use crate::progress::Unit;
-use crate::server::{Patience, Session, Subscriber, params, sqlstate_of};
+use crate::server::{Session, Subscriber, Timeout, params, sqlstate_of};
 use crate::value::TableName;
 
 /// What was vacuumed and analysed, or in a dry run would be.
@@ -169,10 +169,10 @@ pub(crate) fn vacuum_analyze(
         vacuumed.order = order;
         return Ok(vacuumed);
     }
-    let mut sessions = vec![first.with_patience(Patience::WhileServerAnswers)];
+    let mut sessions = vec![first.with_timeout(Timeout::WhileServerAnswers)];
     while sessions.len() < jobs {
         let session = subscriber.as_owner(dbname)?;
-        sessions.push(session.with_patience(Patience::WhileServerAnswers));
+        sessions.push(session.with_timeout(Timeout::WhileServerAnswers));
     }
     for stage in stages(&tables, subscriber.major()) {
         vacuumed.gone.extend(work(&stage, &sessions, run)?);

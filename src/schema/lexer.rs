@@ -9,7 +9,7 @@ pub(super) enum Token {
     Space,
     Comment,
     /// A keyword or an unquoted name.
-    Word,
+    ShellWord,
     /// A name in double quotes.
     Quoted,
     /// A string constant, `E''` and dollar-quoted ones included.
@@ -124,7 +124,7 @@ fn begin(rest: &[u8], backslash: Backslash) -> Begin {
             Some(tag) => Begin::Open(Token::Text, tag.len(), Open::Dollar { tag: tag.to_vec() }),
             None => Begin::Whole(Token::Symbol, 1),
         },
-        [byte, ..] if starts_word(byte) => Begin::Whole(Token::Word, run(continues_word)),
+        [byte, ..] if starts_word(byte) => Begin::Whole(Token::ShellWord, run(continues_word)),
         [byte, ..] if byte.is_ascii_digit() => Begin::Whole(
             Token::Number,
             run(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_')),
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(
             read(r#"a 'it''s; \' "q""; --" /* 'x /* ; */ */ -- ; '"#),
             [
-                (Word, "a"),
+                (ShellWord, "a"),
                 (Text, r"'it''s; \'"),
                 (Quoted, r#""q""; --""#),
                 (Comment, "/* 'x /* ; */ */"),
@@ -228,14 +228,14 @@ mod tests {
             [
                 (Text, r"E'\';'"),
                 (Text, r"e'\\'"),
-                (Word, "a$b$c"),
+                (ShellWord, "a$b$c"),
                 (Symbol, "$"),
                 (Number, "1"),
                 (Text, "$x$ $$ ; $X$ $x$"),
                 (Number, "1.5e3"),
                 (Symbol, ":"),
                 (Symbol, ":"),
-                (Word, "int"),
+                (ShellWord, "int"),
             ]
         );
     }

@@ -169,7 +169,7 @@ impl Nesting {
     fn pass(&mut self, token: Token, text: &[u8]) {
         match token {
             Token::Space | Token::Comment => return,
-            Token::Word => self.word(text),
+            Token::ShellWord => self.word(text),
             _ => {}
         }
         match text {
@@ -177,7 +177,7 @@ impl Nesting {
             b")" => self.parentheses = self.parentheses.saturating_sub(1),
             _ => {}
         }
-        self.after_begin = token == Token::Word && text.eq_ignore_ascii_case(b"begin");
+        self.after_begin = token == Token::ShellWord && text.eq_ignore_ascii_case(b"begin");
     }
 
     fn word(&mut self, text: &[u8]) {

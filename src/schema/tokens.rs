@@ -49,7 +49,7 @@ impl<'a> Tokens<'a> {
 
     /// Whether the token is this keyword or symbol.
     pub(super) fn is(&self, index: usize, word: &str) -> bool {
-        matches!(self.kind(index), Some(Token::Word | Token::Symbol))
+        matches!(self.kind(index), Some(Token::ShellWord | Token::Symbol))
             && self.raw(index).eq_ignore_ascii_case(word.as_bytes())
     }
 
@@ -75,7 +75,7 @@ impl<'a> Tokens<'a> {
     pub(super) fn name(&self, index: usize) -> Option<String> {
         let raw = String::from_utf8_lossy(self.raw(index));
         match self.kind(index)? {
-            Token::Word => Some(raw.to_lowercase()),
+            Token::ShellWord => Some(raw.to_lowercase()),
             Token::Quoted => Some(raw[1..raw.len() - 1].replace("\"\"", "\"")),
             _ => None,
         }

@@ -103,7 +103,7 @@ impl Console {
         let (jobs, inbox) = unbounded::<(String, Sender<Answer>)>();
         std::thread::spawn(move || {
             for (command, reply) in inbox {
-                // The asker may have lost its patience: then nobody listens, and that is all right.
+                // The asker may have given up: then nobody listens, and that is all right.
                 reply
                     .send(client.simple_query(&command))
                     .unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::verified::{Server, Side, is_stranger};
+use super::verified::{Server, Side, is_identity_mismatch};
 use crate::config::Config;
 use crate::error::{Failure, Result, message_of};
 
@@ -98,8 +98,12 @@ impl Opened {
                 publisher,
                 subscriber,
             }),
-            // A stranger is worse than a server that does not answer.
-            (Err(one), Err(other)) if is_stranger(&other) && !is_stranger(&one) => Err(other),
+            // Another server is worse than a server that does not answer.
+            (Err(one), Err(other))
+                if is_identity_mismatch(&other) && !is_identity_mismatch(&one) =>
+            {
+                Err(other)
+            }
             (Err(one), _) => Err(one),
             (_, Err(other)) => Err(other),
         }
@@ -111,7 +115,10 @@ impl Opened {
             self.publisher.as_ref().err(),
             self.subscriber.as_ref().err(),
         ];
-        let strange = errors.iter().flatten().any(|report| is_stranger(report));
+        let strange = errors
+            .iter()
+            .flatten()
+            .any(|report| is_identity_mismatch(report));
         match strange || errors.iter().all(Option::is_some) {
             true => self.both().map(|pair| Opened {
                 publisher: Ok(pair.publisher),
@@ -124,7 +131,7 @@ impl Opened {
     /// The subscriber, and the publisher or why it cannot be reached; the wrong server on either side is an error.
     pub(crate) fn subscriber_first(self) -> Result<(Subscriber, Result<Publisher>)> {
         match (self.publisher, self.subscriber) {
-            (Err(stranger), _) if is_stranger(&stranger) => Err(stranger),
+            (Err(mismatch), _) if is_identity_mismatch(&mismatch) => Err(mismatch),
             (publisher, subscriber) => Ok((subscriber?, publisher)),
         }
     }
@@ -132,7 +139,7 @@ impl Opened {
     /// The publisher, and the subscriber or why it cannot be reached; the wrong server on either side is an error.
     pub(crate) fn publisher_first(self) -> Result<(Publisher, Result<Subscriber>)> {
         match (self.publisher, self.subscriber) {
-            (_, Err(stranger)) if is_stranger(&stranger) => Err(stranger),
+            (_, Err(mismatch)) if is_identity_mismatch(&mismatch) => Err(mismatch),
             (publisher, subscriber) => Ok((publisher?, subscriber)),
         }
     }
@@ -140,7 +147,9 @@ impl Opened {
     /// The publisher; a subscriber that cannot be reached is only a warning, one that is the wrong server is not.
     pub(crate) fn publisher(self) -> Result<Publisher> {
         match &self.subscriber {
-            Err(report) if is_stranger(report) => return self.both().map(|pair| pair.publisher),
+            Err(report) if is_identity_mismatch(report) => {
+                return self.both().map(|pair| pair.publisher);
+            }
             Err(report) => log::warn!("{}", message_of(report)),
             Ok(_) => {}
         }
@@ -150,7 +159,9 @@ impl Opened {
     /// The subscriber; a publisher that cannot be reached is only a warning, one that is the wrong server is not.
     pub(crate) fn subscriber(self) -> Result<Subscriber> {
         match &self.publisher {
-            Err(report) if is_stranger(report) => return self.both().map(|pair| pair.subscriber),
+            Err(report) if is_identity_mismatch(report) => {
+                return self.both().map(|pair| pair.subscriber);
+            }
             Err(report) => log::warn!("{}", message_of(report)),
             Ok(_) => {}
         }

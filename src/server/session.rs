@@ -1,7 +1,7 @@
 //! One session on a thread of its own, behind a channel with a deadline.
 //!
 //! On a frozen server a query returns only when the server thaws, whatever `tcp_user_timeout` says. So the client lives
-//! on a thread that may be abandoned: whoever asked waits no longer than its patience, and never joins.
+//! on a thread that may be abandoned: whoever asked waits no longer than its timeout, and never joins.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -18,7 +18,7 @@ use crate::error::{Failure, Report, Result, WrapErr};
 
 /// How long whoever asked waits for the server's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub(crate) enum Timeout {
     /// This long.
     For(Duration),
     /// Until a moment that several sessions share: the deadline of a pause.
@@ -28,7 +28,7 @@ pub(crate) enum Patience {
 }
 
 /// For what reads a catalog or writes a row: on a live server it takes milliseconds.
-pub(crate) const SHORT: Patience = Patience::For(Duration::from_secs(30));
+pub(crate) const SHORT: Timeout = Timeout::For(Duration::from_secs(30));
 /// How often a server is asked for a sign of life while something long runs on it.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(10);
 
@@ -42,7 +42,7 @@ pub(crate) struct Session {
     ended: Receiver<()>,
     canceller: Canceller,
     sign_of_life: SignOfLife,
-    patience: Mutex<Patience>,
+    timeout: Mutex<Timeout>,
 }
 
 /// What stops a statement that runs on the server.
@@ -108,7 +108,7 @@ impl Session {
             ended,
             canceller,
             sign_of_life,
-            patience: Mutex::new(SHORT),
+            timeout: Mutex::new(SHORT),
         }
     }
 
@@ -118,37 +118,37 @@ impl Session {
     }
 
     /// The same session, waiting differently from now on.
-    pub(crate) fn with_patience(self, patience: Patience) -> Session {
-        self.set_patience(patience);
+    pub(crate) fn with_timeout(self, timeout: Timeout) -> Session {
+        self.set_timeout(timeout);
         self
     }
 
     /// Waits differently from now on.
-    pub(crate) fn set_patience(&self, patience: Patience) {
-        *self.patience.lock().unwrap_or_else(|e| e.into_inner()) = patience;
+    pub(crate) fn set_timeout(&self, timeout: Timeout) {
+        *self.timeout.lock().unwrap_or_else(|e| e.into_inner()) = timeout;
     }
 
-    fn patience(&self) -> Patience {
-        *self.patience.lock().unwrap_or_else(|e| e.into_inner())
+    fn timeout(&self) -> Timeout {
+        *self.timeout.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Runs work on the session's thread and waits for it, with the session's patience.
+    /// Runs work on the session's thread and waits for it, with the session's timeout.
     pub(crate) fn run<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut Client) -> std::result::Result<T, postgres::Error> + Send + 'static,
     {
-        self.run_for(self.patience(), work)
+        self.run_for(self.timeout(), work)
     }
 
-    /// Runs work on the session's thread and waits for it with this patience.
-    pub(crate) fn run_for<T, F>(&self, patience: Patience, work: F) -> Result<T>
+    /// Runs work on the session's thread and waits for it with this timeout.
+    pub(crate) fn run_for<T, F>(&self, timeout: Timeout, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut Client) -> std::result::Result<T, postgres::Error> + Send + 'static,
     {
         let answer = self.start(work)?;
-        self.wait(&answer, patience)
+        self.wait(&answer, timeout)
     }
 
     /// Starts work on the session's thread without waiting; [`Session::wait`] takes the answer.
@@ -160,7 +160,7 @@ impl Session {
         interrupt::check()?;
         let (reply, answer) = bounded(1);
         let job: Job = Box::new(move |client| {
-            // The asker may have lost its patience: then nobody listens, and that is all right.
+            // The asker may have given up: then nobody listens, and that is all right.
             reply.send(work(client)).unwrap_or_default();
         });
         let jobs = self.jobs.as_ref().map(|jobs| jobs.send(job));
@@ -174,14 +174,14 @@ impl Session {
     pub(crate) fn wait<T>(
         &self,
         answer: &Receiver<Result<T, postgres::Error>>,
-        patience: Patience,
+        timeout: Timeout,
     ) -> Result<T> {
         let since = Instant::now();
         loop {
-            let slice = match patience {
-                Patience::For(limit) => limit.saturating_sub(since.elapsed()),
-                Patience::Until(moment) => moment.saturating_duration_since(Instant::now()),
-                Patience::WhileServerAnswers => SIGN_OF_LIFE_EVERY,
+            let slice = match timeout {
+                Timeout::For(limit) => limit.saturating_sub(since.elapsed()),
+                Timeout::Until(moment) => moment.saturating_duration_since(Instant::now()),
+                Timeout::WhileServerAnswers => SIGN_OF_LIFE_EVERY,
             };
             select! {
                 recv(answer) -> outcome => {
@@ -195,12 +195,12 @@ impl Session {
                     self.canceller.cancel();
                     return Err(interrupt::interrupted());
                 }
-                default(slice) => match patience {
-                    Patience::For(_) | Patience::Until(_) => {
+                default(slice) => match timeout {
+                    Timeout::For(_) | Timeout::Until(_) => {
                         self.canceller.cancel();
                         return Err(self.context(TimedOut(since.elapsed()).into()));
                     }
-                    Patience::WhileServerAnswers => {
+                    Timeout::WhileServerAnswers => {
                         (self.sign_of_life)().wrap_err("wait for an answer")?;
                     }
                 },

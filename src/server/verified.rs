@@ -250,9 +250,9 @@ fn reach(
             Err(report) => failures.push(report),
         }
     }
-    // A stranger at one address is worse than no answer at another: no command goes on without this server then.
-    let told = failures.iter().position(is_stranger).unwrap_or(0);
-    Err(failures.swap_remove(told))
+    // Another server at one address is worse than no answer at another: no command goes on without this server then.
+    let mismatch = failures.iter().position(is_identity_mismatch).unwrap_or(0);
+    Err(failures.swap_remove(mismatch))
 }
 
 fn open_verified(
@@ -270,17 +270,22 @@ fn open_verified(
     let session = Session::adopt(client, target.endpoint.clone(), tls, Box::new(sign_of_life));
     let (found, facts) = Facts::ask(&session).wrap_err("check the identity")?;
     if found != identifier.to_string() {
-        return Err(stranger(side, identifier, &found, &target.endpoint));
+        return Err(identity_mismatch(
+            side,
+            identifier,
+            &found,
+            &target.endpoint,
+        ));
     }
     facts.refuse_unknown_version(&target.endpoint)?;
     Ok((session, facts))
 }
 
-fn stranger(side: Side, declared: u64, found: &str, endpoint: &Endpoint) -> Report {
-    let stranger = Stranger(format!(
+fn identity_mismatch(side: Side, declared: u64, found: &str, endpoint: &Endpoint) -> Report {
+    let mismatch = IdentityMismatch(format!(
         "check the identity of the {endpoint}: its system_identifier is {found}, the configuration declares {declared}; nothing was changed"
     ));
-    Err::<(), _>(stranger)
+    Err::<(), _>(mismatch)
         .hint(|| {
             format!(
                 "{}:{} is not the declared {side}: correct hosts.{side}.conn (host, port or system_identifier), then run flare verify_connectivity",
@@ -304,17 +309,17 @@ impl Target {
 
 /// A server answered, but it is not the declared one.
 #[derive(Debug)]
-struct Stranger(String);
+struct IdentityMismatch(String);
 
-impl fmt::Display for Stranger {
+impl fmt::Display for IdentityMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Stranger {}
+impl std::error::Error for IdentityMismatch {}
 
 /// Whether a server answered that is not the declared one.
-pub(crate) fn is_stranger(report: &Report) -> bool {
-    report.downcast_ref::<Stranger>().is_some()
+pub(crate) fn is_identity_mismatch(report: &Report) -> bool {
+    report.downcast_ref::<IdentityMismatch>().is_some()
 }

@@ -5,13 +5,13 @@ mod literal;
 mod lsn;
 mod name;
 mod secret;
+mod shell_word;
 mod size;
-mod word;
 
 pub use conninfo::Conninfo;
 pub use literal::Literal;
 pub use lsn::Lsn;
 pub use name::{Ident, MAX_IDENT_BYTES, TableName};
 pub use secret::Secret;
+pub(crate) use shell_word::ShellWord;
 pub use size::Size;
-pub(crate) use word::Word;

@@ -8,7 +8,7 @@ use crate::error::{Failure, Result, WrapErr};
 use crate::replicate::options::Copy;
 use crate::replicate::status_table;
 use crate::server::Side;
-use crate::value::{Ident, TableName, Word};
+use crate::value::{Ident, ShellWord, TableName};
 
 impl Wanted<'_> {
     /// Refuses what would go wrong.
@@ -39,7 +39,7 @@ impl Wanted<'_> {
             ))
             .hint(format!(
                 "run flare replicate_schema {}, or create them there as they are on the publisher",
-                Word(dbname)
+                ShellWord(dbname)
             ))
             .err();
         }
@@ -80,7 +80,7 @@ impl Wanted<'_> {
             ))
             .hint(format!(
                 "run flare grant_replication {}; without --use-repl-user the superuser account needs USAGE on the schemas and SELECT on the tables",
-                Word(self.dbname())
+                ShellWord(self.dbname())
             ))
             .err();
         }
@@ -92,7 +92,7 @@ impl Wanted<'_> {
             ))
             .hint(format!(
                 "run flare grant_replication {} as a superuser, or there: ALTER ROLE {} BYPASSRLS",
-                Word(self.dbname()),
+                ShellWord(self.dbname()),
                 Ident::new(user)
             ))
             .err(),

@@ -5,7 +5,7 @@ use crate::catalog::slots::{self, Slot};
 use crate::catalog::subscriptions::{self, Subscription};
 use crate::error::{Failure, Result};
 use crate::replicate::{Change, Run, refresh, status_table, unsubscribe};
-use crate::value::{Ident, Word};
+use crate::value::{Ident, ShellWord};
 
 /// Why a subscription does not follow its publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Wanted<'_> {
         } = existing;
         let start_over = format!(
             "flare drop_subscription {}, then create it again",
-            Word(self.subname)
+            ShellWord(self.subname)
         );
         if *subpublications != [self.declared.pubname.clone()] {
             return Failure::new(format!(

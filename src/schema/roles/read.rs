@@ -138,7 +138,7 @@ fn grant<'a>(tokens: &Tokens<'a>) -> Option<Grant<'a>> {
     };
     let by = tokens.find("GRANTED BY");
     let name = |index: usize| match tokens.kind(index) {
-        Some(Token::Word | Token::Quoted) => tokens.name(index),
+        Some(Token::ShellWord | Token::Quoted) => tokens.name(index),
         _ => None,
     };
     Some(Grant {

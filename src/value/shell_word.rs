@@ -3,9 +3,9 @@
 use std::fmt;
 
 /// Quoted where a shell would take it apart.
-pub(crate) struct Word<'a>(pub(crate) &'a str);
+pub(crate) struct ShellWord<'a>(pub(crate) &'a str);
 
-impl fmt::Display for Word<'_> {
+impl fmt::Display for ShellWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '/' | '@');
         match !self.0.is_empty() && !self.0.starts_with('-') && self.0.chars().all(plain) {
@@ -28,7 +28,7 @@ mod tests {
             ("sub Order", "'sub Order'"),
             (r#"a"b'c; --"#, r#"'a"b'\''c; --'"#),
         ] {
-            assert_eq!(Word(name).to_string(), shown);
+            assert_eq!(ShellWord(name).to_string(), shown);
         }
     }
 }

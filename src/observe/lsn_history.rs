@@ -1,12 +1,12 @@
 //! `flare.sample` in the publisher's `postgres` database: where the publisher was, and when. It is the only memory of
 //! a command that cron starts afresh, and is nowhere near the databases that are replicated.
 
-use super::sample::{Diary, PublisherSample};
+use super::sample::{LsnHistory, PublisherSample};
 use crate::error::{Result, WrapErr};
 use crate::server::{Session, params};
 use crate::value::{Literal, Lsn};
 
-/// What the session's role may do with it, as a [`Diary`].
+/// What the session's role may do with it, as a [`LsnHistory`].
 pub(super) const ACCESS: &str = "(
     SELECT CASE
         WHEN c.oid IS NULL AND coalesce(has_schema_privilege(n.oid, 'CREATE'),
@@ -23,10 +23,10 @@ const CREATE: &str = "
 
 /// Writes down where the publisher was. Older than a week is forgotten.
 pub(super) fn write(session: &Session, sample: &PublisherSample) -> Result<()> {
-    let create = match sample.diary {
-        Diary::Usable => "",
-        Diary::Creatable => CREATE,
-        Diary::Denied => return Ok(()),
+    let create = match sample.lsn_history {
+        LsnHistory::Usable => "",
+        LsnHistory::Creatable => CREATE,
+        LsnHistory::Denied => return Ok(()),
     };
     // Nothing is lost with a row that a crash takes away, and no synchronous standby is worth waiting for.
     session
@@ -41,10 +41,14 @@ pub(super) fn write(session: &Session, sample: &PublisherSample) -> Result<()> {
 }
 
 /// How many seconds ago the publisher was where the subscriber is now; none when that was never written down.
-pub(super) fn age_of(session: &Session, diary: Diary, confirmed: Lsn) -> Result<Option<f64>> {
-    match diary {
-        Diary::Creatable | Diary::Denied => Ok(None),
-        Diary::Usable => session
+pub(super) fn age_of(
+    session: &Session,
+    lsn_history: LsnHistory,
+    confirmed: Lsn,
+) -> Result<Option<f64>> {
+    match lsn_history {
+        LsnHistory::Creatable | LsnHistory::Denied => Ok(None),
+        LsnHistory::Usable => session
             .value(
                 "SELECT extract(epoch FROM clock_timestamp() - max(time))::float8
                    FROM flare.sample WHERE lsn <= $1::pg_lsn",
