@@ -4,6 +4,7 @@ mod answers;
 mod attack;
 mod commands;
 mod connectivity;
+mod copy;
 mod cutover;
 mod exec;
 mod extensions;

@@ -10,6 +10,7 @@ pub(crate) mod grants;
 mod identity;
 mod load;
 pub(crate) mod loaded;
+mod nudge;
 pub(crate) mod options;
 mod plan;
 mod properties;

@@ -7,6 +7,7 @@ mod creation;
 
 use std::collections::HashMap;
 
+use super::nudge::Nudge;
 use super::options::Options;
 use super::{Change, Mode, Run, status_table, watch};
 use crate::catalog::publications;
@@ -110,11 +111,14 @@ impl Wanted<'_> {
     fn wait(&self, run: &Run) -> Result<usize> {
         let bytes = tables::bytes(&self.on_publisher, &self.published)?;
         let sizes: HashMap<TableName, i64> = self.published.iter().cloned().zip(bytes).collect();
+        let pubname = &self.declared.pubname;
+        let mut nudge = Nudge::new(&self.pair.publisher, self.dbname(), pubname);
         watch::until_ready(
             &self.pair.subscriber,
             &self.on_subscriber,
             self.subname,
             &sizes,
+            &mut nudge,
             run,
         )
     }

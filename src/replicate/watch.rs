@@ -11,9 +11,10 @@ use crate::server::{Session, Subscriber, interrupt};
 use crate::value::TableName;
 
 use super::Run;
+use super::nudge::{self, Nudge};
 
-/// How often the catalog is read.
-const EVERY: Duration = Duration::from_millis(500);
+/// How often the catalog is read, at most; less often where that takes long.
+const EVERY: Duration = Duration::from_millis(200);
 /// Without a worker and without a step forward for this long, it goes nowhere.
 const STANDSTILL: Duration = Duration::from_secs(60);
 /// Errors or new beginnings without a table that came further.
@@ -124,12 +125,15 @@ pub(super) fn until_ready(
     session: &Session,
     subname: &str,
     sizes: &HashMap<TableName, i64>,
+    nudge: &mut Nudge,
     run: &Run,
 ) -> Result<usize> {
     let since = Instant::now();
     let mut watch = Watch::default();
+    let mut before = Vec::new();
     let what = format!("copy the tables of subscription {subname:?}");
     loop {
+        let looking = Instant::now();
         let relations = subscriptions::relations(session, subname)?;
         let health = subscriptions::health(session, subname, subscriber.major())?;
         let Some(health) = health else {
@@ -152,10 +156,33 @@ pub(super) fn until_ready(
                     .err();
             }
         }
-        interrupt::sleep(EVERY).hint(|| {
-            format!("the subscription goes on copying by itself: flare create_subscription --wait {subname} waits for it again")
-        })?;
+        let wakes = waits_for_records(&before, &relations);
+        before = relations;
+        // A look at ten thousand tables is no cheap one.
+        let next = EVERY.max(looking.elapsed() * 5);
+        loop {
+            if wakes {
+                nudge.give();
+            }
+            let left = next.saturating_sub(looking.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            interrupt::sleep(left.min(nudge::EVERY)).hint(|| {
+                format!("the subscription goes on copying by itself: flare create_subscription --wait {subname} waits for it again")
+            })?;
+        }
     }
+}
+
+/// Whether a table waits for the publisher's next record: any but those whose rows are arriving. A row written all through
+/// a long copy would be one of many versions that the copy's snapshot keeps.
+fn waits_for_records(before: &[Relation], now: &[Relation]) -> bool {
+    let bytes: HashMap<&TableName, i64> = before.iter().map(|it| (&it.name, it.bytes)).collect();
+    let arriving = |it: &Relation| {
+        it.srsubstate == 'd' && bytes.get(&it.name).is_some_and(|bytes| it.bytes > *bytes)
+    };
+    now.iter().any(|it| it.srsubstate != 'r' && !arriving(it))
 }
 
 /// Bytes where there are any, else tables; never quite done before every table is.
@@ -208,6 +235,16 @@ mod tests {
         }
         let ready = relation('r', 5, None);
         assert_eq!(look(&mut watch, 501, ready, &healthy()), Verdict::Ready);
+    }
+
+    #[test]
+    fn rows_are_written_unless_all_that_is_left_is_arriving() {
+        let copying = |bytes| vec![relation('d', bytes, Some(7))];
+        assert!(waits_for_records(&[], &copying(8)));
+        assert!(waits_for_records(&copying(8), &copying(8)));
+        assert!(!waits_for_records(&copying(8), &copying(16)));
+        assert!(waits_for_records(&copying(8), &[relation('f', 0, Some(7))]));
+        assert!(!waits_for_records(&copying(8), &[relation('r', 0, None)]));
     }
 
     #[test]

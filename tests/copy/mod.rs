@@ -1,0 +1,3 @@
+//! The initial copy: PostgreSQL's own, and flare's.
+
+mod native;
