@@ -28,7 +28,7 @@ pub use switch::SwitchOptions;
 
 use crate::config::Config;
 pub use crate::cutover::{
-    PauseOutcome, PauseReport, ResumeReport, StepTime, SwitchOutcome, SwitchReport,
+    PauseOutcome, PauseReport, ResumeReport, StepName, StepTime, SwitchOutcome, SwitchReport,
     SwitchedDatabase, Writable,
 };
 use crate::error::Result;

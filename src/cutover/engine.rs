@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::guard_process::GuardProcess;
-use super::report::StepTime;
+use super::report::{StepName, StepTime};
 use super::settle::Settled;
 use super::state::Pause;
 use super::switching::Undecided;
@@ -81,7 +81,7 @@ impl Pause<'_> {
     /// Takes one step, and its time.
     pub(super) fn take(
         &mut self,
-        name: &'static str,
+        name: StepName,
         step: impl FnOnce(&mut Self) -> Result<()>,
     ) -> Result<()> {
         interrupt::check()?;
@@ -92,19 +92,15 @@ impl Pause<'_> {
     /// The same beyond the point of no return, where neither deadline nor signal ends anything.
     pub(super) fn take_past_return(
         &mut self,
-        name: &'static str,
+        name: StepName,
         step: impl FnOnce(&mut Self) -> Result<()>,
     ) -> Result<()> {
         self.timed(name, step)
     }
 
-    fn timed(
-        &mut self,
-        name: &'static str,
-        step: impl FnOnce(&mut Self) -> Result<()>,
-    ) -> Result<()> {
+    fn timed(&mut self, name: StepName, step: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let since = Instant::now();
-        let outcome = failpoint::before(name, &self.deadline).and_then(|()| step(self));
+        let outcome = failpoint::before(name.as_str(), &self.deadline).and_then(|()| step(self));
         let ms = since.elapsed().as_secs_f64() * 1000.0;
         self.steps.push(StepTime { step: name, ms });
         outcome.wrap_err(name)
@@ -113,14 +109,14 @@ impl Pause<'_> {
 
 /// From *guard* to *drain*: everything that was written is on *to*, and nothing is written any more.
 pub(crate) fn first_half(pause: &mut Pause<'_>) -> Result<()> {
-    pause.take("guard", guard::arm)?;
+    pause.take(StepName::Guard, guard::arm)?;
     if !pause.poolers.is_empty() {
-        pause.take("poolers", clients::hold)?;
+        pause.take(StepName::Poolers, clients::hold)?;
     }
-    pause.take("door", door::shut)?;
-    pause.take("clear", clear::clear)?;
-    pause.take("wall", wall::raise)?;
-    pause.take("drain", drain::drain)
+    pause.take(StepName::Door, door::shut)?;
+    pause.take(StepName::Clear, clear::clear)?;
+    pause.take(StepName::Wall, wall::raise)?;
+    pause.take(StepName::Drain, drain::drain)
 }
 
 /// The least time that an undo gets, however short the pause was to be.

@@ -58,7 +58,7 @@ pub(crate) use cleanup::{cleanup, cleanup_without_publisher, open_gate};
 pub(crate) use clearing::Clearing;
 pub(crate) use lock::AtWork;
 pub(crate) use pause::pause_write;
-pub use report::{PauseOutcome, PauseReport, ResumeReport, StepTime, Writable};
+pub use report::{PauseOutcome, PauseReport, ResumeReport, StepName, StepTime, Writable};
 pub(crate) use resume::resume_write;
 pub(crate) use settle::{in_words, settle};
 pub(crate) use state::{PauseRequest, Wanted};

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::report::StepTime;
+use super::report::{StepName, StepTime};
 use super::state::{Database, Pause};
 use super::wall;
 use crate::catalog::sequences;
@@ -15,7 +15,7 @@ use crate::server::{Session, params};
 /// One step of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Planned {
-    step: &'static str,
+    step: StepName,
     /// What it does, for people.
     does: &'static str,
     /// How often it asks *from* and *to* and waits for the answer.
@@ -26,7 +26,7 @@ struct Planned {
 }
 
 const fn planned(
-    step: &'static str,
+    step: StepName,
     does: &'static str,
     [asks_from, asks_to, costs_ms]: [u32; 3],
 ) -> Planned {
@@ -42,30 +42,46 @@ const fn planned(
 /// In the order of the protocol. `poolers`, `route` and `resume` only where they are configured.
 const STEPS: [Planned; 13] = [
     planned(
-        "guard",
+        StepName::Guard,
         "arm what undoes the pause, even if this machine is gone",
         [2, 0, 1],
     ),
-    planned("poolers", "PAUSE", [0, 0, 6]),
+    planned(StepName::Poolers, "PAUSE", [0, 0, 6]),
     planned(
-        "door",
+        StepName::Door,
         "take CONNECT from everyone but those who stay",
         [5, 0, 3],
     ),
-    planned("clear", "end every session of the database", [6, 0, 8]),
-    planned("wall", "lock the published tables", [3, 0, 2]),
     planned(
-        "drain",
+        StepName::Clear,
+        "end every session of the database",
+        [6, 0, 8],
+    ),
+    planned(StepName::Wall, "lock the published tables", [3, 0, 2]),
+    planned(
+        StepName::Drain,
         "wait until the last row is on the other side",
         [2, 2, 4],
     ),
-    planned("sequences", "carry their values over", [1, 1, 2]),
-    planned("stop", "disable the subscription", [0, 1, 2]),
-    planned("mark", "remember where the way back starts", [0, 1, 0]),
-    planned("route", "run the switch hook", [0, 0, 0]),
-    planned("switching", "pass the point of no return", [1, 0, 2]),
-    planned("switched", "give CONNECT on the other side", [0, 5, 3]),
-    planned("resume", "RELOAD and RESUME", [0, 0, 6]),
+    planned(StepName::Sequences, "carry their values over", [1, 1, 2]),
+    planned(StepName::Stop, "disable the subscription", [0, 1, 2]),
+    planned(
+        StepName::Mark,
+        "remember where the way back starts",
+        [0, 1, 0],
+    ),
+    planned(StepName::Route, "run the switch hook", [0, 0, 0]),
+    planned(
+        StepName::Switching,
+        "pass the point of no return",
+        [1, 0, 2],
+    ),
+    planned(
+        StepName::Switched,
+        "give CONNECT on the other side",
+        [0, 5, 3],
+    ),
+    planned(StepName::Resume, "RELOAD and RESUME", [0, 0, 6]),
 ];
 
 /// What was found out about the two servers without changing anything.
@@ -87,7 +103,7 @@ pub(super) struct Plan {
 }
 
 /// What a step does, in words.
-pub(super) fn in_words(step: &str) -> &'static str {
+pub(super) fn in_words(step: StepName) -> &'static str {
     let found = STEPS.iter().find(|planned| planned.step == step);
     found.map_or("", |planned| planned.does)
 }
@@ -111,15 +127,15 @@ pub(super) fn estimate(pause: &Pause<'_>) -> Result<Plan> {
         sequences::read(probe)?;
         measured.sequences += since.elapsed();
     }
-    let has = |step: &str| match step {
-        "poolers" | "resume" => !pause.poolers.is_empty(),
-        "route" => pause.config.cutover.hooks.switch.is_some(),
+    let has = |step: StepName| match step {
+        StepName::Poolers | StepName::Resume => !pause.poolers.is_empty(),
+        StepName::Route => pause.config.cutover.hooks.switch.is_some(),
         _ => true,
     };
     Ok(plan(has, measured))
 }
 
-fn plan(has: impl Fn(&str) -> bool, measured: Measured) -> Plan {
+fn plan(has: impl Fn(StepName) -> bool, measured: Measured) -> Plan {
     let steps = STEPS.iter().filter(|planned| has(planned.step));
     let steps: Vec<StepTime> = steps.map(|planned| planned.takes(measured)).collect();
     let pause_ms = pause_ms(&steps);
@@ -128,7 +144,7 @@ fn plan(has: impl Fn(&str) -> bool, measured: Measured) -> Plan {
 
 /// From PAUSE or the shut door on: arming the guard is nothing that the application notices.
 pub(super) fn pause_ms(steps: &[StepTime]) -> f64 {
-    let noticed = steps.iter().filter(|step| step.step != "guard");
+    let noticed = steps.iter().filter(|step| step.step != StepName::Guard);
     noticed.map(|step| step.ms).sum()
 }
 
@@ -136,8 +152,8 @@ impl Planned {
     fn takes(&self, measured: Measured) -> StepTime {
         let asking = measured.ask_from * self.asks_from + measured.ask_to * self.asks_to;
         let more = match self.step {
-            "wall" => measured.lock,
-            "sequences" => measured.sequences * 2,
+            StepName::Wall => measured.lock,
+            StepName::Sequences => measured.sequences * 2,
             _ => Duration::ZERO,
         };
         StepTime {
@@ -174,23 +190,23 @@ mod tests {
     #[test]
     fn a_plan_has_the_steps_that_are_configured_and_a_far_server_costs_more() {
         let near = plan(
-            |step| !["poolers", "route", "resume"].contains(&step),
+            |step| ![StepName::Poolers, StepName::Route, StepName::Resume].contains(&step),
             Measured::default(),
         );
-        let names: Vec<&str> = near.steps.iter().map(|step| step.step).collect();
+        let names: Vec<StepName> = near.steps.iter().map(|step| step.step).collect();
         assert_eq!(
             names,
             [
-                "guard",
-                "door",
-                "clear",
-                "wall",
-                "drain",
-                "sequences",
-                "stop",
-                "mark",
-                "switching",
-                "switched"
+                StepName::Guard,
+                StepName::Door,
+                StepName::Clear,
+                StepName::Wall,
+                StepName::Drain,
+                StepName::Sequences,
+                StepName::Stop,
+                StepName::Mark,
+                StepName::Switching,
+                StepName::Switched
             ]
         );
         let far = Measured {

@@ -33,11 +33,72 @@ pub enum Writable {
     None,
 }
 
+/// A step of the pause, by its name in the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StepName {
+    /// What undoes the pause is armed.
+    Guard,
+    /// The poolers were told to PAUSE.
+    Poolers,
+    /// CONNECT is revoked.
+    Door,
+    /// Sessions are terminated.
+    Clear,
+    /// Published tables are locked.
+    Wall,
+    /// The last row has arrived on the other side.
+    Drain,
+    /// Sequences are set on the other side.
+    Sequences,
+    /// The subscription is disabled.
+    Stop,
+    /// The LSN where the way back starts.
+    Mark,
+    /// The switch hook.
+    Route,
+    /// The point of no return.
+    Switching,
+    /// CONNECT is granted on the other side.
+    Switched,
+    /// The poolers were told to RELOAD and RESUME.
+    Resume,
+}
+
+impl StepName {
+    /// As reports and JSON write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StepName::Guard => "guard",
+            StepName::Poolers => "poolers",
+            StepName::Door => "door",
+            StepName::Clear => "clear",
+            StepName::Wall => "wall",
+            StepName::Drain => "drain",
+            StepName::Sequences => "sequences",
+            StepName::Stop => "stop",
+            StepName::Mark => "mark",
+            StepName::Route => "route",
+            StepName::Switching => "switching",
+            StepName::Switched => "switched",
+            StepName::Resume => "resume",
+        }
+    }
+}
+
+impl fmt::Display for StepName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// One step with its duration.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct StepTime {
-    /// The step's name in the protocol.
-    pub step: &'static str,
+    /// Which step.
+    pub step: StepName,
     /// Milliseconds.
     pub ms: f64,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::deadline::Deadline;
 use super::engine::{self, Ending};
 use super::prepare::{self, Looked};
-use super::report::cause_of;
+use super::report::{StepName, cause_of};
 use super::settle::{self, Settled, Walls};
 use super::state::{Pause, PauseRequest};
 use super::switch_report::{SwitchOutcome, SwitchReport};
@@ -54,13 +54,13 @@ pub(crate) fn switch(
 /// Up to the point of no return: whatever fails here is undone.
 fn pause_and_win(pause: &mut Pause<'_>) -> Result<()> {
     engine::first_half(pause)?;
-    pause.take("sequences", sequences::set_moved)?;
-    pause.take("stop", stop::disable)?;
-    pause.take("mark", mark::remember)?;
+    pause.take(StepName::Sequences, sequences::set_moved)?;
+    pause.take(StepName::Stop, stop::disable)?;
+    pause.take(StepName::Mark, mark::remember)?;
     if pause.config.cutover.hooks.switch.is_some() {
-        pause.take("route", clients::route)?;
+        pause.take(StepName::Route, clients::route)?;
     }
-    pause.take("switching", switching::win)
+    pause.take(StepName::Switching, switching::win)
 }
 
 /// How long a server may take for what cannot be undone any more, before it is left to the guard.
@@ -72,12 +72,12 @@ fn open_target(pause: &mut Pause<'_>) -> Result<()> {
     pause.deadline = Deadline::after(PAST_RETURN);
     pause.set_timeout(Timeout::For(PAST_RETURN));
     pause
-        .take_past_return("switched", switched::open)
+        .take_past_return(StepName::Switched, switched::open)
         .wrap_err("NOBODY CAN WRITE: the point of no return is passed, but the target could not be opened")
         .hint(|| "the guard process goes on trying for two minutes; after that any flare command that reaches both servers finishes it (flare status). If the target is dead: flare fallback --abandon-target".into())?;
     match pause.poolers.is_empty() {
         true => Ok(()),
-        false => pause.take_past_return("resume", clients::release),
+        false => pause.take_past_return(StepName::Resume, clients::release),
     }
 }
 

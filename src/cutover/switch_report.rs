@@ -215,7 +215,7 @@ impl fmt::Display for SwitchReport {
         if let Some(pause_ms) = self.estimated_pause_ms {
             writeln!(f, "The pause would take about {pause_ms:.0} ms:")?;
             for StepTime { step, ms } in &self.steps {
-                writeln!(f, "  {step:<10} {ms:>4.0} ms  {}", plan::in_words(step))?;
+                writeln!(f, "  {step:<10} {ms:>4.0} ms  {}", plan::in_words(*step))?;
             }
         }
         if let Some(pause_ms) = self.pause_ms {
