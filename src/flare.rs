@@ -22,10 +22,11 @@ pub use exec::Executed;
 pub use observation::{CountOn, RowCount};
 pub use pause::PauseOptions;
 pub use prepare::{PrepareReport, PrepareStep, PreparedStep};
-pub use standing::{Stage, Standing};
+pub use standing::{Sides, Stage, Standing};
 pub use status::StatusReport;
 pub use switch::SwitchOptions;
 
+pub use crate::catalog::side::SideState;
 use crate::config::Config;
 pub use crate::cutover::{
     PauseOutcome, PauseReport, ResumeReport, StepName, StepTime, SwitchOutcome, SwitchReport,
@@ -40,7 +41,7 @@ pub use crate::replicate::vacuum::Vacuumed;
 pub use crate::replicate::{
     Change, Done, ExtensionList, ExtensionStatus, ExtensionsChange, InUse, OldSlot, PasswordPolicy,
     RoleAttributes, RolesChange, RolesOptions, SchemaChange, SchemaOutcome, Sequence, Sequences,
-    Treated, Unreachable, Wait,
+    Target, Treated, Unreachable, Wait,
 };
 use crate::replicate::{Mode, Run};
 use crate::server::{Opened, Pair, Publisher, Server, Subscriber, application_name, open_both};

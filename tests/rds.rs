@@ -123,7 +123,7 @@ fn scenario(old: u32, new: u32) {
                 // 15 asks for the owner's rights on the tables.
                 by_master(
                     subscriber,
-                    db,
+                    "postgres",
                     &format!("GRANT {} TO {}", names.owner, subscriber.admin()),
                 );
             }

@@ -13,6 +13,7 @@ pub(crate) mod publications;
 pub(crate) mod roles;
 pub(crate) mod sequences;
 pub(crate) mod settings;
+pub(crate) mod side;
 pub(crate) mod slots;
 pub(crate) mod subscriptions;
 pub(crate) mod tables;

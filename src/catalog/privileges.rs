@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, Result};
-use crate::server::{Session, params};
+use crate::server::{Login, Server, Session, params};
 
 /// A database's access privileges.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,4 +68,15 @@ impl DatabasePrivileges {
         };
         sorted(self) == sorted(other)
     }
+}
+
+/// Who may change the privileges and settings of databases: the administrator where it is a superuser or acts for their
+/// owners, else the owner itself.
+pub(crate) fn owner_login(server: &Server, dbnames: &[&str]) -> Result<Login> {
+    let dbnames: Vec<String> = dbnames.iter().map(|dbname| dbname.to_string()).collect();
+    let may: bool = server.admin().value(
+        "SELECT coalesce((SELECT bool_and(pg_has_role(datdba, 'USAGE')) FROM pg_database WHERE datname = ANY ($1)), true)",
+        params![dbnames],
+    )?;
+    Ok(Login::owner_if(!may))
 }

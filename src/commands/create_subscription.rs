@@ -1,7 +1,7 @@
 //! `create_subscription`: the subscriber begins to copy and to follow.
 
 use crate::error::Result;
-use crate::flare::{Flare, Wait};
+use crate::flare::{Flare, Target, Wait};
 use crate::report::Outcome;
 use crate::server::Login;
 
@@ -9,7 +9,10 @@ use crate::server::Login;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Changes: a replication slot on the publisher; on the subscriber the subscription, the table \
-flare_replication_status, and the rows that are copied; from 16 on, what its owner lacks is \
+flare_replication_status, and the rows that are copied. The subscriber's database is closed to \
+everybody but replication: a trigger flare_fence on every published table refuses writes, and \
+sessions are read-only by default, so that clients that know both servers go to the publisher; \
+drop_subscription and cleanup open it again. From 16 on, what its owner lacks is \
 granted, and named in the subscription's comment. An open transaction that keeps the slot from \
 being made is named, and waited for up to 30 seconds.
 
@@ -27,6 +30,9 @@ pub(crate) struct CreateSubscription {
     /// Show the copy's progress and return when every table is ready
     #[arg(long)]
     wait: bool,
+    /// Leave the subscriber's database open to writes of others, as the original does
+    #[arg(long)]
+    leave_open: bool,
     /// Show the statements and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -38,14 +44,21 @@ impl CreateSubscription {
             true => Login::Replication,
             false => Login::Superuser,
         };
+        let target = if self.leave_open {
+            Target::LeftOpen
+        } else {
+            Target::Closed
+        };
         let wait = match self.wait {
             true => Wait::UntilReady,
             false => Wait::No,
         };
-        let change =
-            flare
-                .dry_run_if(self.dry_run)
-                .create_subscription(&self.subname, login, wait)?;
+        let change = flare.dry_run_if(self.dry_run).create_subscription(
+            &self.subname,
+            login,
+            target,
+            wait,
+        )?;
         Outcome::of_change(&change)
     }
 }

@@ -4,7 +4,6 @@
 use uuid::Uuid;
 
 use super::door::in_transaction;
-use super::fence;
 use super::rights::Door;
 use super::sessions::{at_the_door, backend_of};
 use super::state::Wanted;
@@ -12,7 +11,7 @@ use super::undo::{again_while_it_passes, open, to_the_letter};
 use crate::config::Config;
 use crate::error::{Failure, Report, Result};
 use crate::journal::{self, Direction, Entry, Purpose, Step, Stream};
-use crate::replicate::{Mode, Run, slot, unsubscribe};
+use crate::replicate::{Mode, Run, fence, slot, unsubscribe};
 use crate::server::{Login, Publisher, params};
 
 /// Opens the publisher for the application again. What is lost is returned, in words.

@@ -1,7 +1,6 @@
 //! The end of a migration: what flare has put in place goes, on both sides; tables and rows of the user never.
 
 use super::door::in_transaction;
-use super::fence;
 use super::rights::Door;
 use super::sessions::at_the_door;
 use super::state::Wanted;
@@ -11,7 +10,7 @@ use crate::catalog::{publications, slots, tables};
 use crate::config::Config;
 use crate::error::{Failure, Report, Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Stream};
-use crate::replicate::{Change, Mode, Plan, Run, loaded, slot, unsubscribe};
+use crate::replicate::{Change, Mode, Plan, Run, closed, loaded, slot, unsubscribe};
 use crate::server::{Login, Pair, Publisher, Server, Session, Subscriber, params};
 use crate::value::{Ident, TableName};
 
@@ -47,7 +46,7 @@ pub(crate) fn cleanup(
     }
     for server in [&*pair.publisher, &*pair.subscriber] {
         change = change
-            .and(drop_fence(server, dbname, run)?)
+            .and(closed::open(server, dbname, run)?)
             .and(drop_status_table(server, dbname, run)?);
     }
     let (written, left): (&Server, &Server) = match direction {
@@ -124,31 +123,6 @@ fn unpublish(publisher: &Publisher, stream: &Stream, run: &Run) -> Result<Change
         true => plan.carry_out(&admin, run),
         false => plan.carry_out(&publisher.enter(&stream.dbname)?, run),
     }
-}
-
-fn drop_fence(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
-    let session = server.enter(dbname)?;
-    if !fence::is_there(&session)? {
-        return Ok(Change::none(run));
-    }
-    let fenced = fence::fenced(&session)?;
-    let mut plan = Plan::new(server.side(), dbname);
-    plan.step(
-        format!("take the fence off {} tables", fenced.len()),
-        format!("DROP TRIGGER {} ON each of them", fence::TRIGGER),
-    );
-    let mut left = Vec::new();
-    let change = plan.carry_out_by(run, |_| {
-        left = fence::remove(server, &session)?;
-        Ok(())
-    })?;
-    Ok(match left.is_empty() {
-        true => change,
-        false => change.with_note(format!(
-            "{} tables are in use all the time and keep a fence: run the command again",
-            left.len()
-        )),
-    })
 }
 
 fn drop_status_table(server: &Server, dbname: &str, run: &Run) -> Result<Change> {

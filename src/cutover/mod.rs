@@ -32,7 +32,6 @@ mod wall;
 // Its end: held, switched, undone, or settled by whoever comes next.
 mod abandon;
 mod cleanup;
-pub(crate) mod fence;
 pub(crate) mod outlook;
 mod pause;
 mod report;

@@ -20,7 +20,7 @@ use super::rights::Door;
 use super::sessions::{DatabaseSessions, Sessions, at_the_door, backend_of};
 use super::state::{Database, Pause, PauseRequest, Wanted};
 use super::undo::again_while_it_passes;
-use super::wall::{self, tables, touch};
+use super::wall::{tables, touch};
 use super::{sequences, way_back};
 use crate::catalog::privileges::DatabasePrivileges;
 use crate::catalog::publications;
@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{self, Entry, Member, Purpose, Step};
 use crate::replicate::{Run, reverse};
-use crate::server::{Login, Pair, Server, params};
+use crate::server::{Login, Pair, Server, begin_before_autovacuum, params};
 
 /// What came of looking.
 pub(crate) enum Looked<'a> {
@@ -88,7 +88,7 @@ pub(crate) fn look<'a>(
         own_pids.extend(database.sessions.on_from().map(|own| own.backend.pid));
     }
     let open_wall = match databases.first() {
-        Some(database) => wall::begin(from, &database.sessions.wall.session)?,
+        Some(database) => begin_before_autovacuum(from, &database.sessions.wall.session)?,
         None => return Failure::usage("name at least one subscription").err(),
     };
     let entry = entry(pair, request, &databases, &sessions)?;

@@ -1,10 +1,11 @@
 //! The sessions of a run: all open and warm before the pause begins, since none is opened within.
 
+use crate::catalog::privileges::owner_login;
 use crate::catalog::subscriptions;
 use crate::error::{Failure, Result};
 use crate::journal::{Backend, Stream};
 use crate::replicate::unsubscribe;
-use crate::server::{Facts, Login, Pair, Server, Session, Timeout, params};
+use crate::server::{Facts, Login, Pair, Server, Session, Timeout};
 
 /// A session of this run, with the name of its server process.
 #[derive(Debug)]
@@ -62,8 +63,8 @@ impl Sessions {
     /// Opens them all at once.
     pub(crate) fn open(pair: &Pair, dbnames: &[&str]) -> Result<Sessions> {
         let (from, to) = (&pair.publisher, &pair.subscriber);
-        let door_login = door_login_of(from, dbnames)?;
-        let gate_login = door_login_of(to, dbnames)?;
+        let door_login = owner_login(from, dbnames)?;
+        let gate_login = owner_login(to, dbnames)?;
         let open = |login| Own::open(from, login, "postgres");
         std::thread::scope(|scope| {
             let door = scope.spawn(|| open(door_login));
@@ -171,26 +172,13 @@ impl Drop for DatabaseSessions {
     }
 }
 
-/// Who may shut the doors: the administrator where it is a superuser or acts for the owners, else the owner itself.
-pub(super) fn door_login_of(server: &Server, dbnames: &[&str]) -> Result<Login> {
-    let dbnames: Vec<String> = dbnames.iter().map(|dbname| dbname.to_string()).collect();
-    let may: bool = server.admin().value(
-        "SELECT coalesce((SELECT bool_and(pg_has_role(datdba, 'USAGE')) FROM pg_database WHERE datname = ANY ($1)), true)",
-        params![dbnames],
-    )?;
-    Ok(match may {
-        true => Login::Superuser,
-        false => Login::DbOwner,
-    })
-}
-
 /// Acts in `postgres` as whoever may open and shut the doors; by the session that is there already, where that is one.
 pub(crate) fn at_the_door<T>(
     server: &Server,
     dbnames: &[&str],
     act: impl FnOnce(&Session) -> Result<T>,
 ) -> Result<T> {
-    match door_login_of(server, dbnames)? {
+    match owner_login(server, dbnames)? {
         Login::Superuser => act(server.admin()),
         login => act(&server.connect(login, "postgres")?),
     }

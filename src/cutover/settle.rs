@@ -16,12 +16,12 @@ use super::rights::Door;
 use super::sessions::at_the_door;
 use super::state::undone;
 use super::undo::{Ended, open_doors, open_target, to_the_letter};
-use super::{clients, failpoint, fence, wall, way_back};
+use super::{clients, failpoint, wall, way_back};
 use crate::catalog::subscriptions;
 use crate::config::Config;
 use crate::error::{Failure, Result, WrapErr, message_of};
 use crate::journal::{self, Entry, Member, Purpose, Step};
-use crate::replicate::{Run, reverse, unsubscribe};
+use crate::replicate::{Run, closed, fence, reverse, unsubscribe};
 use crate::server::{Login, Pair, Publisher, Subscriber};
 use crate::value::Ident;
 
@@ -131,15 +131,18 @@ fn unbuild(pair: &Pair, entry: &Entry, member: &Member, run: &Run) -> Result<()>
 fn finish(pair: &Pair, config: &Config, entry: &Entry, run: &Run) -> Result<Settled> {
     let to = &pair.subscriber;
     let mut doors = Vec::new();
+    let mut defaults = Vec::new();
     for member in &entry.databases {
         let dbname = member.dbname.as_str();
         if let Some(shut) = journal::shut_door(to.admin(), dbname)? {
             doors.push(Door::new(shut.privileges, shut.keep.into_iter().collect()));
         }
-        fence::open(&to.enter(dbname)?)?;
+        let session = to.enter(dbname)?;
+        defaults.extend(closed::recorded(&session, dbname)?);
+        fence::open(&session)?;
     }
     at_the_door(to, &entry.dbnames(), |session| {
-        open_target(session, entry, &doors)?;
+        open_target(session, entry, &doors, &defaults)?;
         to_the_letter(session, &doors);
         Ok(())
     })?;
@@ -210,7 +213,8 @@ fn raise_fences(from: &Publisher, entry: &Entry, walls: Walls<'_>) -> Result<()>
     for (at, member) in entry.databases.iter().enumerate() {
         let pubname = member.stream(entry.direction).pubname;
         let raised = match &walls {
-            Walls::Standing(walls) => fence::raise(walls[at], &pubname),
+            Walls::Standing(walls) => wall::tables(walls[at], &pubname)
+                .and_then(|tables| fence::raise(walls[at], &tables)),
             Walls::Gone => {
                 let session = from.enter(&member.dbname)?;
                 let pid: i32 = session.value("SELECT pg_backend_pid()", Vec::new())?;
@@ -224,7 +228,7 @@ fn raise_fences(from: &Publisher, entry: &Entry, walls: Walls<'_>) -> Result<()>
                             wall::end_blockers_of(from.admin(), pid)?;
                         }
                     }
-                    fence::raise(&session, &pubname)
+                    fence::raise(&session, &tables)
                 });
                 sessions.push(session);
                 raised

@@ -7,6 +7,7 @@ use super::lock::door_of;
 use super::rights::Door;
 use crate::error::{Failure, Report, Result, WrapErr};
 use crate::journal::{self, Entry, Step};
+use crate::replicate::closed::ReadOnlyDefault;
 use crate::server::{Session, sqlstate_of};
 
 /// What came of trying to end a pause.
@@ -48,7 +49,12 @@ pub(crate) fn open_doors(
 }
 
 /// Opens the doors of *to* and writes `switched` there, all in one transaction; again does nothing.
-pub(crate) fn open_target(session: &Session, entry: &Entry, doors: &[Door]) -> Result<()> {
+pub(crate) fn open_target(
+    session: &Session,
+    entry: &Entry,
+    doors: &[Door],
+    defaults: &[ReadOnlyDefault],
+) -> Result<()> {
     again_while_it_passes(|| {
         in_transaction(session, || {
             match journal::lock(session, entry.run)? {
@@ -64,6 +70,9 @@ pub(crate) fn open_target(session: &Session, entry: &Entry, doors: &[Door]) -> R
                 }
             }
             journal::advance(session, entry.run, &[Step::Preparing], Step::Switched)?;
+            defaults
+                .iter()
+                .try_for_each(|database| session.batch(&database.reopening()))?;
             doors.iter().try_for_each(|door| open(session, door))
         })
     })

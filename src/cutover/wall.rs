@@ -9,7 +9,7 @@ use super::state::{Database, Pause};
 use crate::catalog::publications;
 use crate::catalog::tables::listed;
 use crate::error::{Advise, Failure, Result, WrapErr};
-use crate::server::{Server, Session, params, sqlstate_of};
+use crate::server::{Session, params, sqlstate_of};
 use crate::value::TableName;
 
 /// Written by the probe while the wall stands, and so not part of it.
@@ -33,22 +33,6 @@ pub(crate) fn lock_statement(tables: &[TableName]) -> Option<String> {
             "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
             names.join(", ")
         )
-    })
-}
-
-/// The beginning of a transaction that autovacuum makes way for: it yields to a lock that is waited for longer than
-/// deadlock_timeout, which only some may set. A short lock_timeout alone never wins against it.
-pub(crate) fn begin(server: &Server, session: &Session) -> Result<&'static str> {
-    let may_set = match server.major() {
-        ..15 => server.facts().superuser,
-        _ => session.value(
-            "SELECT has_parameter_privilege('deadlock_timeout', 'SET')",
-            params![],
-        )?,
-    };
-    Ok(match may_set {
-        true => "BEGIN; SET LOCAL deadlock_timeout = '1ms'",
-        false => "BEGIN",
     })
 }
 

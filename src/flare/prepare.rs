@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Change, Flare, RolesOptions, SchemaOutcome, Wait};
+use super::{Change, Flare, RolesOptions, SchemaOutcome, Target, Wait};
 use crate::catalog::tables;
 use crate::error::{Advise, Result, WrapErr, message_of};
 use crate::replicate::Mode;
@@ -201,7 +201,12 @@ impl Flare {
                 self.create_replication_status_table(dbname).map(changes)
             }
             PrepareStep::CreateSubscription => self
-                .create_subscription(subname, self.replication_login(), Wait::UntilReady)
+                .create_subscription(
+                    subname,
+                    self.replication_login(),
+                    Target::Closed,
+                    Wait::UntilReady,
+                )
                 .map(changes),
             PrepareStep::ReplicateSequences => Ok(self.replicate_sequences(subname)?.changed),
             PrepareStep::VacuumAnalyze => {

@@ -4,8 +4,8 @@ use super::Flare;
 use crate::cutover;
 use crate::error::{Result, message_of};
 use crate::replicate::{
-    Change, InUse, OldSlot, Sequences, Unreachable, Wait, grants, publication, sequences,
-    status_table, subscription, unsubscribe,
+    Change, InUse, OldSlot, Sequences, Target, Unreachable, Wait, closed, grants, publication,
+    sequences, status_table, subscription, unsubscribe,
 };
 use crate::server::{Login, Server};
 
@@ -49,11 +49,18 @@ impl Flare {
     }
 
     /// Creates a subscription with its slot, or completes the one that is there; `login` is whom the subscriber
-    /// connects to the publisher as.
-    pub fn create_subscription(&self, subname: &str, login: Login, wait: Wait) -> Result<Change> {
+    /// connects to the publisher as. The subscriber's database is closed to everybody but replication, unless `target`
+    /// says otherwise.
+    pub fn create_subscription(
+        &self,
+        subname: &str,
+        login: Login,
+        target: Target,
+        wait: Wait,
+    ) -> Result<Change> {
         let declared = self.config.subscription(subname)?;
         let pair = self.pair(&[&declared.dbname])?;
-        subscription::create(&pair, subname, declared, login, wait, &self.run)
+        subscription::create(&pair, subname, declared, (login, target), wait, &self.run)
     }
 
     /// Drops a subscription and its slot.
@@ -75,7 +82,9 @@ impl Flare {
         let how = (slot, unreachable);
         let change = unsubscribe::drop(&subscriber, &publisher, subname, dbname, how, &self.run)?;
         // A cutover that was undone has left it shut: nobody was to write there while it subscribed.
-        Ok(change.and(cutover::open_gate(&subscriber, dbname, &self.run)?))
+        Ok(change
+            .and(closed::open(&subscriber, dbname, &self.run)?)
+            .and(cutover::open_gate(&subscriber, dbname, &self.run)?))
     }
 
     /// Creates `flare_replication_status` on both sides where the database exists, and publishes it.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::catalog::side::{SideFacts, SideState};
 use crate::cutover::{Writable, written_before};
 use crate::error::{Report, hint_of, message_of};
 use crate::journal::{Direction, Entry, Purpose};
@@ -55,8 +56,22 @@ pub struct Standing {
     pub lag_seconds: Option<f64>,
     /// What `lag` says about it, once it is there.
     pub message: Option<String>,
+    /// What the servers let the application do on each side, as they have it.
+    pub sides: Sides,
     /// What stands in the way of the next cutover or fallback, of what can be seen without a lock.
     pub obstacle: Option<String>,
+}
+
+/// Who may write on each side, as its server has it; none where that was not asked or there is no database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Sides {
+    /// On the publisher of the configuration.
+    pub publisher: Option<SideState>,
+    /// On its subscriber.
+    pub subscriber: Option<SideState>,
+    /// What is not as it should be: two open sides, a side whose fence or default has a gap, a role that overrides it.
+    pub warnings: Vec<String>,
 }
 
 /// How far a migration has come.
@@ -119,6 +134,7 @@ pub(super) struct OnPublisher {
     pub(super) publication: bool,
     /// Neither the owner nor PUBLIC may connect, as a cutover leaves it.
     pub(super) left: bool,
+    pub(super) side: SideFacts,
 }
 
 /// What the journals say about it.
@@ -139,6 +155,45 @@ pub(super) struct OnRecord {
 pub(super) struct OnSubscriber {
     pub(super) roles: bool,
     pub(super) schema: bool,
+    /// None where there is no database.
+    pub(super) side: Option<SideFacts>,
+}
+
+impl Sides {
+    /// What both servers say, and what of it does not fit the direction; `follows` is whether the other side subscribes.
+    fn of(
+        publisher: Option<&SideFacts>,
+        subscriber: Option<&SideFacts>,
+        direction: Direction,
+        follows: bool,
+    ) -> Sides {
+        let left = match direction {
+            Direction::Forward => ("subscriber", subscriber),
+            Direction::Back => ("publisher", publisher),
+        };
+        let mut warnings = Vec::new();
+        if let ((side, Some(facts)), true) = (left, follows)
+            && facts.state() != SideState::Shut
+        {
+            if facts.state() != SideState::Closed {
+                warnings.push(format!(
+                    "the {side} is NOT closed, what is written there is lost: {}",
+                    facts.gaps().join("; ")
+                ));
+            }
+            if !facts.overriding.is_empty() {
+                warnings.push(format!(
+                    "on the {side} the default is overridden for {}, so that clients of these roles may choose the closed side: ALTER ROLE .. RESET default_transaction_read_only",
+                    facts.overriding.join(", ")
+                ));
+            }
+        }
+        Sides {
+            publisher: publisher.map(SideFacts::state),
+            subscriber: subscriber.map(SideFacts::state),
+            warnings,
+        }
+    }
 }
 
 impl Standing {
@@ -156,6 +211,13 @@ impl Standing {
                 .is_some_and(|it| it.left && !it.publication)
             && subscriber.as_ref().is_some_and(|it| it.schema);
         let there = lag.sample.subscriber.as_ref();
+        let follows = there.is_some_and(|sample| sample.subscription.is_some());
+        let sides = Sides::of(
+            publisher.as_ref().map(|it| &it.side),
+            subscriber.as_ref().and_then(|it| it.side.as_ref()),
+            record.direction,
+            follows && record.pause.is_none(),
+        );
         let mut standing = Standing {
             stage: Stage::Unknown,
             next: String::new(),
@@ -186,6 +248,7 @@ impl Standing {
             lag_seconds: lag.lag_seconds,
             message: None,
             obstacle: None,
+            sides,
             subname: lag.subname,
             dbname: lag.dbname,
         };
@@ -317,6 +380,7 @@ mod tests {
             lag_seconds: None,
             message: None,
             obstacle: None,
+            sides: Sides::default(),
         }
     }
 

@@ -7,14 +7,16 @@ use serde::Serialize;
 use super::direction::oriented;
 use super::standing::{OnPublisher, OnRecord, OnSubscriber, Standing};
 use super::{Flare, SwitchOptions};
-use crate::catalog::{databases, publications};
+use crate::catalog::side::{self, SideFacts};
+use crate::catalog::{databases, publications, tables};
 use crate::config::Subscription;
 use crate::cutover::{self, AtWork, Wanted, Writable};
 use crate::error::{Result, message_of};
 use crate::journal::Direction;
 use crate::observe::Trace;
-use crate::server::{Login, Pair, Publisher, Subscriber, is_identity_mismatch, params};
-use crate::value::ShellWord;
+use crate::replicate::closed;
+use crate::server::{Login, Pair, Publisher, Session, Subscriber, is_identity_mismatch, params};
+use crate::value::{ShellWord, TableName};
 
 /// What is under way, and who can write.
 #[derive(Clone, Debug, Serialize)]
@@ -67,7 +69,7 @@ impl Flare {
                 .and_then(|it| kept(on_publisher(it, subscription), &mut warnings));
             let on_subscriber = subscriber
                 .as_ref()
-                .and_then(|it| kept(on_subscriber(it, &subscription.dbname), &mut warnings));
+                .and_then(|it| kept(on_subscriber(it, subscription), &mut warnings));
             let dbname = &subscription.dbname;
             let standing = journals.standing(dbname);
             let record = OnRecord {
@@ -132,26 +134,52 @@ fn on_publisher(publisher: &Publisher, subscription: &Subscription) -> Result<On
                              WHERE d.datname = $1 AND a.privilege_type = 'CONNECT' AND a.grantee IN (0, d.datdba))",
         params![dbname],
     )?;
+    let tables = publications::tables(&session, &subscription.pubname)?;
     Ok(OnPublisher {
         publication: publications::find(&session, &subscription.pubname)?.is_some(),
         left,
+        side: side_of(&session, dbname, &tables)?,
     })
 }
 
-fn on_subscriber(subscriber: &Subscriber, dbname: &str) -> Result<OnSubscriber> {
+/// Who may write there. The role that flare itself has exempt from the default is no surprise.
+fn side_of(session: &Session, dbname: &str, tables: &[TableName]) -> Result<SideFacts> {
+    let mut facts = side::facts(session, tables)?;
+    let closed = closed::recorded(session, dbname)?;
+    let exempt = closed.map(|it| it.exempt).unwrap_or_default();
+    facts
+        .overriding
+        .retain(|role| !exempt.iter().any(|it| it.role == *role));
+    Ok(facts)
+}
+
+fn on_subscriber(subscriber: &Subscriber, subscription: &Subscription) -> Result<OnSubscriber> {
     let admin = subscriber.admin();
+    let dbname = &subscription.dbname;
     let roles = admin.value(
         "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)",
         params![subscriber.declared().db_owner.user.as_str()],
     )?;
-    let schema = databases::dbnames(admin)?.contains(dbname)
-        && subscriber.connect(Login::Superuser, dbname)?.value(
-            "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    if !databases::dbnames(admin)?.contains(dbname) {
+        return Ok(OnSubscriber {
+            roles,
+            schema: false,
+            side: None,
+        });
+    }
+    let session = subscriber.connect(Login::Superuser, dbname)?;
+    let schema = session.value(
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                              WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384 AND n.nspname !~ '^pg_'
                                AND n.nspname <> 'information_schema' AND c.relname <> 'flare_replication_status')",
-            params![],
-        )?;
-    Ok(OnSubscriber { roles, schema })
+        params![],
+    )?;
+    let tables = tables::replicated(&session)?;
+    Ok(OnSubscriber {
+        roles,
+        schema,
+        side: Some(side_of(&session, dbname, &tables)?),
+    })
 }
 
 impl fmt::Display for StatusReport {
@@ -210,6 +238,19 @@ impl fmt::Display for StatusReport {
             }
             if let Some(message) = &standing.message {
                 writeln!(f, "    {message}")?;
+            }
+            if let (Some(publisher), Some(subscriber)) =
+                (standing.sides.publisher, standing.sides.subscriber)
+            {
+                writeln!(
+                    f,
+                    "    sides: publisher {}, subscriber {}",
+                    publisher.in_words(),
+                    subscriber.in_words()
+                )?;
+            }
+            for warning in &standing.sides.warnings {
+                writeln!(f, "    WARNING: {warning}")?;
             }
             writeln!(f, "    next: {}", standing.next)?;
         }

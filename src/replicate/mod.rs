@@ -3,8 +3,10 @@
 //! Each file keeps what decides (a [`Plan`], pure) apart from what acts ([`Plan::carry_out`]).
 
 mod borrowed;
+pub(crate) mod closed;
 pub(crate) mod database;
 pub(crate) mod extensions;
+pub(crate) mod fence;
 mod granted;
 pub(crate) mod grants;
 mod identity;
@@ -36,5 +38,5 @@ pub use publication::InUse;
 pub use roles::{PasswordPolicy, RoleAttributes, RolesChange, RolesOptions};
 pub use schema::{SchemaChange, SchemaOutcome, Treated};
 pub use sequences::{Sequence, Sequences};
-pub use subscription::Wait;
+pub use subscription::{Target, Wait};
 pub use unsubscribe::{OldSlot, Unreachable};

@@ -27,6 +27,16 @@ pub enum Wait {
     UntilReady,
 }
 
+/// What the application may do on the subscriber while it follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Target {
+    /// Nothing but read: only replication writes there until the cutover.
+    #[default]
+    Closed,
+    /// What it could before, as the original leaves it.
+    LeftOpen,
+}
+
 /// What is being created.
 struct Wanted<'a> {
     pair: &'a Pair,
@@ -34,6 +44,7 @@ struct Wanted<'a> {
     declared: &'a Subscription,
     /// Whom the subscriber connects to the publisher as.
     login: Login,
+    target: Target,
     options: Options,
     published: Vec<TableName>,
     on_publisher: Session,
@@ -45,7 +56,7 @@ pub(crate) fn create(
     pair: &Pair,
     subname: &str,
     declared: &Subscription,
-    login: Login,
+    (login, target): (Login, Target),
     wait: Wait,
     run: &Run,
 ) -> Result<Change> {
@@ -80,6 +91,7 @@ pub(crate) fn create(
         subname,
         declared,
         login,
+        target,
         options,
         published: publications::tables(&on_publisher, pubname)?,
         on_publisher,

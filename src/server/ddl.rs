@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
 
-use super::{Session, interrupt, sqlstate_of};
+use super::{Server, Session, interrupt, params, sqlstate_of};
 use crate::error::{Advise, Result, WrapErr};
 use crate::value::Secret;
 
@@ -45,6 +45,23 @@ impl Statement {
         };
         done.wrap_err_with(|| self.what.clone())
     }
+}
+
+/// The beginning of a transaction that autovacuum makes way for: it yields to a lock that is waited for longer than
+/// deadlock_timeout, which only some may set. A short lock_timeout alone never wins against it.
+pub(crate) fn begin_before_autovacuum(server: &Server, session: &Session) -> Result<&'static str> {
+    let may_set = match server.major() {
+        ..15 => server.facts().superuser,
+        _ => session.value(
+            "SELECT has_parameter_privilege('deadlock_timeout', 'SET')",
+            params![],
+        )?,
+    };
+    Ok(if may_set {
+        "BEGIN; SET LOCAL deadlock_timeout = '1ms'"
+    } else {
+        "BEGIN"
+    })
 }
 
 /// How DDL waits for its locks.

@@ -70,8 +70,10 @@ impl Wanted<'_> {
                 .err();
             }
         }
+        let login = unsubscribe::login_of(&self.pair.subscriber, existing);
         let mut change =
             Change::none(run).with_note(format!("subscription {:?} exists already", self.subname));
+        change = change.and(self.close(&self.published, login, run)?);
         let relations = subscriptions::relations(&self.on_subscriber, self.subname)?;
         let missing = refresh::missing(&self.published, &relations);
         if missing.is_empty() {

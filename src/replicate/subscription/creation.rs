@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
 
-use super::Wanted;
+use super::{Target, Wanted};
 use crate::catalog::{slots, subscriptions, tables};
 use crate::error::{Advise, Failure, Report, Result, message_of};
 use crate::replicate::options::Copy;
 use crate::replicate::slot::{self, Standby};
 use crate::replicate::subscribing::{self, Creator};
-use crate::replicate::{Change, Plan, Run, granted, identity, status_table, unsubscribe};
+use crate::replicate::{Change, Plan, Run, closed, granted, identity, status_table, unsubscribe};
 use crate::server::{
-    Session, Side, Statement, conninfo_for_subscriber, interrupt, is_lost, silence_statement_log,
-    sqlstate_of,
+    Login, Session, Side, Statement, conninfo_for_subscriber, interrupt, is_lost,
+    silence_statement_log, sqlstate_of,
 };
-use crate::value::{Ident, Literal, Secret};
+use crate::value::{Ident, Literal, Secret, TableName};
 
 /// How long the new subscription's worker may take to reach its slot.
 const ATTACH: Duration = Duration::from_secs(20);
@@ -31,6 +31,7 @@ impl Wanted<'_> {
         let status = self.status_table(run)?;
         let identities = identity::equalise(self.pair, self.dbname(), Some(&self.published), run)?;
         let session = self.pair.subscriber.connect(creator.login, self.dbname())?;
+        let closed = self.close(&self.published, creator.login, run)?;
         let mut on_publisher = Plan::new(Side::Publisher, self.dbname());
         if leftover {
             on_publisher.step(
@@ -70,7 +71,11 @@ impl Wanted<'_> {
                 .and_then(|()| self.attached(&slot_name))
                 .map_err(|report| self.undo(&creator, &slot_name, run, report))
         })?;
-        let mut change = status.and(identities).and(slot).and(subscription);
+        let mut change = status
+            .and(identities)
+            .and(closed)
+            .and(slot)
+            .and(subscription);
         if !self.published.contains(&status_table::table()) {
             change = change.with_note(format!(
                 "{} is not published: run flare create_replication_status_table {}",
@@ -79,6 +84,19 @@ impl Wanted<'_> {
             ));
         }
         Ok(change)
+    }
+
+    /// Nobody but the subscription writes from now on, unless that was asked for.
+    pub(super) fn close(&self, tables: &[TableName], login: Login, run: &Run) -> Result<Change> {
+        let subscriber = &self.pair.subscriber;
+        let owner = subscriber.credentials(login)?.user();
+        match self.target {
+            Target::Closed => closed::close(subscriber, self.dbname(), tables, (owner, login), run),
+            Target::LeftOpen => Ok(Change::none(run).with_note(format!(
+                "WARNING: {:?} on the subscriber stays open: whatever is written there is lost or stops the replication",
+                self.dbname()
+            ))),
+        }
     }
 
     fn creator(&self) -> Result<Creator> {
@@ -215,7 +233,8 @@ impl Wanted<'_> {
                 ending.within(&mut plan, self.dbname());
                 plan.carry_out(&session, run)?;
             }
-            slot::drop(&self.pair.publisher, slot_name)
+            slot::drop(&self.pair.publisher, slot_name)?;
+            closed::open(subscriber, self.dbname(), run).map(drop)
         };
         match undone() {
             Ok(()) => cause.wrap_err("undone, nothing is left"),

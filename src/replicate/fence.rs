@@ -1,50 +1,51 @@
-//! The fence: after the switch nobody writes on *from* but replication, superusers included.
+//! The fence: nobody writes to the replicated tables of a closed database but apply, superusers included.
 //!
-//! A statement trigger on every table that replication writes, and on those above and below it in an inheritance:
-//! statement triggers of a parent alone fire for what goes through it. Apply runs as replica and passes. The triggers
-//! share one function, so that the fence opens for all tables at once.
+//! A statement trigger on every published table, and on those above and below it in an inheritance: statement triggers
+//! of a parent alone fire for what goes through it. Apply runs as replica and passes. The triggers share one function,
+//! so that the fence opens for all tables at once.
 
 use std::time::Duration;
 
 use postgres::error::SqlState;
 
-use super::wall::{self, STATUS_TABLE};
+use super::status_table;
 use crate::error::{Result, WrapErr};
-use crate::server::{Server, Session, params, sqlstate_of};
+use crate::server::{Server, Session, begin_before_autovacuum, params, sqlstate_of};
 use crate::value::TableName;
 
 /// The trigger, on every table.
 pub(crate) const TRIGGER: &str = "flare_fence";
 
-/// Raises in place of every statement that writes. 25006 is read_only_sql_transaction.
-const CLOSED: &str = "
+/// The function that refuses every statement that writes. 25006 is read_only_sql_transaction.
+pub(crate) const CLOSED: &str = "
     CREATE OR REPLACE FUNCTION flare.fence() RETURNS trigger LANGUAGE plpgsql AS $fence$
     BEGIN
-      RAISE EXCEPTION 'cannot execute % on %.%: flare has fenced it, the application was moved to the other server',
+      RAISE EXCEPTION 'cannot execute % on %.%: flare keeps this database closed, the application writes on the other server',
         TG_OP, quote_ident(TG_TABLE_SCHEMA), quote_ident(TG_TABLE_NAME)
         USING ERRCODE = 'read_only_sql_transaction', HINT = 'Connect to the other server: flare status says which.';
     END $fence$";
 
-const OPEN: &str = "
+/// The same function, letting everything pass.
+pub(crate) const OPEN: &str = "
     CREATE OR REPLACE FUNCTION flare.fence() RETURNS trigger LANGUAGE plpgsql AS $fence$
     BEGIN
       RETURN NULL;
     END $fence$";
 
-/// Published tables, all above and all below them, that have no fence yet ($1: the publication, $2: the status table).
+/// Of these tables ($1) and all above and below them, those that have no fence.
 const UNFENCED: &str = "
-    WITH RECURSIVE published AS (
-           SELECT c.oid FROM pg_publication p, pg_get_publication_tables(p.pubname) t
-             JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE p.pubname = $1 AND NOT (n.nspname = 'public' AND c.relname = $2)),
-         above AS (SELECT oid FROM published UNION SELECT i.inhparent FROM above a JOIN pg_inherits i ON i.inhrelid = a.oid),
-         below AS (SELECT oid FROM published UNION SELECT i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.oid),
+    WITH RECURSIVE wanted AS (
+           SELECT c.oid FROM jsonb_to_recordset($1) AS w(\"schema\" text, \"table\" text)
+             JOIN pg_namespace n ON n.nspname = w.\"schema\" JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.\"table\"),
+         above AS (SELECT oid FROM wanted UNION SELECT i.inhparent FROM above a JOIN pg_inherits i ON i.inhrelid = a.oid),
+         below AS (SELECT oid FROM wanted UNION SELECT i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.oid),
          family AS (SELECT oid FROM above UNION SELECT oid FROM below)
     SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
       FROM family f JOIN pg_class c ON c.oid = f.oid JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p')
-       AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'flare_fence')
-     ORDER BY 1";
+       AND NOT EXISTS (SELECT FROM pg_trigger t
+                        WHERE t.tgrelid = c.oid AND t.tgname = 'flare_fence' AND t.tgenabled IN ('O', 'A'))
+     ORDER BY n.nspname, c.relname";
 
 const FENCED: &str = "
     SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
@@ -55,17 +56,31 @@ const EXISTS: &str = "
     SELECT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
                     WHERE n.nspname = 'flare' AND p.proname = 'fence')";
 
+/// The tables that still need the trigger for these to be closed.
+pub(crate) fn unfenced(session: &Session, tables: &[TableName]) -> Result<Vec<TableName>> {
+    let status = status_table::table();
+    let wanted: Vec<&TableName> = tables.iter().filter(|name| **name != status).collect();
+    let wanted = serde_json::to_value(wanted).wrap_err("list the tables for the fence")?;
+    session
+        .list(UNFENCED, params![wanted])
+        .wrap_err("list the tables for the fence")
+}
+
+/// Puts the fence on one table. One that somebody disabled is replaced.
+pub(crate) fn trigger_on(table: &TableName) -> String {
+    format!(
+        "DROP TRIGGER IF EXISTS {TRIGGER} ON {table};
+         CREATE TRIGGER {TRIGGER} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table}
+           FOR EACH STATEMENT EXECUTE PROCEDURE flare.fence()"
+    )
+}
+
 /// Raises it in the session's transaction, which holds the tables' locks, and commits that.
-pub(crate) fn raise(session: &Session, pubname: &str) -> Result<()> {
-    let tables: Vec<TableName> = session
-        .list(UNFENCED, params![pubname, STATUS_TABLE])
-        .wrap_err("list the tables for the fence")?;
+pub(crate) fn raise(session: &Session, tables: &[TableName]) -> Result<()> {
     let mut sql = format!("CREATE SCHEMA IF NOT EXISTS flare; {CLOSED};");
-    for table in &tables {
-        sql.push_str(&format!(
-            "CREATE TRIGGER {TRIGGER} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table}
-               FOR EACH STATEMENT EXECUTE PROCEDURE flare.fence();"
-        ));
+    for table in unfenced(session, tables)? {
+        sql.push_str(&trigger_on(&table));
+        sql.push(';');
     }
     sql.push_str("COMMIT");
     session.batch(&sql).wrap_err("fence the tables")
@@ -73,10 +88,10 @@ pub(crate) fn raise(session: &Session, pubname: &str) -> Result<()> {
 
 /// Opens it for all tables at once, where there is one.
 pub(crate) fn open(session: &Session) -> Result<()> {
-    match is_there(session)? {
-        true => session.batch(OPEN).wrap_err("open the fence"),
-        false => Ok(()),
+    if is_there(session)? {
+        session.batch(OPEN).wrap_err("open the fence")?;
     }
+    Ok(())
 }
 
 /// Whether the database has a fence, open or closed.
@@ -105,7 +120,7 @@ const TRIES: usize = 20;
 
 /// Takes it away, table by table; those that are in use all the time keep it, open.
 pub(crate) fn remove(server: &Server, session: &Session) -> Result<Vec<TableName>> {
-    let begin = wall::begin(server, session)?;
+    let begin = begin_before_autovacuum(server, session)?;
     let mut left = fenced(session)?;
     for _ in 0..TRIES {
         let mut busy = Vec::new();
@@ -116,10 +131,10 @@ pub(crate) fn remove(server: &Server, session: &Session) -> Result<Vec<TableName
             ));
             if let Err(report) = dropped {
                 session.batch("ROLLBACK")?;
-                match sqlstate_of(&report) == Some(&SqlState::LOCK_NOT_AVAILABLE) {
-                    true => busy.push(table),
-                    false => return Err(report.wrap_err("take the fence away")),
+                if sqlstate_of(&report) != Some(&SqlState::LOCK_NOT_AVAILABLE) {
+                    return Err(report.wrap_err("take the fence away"));
                 }
+                busy.push(table);
             }
         }
         left = busy;
