@@ -6,6 +6,7 @@ mod exec;
 mod monitor;
 mod observation;
 mod pause;
+mod preflight;
 mod prepare;
 mod replication;
 mod schema;
@@ -36,6 +37,7 @@ use crate::error::Result;
 pub use crate::journal::Direction;
 pub use crate::observe::{LagReport, LagStatus, Sample, Sampler, SubscriptionLag};
 pub use crate::preflight::connectivity::Connectivity;
+pub use crate::preflight::{Checked, OnWarning, Preflight, Severity, ids as check_ids};
 use crate::progress::Progress;
 pub use crate::replicate::vacuum::Vacuumed;
 pub use crate::replicate::{

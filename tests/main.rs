@@ -23,6 +23,7 @@ mod monitor;
 mod names;
 mod one_server;
 mod pause;
+mod preflight;
 mod prepare;
 mod publication;
 mod rds;

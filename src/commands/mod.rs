@@ -22,6 +22,7 @@ mod line;
 mod man;
 mod monitor;
 mod pause_write;
+mod preflight;
 mod prepare;
 mod replicate_roles;
 mod replicate_schema;
@@ -48,6 +49,7 @@ use crate::report::{self, Outcome};
 #[command(rename_all = "snake_case")]
 pub(crate) enum Command {
     VerifyConnectivity(verify_connectivity::VerifyConnectivity),
+    Preflight(preflight::Preflight),
     ReplicateRoles(replicate_roles::ReplicateRoles),
     ReplicateSchema(replicate_schema::ReplicateSchema),
     InstallExtensions(install_extensions::InstallExtensions),
@@ -89,6 +91,7 @@ impl Command {
         let flare = || globals.flare(&self.name());
         match self {
             Command::VerifyConnectivity(args) => args.run(&flare()?),
+            Command::Preflight(args) => args.run(&flare()?),
             Command::ReplicateRoles(args) => args.run(&flare()?),
             Command::ReplicateSchema(args) => args.run(&flare()?),
             Command::InstallExtensions(args) => args.run(&flare()?),
@@ -127,6 +130,7 @@ impl Command {
     pub(crate) fn name(&self) -> String {
         match self {
             Command::VerifyConnectivity(_) => "verify_connectivity",
+            Command::Preflight(_) => "preflight",
             Command::ReplicateRoles(_) => "replicate_roles",
             Command::ReplicateSchema(_) => "replicate_schema",
             Command::InstallExtensions(_) => "install_extensions",

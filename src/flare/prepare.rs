@@ -9,7 +9,7 @@ use super::{Change, Flare, RolesOptions, SchemaOutcome, Target, Wait};
 use crate::catalog::tables;
 use crate::error::{Advise, Result, WrapErr, message_of};
 use crate::replicate::Mode;
-use crate::server::Login;
+use crate::server::{Login, Opened};
 use crate::value::ShellWord;
 
 /// Sessions that vacuum at once.
@@ -120,6 +120,13 @@ impl Flare {
         // What cannot be reached is said by the first step.
         if let Ok(opened) = self.open().any() {
             self.check_forward(&opened, &[&dbname])?;
+            if let Opened {
+                publisher: Ok(publisher),
+                subscriber: Ok(subscriber),
+            } = &opened
+            {
+                self.nothing_blocks(publisher, subscriber, &dbname)?;
+            }
         }
         let dry_run = self.run.mode == Mode::DryRun;
         let mut steps: Vec<PreparedStep> = Vec::new();

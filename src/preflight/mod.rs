@@ -1,4 +1,16 @@
-//! What would go wrong: one file per family of pitfalls.
+//! What would go wrong: one file per family of pitfalls, all asked in one pass. Reads only.
 
+mod ask;
 pub mod connectivity;
+mod family;
+mod finding;
+mod question;
+mod registry;
+mod run;
+mod view;
 pub mod way;
+
+pub use finding::{Checked, OnWarning, Preflight, Severity};
+pub(crate) use registry::Before;
+pub use registry::ids;
+pub(crate) use run::{Scope, check};

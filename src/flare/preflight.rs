@@ -1,0 +1,90 @@
+//! What would go wrong, before anything is touched and at any later point.
+
+use super::Flare;
+use super::direction::oriented;
+use crate::error::{Advise, Failure, Result};
+use crate::journal::Direction;
+use crate::preflight::{self, Before, Preflight, Scope, Severity};
+use crate::server::{Opened, Server};
+use crate::value::ShellWord;
+
+impl Flare {
+    /// Looks at everything that is known to go wrong in such migrations, on both servers: in these databases, or in all
+    /// that are configured. Changes nothing.
+    ///
+    /// # Errors
+    /// When a server cannot be looked at.
+    pub fn preflight(&self, dbnames: &[String]) -> Result<Preflight> {
+        let declared: Vec<&str> = match dbnames {
+            [] => self
+                .config
+                .publications
+                .keys()
+                .map(String::as_str)
+                .collect(),
+            some => some.iter().map(String::as_str).collect(),
+        };
+        if declared.is_empty() {
+            return Failure::usage(
+                "look before the start: the configuration declares no publication",
+            )
+            .hint("name the databases that move in publications")
+            .err();
+        }
+        for dbname in &declared {
+            self.config.publication(dbname)?;
+        }
+        let opened = self.open();
+        let pair = opened.both()?;
+        let journals = self.journals(&Opened {
+            publisher: Ok(pair.publisher.clone()),
+            subscriber: Ok(pair.subscriber.clone()),
+        })?;
+        let back = |dbname: &&str| journals.standing(dbname).direction == Direction::Back;
+        let (back, forward): (Vec<&str>, Vec<&str>) = declared.into_iter().partition(back);
+        let mut found: Option<Preflight> = None;
+        for (direction, dbnames) in [(Direction::Forward, forward), (Direction::Back, back)] {
+            if dbnames.is_empty() {
+                continue;
+            }
+            let pair = oriented(&pair, direction);
+            let more = preflight::check(&Scope {
+                config: &self.config,
+                publisher: Some(&pair.publisher),
+                subscriber: Some(&pair.subscriber),
+                direction,
+                dbnames: &dbnames,
+                before: Before::Cutover,
+            })?;
+            found = Some(match found {
+                Some(found) => found.and(more),
+                None => more,
+            });
+        }
+        Ok(found.unwrap_or_default())
+    }
+
+    /// All checks before the first change of a preparation: blockers refuse it, warnings are said.
+    pub(super) fn nothing_blocks(
+        &self,
+        publisher: &Server,
+        subscriber: &Server,
+        dbname: &str,
+    ) -> Result<()> {
+        let found = preflight::check(&Scope {
+            config: &self.config,
+            publisher: Some(publisher),
+            subscriber: Some(subscriber),
+            direction: Direction::Forward,
+            dbnames: &[dbname],
+            before: Before::Cutover,
+        })?;
+        for warning in found.found(Severity::Warning) {
+            let words = format!("{} ({})", warning.in_words(), warning.id);
+            self.run.progress.step(&format!("warning: {words}"));
+        }
+        found
+            .refuse()
+            .hint(|| format!("flare preflight {}", ShellWord(dbname)))
+    }
+}

@@ -1,0 +1,476 @@
+//! The subscription that is there: what it follows, that it goes on, and who stands beside it.
+
+use serde::Deserialize;
+
+use super::identity::{PUBLISHED, TABLES};
+use crate::error::Result;
+use crate::preflight::finding::Finding;
+use crate::preflight::question::{Ask, Place, Question};
+use crate::preflight::registry::{Before, Check};
+use crate::preflight::view::View;
+use crate::server::Side;
+use crate::value::{Ident, ShellWord, TableName};
+
+/// What tells how far a migration is.
+pub(crate) const PROGRESS: &[Ask] = &[SUBSCRIPTIONS.on_both(), SUBSCRIBED.on_subscriber()];
+
+pub(crate) const CHECKS: &[Check] = &[
+    Check {
+        id: "subscription_stopped",
+        title: "the subscription follows",
+        before: Before::Cutover,
+        place: Place::Database,
+        asks: &[SUBSCRIPTIONS.on_subscriber(), SLOTS.on_publisher()],
+        judge: |view| match (own(view)?, view.publisher) {
+            (Some(own), Some(publisher)) => Ok(stopped(&own, &publisher.rows(&SLOTS)?)),
+            _ => Ok(Vec::new()),
+        },
+    },
+    Check {
+        id: "subscription_publications",
+        title: "the subscription has the configured publication and no other",
+        before: Before::Subscription,
+        place: Place::Database,
+        asks: &[SUBSCRIPTIONS.on_subscriber()],
+        judge: |view| match (own(view)?, view.moving) {
+            (Some(own), Some(moving)) => Ok(publications_of(&own, moving.pubname)),
+            _ => Ok(Vec::new()),
+        },
+    },
+    Check {
+        id: "subscription_tables",
+        title: "the subscription takes exactly what is published",
+        before: Before::Cutover,
+        place: Place::Database,
+        asks: &[
+            PUBLISHED.on_publisher(),
+            SUBSCRIBED.on_subscriber(),
+            TABLES.on_subscriber(),
+        ],
+        judge: |view| match (
+            view.moving.and_then(|it| it.subname),
+            view.publisher,
+            view.subscriber,
+        ) {
+            (Some(subname), Some(publisher), Some(subscriber)) if view.subscribed => Ok(taken(
+                subname,
+                &publisher.rows(&PUBLISHED)?,
+                &subscriber.rows(&SUBSCRIBED)?,
+            )),
+            _ => Ok(Vec::new()),
+        },
+    },
+    Check {
+        id: "subscription_source",
+        title: "the subscription leads to the configured publisher",
+        before: Before::Subscription,
+        place: Place::Database,
+        asks: &[SUBSCRIPTIONS.on_subscriber(), SOURCE.on_subscriber()],
+        judge: |view| match (view.moving, view.publisher, view.subscriber) {
+            (Some(moving), Some(publisher), Some(subscriber)) if view.subscribed => {
+                let declared = match publisher.side {
+                    Side::Publisher => &view.config.publisher.via,
+                    Side::Subscriber => &view.config.subscriber.via,
+                };
+                let declared = Source {
+                    host: Some(declared.host.clone()),
+                    port: Some(declared.port.to_string()),
+                    dbname: Some(moving.dbname.to_owned()),
+                };
+                Ok(subscriber
+                    .first(&SOURCE)?
+                    .and_then(|found| leads_elsewhere(&found, &declared))
+                    .into_iter()
+                    .collect())
+            }
+            _ => Ok(Vec::new()),
+        },
+    },
+    Check {
+        id: "other_subscriptions",
+        title: "no other subscription writes into the database, and the publisher follows nobody",
+        before: Before::Subscription,
+        place: Place::Database,
+        asks: &[SUBSCRIPTIONS.on_both()],
+        judge: |view| {
+            let (Some(moving), Some(publisher)) = (view.moving, view.publisher) else {
+                return Ok(Vec::new());
+            };
+            let there = match view.subscriber {
+                Some(subscriber) => subscriber.rows(&SUBSCRIPTIONS)?,
+                None => Vec::new(),
+            };
+            Ok(others(
+                moving.subname,
+                &publisher.rows(&SUBSCRIPTIONS)?,
+                &there,
+            ))
+        },
+    },
+];
+
+/// A subscription, by the columns that everybody may read.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Subscription {
+    pub(crate) subname: String,
+    pub(crate) subenabled: bool,
+    pub(crate) subslotname: Option<String>,
+    pub(crate) subpublications: Vec<String>,
+    pub(crate) owner: String,
+}
+
+pub(crate) const SUBSCRIPTIONS: Question<Subscription> = Question::database(
+    "subscriptions",
+    "SELECT jsonb_build_object('subname', s.subname, 'subenabled', s.subenabled, 'subslotname', s.subslotname,
+              'subpublications', s.subpublications, 'owner', pg_get_userbyid(s.subowner))
+       FROM pg_subscription s WHERE s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+      ORDER BY s.subname",
+);
+
+/// Where a subscription's connection leads, without who logs in there; `None` where the string does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+struct Source {
+    host: Option<String>,
+    port: Option<String>,
+    dbname: Option<String>,
+}
+
+const SOURCE: Question<Source> = Question::database(
+    "source",
+    r"SELECT jsonb_build_object('host', substring(subconninfo from '(?:^|\s)host\s*=\s*''?([^''\s]+)'),
+              'port', substring(subconninfo from '(?:^|\s)port\s*=\s*''?([0-9]+)'),
+              'dbname', substring(subconninfo from '(?:^|\s)dbname\s*=\s*''?([^''\s]+)'))
+       FROM pg_subscription WHERE subname = {subname}
+        AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
+)
+.privileged();
+
+/// A table of the subscription and the state of its copy.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Subscribed {
+    #[serde(flatten)]
+    pub(crate) name: TableName,
+    pub(crate) srsubstate: char,
+}
+
+/// By the view of workers, which has every subscription: before 14 the oid in pg_subscription is the superuser's alone.
+pub(crate) const SUBSCRIBED: Question<Subscribed> = Question::database(
+    "subscribed",
+    "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'srsubstate', r.srsubstate)
+       FROM pg_subscription_rel r JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE r.srsubid IN (SELECT subid FROM pg_stat_subscription WHERE subname = {subname})",
+);
+
+/// A slot as `pg_replication_slots` shows it; `None` where the version has no such column.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct Slot {
+    pub(crate) slot_name: String,
+    pub(crate) database: Option<String>,
+    pub(crate) plugin: Option<String>,
+    pub(crate) temporary: bool,
+    pub(crate) active: bool,
+    pub(crate) wal_status: Option<String>,
+    pub(crate) invalidation_reason: Option<String>,
+    pub(crate) retained_bytes: Option<i64>,
+}
+
+pub(crate) const SLOTS: Question<Slot> = Question::server(
+    "slots",
+    "SELECT to_jsonb(s) || jsonb_build_object('retained_bytes',
+              CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)::int8 END)
+       FROM pg_replication_slots s",
+);
+
+/// Whether the subscription is there, and whether every table of it is copied.
+pub(crate) fn progress(view: &View<'_>) -> Result<(bool, bool)> {
+    let Some(subscriber) = view.subscriber else {
+        return Ok((false, false));
+    };
+    let subscribed = own(view)?.is_some();
+    let tables = subscriber.rows(&SUBSCRIBED)?;
+    let copied = !tables.is_empty() && tables.iter().all(|it| it.srsubstate == 'r');
+    Ok((subscribed, subscribed && copied))
+}
+
+/// The migration's own subscription, where it is there.
+pub(crate) fn own(view: &View<'_>) -> Result<Option<Subscription>> {
+    let (Some(subscriber), Some(subname)) =
+        (view.subscriber, view.moving.and_then(|it| it.subname))
+    else {
+        return Ok(None);
+    };
+    let mut all = subscriber.rows(&SUBSCRIPTIONS)?.into_iter();
+    Ok(all.find(|it| it.subname == subname))
+}
+
+fn stopped(own: &Subscription, slots: &[Slot]) -> Vec<Finding> {
+    let again = "flare drop_subscription, empty its tables on the subscriber, then flare create_subscription: the rows have to be copied anew";
+    if !own.subenabled {
+        return vec![
+            Finding::blocker(format!("subscription {:?} is disabled", own.subname)).fix(format!(
+                "ALTER SUBSCRIPTION {} ENABLE on the subscriber",
+                Ident::new(&own.subname)
+            )),
+        ];
+    }
+    let name = own.subslotname.as_deref().unwrap_or_default();
+    let Some(slot) = slots.iter().find(|it| it.slot_name == name) else {
+        return vec![
+            Finding::blocker(format!(
+                "slot {name:?} of subscription {:?} is not on the publisher: it was dropped, or the publisher is a standby that took over",
+                own.subname
+            ))
+            .fix(again),
+        ];
+    };
+    if slot.wal_status.as_deref() == Some("lost") || slot.invalidation_reason.is_some() {
+        let why = slot.invalidation_reason.as_deref().unwrap_or("wal_removed");
+        return vec![
+            Finding::blocker(format!(
+                "slot {name:?} is lost ({why}): WAL that the subscriber needs is gone"
+            ))
+            .fix(again),
+        ];
+    }
+    match slot.active {
+        true => Vec::new(),
+        false => vec![
+            Finding::blocker(format!(
+                "slot {name:?} is not active: subscription {:?} does not follow",
+                own.subname
+            ))
+            .fix("flare lag says what is known of it; the subscriber's server log says what its worker met"),
+        ],
+    }
+}
+
+fn publications_of(own: &Subscription, pubname: &str) -> Vec<Finding> {
+    let others: Vec<String> = own
+        .subpublications
+        .iter()
+        .filter(|it| *it != pubname)
+        .cloned()
+        .collect();
+    let has = own.subpublications.iter().any(|it| it == pubname);
+    match has && others.is_empty() {
+        true => Vec::new(),
+        false => vec![
+            Finding::blocker(match has {
+                true => format!("subscription {:?} has other publications beside {pubname:?}, whose tables would be neither fenced nor carried back", own.subname),
+                false => format!("subscription {:?} does not have publication {pubname:?}", own.subname),
+            })
+            .objects(others)
+            .fix(format!(
+                "ALTER SUBSCRIPTION {} SET PUBLICATION {} on the subscriber",
+                Ident::new(&own.subname),
+                Ident::new(pubname)
+            )),
+        ],
+    }
+}
+
+fn leads_elsewhere(found: &Source, declared: &Source) -> Option<Finding> {
+    let differs = |one: &Option<String>, other: &Option<String>| one.is_some() && one != other;
+    // A name with blanks or quotes is cut short: it cannot be told apart then.
+    let other_database = differs(&found.dbname, &declared.dbname)
+        && declared
+            .dbname
+            .as_ref()
+            .is_some_and(|name| !name.contains([' ', '\'', '\\']));
+    if !differs(&found.host, &declared.host)
+        && !differs(&found.port, &declared.port)
+        && !other_database
+    {
+        return None;
+    }
+    let words = |it: &Source| {
+        let part = |it: &Option<String>| it.clone().unwrap_or_else(|| "?".into());
+        format!(
+            "{}:{}, database {}",
+            part(&it.host),
+            part(&it.port),
+            part(&it.dbname)
+        )
+    };
+    Some(
+        Finding::warning("the subscription's connection leads to another address than the configuration's: it may be another migration's, which cleanup would drop")
+            .objects([
+                format!("{} in the subscription", words(found)),
+                format!("{} in the configuration (host_via_subscriber, port_via_subscriber)", words(declared)),
+            ])
+            .fix("name the subscription otherwise in the configuration, or correct the address there"),
+    )
+}
+
+fn taken(subname: &str, published: &[TableName], subscribed: &[Subscribed]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let refresh = format!(
+        "create them on the subscriber where they are missing, then ALTER SUBSCRIPTION {} REFRESH PUBLICATION (flare create_subscription does that)",
+        Ident::new(subname)
+    );
+    let missing: Vec<String> = published
+        .iter()
+        .filter(|name| !subscribed.iter().any(|it| it.name == **name))
+        .map(TableName::plain)
+        .collect();
+    if !missing.is_empty() {
+        found.push(
+            Finding::blocker(format!("subscription {subname:?} does not take tables that are published: their rows would be missing"))
+                .objects(missing)
+                .fix(&*refresh),
+        );
+    }
+    let status = |it: &Subscribed| it.name.table.as_str() == "flare_replication_status";
+    let left: Vec<String> = subscribed
+        .iter()
+        .filter(|it| !published.contains(&it.name) && !status(it))
+        .map(|it| it.name.plain())
+        .collect();
+    if !left.is_empty() {
+        found.push(
+            Finding::blocker(format!("subscription {subname:?} takes tables that are not published any more: what is written there does not arrive"))
+                .objects(left)
+                .fix("ALTER PUBLICATION ... ADD TABLE on the publisher (flare create_publication), or the REFRESH that lets them go"),
+        );
+    }
+    let copying: Vec<String> = subscribed
+        .iter()
+        .filter(|it| it.srsubstate != 'r')
+        .map(|it| it.name.plain())
+        .collect();
+    if !copying.is_empty() {
+        found.push(
+            Finding::blocker("tables are still being copied")
+                .objects(copying)
+                .fix("wait until flare monitor shows every table ready"),
+        );
+    }
+    found
+}
+
+fn others(subname: Option<&str>, here: &[Subscription], there: &[Subscription]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let chained: Vec<&Subscription> = here.iter().filter(|it| it.subenabled).collect();
+    if let Some(first) = chained.first() {
+        found.push(
+            Finding::blocker("the publisher follows another server in this database itself: its rows would go on arriving at the server that was left")
+                .objects(chained.iter().map(|it| it.subname.clone()))
+                .fix(format!("end that subscription before the cutover: ALTER SUBSCRIPTION {} DISABLE", Ident::new(&first.subname))),
+        );
+    }
+    let others: Vec<String> = there
+        .iter()
+        .filter(|it| Some(it.subname.as_str()) != subname)
+        .map(|it| it.subname.clone())
+        .collect();
+    if !others.is_empty() {
+        found.push(
+            Finding::blocker("the subscriber has other subscriptions in this database, whose rows would not follow the cutover")
+                .fix(match subname {
+                    Some(_) => "finish or drop them first".to_owned(),
+                    None => format!("name it in subscriptions of the configuration, or drop it: flare drop_subscription {}", ShellWord(&others[0])),
+                })
+                .objects(others),
+        );
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subscription() -> Subscription {
+        Subscription {
+            subname: "s".into(),
+            subenabled: true,
+            subslotname: Some("slot".into()),
+            subpublications: vec!["p".into()],
+            owner: "o".into(),
+        }
+    }
+
+    fn slot() -> Slot {
+        Slot {
+            slot_name: "slot".into(),
+            active: true,
+            wal_status: Some("reserved".into()),
+            ..Slot::default()
+        }
+    }
+
+    #[test]
+    fn a_subscription_stops_in_five_ways() {
+        assert!(stopped(&subscription(), &[slot()]).is_empty());
+        let message = |own: Subscription, slots: &[Slot]| stopped(&own, slots)[0].message.clone();
+        let disabled = Subscription {
+            subenabled: false,
+            ..subscription()
+        };
+        assert!(message(disabled, &[slot()]).contains("disabled"));
+        assert!(message(subscription(), &[]).contains("is not on the publisher"));
+        let lost = Slot {
+            wal_status: Some("lost".into()),
+            ..slot()
+        };
+        assert!(message(subscription(), &[lost]).contains("lost (wal_removed)"));
+        let idle = Slot {
+            invalidation_reason: Some("idle_timeout".into()),
+            ..slot()
+        };
+        assert!(message(subscription(), &[idle]).contains("idle_timeout"));
+        let inactive = Slot {
+            active: false,
+            ..slot()
+        };
+        assert!(message(subscription(), &[inactive]).contains("not active"));
+    }
+
+    #[test]
+    fn a_second_publication_or_another_one_is_refused() {
+        assert!(publications_of(&subscription(), "p").is_empty());
+        let mut two = subscription();
+        two.subpublications.push("q".into());
+        assert_eq!(publications_of(&two, "p")[0].objects, ["q"]);
+        assert!(
+            publications_of(&subscription(), "x")[0]
+                .message
+                .contains("does not have")
+        );
+    }
+
+    #[test]
+    fn both_differences_of_the_tables_are_named_and_copies_awaited() {
+        let table = |name: &str, srsubstate| Subscribed {
+            name: name.parse().unwrap(),
+            srsubstate,
+        };
+        let published = ["a".parse().unwrap(), "b".parse().unwrap()];
+        assert!(taken("s", &published, &[table("a", 'r'), table("b", 'r')]).is_empty());
+        let found = taken("s", &published, &[table("a", 'd'), table("c", 'r')]);
+        let objects: Vec<&[String]> = found.iter().map(|it| it.objects.as_slice()).collect();
+        assert_eq!(objects, [["public.b"], ["public.c"], ["public.a"]]);
+    }
+
+    #[test]
+    fn another_address_is_named_and_what_is_not_known_is_not() {
+        let source = |host: &str, port: &str| Source {
+            host: Some(host.into()),
+            port: Some(port.into()),
+            dbname: Some("d".into()),
+        };
+        let declared = source("old", "5432");
+        assert!(leads_elsewhere(&declared, &declared).is_none());
+        assert!(leads_elsewhere(&Source::default(), &declared).is_none());
+        assert!(leads_elsewhere(&source("third", "5432"), &declared).is_some());
+        assert!(leads_elsewhere(&source("old", "5433"), &declared).is_some());
+    }
+
+    #[test]
+    fn other_subscriptions_are_named_on_both_sides() {
+        assert!(others(Some("s"), &[], &[subscription()]).is_empty());
+        let mut other = subscription();
+        other.subname = "x".into();
+        assert_eq!(others(Some("s"), &[other.clone()], &[other]).len(), 2);
+    }
+}

@@ -1,0 +1,102 @@
+//! Which checks there are. A check is an entry in its family's file; a family is a file and a line here.
+
+use super::family;
+use super::finding::Finding;
+use super::question::{Ask, Place};
+use super::view::View;
+use crate::error::Result;
+
+/// The first command that a finding would hurt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Before {
+    /// Roles, extensions and schema.
+    Setup,
+    /// `create_publication`.
+    Publication,
+    /// `create_subscription`, and the copy.
+    Subscription,
+    /// `cutover` and `fallback`: what would block them is a warning until the subscription streams.
+    Cutover,
+}
+
+/// One thing that can go wrong.
+pub(crate) struct Check {
+    /// Short and stable; the README's paragraph has it as its heading.
+    pub(crate) id: &'static str,
+    /// What is so when it passes.
+    pub(crate) title: &'static str,
+    pub(crate) before: Before,
+    /// Looked at once, or for each database.
+    pub(crate) place: Place,
+    pub(crate) asks: &'static [Ask],
+    /// Pure: what the answers mean.
+    pub(crate) judge: fn(&View<'_>) -> Result<Vec<Finding>>,
+}
+
+const FAMILIES: &[&[Check]] = &[
+    family::databases::CHECKS,
+    family::identity::CHECKS,
+    family::capacity::CHECKS,
+    family::subscription::CHECKS,
+];
+
+/// Every check, in the order of the families.
+pub(crate) fn checks() -> impl Iterator<Item = &'static Check> {
+    FAMILIES.iter().flat_map(|family| family.iter())
+}
+
+/// The ids of all checks with what passing means; `not_seen` is said by the run itself.
+pub fn ids() -> Vec<(&'static str, &'static str)> {
+    let own = (NOT_SEEN, "everything could be looked at");
+    checks()
+        .map(|check| (check.id, check.title))
+        .chain([own])
+        .collect()
+}
+
+/// What the role may not look at.
+pub(super) const NOT_SEEN: &str = "not_seen";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::preflight::question::Text;
+
+    const README: &str = include_str!("../../README.md");
+
+    #[test]
+    fn every_check_has_an_id_of_its_own_and_a_paragraph_and_no_paragraph_is_without_a_check() {
+        let ids: Vec<&str> = ids().into_iter().map(|(id, _)| id).collect();
+        let unique: std::collections::BTreeSet<&str> = ids.iter().copied().collect();
+        assert_eq!(unique.len(), ids.len(), "an id is there twice");
+        let chapter = README.split("\n## What preflight looks at\n").nth(1);
+        let chapter = chapter.and_then(|rest| rest.split("\n## ").next());
+        let described: std::collections::BTreeSet<&str> = chapter
+            .expect("a chapter on the checks")
+            .lines()
+            .filter_map(|line| line.strip_prefix("#### "))
+            .collect();
+        assert_eq!(described, unique);
+    }
+
+    #[test]
+    fn a_question_has_one_name_and_one_text() {
+        let mut known: BTreeMap<&str, Text> = BTreeMap::new();
+        for ask in checks().flat_map(|check| check.asks) {
+            let text = ask.text;
+            assert_eq!(
+                *known.entry(text.name).or_insert(text),
+                text,
+                "{}",
+                text.name
+            );
+            assert!(
+                !text.sql.contains(';'),
+                "{} is more than one statement",
+                text.name
+            );
+        }
+    }
+}

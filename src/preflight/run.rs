@@ -1,0 +1,349 @@
+//! All checks in one pass: both servers and all databases at once, then the judgements.
+
+use std::thread::ScopedJoinHandle;
+
+use postgres::error::SqlState;
+
+use super::ask::{Names, ask};
+use super::family::subscription;
+use super::finding::{Checked, Finding, Preflight, Severity};
+use super::question::{Answers, Ask, On, Place, Text};
+use super::registry::{Before, Check, NOT_SEEN, checks};
+use super::view::{Moving, SideView, View};
+use crate::config::Config;
+use crate::error::{Failure, Result, message_of};
+use crate::journal::{Direction, Stream};
+use crate::server::{Login, Server, sqlstate_of};
+
+/// Databases that are asked at the same time: one session each on both servers.
+const AT_ONCE: usize = 4;
+
+/// What is looked at, and for which command.
+pub(crate) struct Scope<'a> {
+    pub(crate) config: &'a Config,
+    /// In the data's direction; none where it cannot be reached, and what asks it is not looked at.
+    pub(crate) publisher: Option<&'a Server>,
+    pub(crate) subscriber: Option<&'a Server>,
+    pub(crate) direction: Direction,
+    pub(crate) dbnames: &'a [&'a str],
+    /// Checks for later commands are left out.
+    pub(crate) before: Before,
+}
+
+/// Asks everything that the command is concerned with, and judges it. Reads only.
+pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
+    let wanted: Vec<&Check> = checks()
+        .filter(|check| check.before <= scope.before)
+        .filter(|check| check.asks.iter().all(|it| scope.can_ask(it.on)))
+        .collect();
+    let [publisher, subscriber] = scope.servers_answer(&wanted)?;
+    let mut checked = Vec::new();
+    let (mut any_streams, mut unsubscribed) = (false, 0);
+    for dbnames in scope.dbnames.chunks(AT_ONCE) {
+        let moving: Vec<Names> = dbnames
+            .iter()
+            .map(|it| scope.names(it))
+            .collect::<Result<_>>()?;
+        for (names, entered) in moving.iter().zip(scope.databases_answer(&wanted, &moving)?) {
+            let [on_publisher, on_subscriber] = entered;
+            let publisher = publisher.as_ref().map(|it| it.within(on_publisher));
+            let subscriber = subscriber.as_ref().map(|it| it.within(on_subscriber));
+            let declared = scope.declared(&names.dbname)?;
+            let mut view = View {
+                config: scope.config,
+                publisher: publisher.as_ref(),
+                subscriber: subscriber.as_ref(),
+                moving: Some(Moving {
+                    dbname: &names.dbname,
+                    publication: declared.publication,
+                    pubname: &names.pubname,
+                    subname: Some(names.subname.as_str()).filter(|it| !it.is_empty()),
+                }),
+                databases: scope.dbnames.len(),
+                unsubscribed: 0,
+                streams: false,
+                subscribed: false,
+            };
+            (view.subscribed, view.streams) = subscription::progress(&view)?;
+            any_streams |= view.streams;
+            unsubscribed += usize::from(!view.subscribed);
+            checked.extend(judge(&wanted, Place::Database, &view)?);
+        }
+    }
+    let view = View {
+        config: scope.config,
+        publisher: publisher.as_ref(),
+        subscriber: subscriber.as_ref(),
+        moving: None,
+        databases: scope.dbnames.len(),
+        unsubscribed,
+        streams: any_streams,
+        subscribed: any_streams,
+    };
+    checked.extend(judge(&wanted, Place::Server, &view)?);
+    Ok(Preflight::of(with_unseen(checked)))
+}
+
+/// What one check has found, and what it could not see.
+struct Judged {
+    checked: Vec<Checked>,
+    unseen: Vec<String>,
+}
+
+fn judge(wanted: &[&Check], place: Place, view: &View<'_>) -> Result<Vec<Judged>> {
+    let dbname = view.moving.map(|moving| moving.dbname.to_owned());
+    let mut judged = Vec::new();
+    for check in wanted.iter().filter(|check| check.place == place) {
+        let unseen = unseen(check, view);
+        let mut findings = (check.judge)(view)?;
+        if findings.is_empty() {
+            findings.push(match unseen.is_empty() {
+                true => Finding::note(check.title),
+                false => Finding::note("not looked at, or only in part"),
+            });
+        }
+        let checked = findings.into_iter().map(|found| Checked {
+            id: check.id,
+            severity: match (check.before, found.severity) {
+                (Before::Cutover, Severity::Blocker) if !view.streams => Severity::Warning,
+                (_, severity) => severity,
+            },
+            dbname: dbname.clone(),
+            message: found.message,
+            objects: found.objects,
+            fix: found.fix,
+            readme: format!("README.md#{}", check.id),
+        });
+        judged.push(Judged {
+            checked: checked.collect(),
+            unseen,
+        });
+    }
+    Ok(judged)
+}
+
+/// Questions of a check without an answer, in words.
+fn unseen(check: &Check, view: &View<'_>) -> Vec<String> {
+    let mut unseen = Vec::new();
+    for ask in check.asks {
+        let asked = match ask.on {
+            On::Publisher => vec![view.publisher],
+            On::Subscriber => vec![view.subscriber],
+            On::Both => vec![view.publisher, view.subscriber],
+        };
+        for side in asked.into_iter().flatten() {
+            let answers = match ask.text.place {
+                Place::Server => Some(&side.server),
+                Place::Database => side.database.as_ref(),
+            };
+            let why = answers.and_then(|answers| answers.unseen.get(ask.text.name));
+            unseen.extend(why.map(|why| {
+                format!(
+                    "{}: as {:?} on the {}: {why}",
+                    check.id, side.user, side.side
+                )
+            }));
+        }
+    }
+    unseen
+}
+
+/// All findings, and one more that names what could not be seen.
+fn with_unseen(judged: Vec<Judged>) -> Vec<Checked> {
+    let mut checked = Vec::new();
+    let mut unseen: Vec<String> = Vec::new();
+    for one in judged {
+        checked.extend(one.checked);
+        unseen.extend(one.unseen);
+    }
+    unseen.sort();
+    unseen.dedup();
+    checked.push(Checked {
+        id: NOT_SEEN,
+        severity: Severity::Pass,
+        dbname: None,
+        message: match unseen.is_empty() {
+            true => "everything could be looked at".into(),
+            false => "not everything could be looked at".into(),
+        },
+        fix: (!unseen.is_empty())
+            .then(|| "look at these yourself, or run flare preflight as a superuser".into()),
+        objects: unseen,
+        readme: format!("README.md#{NOT_SEEN}"),
+    });
+    checked
+}
+
+/// What the configuration declares for a database.
+struct Declared<'a> {
+    publication: &'a crate::config::Publication,
+    subname: Option<&'a str>,
+}
+
+impl<'a> Scope<'a> {
+    fn can_ask(&self, on: On) -> bool {
+        match on {
+            On::Publisher => self.publisher.is_some(),
+            On::Subscriber => self.subscriber.is_some(),
+            On::Both => self.publisher.is_some() && self.subscriber.is_some(),
+        }
+    }
+
+    fn declared(&self, dbname: &str) -> Result<Declared<'a>> {
+        let publication = self.config.publication(dbname)?;
+        let mut subscriptions = self.config.subscriptions.iter();
+        let found =
+            subscriptions.find(|(_, it)| it.dbname == dbname && it.pubname == publication.pubname);
+        Ok(Declared {
+            publication,
+            subname: found.map(|(name, _)| name.as_str()),
+        })
+    }
+
+    /// The names that questions about a database have in them.
+    fn names(&self, dbname: &str) -> Result<Names> {
+        let declared = self.declared(dbname)?;
+        let subname = declared.subname.unwrap_or_default();
+        let pubname = &declared.publication.pubname;
+        let stream = Stream::of(dbname, subname, pubname, self.direction);
+        let host = match self.direction {
+            Direction::Forward => &self.config.publisher,
+            Direction::Back => &self.config.subscriber,
+        };
+        let repl = host.repl.as_ref().unwrap_or(&host.superuser);
+        Ok(Names {
+            dbname: dbname.to_owned(),
+            pubname: stream.pubname,
+            subname: match declared.subname {
+                Some(_) => stream.subname,
+                None => String::new(),
+            },
+            db_owner: host.db_owner.user.clone(),
+            repl: repl.user.clone(),
+        })
+    }
+
+    /// The servers themselves, at once.
+    fn servers_answer(&self, wanted: &[&Check]) -> Result<[Option<SideView>; 2]> {
+        let names = Names {
+            repl: self.names_of_servers(),
+            ..Names::default()
+        };
+        let answer = |server: Option<&Server>, on: On| -> Result<Option<SideView>> {
+            let Some(server) = server else {
+                return Ok(None);
+            };
+            let texts = texts(wanted, on, Place::Server);
+            let answers = ask(
+                server.admin(),
+                server.major(),
+                server.facts().superuser,
+                &names,
+                &texts,
+            )?;
+            Ok(Some(SideView {
+                side: server.side(),
+                major: server.major(),
+                user: server.declared().superuser.user.clone(),
+                server: answers,
+                database: None,
+                refused: None,
+            }))
+        };
+        std::thread::scope(|scope| {
+            let subscriber = scope.spawn(|| answer(self.subscriber, On::Subscriber));
+            let publisher = answer(self.publisher, On::Publisher)?;
+            Ok([publisher, joined(subscriber)?])
+        })
+    }
+
+    fn names_of_servers(&self) -> String {
+        let host = &self.config.publisher;
+        let repl = host.repl.as_ref().unwrap_or(&host.superuser);
+        repl.user.clone()
+    }
+
+    /// The databases of both servers, at once.
+    fn databases_answer(&self, wanted: &[&Check], moving: &[Names]) -> Result<Vec<[Entered; 2]>> {
+        let on_publisher = texts(wanted, On::Publisher, Place::Database);
+        let on_subscriber = texts(wanted, On::Subscriber, Place::Database);
+        std::thread::scope(|scope| {
+            let started: Vec<_> = moving
+                .iter()
+                .map(|names| {
+                    let (publisher, subscriber) = (self.publisher, self.subscriber);
+                    let (of_publisher, of_subscriber) = (&on_publisher, &on_subscriber);
+                    [
+                        scope.spawn(move || enter(publisher, names, of_publisher)),
+                        scope.spawn(move || enter(subscriber, names, of_subscriber)),
+                    ]
+                })
+                .collect();
+            started
+                .into_iter()
+                .map(|[publisher, subscriber]| Ok([joined(publisher)?, joined(subscriber)?]))
+                .collect()
+        })
+    }
+}
+
+/// What a database said, or why it could not be entered.
+pub(super) enum Entered {
+    Missing,
+    Refused(String),
+    Said(Answers),
+}
+
+fn enter(server: Option<&Server>, names: &Names, texts: &[Text]) -> Result<Entered> {
+    let Some(server) = server else {
+        return Ok(Entered::Missing);
+    };
+    let session = match server.connect(Login::Superuser, &names.dbname) {
+        Ok(session) => session,
+        Err(report) => {
+            return match sqlstate_of(&report) {
+                Some(state) if *state == SqlState::INVALID_CATALOG_NAME => Ok(Entered::Missing),
+                Some(_) => Ok(Entered::Refused(message_of(&report))),
+                None => Err(report),
+            };
+        }
+    };
+    let (major, superuser) = (server.major(), server.facts().superuser);
+    ask(&session, major, superuser, names, texts).map(Entered::Said)
+}
+
+impl SideView {
+    /// The same server with what one of its databases said.
+    fn within(&self, entered: Entered) -> SideView {
+        let (database, refused) = match entered {
+            Entered::Missing => (None, None),
+            Entered::Refused(why) => (None, Some(why)),
+            Entered::Said(answers) => (Some(answers), None),
+        };
+        SideView {
+            database,
+            refused,
+            ..self.clone()
+        }
+    }
+}
+
+/// The questions that the checks put to a side in this place, each once.
+fn texts(wanted: &[&Check], side: On, place: Place) -> Vec<Text> {
+    let mut texts: Vec<Text> = Vec::new();
+    let asks = wanted.iter().flat_map(|check| check.asks);
+    let extra: &[Ask] = subscription::PROGRESS;
+    for Ask { on, text } in asks.chain(extra) {
+        let asked = *on == side || *on == On::Both;
+        if asked && text.place == place && !texts.contains(text) {
+            texts.push(*text);
+        }
+    }
+    texts
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread
+        .join()
+        .unwrap_or_else(|_| Failure::new("look at a server: its thread has ended").err())
+}

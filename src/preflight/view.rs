@@ -1,0 +1,67 @@
+//! What a judgement looks at: the configuration, and what both servers have answered.
+
+use serde::de::DeserializeOwned;
+
+use super::question::{Answers, Question};
+use crate::config::{Config, Publication};
+use crate::error::Result;
+use crate::server::Side;
+
+/// What one server has answered.
+#[derive(Clone, Debug)]
+pub(crate) struct SideView {
+    pub(crate) side: Side,
+    pub(crate) major: i32,
+    /// The administrator's role.
+    pub(crate) user: String,
+    pub(crate) server: Answers,
+    /// None: the database is not there, or could not be entered, or nothing in it is looked at.
+    pub(crate) database: Option<Answers>,
+    /// Why the database could not be entered.
+    pub(crate) refused: Option<String>,
+}
+
+impl SideView {
+    /// The rows of a question, in the server or in the database.
+    pub(crate) fn rows<T: DeserializeOwned>(&self, question: &Question<T>) -> Result<Vec<T>> {
+        match question.text.place {
+            super::question::Place::Server => self.server.rows(question),
+            super::question::Place::Database => match &self.database {
+                Some(answers) => answers.rows(question),
+                None => Ok(Vec::new()),
+            },
+        }
+    }
+
+    /// The first of them.
+    pub(crate) fn first<T: DeserializeOwned>(&self, question: &Question<T>) -> Result<Option<T>> {
+        Ok(self.rows(question)?.into_iter().next())
+    }
+}
+
+/// A database that moves, as the configuration has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moving<'a> {
+    pub(crate) dbname: &'a str,
+    pub(crate) publication: &'a Publication,
+    /// The publication's name in the data's direction.
+    pub(crate) pubname: &'a str,
+    pub(crate) subname: Option<&'a str>,
+}
+
+/// All of it.
+pub(crate) struct View<'a> {
+    pub(crate) config: &'a Config,
+    /// In the data's direction.
+    pub(crate) publisher: Option<&'a SideView>,
+    pub(crate) subscriber: Option<&'a SideView>,
+    /// None for what concerns the servers alone.
+    pub(crate) moving: Option<Moving<'a>>,
+    /// How many databases move, and how many of them have no subscription yet.
+    pub(crate) databases: usize,
+    pub(crate) unsubscribed: usize,
+    /// Every table is copied, and the subscription follows.
+    pub(crate) streams: bool,
+    /// The subscription is there.
+    pub(crate) subscribed: bool,
+}
