@@ -1,6 +1,7 @@
 //! The library's public door. Each method is one command: it opens verified sessions and hands them to a room.
 
 mod beginning;
+mod ddl;
 mod direction;
 mod exec;
 mod monitor;
@@ -33,6 +34,7 @@ pub use crate::cutover::{
     PauseOutcome, PauseReport, ResumeReport, StepName, StepTime, SwitchOutcome, SwitchReport,
     SwitchedDatabase, Writable,
 };
+pub use crate::ddl::{DdlOutcome, DdlReport, DdlStatement, Script};
 use crate::error::Result;
 pub use crate::journal::Direction;
 pub use crate::observe::{LagReport, LagStatus, Sample, Sampler, SubscriptionLag};

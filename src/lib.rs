@@ -22,6 +22,7 @@
 //! | [`observe`] | what both servers say at one moment |
 //! | `preflight` | what would go wrong |
 //! | `replicate` | what is put in place: roles, schema, extensions, grants, publication, subscription, sequences |
+//! | `ddl` | statements that change the schema while the data is replicated |
 //! | `cutover` | the pause and the way out of it |
 //! | [`attack`] | the load generator, its ledger and the replay of it |
 //! | [`flare`] | the façade |
@@ -39,6 +40,7 @@ pub mod cli;
 mod commands;
 pub mod config;
 mod cutover;
+mod ddl;
 pub mod error;
 pub mod flare;
 mod journal;

@@ -6,6 +6,7 @@ mod commands;
 mod connectivity;
 mod copy;
 mod cutover;
+mod ddl;
 mod exec;
 mod extensions;
 mod fixtures;

@@ -9,6 +9,7 @@ mod create_publication;
 mod create_replication_status_table;
 mod create_subscription;
 mod cutover;
+mod ddl;
 mod drop_publication;
 mod drop_subscription;
 mod exec;
@@ -67,6 +68,7 @@ pub(crate) enum Command {
     Cutover(cutover::Cutover),
     Fallback(fallback::Fallback),
     Cleanup(cleanup::Cleanup),
+    Ddl(ddl::Ddl),
     Count(count::Count),
     Prepare(prepare::Prepare),
     Status(status::Status),
@@ -109,6 +111,7 @@ impl Command {
             Command::Cutover(args) => args.run(&flare()?),
             Command::Fallback(args) => args.run(&flare()?),
             Command::Cleanup(args) => args.run(&flare()?),
+            Command::Ddl(args) => args.run(&flare()?),
             Command::Count(args) => args.run(&flare()?),
             Command::Prepare(args) => args.run(&flare()?),
             Command::Status(args) => args.run(&flare()?),
@@ -148,6 +151,7 @@ impl Command {
             Command::Cutover(_) => "cutover",
             Command::Fallback(_) => "fallback",
             Command::Cleanup(_) => "cleanup",
+            Command::Ddl(_) => "ddl",
             Command::Count(_) => "count",
             Command::Prepare(_) => "prepare",
             Command::Status(_) => "status",

@@ -8,6 +8,7 @@ use super::undo::{again_while_it_passes, open, to_the_letter};
 use super::wall::STATUS_TABLE;
 use crate::catalog::{publications, slots, tables};
 use crate::config::Config;
+use crate::ddl;
 use crate::error::{Failure, Report, Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Stream};
 use crate::replicate::{Change, Mode, Plan, Run, closed, loaded, slot, unsubscribe};
@@ -190,6 +191,7 @@ fn forget(server: &Server, config: &Config, dbname: &str, run: &Run) -> Result<C
     };
     // Whoever administers has made it, and may do with it as it likes.
     loaded::forget(server.admin(), dbname)?;
+    ddl::forget(session, config, dbname)?;
     journal::forget(session, config, dbname)?;
     if journal::is_empty(session)? {
         drop_schema(session).wrap_err("drop the schema flare in the database postgres")?;

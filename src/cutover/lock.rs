@@ -6,12 +6,9 @@ use super::backends::end_and_await;
 use super::deadline::Deadline;
 use super::rights::Door;
 use crate::error::{Failure, Result};
-use crate::journal::{self, Entry, Member};
+use crate::journal::{self, Entry, Member, RUN_LOCK};
 use crate::server::{Pair, Server, application_name, interrupt, params};
 use crate::value::ShellWord;
-
-/// The first key of a run's advisory lock, "flar" in ASCII; the second is the database's name, hashed.
-const RUN_LOCK: i32 = 0x66_6c_61_72;
 
 /// How long whoever finds a run half-way waits for the one who is at it.
 const GUARD_AT_WORK: Duration = Duration::from_secs(5);

@@ -203,6 +203,9 @@ impl Flare {
             .iter()
             .map(|it| it.dbname.as_str())
             .collect();
+        for dbname in &dbnames {
+            self.refuse_unsettled(&pair, dbname)?;
+        }
         self.begin_in(direction, &[&pair.publisher, &pair.subscriber], &dbnames)?;
         cutover::switch(
             &oriented(&pair, direction),

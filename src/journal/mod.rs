@@ -10,6 +10,10 @@ mod standing;
 mod stream;
 mod table;
 
+/// The first key of the advisory lock that one command at a time holds in `postgres` of both servers, "flar" in ASCII;
+/// the second is the database's name, hashed.
+pub(crate) const RUN_LOCK: i32 = 0x66_6c_61_72;
+
 pub(crate) use create::create;
 pub(crate) use door::{is_shut, shut_door};
 pub use entry::Direction;

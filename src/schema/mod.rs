@@ -28,7 +28,8 @@ pub(crate) use roles::{
     strip_role_options_for_rds,
 };
 pub(crate) use spelling::Spelling;
-pub(crate) use statement::statement_at;
+pub(crate) use statement::{Kind, Statements, statement_at};
+pub(crate) use tokens::Tokens;
 
 /// What becomes of `\restrict` and `\unrestrict`, which a psql older than the dump does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,18 +3,18 @@
 use super::lexer::{Backslash, Lexer, Span, Token};
 
 /// The tokens of a statement, beside its text.
-pub(super) struct Tokens<'a> {
+pub(crate) struct Tokens<'a> {
     text: &'a [u8],
     spans: Vec<Span>,
 }
 
 impl<'a> Tokens<'a> {
-    pub(super) fn of(text: &'a [u8]) -> Self {
+    pub(crate) fn of(text: &'a [u8]) -> Self {
         Tokens::some(text, usize::MAX)
     }
 
     /// No more than the first `limit` tokens: enough to know a statement by its head, whatever its length.
-    pub(super) fn head(text: &'a [u8], limit: usize) -> Self {
+    pub(crate) fn head(text: &'a [u8], limit: usize) -> Self {
         Tokens::some(text, limit)
     }
 
@@ -27,34 +27,34 @@ impl<'a> Tokens<'a> {
         Tokens { text, spans }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.spans.len()
     }
 
-    pub(super) fn kind(&self, index: usize) -> Option<Token> {
+    pub(crate) fn kind(&self, index: usize) -> Option<Token> {
         self.spans.get(index).map(|span| span.token)
     }
 
     /// The token as written.
-    pub(super) fn raw(&self, index: usize) -> &'a [u8] {
+    pub(crate) fn raw(&self, index: usize) -> &'a [u8] {
         self.spans
             .get(index)
             .map_or(&[], |span| &self.text[span.start..span.end])
     }
 
     /// All tokens as written.
-    pub(super) fn raws(&self) -> Vec<&'a [u8]> {
+    pub(crate) fn raws(&self) -> Vec<&'a [u8]> {
         (0..self.len()).map(|index| self.raw(index)).collect()
     }
 
     /// Whether the token is this keyword or symbol.
-    pub(super) fn is(&self, index: usize, word: &str) -> bool {
+    pub(crate) fn is(&self, index: usize, word: &str) -> bool {
         matches!(self.kind(index), Some(Token::ShellWord | Token::Symbol))
             && self.raw(index).eq_ignore_ascii_case(word.as_bytes())
     }
 
     /// Whether these words stand from `index` on.
-    pub(super) fn are(&self, index: usize, words: &str) -> bool {
+    pub(crate) fn are(&self, index: usize, words: &str) -> bool {
         words
             .split(' ')
             .enumerate()
@@ -62,17 +62,17 @@ impl<'a> Tokens<'a> {
     }
 
     /// Whether the statement starts with these words.
-    pub(super) fn start(&self, words: &str) -> bool {
+    pub(crate) fn start(&self, words: &str) -> bool {
         self.are(0, words)
     }
 
     /// The first place at which these words stand.
-    pub(super) fn find(&self, words: &str) -> Option<usize> {
+    pub(crate) fn find(&self, words: &str) -> Option<usize> {
         (0..self.len()).find(|index| self.are(*index, words))
     }
 
     /// The name that the token is, without its quotes.
-    pub(super) fn name(&self, index: usize) -> Option<String> {
+    pub(crate) fn name(&self, index: usize) -> Option<String> {
         let raw = String::from_utf8_lossy(self.raw(index));
         match self.kind(index)? {
             Token::ShellWord => Some(raw.to_lowercase()),
@@ -82,7 +82,7 @@ impl<'a> Tokens<'a> {
     }
 
     /// The text with the token replaced.
-    pub(super) fn replaced(&self, index: usize, by: &str) -> Vec<u8> {
+    pub(crate) fn replaced(&self, index: usize, by: &str) -> Vec<u8> {
         let span = self.spans[index];
         [
             &self.text[..span.start],
@@ -93,7 +93,7 @@ impl<'a> Tokens<'a> {
     }
 
     /// The text from the start of one token to the end of another.
-    pub(super) fn between(&self, first: usize, last: usize) -> &'a [u8] {
+    pub(crate) fn between(&self, first: usize, last: usize) -> &'a [u8] {
         match (self.spans.get(first), self.spans.get(last)) {
             (Some(first), Some(last)) if first.start <= last.end => {
                 &self.text[first.start..last.end]

@@ -6,7 +6,7 @@ mod as_before;
 mod at_work;
 mod dice;
 mod faults;
-mod fixture;
+pub mod fixture;
 mod guards;
 mod hooks;
 mod neighbours;

@@ -1,0 +1,24 @@
+//! Statements that change the schema while the data is replicated: logical replication carries none of them.
+//!
+//! `flare ddl` brings one to both sides: [`transaction`] has the order. What enters here knows one database, its stream, and
+//! statements; who may run them when is the journal's.
+
+mod drain;
+mod failpoint;
+mod kind;
+mod outside;
+mod record;
+mod report;
+mod run;
+mod script;
+mod settle;
+mod sides;
+mod tables;
+mod transaction;
+mod values;
+
+pub(crate) use record::forget;
+pub use report::{DdlOutcome, DdlReport, DdlStatement};
+pub(crate) use run::{retry, run, unsettled};
+pub use script::Script;
+pub(crate) use sides::Sides;

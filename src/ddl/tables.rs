@@ -1,0 +1,200 @@
+//! Tables that a statement has made: published, readable for replication, fenced, and taken by the subscription.
+
+use std::collections::BTreeSet;
+
+use super::sides::Sides;
+use crate::catalog::tables::listed;
+use crate::catalog::{publications, subscriptions};
+use crate::error::{Advise, Result, WrapErr};
+use crate::replicate::{Run, fence, refresh, status_table, unsubscribe};
+use crate::server::{Login, Server, Session, params};
+use crate::value::{Ident, TableName};
+
+/// The tables of the session's database that could be replicated.
+pub(super) fn ordinary(session: &Session) -> Result<BTreeSet<TableName>> {
+    let tables: Vec<TableName> = session
+        .list(
+            "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
+               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+              WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384
+                AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'flare')",
+            params![],
+        )
+        .wrap_err("list the tables")?;
+    Ok(tables.into_iter().collect())
+}
+
+/// Tables that the session's open transaction has made. The row of a system column is never updated.
+const MADE: &str = "
+    SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
+      FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE a.attname = 'ctid' AND a.attnum < 0 AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+       AND age(a.xmin) <= age((txid_current() & 4294967295)::text::xid)";
+
+/// Closes tables that the receiving side's open transaction has made, where the database is closed.
+pub(super) fn fence_new(receiving: &Session) -> Result<()> {
+    if !fence::is_there(receiving)? {
+        return Ok(());
+    }
+    let made: Vec<TableName> = receiving
+        .list(MADE, params![])
+        .wrap_err("list the new tables for the fence")?;
+    if made.is_empty() {
+        return Ok(());
+    }
+    // The role that runs the statement may not use flare's function.
+    let mut sql = "SET LOCAL ROLE NONE".to_owned();
+    for table in &made {
+        sql.push(';');
+        sql.push_str(&fence::trigger_on(table));
+    }
+    receiving.batch(&sql).wrap_err("fence the new tables")
+}
+
+/// Whom the receiving side logs in as.
+fn replicating_user(server: &Server) -> &str {
+    let declared = server.declared();
+    match &declared.repl {
+        Some(repl) => &repl.user,
+        None => &declared.superuser.user,
+    }
+}
+
+/// Has the subscription take what is new; what else there is to know.
+pub(super) fn take(
+    sides: &Sides<'_>,
+    before: &BTreeSet<TableName>,
+    run: &Run,
+) -> Result<(Vec<TableName>, Vec<String>)> {
+    let (pair, dbname) = (sides.pair, sides.dbname());
+    let mut notes = Vec::new();
+    let now = ordinary(&sides.open)?;
+    let new: Vec<TableName> = now.difference(before).cloned().collect();
+    if !new.is_empty() {
+        publish(sides, &new, &mut notes)?;
+    }
+    let published = publications::tables(&sides.open, &sides.stream.pubname)?;
+    let relations = subscriptions::relations(&sides.reader, &sides.stream.subname)?;
+    let missing = refresh::missing(&published, &relations);
+    if missing.is_empty() {
+        return Ok((Vec::new(), notes));
+    }
+    grant(sides, &missing)?;
+    without_identity(sides, &missing, &mut notes)?;
+    let Some(subscription) = subscriptions::find(&sides.reader, &sides.stream.subname)? else {
+        return Ok((Vec::new(), notes));
+    };
+    let session = unsubscribe::owning(&pair.subscriber, dbname, &subscription)?;
+    refresh::plan(dbname, &subscription, &missing)
+        .carry_out_singly(&session, run)
+        .wrap_err_with(|| format!("replicate the new tables {}", listed(&missing)))
+        .hint(|| {
+            format!(
+                "run {} --retry: it takes the tables that the subscription lacks",
+                sides.again()
+            )
+        })?;
+    Ok((missing, notes))
+}
+
+/// Adds them to a publication that lists its tables because it could not be FOR ALL TABLES.
+fn publish(sides: &Sides<'_>, new: &[TableName], notes: &mut Vec<String>) -> Result<()> {
+    let (publisher, dbname) = (&sides.pair.publisher, sides.dbname());
+    let session = publisher.connect(Login::Superuser, dbname)?;
+    let Some(publication) = publications::find(&session, &sides.stream.pubname)? else {
+        return Ok(());
+    };
+    let published = publications::tables(&session, &sides.stream.pubname)?;
+    let lacking: Vec<TableName> = new
+        .iter()
+        .filter(|table| !published.contains(table) && **table != status_table::table())
+        .cloned()
+        .collect();
+    if publication.puballtables || lacking.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = lacking.iter().map(TableName::to_string).collect();
+    let add = format!(
+        "ALTER PUBLICATION {} ADD TABLE ONLY {}",
+        Ident::new(&sides.stream.pubname),
+        names.join(", ONLY ")
+    );
+    let chosen = sides
+        .config
+        .publications
+        .get(dbname)
+        .is_some_and(|it| it.tables.is_some());
+    if chosen {
+        notes.push(format!(
+            "{} is on both sides but not published, since the configuration lists what is: {add}, and add it there",
+            listed(&lacking)
+        ));
+        return Ok(());
+    }
+    let session = match publication.mine && publisher.facts().superuser {
+        true => session,
+        false => publisher.as_owner(dbname)?,
+    };
+    run_briefly(&session, &add)
+}
+
+fn run_briefly(session: &Session, statement: &str) -> Result<()> {
+    crate::server::Ddl::default()
+        .retry(session, || {
+            session.batch(&format!(
+                "BEGIN; SET LOCAL lock_timeout = '2s'; {statement}; COMMIT"
+            ))
+        })
+        .wrap_err_with(|| format!("run {statement}"))
+}
+
+/// Lets the receiving side's user read them.
+fn grant(sides: &Sides<'_>, tables: &[TableName]) -> Result<()> {
+    let user = replicating_user(&sides.pair.publisher);
+    for table in tables {
+        let readable: bool = sides.reader_of_open().value(
+            "SELECT has_table_privilege($1, $2::text::regclass, 'SELECT') AND has_schema_privilege($1, $3, 'USAGE')",
+            params![user, table.to_string(), table.schema.as_str()],
+        )?;
+        if readable {
+            continue;
+        }
+        let user = Ident::new(user);
+        run_briefly(
+            &sides.open,
+            &format!(
+                "GRANT USAGE ON SCHEMA {} TO {user}; GRANT SELECT ON {table} TO {user}",
+                table.schema
+            ),
+        )
+        .hint(|| {
+            format!(
+                "let {user} read {table} on the open side, and run {} --retry",
+                sides.again()
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Tables whose rows could not be updated or deleted any more.
+fn without_identity(
+    sides: &Sides<'_>,
+    tables: &[TableName],
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    for table in tables {
+        let lacks: bool = sides.open.value(
+            "SELECT c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+               FROM pg_class c WHERE c.oid = $1::text::regclass",
+            params![table.to_string()],
+        )?;
+        if lacks {
+            notes.push(format!(
+                "{} has no primary key: UPDATE and DELETE fail there until it has one, or ALTER TABLE {table} REPLICA IDENTITY FULL",
+                table.plain()
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! flare dies in the middle: the next one finishes the statement, or neither side has it.
+
+use std::time::Duration;
+
+use crate::support::application::Side;
+use crate::support::flare::Running;
+use crate::support::{Pair, process, wait};
+
+use super::both_sides::deploying;
+use super::same::assert_same;
+use super::writer::Writer;
+
+/// Killed before this step.
+#[track_caller]
+fn killed_before(pair: &Pair, step: &str, statement: &str) {
+    let run: Running = pair
+        .invocation(&["ddl", pair.db(), statement])
+        .env("FLARE_FAILPOINT", format!("ddl:{step}=stop"))
+        .spawn();
+    run.until_stderr(&format!("failpoint reached: {step}"));
+    wait::for_("flare to stop", Duration::from_secs(10), || {
+        process::is_stopped(run.pid())
+    });
+    run.kill_9();
+    run.wait();
+}
+
+#[test]
+fn a_kill_at_any_step_is_finished_or_undone() {
+    let pair = deploying(Pair::new(13, 17));
+    let writer = Writer::start(&pair, Side::Publisher);
+    for (round, step) in ["begun", "first", "second", "ended"].iter().enumerate() {
+        let names = [["label", "title"], ["title", "label"]][round % 2];
+        let [from, to] = names;
+        let statement = format!("ALTER TABLE deploy RENAME COLUMN {from} TO {to}");
+        killed_before(&pair, step, &statement);
+        // Rows are written between the sides.
+        std::thread::sleep(Duration::from_millis(300));
+        pair.flare(&["cutover", pair.subname(), "--yes"])
+            .code(1)
+            .says("a statement may be on one side only")
+            .says("--retry");
+        let retried = pair.flare(&["ddl", pair.db(), "--retry"]);
+        retried.ok();
+        match *step {
+            "begun" | "first" => {
+                retried.prints("neither side has it");
+                pair.flare(&["ddl", pair.db(), &statement]).ok();
+            }
+            "second" => drop(retried.prints("the receiving side lacked it, and has it now")),
+            _ => drop(retried.prints("both sides have it")),
+        }
+    }
+    for step in ["first", "second"] {
+        let table = format!("CREATE TABLE made_{step} (id int PRIMARY KEY)");
+        killed_before(&pair, step, &table);
+        pair.flare(&["ddl", pair.db(), &table]).ok();
+    }
+    let index = "CREATE INDEX CONCURRENTLY made ON deploy (label)";
+    killed_before(&pair, "second", index);
+    pair.flare(&["ddl", pair.db(), index]).ok();
+    writer.stop();
+    assert_same(&pair);
+}
