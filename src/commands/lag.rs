@@ -45,6 +45,7 @@ impl Lag {
         let limits = config::Lag {
             warning: declared.warning.with(&self.warning),
             critical: declared.critical.with(&self.critical),
+            ..declared
         };
         let report = flare.lag(&self.subnames, &limits)?;
         if let Some(path) = &self.prometheus {

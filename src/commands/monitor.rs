@@ -44,7 +44,7 @@ impl Monitor {
     pub(crate) fn run(&self, flare: &Flare, format: Format) -> Result<Outcome> {
         let mut sampler = flare.sampler(&self.dbname, &self.subname)?;
         if self.once {
-            return Outcome::of(&sampler.sample());
+            return Outcome::of(&sampler.sample_twice(self.interval)?);
         }
         report::watch(&mut sampler, self.interval, format)?;
         Ok(Outcome::silent())

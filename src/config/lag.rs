@@ -14,6 +14,8 @@ pub struct Lag {
     pub warning: Thresholds,
     /// Nagios's CRITICAL.
     pub critical: Thresholds,
+    /// How large the disk is that holds the publisher's `pg_wal`: no server says it. None: not known.
+    pub wal_disk: Option<Size>,
 }
 
 /// Limits, each of which counts alone.
@@ -25,6 +27,8 @@ pub struct Thresholds {
     pub seconds: f64,
     /// Bytes of WAL that the publisher keeps for the slot.
     pub retained_wal: Size,
+    /// Hours until the WAL that the publisher keeps for the slot reaches its limit: less than this counts.
+    pub hours_left: f64,
 }
 
 impl Default for Lag {
@@ -34,12 +38,15 @@ impl Default for Lag {
                 bytes: Size(64 << 20),
                 seconds: 30.0,
                 retained_wal: Size(10 << 30),
+                hours_left: 24.0,
             },
             critical: Thresholds {
                 bytes: Size(1 << 30),
                 seconds: 300.0,
                 retained_wal: Size(50 << 30),
+                hours_left: 4.0,
             },
+            wal_disk: None,
         }
     }
 }
@@ -49,15 +56,18 @@ impl Lag {
         let default = Lag::default();
         let warning = section.section("warning", |section| default.warning.read(section));
         let critical = section.section("critical", |section| default.critical.read(section));
+        let wal_disk = section.optional("wal_disk", Field::size);
         let lag = Lag {
             warning: warning?,
             critical: critical?,
+            wal_disk: wal_disk?,
         };
         let (low, high) = (lag.warning, lag.critical);
         for (name, wrong) in [
             ("bytes", low.bytes > high.bytes),
             ("seconds", low.seconds > high.seconds),
             ("retained_wal", low.retained_wal > high.retained_wal),
+            ("hours_left", low.hours_left < high.hours_left),
         ] {
             if wrong {
                 section.problem(format!("{name} is critical before it is worth a warning"));
@@ -78,26 +88,38 @@ impl Thresholds {
             })
         });
         let retained_wal = section.or("retained_wal", self.retained_wal, Field::size);
+        let hours_left = section.or("hours_left", self.hours_left, |field| {
+            field.parse(|text| {
+                let hours = text.parse::<f64>().ok().filter(|hours| *hours >= 0.0);
+                hours.ok_or_else(|| format!("{text:?} is not a number of hours"))
+            })
+        });
         Some(Thresholds {
             bytes: bytes?,
             seconds: seconds?,
             retained_wal: retained_wal?,
+            hours_left: hours_left?,
         })
     }
 }
 
-/// One limit as a person writes it: `64MB` are bytes, `30s` are seconds.
+/// One limit as a person writes it: `64MB` are bytes, `30s` are seconds, `left=24h` are hours left.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Limit {
     /// Bytes of lag.
     Bytes(Size),
     /// Seconds of lag.
     Seconds(f64),
+    /// Hours until the retained WAL reaches its limit.
+    HoursLeft(f64),
 }
 
 impl FromStr for Limit {
     type Err = Report;
     fn from_str(text: &str) -> Result<Self, Report> {
+        if let Some(left) = text.strip_prefix("left=").and_then(duration_of) {
+            return Ok(Limit::HoursLeft(left.as_secs_f64() / 3600.0));
+        }
         let has_unit = text.parse::<f64>().is_err();
         let size = text.parse::<Size>().ok().filter(|_| has_unit);
         let duration = duration_of(text).filter(|_| has_unit);
@@ -105,7 +127,7 @@ impl FromStr for Limit {
             (Some(size), _) => Ok(Limit::Bytes(size)),
             (None, Some(duration)) => Ok(Limit::Seconds(duration.as_secs_f64())),
             (None, None) => Failure::usage(format!(
-                "read the limit {text:?}: it is a size like 64MB or a duration like 30s"
+                "read the limit {text:?}: it is a size like 64MB, a duration like 30s, or left=24h"
             ))
             .err(),
         }
@@ -119,6 +141,7 @@ impl Thresholds {
             match limit {
                 Limit::Bytes(bytes) => self.bytes = *bytes,
                 Limit::Seconds(seconds) => self.seconds = *seconds,
+                Limit::HoursLeft(hours) => self.hours_left = *hours,
             }
         }
         self
@@ -136,6 +159,8 @@ mod tests {
         assert_eq!(read("0 B"), Some(Limit::Bytes(Size(0))));
         assert_eq!(read("30s"), Some(Limit::Seconds(30.0)));
         assert_eq!(read("1m30s"), Some(Limit::Seconds(90.0)));
+        assert_eq!(read("left=36h"), Some(Limit::HoursLeft(36.0)));
+        assert_eq!(read("left=long"), None);
         assert_eq!(read("64"), None);
         assert_eq!(read("64 parsecs"), None);
         let default = Lag::default().warning;

@@ -74,6 +74,12 @@ impl fmt::Display for Sample {
                 .map(|status| format!(" ({status})"))
                 .unwrap_or_default()
         )?;
+        for cause in &self.causes {
+            writeln!(f, "why: {cause}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
         writeln!(f)?;
         match (&self.publisher, &self.publisher_error) {
             (Some(publisher), _) => publisher.show(f, from)?,

@@ -2,6 +2,8 @@
 //!
 //! What enters here only looks, and goes on looking when a server goes away.
 
+mod causes;
+mod copying;
 mod display;
 mod history;
 mod lag;
@@ -9,17 +11,26 @@ mod look;
 mod lsn_history;
 mod peek;
 mod prometheus;
+mod rates;
+mod retention;
 mod sample;
 mod sampler;
+mod surveyor;
 mod verdict;
 mod watched;
+mod window;
 
+pub use causes::{Cause, CauseKind};
+pub use copying::{CopiedTable, Copying};
 pub(crate) use lag::lag;
 pub use lag::{LagReport, SubscriptionLag};
 pub(crate) use look::Trace;
+pub use rates::Rates;
+pub use retention::{Retention, RetentionLimit};
 pub use sample::{
-    ApplyErrors, Connection, PublisherSample, Sample, Slot, SubscriberSample, Subscription, Tables,
-    Unready, Walsender, Worker,
+    ApplyErrors, Blocker, Connection, CopyProgress, DecodingStats, IndexBuild, LagParts,
+    OldTransaction, PublisherSample, RowCounts, Sample, Slot, SubscriberSample, Subscription,
+    Tables, Unready, Waits, Walsender, Worker, Workers,
 };
 pub use sampler::Sampler;
 pub use verdict::LagStatus;

@@ -1,15 +1,21 @@
 //! Takes samples of one subscription: keeps a session on each side, and opens it again when it was lost.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use super::causes::causes;
+use super::copying::Copies;
 use super::history::History;
-use super::sample::Sample;
-use super::watched::Watched;
+use super::rates::rates;
+use super::retention::retention;
+use super::sample::{Sample, Survey};
+use super::surveyor::Surveyor;
+use super::watched::{Watched, sides};
+use super::window::Window;
 use crate::config::Config;
 use crate::error::{Failure, Report, Result, message_of};
 use crate::journal::Direction;
-use crate::server::{is_identity_mismatch, params};
+use crate::server::{interrupt, is_identity_mismatch, params};
 
 /// Samples one subscription of one database.
 pub struct Sampler {
@@ -18,7 +24,12 @@ pub struct Sampler {
     subname: String,
     publisher: Watched,
     subscriber: Watched,
+    surveyor: Surveyor,
+    survey: Survey,
     history: History,
+    window: Window,
+    copies: Copies,
+    config: Arc<Config>,
 }
 
 impl Sampler {
@@ -37,7 +48,12 @@ impl Sampler {
             subname: subname.to_owned(),
             publisher: Watched::publisher(config, application_name, direction),
             subscriber: Watched::subscriber(config, application_name, direction, dbname),
+            surveyor: Surveyor::of(config, application_name, direction, dbname),
+            survey: Survey::default(),
             history: History::default(),
+            window: Window::new(),
+            copies: Copies::default(),
+            config: config.clone(),
         };
         let opened = sampler.on_both(Watched::open, Watched::open);
         match opened {
@@ -66,8 +82,33 @@ impl Sampler {
             publisher.map_err(words),
             subscriber.map_err(words),
         );
-        sample.lag_seconds = self.history.lag_of(&sample, Instant::now());
+        let now = Instant::now();
+        sample.lag_seconds = self.history.lag_of(&sample, now);
+        self.surveyor.survey(
+            &mut self.survey,
+            &sample,
+            self.publisher.session(),
+            &self.subscriber,
+        );
+        sample.copying = self.copies.look(&sample, &self.survey, now);
+        sample.notes = notes(&sample);
+        let samples = self.window.push(sample.clone(), now);
+        sample.rates = rates(samples);
+        let growth = sample
+            .rates
+            .as_ref()
+            .and_then(|it| it.retained_bytes_per_second);
+        let disk = self.config.lag.wal_disk;
+        sample.retention = retention(&sample, growth, disk, self.survey.wal_directory_bytes);
+        sample.causes = causes(samples, &self.survey);
         sample
+    }
+
+    /// A sample with rates and causes, which take two looks: the second after this long.
+    pub fn sample_twice(&mut self, interval: Duration) -> Result<Sample> {
+        self.sample();
+        interrupt::sleep(interval)?;
+        Ok(self.sample())
     }
 
     fn on_both<P, S: Send>(
@@ -85,6 +126,27 @@ impl Sampler {
             (publisher, subscriber)
         })
     }
+}
+
+/// What the roles in use may not see.
+fn notes(sample: &Sample) -> Vec<String> {
+    let (from, to) = sides(sample.direction);
+    let blind = [
+        (
+            from,
+            sample.publisher.as_ref().is_some_and(|it| !it.sees_all),
+        ),
+        (
+            to,
+            sample.subscriber.as_ref().is_some_and(|it| !it.sees_all),
+        ),
+    ];
+    let blind = blind.into_iter().filter(|(_, blind)| *blind);
+    blind
+        .map(|(side, _)| {
+            format!("on the {side} what others' sessions wait for cannot be seen: GRANT pg_read_all_stats to flare's administrator")
+        })
+        .collect()
 }
 
 /// This machine's clock, in UTC.

@@ -1,21 +1,18 @@
 //! Progress for a person: a bar on a terminal, a line every ten seconds elsewhere, nothing for short work.
 
-use std::collections::VecDeque;
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::progress::{Progress, Unit};
+use crate::progress::{Eta, Progress, Unit};
 use crate::value::Size;
 
 /// Work shorter than this shows nothing.
 const SHORT: Duration = Duration::from_secs(2);
 /// How often a line is written where there is no terminal.
 const EVERY: Duration = Duration::from_secs(10);
-/// The rate is taken over this long.
-const WINDOW: Duration = Duration::from_secs(60);
 
 /// Progress on standard error.
 #[derive(Default)]
@@ -29,39 +26,6 @@ struct Running {
     said: Instant,
     bar: Option<ProgressBar>,
     eta: Eta,
-}
-
-/// How long is left: by the rate of the last minute, and never more than was said before while work goes on.
-#[derive(Default)]
-struct Eta {
-    samples: VecDeque<(Instant, u64)>,
-    left: Option<Duration>,
-}
-
-impl Eta {
-    fn look(&mut self, now: Instant, done: u64, total: u64) -> Option<Duration> {
-        let flows = self.samples.back().is_none_or(|(_, before)| done > *before);
-        self.samples.push_back((now, done));
-        while self
-            .samples
-            .get(1)
-            .is_some_and(|(at, _)| now - *at >= WINDOW)
-        {
-            self.samples.pop_front();
-        }
-        let (since, from) = *self.samples.front()?;
-        let seconds = (now - since).as_secs_f64();
-        let rate = done.saturating_sub(from) as f64 / seconds;
-        if rate.is_finite() && rate > 0.0 {
-            let left =
-                Duration::from_secs((total.saturating_sub(done) as f64 / rate).min(1e9) as u64);
-            self.left = Some(match self.left {
-                Some(said) if flows => said.min(left),
-                _ => left,
-            });
-        }
-        self.left
-    }
 }
 
 impl Progress for Terminal {
@@ -141,31 +105,5 @@ impl Terminal {
     fn line(&self, line: &str) {
         // Standard error may be closed; then there is nobody to tell.
         writeln!(stderr(), "{line}").unwrap_or_default();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_left_never_grows_while_work_goes_on() {
-        let begun = Instant::now();
-        let at = |seconds| begun + Duration::from_secs(seconds);
-        let mut eta = Eta::default();
-        assert_eq!(eta.look(at(0), 0, 1000), None);
-        let fast = eta.look(at(10), 500, 1000).unwrap();
-        assert_eq!(fast.as_secs(), 10);
-        // Slower, to a tenth of the rate: what was said stays.
-        for second in 11..200 {
-            let left = eta.look(at(second), 500 + second, 1000).unwrap();
-            assert!(left <= fast, "{second}: {left:?}");
-        }
-        // What stands still may be said to take longer.
-        let mut last = Duration::ZERO;
-        for second in 200..230 {
-            last = eta.look(at(second), 699, 1000).unwrap();
-        }
-        assert!(last > fast, "{last:?}");
     }
 }

@@ -71,6 +71,18 @@ impl FromStr for Size {
     }
 }
 
+impl Size {
+    /// To three digits at most, for what changes all the time: `7.2 MB`, `118 MB`.
+    pub(crate) fn rounded(self) -> String {
+        let largest = UNITS.into_iter().find(|(_, unit)| self.0 >= *unit);
+        let (name, unit) = largest.unwrap_or(("B", 1));
+        match self.0 as f64 / unit as f64 {
+            value if unit == 1 || value >= 10.0 => format!("{value:.0} {name}"),
+            value => format!("{value:.1} {name}"),
+        }
+    }
+}
+
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, unit) = UNITS

@@ -1,11 +1,26 @@
 //! What both servers say at one moment. `None` is what a version does not have, or a role may not see.
 
-use std::collections::BTreeMap;
+mod publisher;
+mod subscriber;
+mod survey;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::causes::Cause;
+use super::copying::Copying;
+use super::rates::Rates;
+use super::retention::Retention;
 use crate::journal::Direction;
-use crate::value::Lsn;
+
+pub(super) use publisher::LsnHistory;
+pub use publisher::{
+    Connection, DecodingStats, OldTransaction, PublisherSample, RowCounts, Slot, Waits, Walsender,
+};
+pub use subscriber::{
+    ApplyErrors, Blocker, CopyProgress, IndexBuild, SubscriberSample, Subscription, Unready,
+    Worker, Workers,
+};
+pub use survey::{PublishedTable, Survey};
 
 /// Both sides of one subscription, at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,6 +47,18 @@ pub struct Sample {
     pub wal_status: Option<String>,
     /// How many of the subscription's tables are ready, and how many there are.
     pub tables: Option<Tables>,
+    /// Where the lag is; none without a walsender.
+    pub lag: Option<LagParts>,
+    /// What moved how fast, over the last samples; none in the first one.
+    pub rates: Option<Rates>,
+    /// The WAL that the slot keeps, and how much more it may keep.
+    pub retention: Option<Retention>,
+    /// How far the initial copy is; none when no table is being copied.
+    pub copying: Option<Copying>,
+    /// Why it is slow, the gravest first; none in the first sample, where nothing can be said of it.
+    pub causes: Vec<Cause>,
+    /// What could not be seen, and what would show it.
+    pub notes: Vec<String>,
     /// The publisher, when it answered.
     pub publisher: Option<PublisherSample>,
     /// Why it did not.
@@ -42,6 +69,17 @@ pub struct Sample {
     pub subscriber_error: Option<String>,
 }
 
+/// The lag, cut where it waits: `pg_stat_replication` of the subscription's walsender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LagParts {
+    /// From `sent_lsn` to the publisher's position.
+    pub unsent_bytes: u64,
+    /// From `write_lsn` to `sent_lsn`: on the way, or not taken in yet.
+    pub unwritten_bytes: u64,
+    /// From `flush_lsn` to `write_lsn`.
+    pub unapplied_bytes: u64,
+}
+
 /// How far the initial copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Tables {
@@ -49,164 +87,6 @@ pub struct Tables {
     pub total: u64,
     /// Those that are copied and follow.
     pub ready: u64,
-}
-
-/// What the publisher says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PublisherSample {
-    /// The publisher's clock.
-    #[serde(default)]
-    pub time: String,
-    /// `pg_current_wal_lsn()`.
-    pub current_wal_lsn: Lsn,
-    /// `max_slot_wal_keep_size` (13 and later), as the server writes it; `-1`: no limit.
-    pub max_slot_wal_keep_size: Option<String>,
-    /// The replication slots of the database.
-    pub slots: Vec<Slot>,
-    /// The walsenders that use them.
-    pub walsenders: Vec<Walsender>,
-    /// Sessions in the database, by user.
-    pub connections: Vec<Connection>,
-    /// What may be done with the table of earlier positions.
-    #[serde(default, skip_serializing)]
-    pub(super) lsn_history: LsnHistory,
-}
-
-/// What the session's role may do with `flare.sample`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(super) enum LsnHistory {
-    /// Read and write.
-    Usable,
-    /// It is not there, and may be made.
-    Creatable,
-    /// Nothing.
-    #[default]
-    Denied,
-}
-
-/// A slot as `pg_replication_slots` shows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Slot {
-    /// Its name.
-    pub slot_name: String,
-    /// Its output plugin.
-    pub plugin: Option<String>,
-    /// Whether a session uses it.
-    pub active: bool,
-    /// That session.
-    pub active_pid: Option<i32>,
-    /// The oldest position it needs.
-    pub restart_lsn: Option<Lsn>,
-    /// Up to here the subscriber has confirmed.
-    pub confirmed_flush_lsn: Option<Lsn>,
-    /// `reserved`, `extended`, `unreserved` or `lost` (13 and later).
-    pub wal_status: Option<String>,
-    /// Why it is lost (17 and later).
-    pub invalidation_reason: Option<String>,
-    /// What may still be written before the slot is lost (13 and later).
-    pub safe_wal_size: Option<i64>,
-    /// From `restart_lsn` to the current position.
-    #[serde(default)]
-    pub retained_wal_bytes: Option<u64>,
-}
-
-/// A walsender as `pg_stat_replication` shows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Walsender {
-    /// Its process.
-    pub pid: i32,
-    /// The role it replicates for.
-    pub usename: Option<String>,
-    /// The subscription, or the table sync's slot.
-    pub application_name: Option<String>,
-    /// Where the subscriber is.
-    pub client_addr: Option<String>,
-    /// `startup`, `catchup`, `streaming`.
-    pub state: Option<String>,
-    /// Sent up to here.
-    pub sent_lsn: Option<Lsn>,
-    /// Flushed by the subscriber up to here.
-    pub flush_lsn: Option<Lsn>,
-    /// When it started.
-    pub backend_start: Option<String>,
-}
-
-/// Sessions of one user in the database.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Connection {
-    /// The role; none for the server's own processes.
-    pub usename: Option<String>,
-    /// How many sessions.
-    pub count: u64,
-    /// How many of them run a statement.
-    pub active: u64,
-}
-
-/// What the subscriber says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SubscriberSample {
-    /// The subscription; none when there is none of that name in the database.
-    pub subscription: Option<Subscription>,
-    /// Its workers, as `pg_stat_subscription` shows them.
-    pub workers: Vec<Worker>,
-    /// Its tables by `srsubstate`: `i` initialize, `d` copying, `f` copied, `s` synchronised, `r` ready.
-    pub table_states: BTreeMap<String, u64>,
-    /// The tables that are not ready, the largest first, a hundred at most.
-    pub unready: Vec<Unready>,
-    /// Errors so far (15 and later).
-    pub errors: Option<ApplyErrors>,
-    /// Sessions in the database, by user.
-    pub connections: Vec<Connection>,
-}
-
-/// A subscription, as far as everybody may read `pg_subscription`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Subscription {
-    /// Its name.
-    pub subname: String,
-    /// Whether it is enabled.
-    pub subenabled: bool,
-    /// Its slot on the publisher.
-    pub subslotname: Option<String>,
-    /// Its publications.
-    pub subpublications: Vec<String>,
-}
-
-/// A worker of a subscription.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Worker {
-    /// Its process.
-    pub pid: i32,
-    /// The table it copies; none for the one that applies.
-    pub table: Option<String>,
-    /// `apply`, `parallel apply` or `table synchronization` (17 and later).
-    pub worker_type: Option<String>,
-    /// Received up to here.
-    pub received_lsn: Option<Lsn>,
-    /// Reported to the publisher up to here.
-    pub latest_end_lsn: Option<Lsn>,
-    /// When the last message came.
-    pub last_msg_receipt_time: Option<String>,
-}
-
-/// A table whose copy is not complete.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unready {
-    /// The table.
-    pub table: String,
-    /// `srsubstate`.
-    pub srsubstate: String,
-    /// Its size on the subscriber so far.
-    pub bytes: Option<u64>,
-}
-
-/// `pg_stat_subscription_stats`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApplyErrors {
-    /// Errors while applying changes.
-    pub apply_error_count: u64,
-    /// Errors while copying tables.
-    pub sync_error_count: u64,
 }
 
 /// What one side answered.
@@ -256,12 +136,35 @@ impl Sample {
                 total: subscriber.table_states.values().sum(),
                 ready: subscriber.table_states.get("r").copied().unwrap_or(0),
             }),
+            lag: None,
+            rates: None,
+            retention: None,
+            copying: None,
+            causes: Vec::new(),
+            notes: Vec::new(),
             slot_name,
             publisher,
             publisher_error,
             subscriber,
             subscriber_error,
         }
+        .with_parts()
+    }
+
+    fn with_parts(mut self) -> Sample {
+        let walsender = self.walsender();
+        let parts = walsender
+            .zip(self.publisher.as_ref())
+            .and_then(|(it, publisher)| {
+                let (sent, written, flushed) = (it.sent_lsn?, it.write_lsn?, it.flush_lsn?);
+                Some(LagParts {
+                    unsent_bytes: publisher.current_wal_lsn.bytes_since(sent),
+                    unwritten_bytes: sent.bytes_since(written),
+                    unapplied_bytes: written.bytes_since(flushed),
+                })
+            });
+        self.lag = parts;
+        self
     }
 }
 
@@ -273,25 +176,12 @@ impl Sample {
             .iter()
             .find(|slot| Some(&slot.slot_name) == self.slot_name.as_ref())
     }
-}
 
-impl Slot {
-    /// Whether WAL it needs is gone, or may be.
-    pub(super) fn is_lost(&self) -> bool {
-        self.wal_status.as_deref() == Some("lost") || self.invalidation_reason.is_some()
-    }
-}
-
-impl SubscriberSample {
-    /// The process that applies the changes.
-    pub(super) fn apply_pid(&self) -> Option<i32> {
-        let apply = self.workers.iter().find(|worker| worker.table.is_none());
-        apply.map(|worker| worker.pid)
-    }
-
-    /// Whether a table is being copied.
-    pub(super) fn copies(&self) -> bool {
-        self.workers.iter().any(|worker| worker.table.is_some())
+    /// The walsender that uses that slot.
+    pub(super) fn walsender(&self) -> Option<&Walsender> {
+        let pid = self.slot()?.active_pid?;
+        let walsenders = &self.publisher.as_ref()?.walsenders;
+        walsenders.iter().find(|it| it.pid == pid)
     }
 }
 
@@ -324,7 +214,7 @@ pub(super) mod tests {
                  "restart_lsn": "0/2000000", "confirmed_flush_lsn": "0/2FFFF00"},
             ],
             "walsenders": [{"pid": 7, "usename": "repl", "application_name": "sub", "state": "streaming",
-                            "sent_lsn": "0/3000000", "flush_lsn": "0/2FFFF00"}],
+                            "sent_lsn": "0/3000000", "write_lsn": "0/2FFFF80", "flush_lsn": "0/2FFFF00"}],
             "connections": [{"usename": "app", "count": 4, "active": 1}],
         });
         let subscriber = json!({
