@@ -43,11 +43,12 @@ pub use crate::preflight::{Checked, OnWarning, Preflight, Severity, ids as check
 use crate::progress::Progress;
 pub use crate::replicate::vacuum::Vacuumed;
 pub use crate::replicate::{
-    Change, Done, ExtensionList, ExtensionStatus, ExtensionsChange, InUse, OldSlot, PasswordPolicy,
-    RoleAttributes, RolesChange, RolesOptions, SchemaChange, SchemaOutcome, Sequence, Sequences,
-    Target, Treated, Unreachable, Wait,
+    Change, Done, ExtensionList, ExtensionStatus, ExtensionsChange, InUse, MissingLoaded, OldSlot,
+    PasswordPolicy, RoleAttributes, RolesChange, RolesOptions, SchemaChange, SchemaOutcome,
+    Sequence, Sequences, Target, Treated, Unreachable, Wait,
 };
 use crate::replicate::{Mode, Run};
+pub use crate::schema::drift::{Drift, Kind as DriftKind};
 use crate::server::{Opened, Pair, Publisher, Server, Subscriber, application_name, open_both};
 
 /// One configuration's migrations.

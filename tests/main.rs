@@ -41,3 +41,4 @@ mod tls;
 mod trouble;
 mod vacuum;
 mod walk;
+mod whole;

@@ -253,6 +253,12 @@ fn everything_arrives_on_every_pair() {
         let extensions = json_of(&pair, &["install_extensions", db]);
         assert_eq!(extensions["changed"], false, "{extensions}");
         assert_equal(&pair);
+        let drift = json_of(&pair, &["replicate_schema", "--missing", "--dry-run", db]);
+        assert_eq!(
+            (&drift["statements"], &drift["differences"]),
+            (&json!([]), &json!([])),
+            "{drift}"
+        );
         pair.subscriber()
             .connect(db, "app", "apppw")
             .expect("the application with its old password")

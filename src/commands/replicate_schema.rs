@@ -13,7 +13,8 @@ that holds the same schema is left as it is, one that holds another is refused. 
 
 Example:
   flare replicate_schema bench
-  flare replicate_schema --use-db-owner bench")]
+  flare replicate_schema --use-db-owner bench
+  flare replicate_schema --missing bench")]
 pub(crate) struct ReplicateSchema {
     /// The database, a key of `publications`
     #[arg(value_name = "DB")]
@@ -21,6 +22,10 @@ pub(crate) struct ReplicateSchema {
     /// Print the SQL as it would be loaded, and change nothing
     #[arg(long)]
     only_dump: bool,
+    /// Make what the subscriber's database only lacks, by both catalogs: what the application has made since; nothing
+    /// that is there is changed
+    #[arg(long, conflicts_with_all = ["only_dump", "use_db_owner"])]
+    missing: bool,
     /// Dump as the database's owner
     #[arg(long)]
     use_db_owner: bool,
@@ -31,6 +36,12 @@ pub(crate) struct ReplicateSchema {
 
 impl ReplicateSchema {
     pub(crate) fn run(&self, flare: &Flare) -> Result<Outcome> {
+        if self.missing {
+            let loaded = flare
+                .dry_run_if(self.dry_run)
+                .replicate_missing(&self.dbname)?;
+            return Ok(Outcome::of(&loaded)?.changed(loaded.changed));
+        }
         let login = Login::owner_if(self.use_db_owner);
         if self.only_dump {
             return Ok(Outcome::silent().sql(flare.dump_schema(&self.dbname, login)?));

@@ -18,6 +18,12 @@ impl Config {
             .map_err(Into::into)
     }
 
+    /// What the cutover may leave on the old side of a database.
+    pub(crate) fn left_behind(&self, dbname: &str) -> &[String] {
+        let publication = self.publications.get(dbname);
+        publication.map_or(&[], |it| it.leave_behind.as_slice())
+    }
+
     /// A subscription by its name.
     ///
     /// # Errors

@@ -16,6 +16,8 @@ pub struct Publication {
     pub replica_identity_full_tables: Vec<TableName>,
     /// Insert-only tables that may stay without a replica identity.
     pub allow_no_identity: Vec<TableName>,
+    /// What the cutover may leave on the old side: tables and other objects by name, `large_objects`.
+    pub leave_behind: Vec<String>,
 }
 
 /// What one database subscribes to (`subscriptions.<subname>`).
@@ -43,11 +45,13 @@ impl Publication {
             });
             let full = section.or("replica_identity_full_tables", Vec::new(), tables);
             let none = section.or("allow_no_identity", Vec::new(), tables);
+            let left = section.or("leave_behind", Vec::new(), |field| field.list(Field::text));
             Some(Publication {
                 pubname: pubname?,
                 tables: listed?,
                 replica_identity_full_tables: full?,
                 allow_no_identity: none?,
+                leave_behind: left?,
             })
         })
     }

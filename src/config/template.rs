@@ -107,6 +107,7 @@ pub(crate) fn template(publisher: &Reached, subscriber: &Reached, content: &Cont
     # tables: [public.a, app.b]            # without it: all tables
     # replica_identity_full_tables: []     # tables without a key that are updated
     # allow_no_identity: []                # tables without a key that are only inserted into
+    # leave_behind: []                     # what the cutover may leave on the old side: objects, large_objects
 "
         )
         .unwrap_or_default();

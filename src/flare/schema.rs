@@ -3,11 +3,12 @@
 use std::fs::File;
 
 use super::Flare;
+use super::direction::oriented;
 use crate::error::Result;
 use crate::journal::Direction;
 use crate::replicate::{
-    ExtensionList, ExtensionsChange, RolesChange, RolesOptions, SchemaChange, extensions, roles,
-    schema,
+    ExtensionList, ExtensionsChange, MissingLoaded, RolesChange, RolesOptions, SchemaChange, drift,
+    extensions, roles, schema,
 };
 use crate::server::{Login, Pair};
 
@@ -54,6 +55,16 @@ impl Flare {
         self.config.publication(dbname)?;
         let pair = self.pair(&[dbname])?;
         schema::replicate(&pair, &self.config.tools, dbname, login, &self.run)
+    }
+
+    /// Makes what the database that follows only lacks of the one that is written: the subscriber's before a cutover, the
+    /// publisher's after it.
+    pub fn replicate_missing(&self, dbname: &str) -> Result<MissingLoaded> {
+        self.config.publication(dbname)?;
+        let pair = self.open().both()?;
+        let direction = self.settle(&pair, &[dbname])?.standing(dbname).direction;
+        self.begin_in(direction, &[&pair.publisher, &pair.subscriber], &[dbname])?;
+        drift::load_missing(&oriented(&pair, direction), dbname, &self.run)
     }
 
     /// The SQL that [`Flare::replicate_schema`] loads into a new database, the database's own statements first.

@@ -7,6 +7,8 @@ use crate::cutover::{Writable, written_before};
 use crate::error::{Report, hint_of, message_of};
 use crate::journal::{Direction, Entry, Purpose};
 use crate::observe::{LagStatus, SubscriptionLag, Tables};
+use crate::schema::drift::Drift;
+use crate::server::Side;
 use crate::value::ShellWord;
 
 /// Where one subscription's migration stands. `None` is what could not be asked.
@@ -60,6 +62,12 @@ pub struct Standing {
     pub sides: Sides,
     /// What stands in the way of the next cutover or fallback, of what can be seen without a lock.
     pub obstacle: Option<String>,
+    /// How the schema of the database that follows differs from that of the one that is written; none where it could not
+    /// be compared.
+    pub drift: Option<Vec<Drift>>,
+    /// The obstacle is that they differ.
+    #[serde(skip)]
+    pub(super) differs: bool,
 }
 
 /// Who may write on each side, as its server has it; none where that was not asked or there is no database.
@@ -249,6 +257,8 @@ impl Standing {
             message: None,
             obstacle: None,
             sides,
+            drift: None,
+            differs: false,
             subname: lag.subname,
             dbname: lag.dbname,
         };
@@ -272,6 +282,27 @@ impl Standing {
         if let (Some(hint), false) = (hint_of(report), self.stage == Stage::CutOver) {
             self.next = format!("{hint}; then {}", self.next);
         }
+    }
+
+    /// Differences of the schemas, where something else stands in the way: the first ten.
+    pub(super) fn unsaid_drift(&self) -> Vec<String> {
+        const SHOWN: usize = 10;
+        let Some(found) = self.drift.as_ref().filter(|_| !self.differs) else {
+            return Vec::new();
+        };
+        let (from, to) = match self.direction {
+            Direction::Forward => (Side::Publisher, Side::Subscriber),
+            Direction::Back => (Side::Subscriber, Side::Publisher),
+        };
+        let mut words: Vec<String> = found
+            .iter()
+            .take(SHOWN)
+            .map(|it| it.in_words(from, to))
+            .collect();
+        if found.len() > SHOWN {
+            words.push(format!("and {} more", found.len() - SHOWN));
+        }
+        words
     }
 
     /// The stage, as a person is told it.
@@ -381,6 +412,8 @@ mod tests {
             message: None,
             obstacle: None,
             sides: Sides::default(),
+            drift: None,
+            differs: false,
         }
     }
 

@@ -14,7 +14,8 @@ use crate::cutover::{self, AtWork, Wanted, Writable};
 use crate::error::{Result, message_of};
 use crate::journal::Direction;
 use crate::observe::Trace;
-use crate::replicate::closed;
+use crate::replicate::{closed, drift};
+use crate::schema::drift::Drift;
 use crate::server::{Login, Pair, Publisher, Session, Subscriber, is_identity_mismatch, params};
 use crate::value::{ShellWord, TableName};
 
@@ -84,10 +85,15 @@ impl Flare {
                 },
             };
             let mut standing = Standing::of(lag, on_publisher, on_subscriber, record);
-            if let (true, Some(pair)) = (standing.may_switch(), &pair)
-                && let Err(report) = self.outlook(pair, &standing, subscription)
-            {
-                standing.obstructed(&report);
+            if let (true, Some(pair)) = (standing.may_switch(), &pair) {
+                let outlook = self.outlook(pair, &standing, subscription);
+                standing.drift = kept(self.drift(pair, &standing), &mut warnings);
+                if let Err(report) = outlook {
+                    standing.obstructed(&report);
+                } else if let Err(report) = self.differs(pair, &standing) {
+                    standing.differs = true;
+                    standing.obstructed(&report);
+                }
             }
             standings.push(standing);
         }
@@ -116,6 +122,22 @@ impl Flare {
         let request = self.request(standing.direction, vec![wanted], &SwitchOptions::default());
         let pair = oriented(pair, standing.direction);
         cutover::outlook::clear(&pair, &self.config, &request)
+    }
+
+    /// How the schemas differ, in the direction of the data.
+    fn drift(&self, pair: &Pair, standing: &Standing) -> Result<Vec<Drift>> {
+        drift::look(&oriented(pair, standing.direction), &standing.dbname)
+    }
+
+    /// Fails when the application would meet a difference.
+    fn differs(&self, pair: &Pair, standing: &Standing) -> Result<()> {
+        let pair = oriented(pair, standing.direction);
+        let found = standing.drift.as_deref().unwrap_or_default();
+        let left = self.config.left_behind(&standing.dbname);
+        match drift::obstacle(&pair, &standing.dbname, found, left) {
+            Some(failure) => failure.err(),
+            None => Ok(()),
+        }
     }
 }
 
@@ -235,6 +257,9 @@ impl fmt::Display for StatusReport {
             writeln!(f, "{}: {}", standing.subname, standing.in_words())?;
             if let Some(obstacle) = &standing.obstacle {
                 writeln!(f, "    in the way: {obstacle}")?;
+            }
+            for drift in standing.unsaid_drift() {
+                writeln!(f, "    differs: {drift}")?;
             }
             if let Some(message) = &standing.message {
                 writeln!(f, "    {message}")?;

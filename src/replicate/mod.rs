@@ -5,6 +5,7 @@
 mod borrowed;
 pub(crate) mod closed;
 pub(crate) mod database;
+pub(crate) mod drift;
 pub(crate) mod extensions;
 pub(crate) mod fence;
 mod granted;
@@ -31,6 +32,7 @@ pub(crate) mod unsubscribe;
 pub(crate) mod vacuum;
 mod watch;
 
+pub use drift::MissingLoaded;
 pub use extensions::{ExtensionList, ExtensionStatus, ExtensionsChange};
 pub use plan::{Change, Done};
 pub(crate) use plan::{Mode, Plan, Run};

@@ -1,10 +1,12 @@
 //! Dumped SQL: taken apart statement by statement, rewritten for the server it goes to, and compared.
 //!
-//! Pure text: everything here reads from a `BufRead` and writes to a `Write`, one statement in memory at a time,
-//! as bytes, since a database in SQL_ASCII may hold text that is not UTF-8. What knows servers or runs programs stays outside.
+//! Pure text, but for `drift`, which asks two servers for their catalogs: everything else reads from a `BufRead` and writes
+//! to a `Write`, one statement in memory at a time, as bytes, since a database in SQL_ASCII may hold text that is not
+//! UTF-8.
 
 mod compare;
 mod difference;
+pub(crate) mod drift;
 mod dump;
 mod entry;
 mod failure;

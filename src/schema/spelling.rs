@@ -62,7 +62,7 @@ fn multirange(tokens: &Tokens) -> Option<std::ops::Range<usize>> {
 
 /// 16 and later leave `table.` out where a query has but one table. An extra qualifier on one side is no difference,
 /// another qualifier is.
-fn same_but_for_qualifiers(left: &[&[u8]], right: &[&[u8]]) -> bool {
+pub(super) fn same_but_for_qualifiers(left: &[&[u8]], right: &[&[u8]]) -> bool {
     let (mut i, mut j) = (0, 0);
     while i < left.len() || j < right.len() {
         let extra = |with: &[&[u8]], at: usize, without: Option<&&[u8]>| {

@@ -83,7 +83,7 @@ impl Default for Ddl {
 }
 
 /// Answers that mean "not now": the statement did nothing, and a moment later it may pass.
-fn is_contention(state: &SqlState) -> bool {
+pub(crate) fn is_contention(state: &SqlState) -> bool {
     [
         SqlState::LOCK_NOT_AVAILABLE,
         SqlState::T_R_DEADLOCK_DETECTED,
@@ -108,12 +108,13 @@ impl Ddl {
     }
 
     /// Repeats `attempt`, one transaction, while locks are what stops it.
-    pub(crate) fn retry(&self, session: &Session, attempt: impl Fn() -> Result<()>) -> Result<()> {
+    pub(crate) fn retry<T>(&self, session: &Session, attempt: impl Fn() -> Result<T>) -> Result<T> {
         let since = Instant::now();
         let mut pause = Duration::from_millis(100);
         loop {
-            let Err(report) = attempt() else {
-                return Ok(());
+            let report = match attempt() {
+                Ok(done) => return Ok(done),
+                Err(report) => report,
             };
             // What failed has left its transaction open, aborted; a lost session has none.
             if !super::is_lost(&report) && interrupt::check().is_ok() {

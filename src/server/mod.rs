@@ -24,7 +24,7 @@ pub(crate) use connect::{application_name, connect_unverified};
 pub(crate) use conninfo::conninfo_for_subscriber;
 pub(crate) use console::{Console, ConsoleAddress, Unanswered};
 pub use credentials::Login;
-pub(crate) use ddl::{Ddl, Statement, begin_before_autovacuum};
+pub(crate) use ddl::{Ddl, Statement, begin_before_autovacuum, is_contention};
 pub(crate) use facts::Facts;
 pub use failure::SqlError;
 pub(crate) use failure::{is_denied, is_lost, next_step, sqlstate_of};

@@ -461,6 +461,7 @@ mod tests {
             tables: None,
             replica_identity_full_tables: vec!["full".parse().unwrap()],
             allow_no_identity: vec!["log".parse().unwrap()],
+            leave_behind: Vec::new(),
         }
     }
 

@@ -146,6 +146,7 @@ mod tests {
             tables: None,
             replica_identity_full_tables: vec![],
             allow_no_identity: vec![],
+            leave_behind: vec![],
         }
     }
 

@@ -1,0 +1,234 @@
+//! What the subscriber's schema lacks of the publisher's: looked at, said, and loaded where it is only missing.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::borrowed::Borrowed;
+use super::{Change, Done, Mode, Run};
+use crate::catalog::objects;
+use crate::catalog::roles::foreign_roles;
+use crate::error::{Advise, Failure, Report, Result, WrapErr};
+use crate::schema::drift::{self, Drift, Kind, Roles};
+use crate::server::{Login, Pair, Server, Session, Side, is_contention, is_lost, sqlstate_of};
+use crate::value::ShellWord;
+
+/// How many differences a message names.
+const SHOWN: usize = 10;
+
+/// The differences between the two databases of a pair. flare's own objects, and what the roles it works as were granted,
+/// do not count.
+pub(crate) fn look(pair: &Pair, dbname: &str) -> Result<Vec<Drift>> {
+    let from = pair.publisher.connect(Login::Superuser, dbname)?;
+    let to = pair.subscriber.connect(Login::Superuser, dbname)?;
+    drift::compare(&from, &to, &own_roles(pair)).wrap_err("compare the schemas")
+}
+
+fn own_roles(pair: &Pair) -> Roles {
+    let servers: [&Server; 2] = [&pair.publisher, &pair.subscriber];
+    let names = servers.into_iter().flat_map(|server| {
+        let declared = server.declared();
+        let repl = declared.repl.as_ref().map(|it| it.user.clone());
+        repl.into_iter().chain([declared.superuser.user.clone()])
+    });
+    Roles {
+        names: names.collect(),
+    }
+}
+
+/// Why a switch would leave something behind, when it would: differences that the application would meet, but for those
+/// that the configuration names.
+pub(crate) fn obstacle(
+    pair: &Pair,
+    dbname: &str,
+    found: &[Drift],
+    named: &[String],
+) -> Option<Failure> {
+    let left: Vec<&Drift> = found
+        .iter()
+        .filter(|it| it.matters() && !named.iter().any(|name| is(name, &it.object)))
+        .collect();
+    if left.is_empty() {
+        return None;
+    }
+    let (from, to) = (pair.publisher.side(), pair.subscriber.side());
+    let shown: Vec<String> = left
+        .iter()
+        .take(SHOWN)
+        .map(|it| it.in_words(from, to))
+        .collect();
+    let more = match left.len().checked_sub(SHOWN) {
+        Some(more @ 1..) => format!("; and {more} more"),
+        _ => String::new(),
+    };
+    let hint = match left.iter().all(|it| it.missing && it.statement.is_some()) {
+        true => format!("flare replicate_schema --missing {}", ShellWord(dbname)),
+        false => {
+            let statements = left.iter().filter_map(|it| it.statement.as_deref());
+            let statements: Vec<&str> = statements.take(SHOWN).collect();
+            let run = match statements.is_empty() {
+                true => format!("make the {to}'s objects equal"),
+                false => format!("on the {to}: {}", statements.join("; ")),
+            };
+            format!("{run}; or name what may differ in publications.{dbname}.leave_behind")
+        }
+    };
+    Some(
+        Failure::new(format!(
+            "the schema of {dbname:?} on the {to} is not the {from}'s: {}{more}",
+            shown.join("; ")
+        ))
+        .hint(hint),
+    )
+}
+
+/// Whether a name of the configuration is this object, quoted as in SQL or not; a bare one is in public.
+fn is(name: &str, object: &str) -> bool {
+    let bare = |text: &str| text.replace('"', "");
+    bare(name) == bare(object) || bare(object).strip_prefix("public.") == Some(&bare(name))
+}
+
+/// What was loaded of what was only missing.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct MissingLoaded {
+    /// The database.
+    pub dbname: String,
+    /// Whether anything was loaded.
+    pub changed: bool,
+    /// Whether this was a dry run.
+    pub dry_run: bool,
+    /// The statements, in the order in which they were run.
+    pub statements: Vec<Done>,
+    /// What still differs: not only missing, or not to be made by a statement that is known.
+    pub differences: Vec<Drift>,
+    /// What else there is to know.
+    pub notes: Vec<String>,
+}
+
+/// Makes what the subscriber's database only lacks, as one transaction; values of enums, which 10 and 11 add in none,
+/// before that.
+pub(crate) fn load_missing(pair: &Pair, dbname: &str, run: &Run) -> Result<MissingLoaded> {
+    let found = look(pair, dbname)?;
+    let (missing, differences): (Vec<Drift>, Vec<Drift>) = found
+        .into_iter()
+        .partition(|it| it.missing && it.statement.is_some() && it.kind != Kind::Role);
+    let done = |drift: &Drift| Done {
+        side: pair.subscriber.side(),
+        dbname: dbname.to_owned(),
+        what: format!("make {} {}", drift.kind.in_words(), drift.object),
+        sql: drift.statement.clone().unwrap_or_default(),
+    };
+    let mut loaded = MissingLoaded {
+        dbname: dbname.to_owned(),
+        dry_run: run.mode == Mode::DryRun,
+        statements: missing.iter().map(done).collect(),
+        differences,
+        ..MissingLoaded::default()
+    };
+    if loaded.differences.iter().any(|it| it.kind == Kind::Role) {
+        loaded
+            .notes
+            .push("roles come with flare replicate_roles".into());
+    }
+    if missing.iter().any(|it| it.kind == Kind::Table) {
+        loaded.notes.push("a table that is published is copied and followed once flare create_subscription has run again".into());
+    }
+    if run.mode == Mode::DryRun || missing.is_empty() {
+        return Ok(loaded);
+    }
+    let session = pair.subscriber.connect(Login::Superuser, dbname)?;
+    let (values, rest): (Vec<&Drift>, Vec<&Drift>) =
+        missing.iter().partition(|it| it.kind == Kind::EnumValue);
+    for value in values {
+        let statement = value.statement.as_deref().unwrap_or_default();
+        session
+            .batch(statement)
+            .wrap_err_with(|| done(value).what)?;
+    }
+    let owners = objects::named_roles(&pair.publisher.connect(Login::Superuser, dbname)?)?.owners;
+    let borrowed = Borrowed::of(&pair.subscriber, foreign_roles(&pair.subscriber, &owners)?)?;
+    let in_order = run.ddl.retry(&session, || {
+        session.batch(&format!(
+            "BEGIN; SET LOCAL check_function_bodies = off; SET LOCAL lock_timeout = {}",
+            run.ddl.lock_timeout.as_millis()
+        ))?;
+        for statement in borrowed.grants() {
+            statement.run(&session)?;
+        }
+        let order = make(&session, &rest)?;
+        for statement in borrowed.revokes() {
+            statement.run(&session)?;
+        }
+        session.batch("COMMIT")?;
+        Ok(order)
+    })?;
+    loaded
+        .statements
+        .retain(|it| !rest.iter().any(|drift| done(drift) == *it));
+    loaded.statements.extend(in_order.into_iter().map(done));
+    loaded.changed = true;
+    Ok(loaded)
+}
+
+/// Runs the statements in an order in which each finds what it rests on: what fails is tried again after the others.
+fn make<'d>(session: &Session, missing: &[&'d Drift]) -> Result<Vec<&'d Drift>> {
+    let mut waiting: Vec<&Drift> = missing.to_vec();
+    let mut made = Vec::new();
+    while !waiting.is_empty() {
+        let mut failed: Vec<(&Drift, Report)> = Vec::new();
+        let tried = waiting.len();
+        for drift in waiting {
+            match attempt(session, drift)? {
+                None => made.push(drift),
+                Some(report) => failed.push((drift, report)),
+            }
+        }
+        if failed.len() == tried {
+            let (drift, report) = failed.swap_remove(0);
+            return Err(report)
+                .wrap_err_with(|| format!("make {} {}", drift.kind.in_words(), drift.object))
+                .hint(|| {
+                    "mend what the server says and run the command again: nothing was made".into()
+                });
+        }
+        waiting = failed.into_iter().map(|(drift, _)| drift).collect();
+    }
+    Ok(made)
+}
+
+/// Runs one statement behind a savepoint; why it failed, when it did. A lock that is not to be had ends the whole try.
+fn attempt(session: &Session, drift: &Drift) -> Result<Option<Report>> {
+    let statement = drift.statement.as_deref().unwrap_or_default();
+    match session.batch(&format!("SAVEPOINT one; {statement}")) {
+        Ok(()) => session.batch("RELEASE SAVEPOINT one").map(|()| None),
+        Err(report) if is_lost(&report) || sqlstate_of(&report).is_none_or(is_contention) => {
+            Err(report)
+        }
+        Err(report) => session
+            .batch("ROLLBACK TO SAVEPOINT one")
+            .map(|()| Some(report)),
+    }
+}
+
+impl fmt::Display for MissingLoaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let change = Change {
+            changed: self.changed,
+            dry_run: self.dry_run,
+            statements: self.statements.clone(),
+            notes: self.notes.clone(),
+        };
+        write!(f, "{change}")?;
+        for drift in &self.differences {
+            writeln!(
+                f,
+                "differs still: {}",
+                drift.in_words(Side::Publisher, Side::Subscriber)
+            )?;
+            if let Some(statement) = &drift.statement {
+                writeln!(f, "    {statement};")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! Who owns what and who may do what; comments and security labels; roles.
+
+/// As in `tables.rs`. `$1` are the roles that flare works as, `$2` the older server's major version:
+/// MAINTAIN is known from 17 on.
+pub(super) const ROWS: &[&str] = &[OWNERS, GRANTS, DEFAULT_PRIVILEGES, COMMENTS, LABELS, ROLES];
+
+/// The owner of schema public is the database's from 15 on, before it is who made the cluster.
+const OWNERS: &str = "
+    SELECT 'owner', o.object, o.parent, quote_ident(pg_get_userbyid(o.owner)), format('ALTER %s OWNER TO %I', o.object, pg_get_userbyid(o.owner)),
+           format('ALTER %s OWNER TO %I', o.object, pg_get_userbyid(o.owner)), NULL
+      FROM (SELECT r.word || ' ' || r.name, r.name, r.relowner FROM rel r
+             WHERE r.relkind <> 'S' OR NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i'))
+            UNION ALL SELECT 'SCHEMA ' || n.q, n.q, n.nspowner FROM nsp n WHERE NOT n.of_extension AND n.q <> 'public'
+            UNION ALL SELECT p.word || ' ' || p.name, p.name, p.proowner FROM fun p
+            UNION ALL SELECT CASE t.typtype WHEN 'd' THEN 'DOMAIN ' ELSE 'TYPE ' END || t.name, t.name, t.typowner FROM typ t
+            UNION ALL SELECT format('SERVER %I', s.srvname), quote_ident(s.srvname), s.srvowner FROM pg_foreign_server s
+                       WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_foreign_server'::regclass AND ext.objid = s.oid)) o(object, parent, owner)";
+
+/// As far as they differ from what an object comes with. CONNECT is given and taken by the cutover. Schema public comes
+/// with CREATE for everybody before 15, which no dump carries: across that border it is
+/// no difference.
+const GRANTS: &str = "
+    SELECT 'grants', format('%s to %s', o.object, CASE g.grantee WHEN 0 THEN 'PUBLIC' WHEN o.owner THEN 'its owner' ELSE quote_ident(pg_get_userbyid(g.grantee)) END), o.parent, coalesce(g.held, 'nothing'),
+           CASE WHEN g.initial IS NULL AND g.plain IS NOT NULL THEN '' ELSE format('REVOKE ALL ON %s FROM %s; ', o.target, n.grantee) END
+             || concat_ws('; ', 'GRANT ' || g.plain || ' ON ' || o.target || ' TO ' || n.grantee, 'GRANT ' || g.grantable || ' ON ' || o.target || ' TO ' || n.grantee || ' WITH GRANT OPTION'),
+           rtrim(format('REVOKE ALL ON %s FROM %s; ', o.target, n.grantee)
+             || concat_ws('; ', 'GRANT ' || g.plain || ' ON ' || o.target || ' TO ' || n.grantee, 'GRANT ' || g.grantable || ' ON ' || o.target || ' TO ' || n.grantee || ' WITH GRANT OPTION'), '; '),
+           concat_ws('; ', format('REVOKE ALL ON %s FROM %s', o.target, n.grantee), 'GRANT ' || g.initial || ' ON ' || o.target || ' TO ' || n.grantee)
+      FROM (SELECT r.name AS parent, CASE r.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || r.name AS object, CASE r.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || r.name AS target,
+                   '' AS suffix, r.relowner AS owner, r.relacl AS acl, acldefault((CASE r.relkind WHEN 'S' THEN 's' ELSE 'r' END)::\"char\", r.relowner) AS initial FROM rel r WHERE r.relacl IS NOT NULL
+            UNION ALL SELECT r.name || '.' || quote_ident(a.attname), format('column %s.%I', r.name, a.attname), 'TABLE ' || r.name, format(' (%I)', a.attname), r.relowner, a.attacl, NULL
+              FROM pg_attribute a JOIN rel r ON r.oid = a.attrelid WHERE a.attacl IS NOT NULL AND NOT a.attisdropped
+            UNION ALL SELECT n.q, 'SCHEMA ' || n.q, 'SCHEMA ' || n.q, '', n.nspowner, n.nspacl, acldefault('n', n.nspowner) FROM nsp n WHERE n.nspacl IS NOT NULL AND n.q <> 'public'
+            UNION ALL SELECT n.q, 'SCHEMA ' || n.q, 'SCHEMA ' || n.q, '', n.nspowner, n.nspacl, acldefault('n', n.nspowner) || makeaclitem(0, n.nspowner, 'USAGE', false) FROM nsp n
+                       WHERE n.nspacl IS NOT NULL AND n.q = 'public' AND NOT EXISTS (SELECT FROM pg_init_privs i WHERE i.classoid = 'pg_namespace'::regclass AND i.objoid = n.oid AND i.initprivs @> n.nspacl AND n.nspacl @> i.initprivs)
+            UNION ALL SELECT p.name, p.word || ' ' || p.name, p.word || ' ' || p.name, '', p.proowner, p.proacl, acldefault('f', p.proowner) FROM fun p WHERE p.proacl IS NOT NULL
+            UNION ALL SELECT t.name, 'TYPE ' || t.name, 'TYPE ' || t.name, '', t.typowner, t.typacl, acldefault('T', t.typowner) FROM typ t WHERE t.typacl IS NOT NULL
+            UNION ALL SELECT quote_ident(l.lanname), format('LANGUAGE %I', l.lanname), format('LANGUAGE %I', l.lanname), '', l.lanowner, l.lanacl, acldefault('l', l.lanowner) FROM pg_language l WHERE l.lanacl IS NOT NULL
+            UNION ALL SELECT quote_ident(s.srvname), format('FOREIGN SERVER %I', s.srvname), format('FOREIGN SERVER %I', s.srvname), '', s.srvowner, s.srvacl, acldefault('S', s.srvowner) FROM pg_foreign_server s WHERE s.srvacl IS NOT NULL
+            UNION ALL SELECT quote_ident(w.fdwname), format('FOREIGN DATA WRAPPER %I', w.fdwname), format('FOREIGN DATA WRAPPER %I', w.fdwname), '', w.fdwowner, w.fdwacl, acldefault('F', w.fdwowner) FROM pg_foreign_data_wrapper w WHERE w.fdwacl IS NOT NULL
+            UNION ALL SELECT quote_ident(d.datname), format('DATABASE %I', d.datname), format('DATABASE %I', d.datname), '', d.datdba, d.datacl, acldefault('d', d.datdba) FROM pg_database d WHERE d.datname = current_database() AND d.datacl IS NOT NULL) o
+      CROSS JOIN LATERAL (
+        SELECT x.grantee, string_agg(x.privilege_type || CASE WHEN x.is_grantable THEN ' with grant option' ELSE '' END, ', ' ORDER BY x.privilege_type) FILTER (WHERE x.now) AS held,
+               string_agg(x.privilege_type || o.suffix, ', ' ORDER BY x.privilege_type) FILTER (WHERE x.now AND NOT x.is_grantable) AS plain,
+               string_agg(x.privilege_type || o.suffix, ', ' ORDER BY x.privilege_type) FILTER (WHERE x.now AND x.is_grantable) AS grantable,
+               string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type) FILTER (WHERE NOT x.now) AS initial
+          FROM (SELECT DISTINCT grantee, privilege_type, is_grantable AND grantee <> o.owner AS is_grantable, true AS now FROM aclexplode(o.acl)
+                UNION ALL SELECT grantee, privilege_type, false, false FROM aclexplode(o.initial)) x
+         WHERE (x.privilege_type <> 'MAINTAIN' OR $2 >= 17) AND x.privilege_type <> 'CONNECT'
+         GROUP BY x.grantee) g
+      CROSS JOIN LATERAL (SELECT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END) n(grantee)
+     WHERE g.held IS DISTINCT FROM g.initial AND (g.grantee = o.owner OR pg_get_userbyid(g.grantee) <> ALL ($1))
+       AND NOT (o.object = 'SCHEMA public' AND (g.grantee = o.owner OR g.grantee = 10
+                OR g.grantee = 0 AND g.held = 'CREATE, USAGE' AND $2 < 15))";
+
+const DEFAULT_PRIVILEGES: &str = "
+    SELECT 'default_privileges', format('%s%s of %I to %s', o.words, ' in schema ' || o.schema, o.role, CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END), NULL, coalesce(g.held, 'nothing'),
+           s.revoked_and_granted, s.revoked_and_granted, concat_ws('; ', format('%s REVOKE ALL ON %s FROM %s', s.head, o.words, s.grantee), s.head || ' GRANT ' || g.initial || ' ON ' || o.words || ' TO ' || s.grantee)
+      FROM (SELECT d.defaclrole, pg_get_userbyid(d.defaclrole) AS role, (SELECT quote_ident(n.nspname) FROM pg_namespace n WHERE n.oid = d.defaclnamespace) AS schema,
+                   CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS' WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END AS words, d.defaclacl,
+                   CASE WHEN d.defaclnamespace = 0 THEN acldefault((CASE d.defaclobjtype WHEN 'S' THEN 's' ELSE d.defaclobjtype::text END)::\"char\", d.defaclrole) END AS initial FROM pg_default_acl d) o
+      CROSS JOIN LATERAL (
+        SELECT x.grantee, string_agg(x.privilege_type || CASE WHEN x.is_grantable THEN ' with grant option' ELSE '' END, ', ' ORDER BY x.privilege_type) FILTER (WHERE x.now) AS held,
+               string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type) FILTER (WHERE x.now AND NOT x.is_grantable) AS plain,
+               string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type) FILTER (WHERE x.now AND x.is_grantable) AS grantable,
+               string_agg(x.privilege_type, ', ' ORDER BY x.privilege_type) FILTER (WHERE NOT x.now) AS initial
+          FROM (SELECT DISTINCT grantee, privilege_type, is_grantable AND grantee <> o.defaclrole AS is_grantable, true AS now FROM aclexplode(o.defaclacl)
+                UNION ALL SELECT grantee, privilege_type, false, false FROM aclexplode(o.initial)) x
+         WHERE x.privilege_type <> 'MAINTAIN' OR $2 >= 17 GROUP BY x.grantee) g
+      CROSS JOIN LATERAL (SELECT h.head, n.grantee, CASE WHEN g.initial IS NULL AND g.held IS NOT NULL THEN '' ELSE format('%s REVOKE ALL ON %s FROM %s; ', h.head, o.words, n.grantee) END
+                 || concat_ws('; ', h.head || ' GRANT ' || g.plain || ' ON ' || o.words || ' TO ' || n.grantee, h.head || ' GRANT ' || g.grantable || ' ON ' || o.words || ' TO ' || n.grantee || ' WITH GRANT OPTION') AS revoked_and_granted
+            FROM (SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %I', o.role) || coalesce(' IN SCHEMA ' || o.schema, '') AS head) h,
+                 (SELECT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END AS grantee) n) s
+     WHERE g.held IS DISTINCT FROM g.initial AND (g.grantee = o.defaclrole OR pg_get_userbyid(g.grantee) <> ALL ($1))";
+
+const COMMENTS: &str = "
+    SELECT 'comment', format('%s %s', i.type, i.identity), coalesce((SELECT p.name FROM fun p WHERE d.classoid = 'pg_proc'::regclass AND p.oid = d.objoid), i.identity), d.description,
+           format('COMMENT ON %s IS %L', t.target, d.description), format('COMMENT ON %s IS %L', t.target, d.description), format('COMMENT ON %s IS NULL', t.target)
+      FROM pg_description d CROSS JOIN LATERAL pg_identify_object(d.classoid, d.objoid, d.objsubid) i
+      CROSS JOIN LATERAL (SELECT CASE WHEN i.type LIKE '% column' THEN 'COLUMN ' || i.identity WHEN i.type = 'domain constraint' THEN 'CONSTRAINT ' || replace(i.identity, ' on ', ' ON DOMAIN ')
+               WHEN i.type LIKE '% constraint' THEN 'CONSTRAINT ' || i.identity WHEN i.type IN ('composite type') THEN 'TYPE ' || i.identity ELSE upper(i.type) || ' ' || i.identity END) t(target)
+     WHERE (d.objoid >= 16384 OR d.classoid = 'pg_namespace'::regclass AND d.description <> 'standard public schema' AND i.identity = 'public')
+       AND d.classoid NOT IN ('pg_extension'::regclass, 'pg_publication'::regclass, 'pg_subscription'::regclass)
+       AND coalesce(i.schema, '') !~ '^(pg_|flare$)' AND i.identity !~ '^flare$|flare_fence|flare_replication_status' AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = d.classoid AND ext.objid = d.objoid)";
+
+const LABELS: &str = "
+    SELECT 'security_label', format('%s on %s %s', l.provider, i.type, i.identity), i.identity, l.label, NULL, NULL, NULL
+      FROM pg_seclabel l CROSS JOIN LATERAL pg_identify_object(l.classoid, l.objoid, l.objsubid) i
+     WHERE coalesce(i.schema, '') !~ '^(pg_|flare$)' AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = l.classoid AND ext.objid = l.objoid)";
+
+/// The body says whether a role has to do with this database: it owns something, holds a privilege, has settings for it,
+/// is connected, or is a member of such a role.
+const ROLES: &str = "
+    SELECT 'role', quote_ident(r.rolname), NULL, CASE WHEN r.oid IN (SELECT oid FROM concerned) THEN 'concerned' ELSE '' END,
+           format('CREATE ROLE %I%s', r.rolname, CASE WHEN r.rolcanlogin THEN ' LOGIN' ELSE '' END), NULL, NULL
+      FROM pg_roles r WHERE r.rolname !~ '^(pg_|rds)' AND r.oid <> 10 AND r.rolname <> ALL ($1)";

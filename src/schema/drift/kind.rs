@@ -1,0 +1,307 @@
+//! The kinds of objects, in the order in which they can be made, and what tells two of one kind apart.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Drift, Sides, same};
+use crate::error::{Result, WrapErr};
+use crate::server::Side;
+use crate::value::Literal;
+
+/// What differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+#[allow(missing_docs)]
+pub enum Kind {
+    Role,
+    Schema,
+    Extension,
+    Language,
+    AccessMethod,
+    BaseType,
+    Enum,
+    EnumValue,
+    CompositeType,
+    Domain,
+    RangeType,
+    Collation,
+    Conversion,
+    ForeignDataWrapper,
+    ForeignServer,
+    UserMapping,
+    Sequence,
+    Table,
+    Column,
+    ColumnOptions,
+    Function,
+    Aggregate,
+    Operator,
+    OperatorFamily,
+    OperatorClass,
+    Cast,
+    Transform,
+    TextSearch,
+    Default,
+    NotNull,
+    OwnedBy,
+    Options,
+    Constraint,
+    View,
+    MaterializedView,
+    Index,
+    Inheritance,
+    Statistics,
+    ReplicaIdentity,
+    Rule,
+    Policy,
+    RowSecurity,
+    Trigger,
+    Owner,
+    Grants,
+    DefaultPrivileges,
+    Comment,
+    SecurityLabel,
+    /// The order of a table's columns: INSERT without a list of columns goes by it.
+    ColumnOrder,
+    EventTrigger,
+}
+
+impl Kind {
+    pub(super) fn parse(word: &str) -> Result<Kind> {
+        serde_json::from_value(word.into()).wrap_err("read a row of the catalogs")
+    }
+
+    /// Something that others can belong to.
+    pub(super) fn is_an_object(self) -> bool {
+        use Kind::*;
+        !matches!(
+            self,
+            Options
+                | ColumnOptions
+                | Default
+                | NotNull
+                | OwnedBy
+                | ReplicaIdentity
+                | RowSecurity
+                | Owner
+                | Grants
+                | DefaultPrivileges
+                | Comment
+                | SecurityLabel
+                | ColumnOrder
+                | Inheritance
+        )
+    }
+
+    /// What the statement that makes the parent says of it already.
+    pub(super) fn is_part_of_creation(self) -> bool {
+        use Kind::*;
+        matches!(self, Column | Default | NotNull | ColumnOrder)
+    }
+
+    /// As it is said to people.
+    pub fn in_words(self) -> String {
+        let word = serde_json::to_value(self).unwrap_or_default();
+        word.as_str().unwrap_or_default().replace('_', " ")
+    }
+
+    pub(super) fn difference(self, name: &str, sides: &Sides, with: Vec<String>) -> Vec<Drift> {
+        let drift = |statement: Option<String>, missing: bool| Drift {
+            object: name.to_owned(),
+            kind: self,
+            publisher: sides.publisher.as_ref().map(|it| it.body.clone()),
+            subscriber: sides.subscriber.as_ref().map(|it| it.body.clone()),
+            statement,
+            missing,
+        };
+        match (&sides.publisher, &sides.subscriber) {
+            (Some(ours), None) if self == Kind::Role && ours.body.is_empty() => Vec::new(),
+            (Some(ours), None) if self == Kind::ColumnOrder && !ours.body.is_empty() => Vec::new(),
+            (Some(ours), None) => {
+                let statements = ours.make.iter().cloned().chain(with).collect::<Vec<_>>();
+                let known = ours.make.is_some().then(|| statements.join(";\n"));
+                vec![drift(known, true)]
+            }
+            // Every server has its own.
+            (None, Some(_)) if matches!(self, Kind::Role | Kind::Extension | Kind::ColumnOrder) => {
+                Vec::new()
+            }
+            (None, Some(theirs)) => vec![drift(theirs.away.clone(), false)],
+            (Some(_), Some(_)) if self == Kind::Role => Vec::new(),
+            (Some(ours), Some(theirs)) if same(self, &ours.body, &theirs.body) => Vec::new(),
+            (Some(ours), Some(theirs)) => match self {
+                Kind::Enum => enum_values(name, &ours.body, &theirs.body)
+                    .unwrap_or_else(|| vec![drift(None, false)]),
+                Kind::ColumnOrder if !same_columns(&ours.body, &theirs.body) => Vec::new(),
+                Kind::Constraint if validated(&ours.body, &theirs.body) => {
+                    vec![drift(ours.mend.as_deref().and_then(validation), false)]
+                }
+                Kind::Grants | Kind::DefaultPrivileges => {
+                    let more = holds_all_of(&ours.body, &theirs.body);
+                    vec![drift(ours.mend.clone().or(ours.make.clone()), more)]
+                }
+                _ => vec![drift(ours.mend.clone(), false)],
+            },
+            (None, None) => Vec::new(),
+        }
+    }
+}
+
+impl Drift {
+    /// What differs, for a person; the servers by the names that this migration gives them.
+    pub(crate) fn in_words(&self, from: Side, to: Side) -> String {
+        let what = format!("{} {}", self.kind.in_words(), self.object);
+        match (&self.publisher, &self.subscriber) {
+            (Some(_), None) => format!("{what} is only on the {from}"),
+            (None, Some(_)) => format!("{what} is only on the {to}"),
+            (ours, theirs) => format!(
+                "{what} is {} on the {from} and {} on the {to}",
+                short(ours),
+                short(theirs)
+            ),
+        }
+    }
+
+    /// Whether the application would meet it after the cutover. What the subscriber alone has and nobody runs into, and
+    /// what only people read, does not count; nor does a replica identity, which the cutover makes equal by itself.
+    pub(crate) fn matters(&self) -> bool {
+        use Kind::*;
+        let only_there = self.publisher.is_none();
+        match self.kind {
+            Comment | SecurityLabel | Statistics | ColumnOptions | Options | ReplicaIdentity => {
+                false
+            }
+            Index => {
+                !only_there
+                    || self
+                        .subscriber
+                        .as_ref()
+                        .is_some_and(|it| it.contains("CREATE UNIQUE INDEX"))
+            }
+            Column | Constraint | NotNull | Default | Trigger | Rule | Policy | RowSecurity
+            | EventTrigger => true,
+            _ => !only_there,
+        }
+    }
+}
+
+fn short(definition: &Option<String>) -> String {
+    const LONG: usize = 80;
+    let text = definition.as_deref().unwrap_or_default();
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(LONG) {
+        Some((cut, _)) => format!("{:?} ...", &line[..cut]),
+        None => format!("{line:?}"),
+    }
+}
+
+fn same_columns(one: &str, other: &str) -> bool {
+    let columns =
+        |list: &str| -> BTreeSet<String> { list.split(", ").map(str::to_owned).collect() };
+    columns(one) == columns(other)
+}
+
+/// The constraint differs only in that the publisher has validated it.
+fn validated(ours: &str, theirs: &str) -> bool {
+    theirs.strip_suffix(" NOT VALID") == Some(ours)
+}
+
+/// `ALTER TABLE t VALIDATE CONSTRAINT c` of `ALTER TABLE t DROP CONSTRAINT c; ...`.
+fn validation(mend: &str) -> Option<String> {
+    let (drop, _) = mend.split_once("; ALTER ")?;
+    Some(drop.replacen(" DROP CONSTRAINT ", " VALIDATE CONSTRAINT ", 1))
+}
+
+fn holds_all_of(ours: &str, theirs: &str) -> bool {
+    let ours: BTreeSet<&str> = ours.split(", ").collect();
+    theirs == "nothing" || theirs.split(", ").all(|privilege| ours.contains(privilege))
+}
+
+/// The labels that only the publisher has, each with its statement; `None` where the subscriber has others.
+fn enum_values(name: &str, ours: &str, theirs: &str) -> Option<Vec<Drift>> {
+    let (ours, theirs) = (literals(ours), literals(theirs));
+    let known: Vec<&String> = ours.iter().filter(|it| theirs.contains(it)).collect();
+    if known != theirs.iter().collect::<Vec<_>>() {
+        return None;
+    }
+    let added = ours
+        .iter()
+        .enumerate()
+        .filter(|(_, it)| !theirs.contains(it));
+    let drift = |(at, label): (usize, &String)| {
+        let place = match at.checked_sub(1) {
+            Some(before) => format!(" AFTER {}", Literal(&ours[before])),
+            None => theirs
+                .first()
+                .map_or_else(String::new, |it| format!(" BEFORE {}", Literal(it))),
+        };
+        Drift {
+            object: format!("{} of {name}", Literal(label)),
+            kind: Kind::EnumValue,
+            publisher: Some(label.clone()),
+            subscriber: None,
+            statement: Some(format!(
+                "ALTER TYPE {name} ADD VALUE {}{place}",
+                Literal(label)
+            )),
+            missing: true,
+        }
+    };
+    // Each stands after one that is there or was just added.
+    let (first, rest): (Vec<_>, Vec<_>) = added.partition(|(at, _)| *at == 0);
+    Some(first.into_iter().chain(rest).map(drift).collect())
+}
+
+/// The values of `'a', 'it''s'`, `E'..\\..'` included.
+fn literals(list: &str) -> Vec<String> {
+    let mut values = Vec::new();
+    let mut chars = list.chars().peekable();
+    while let Some(c) = chars.next() {
+        let escaped = c == 'E' && chars.next_if_eq(&'\'').is_some();
+        if !escaped && c != '\'' {
+            continue;
+        }
+        let mut value = String::new();
+        while let Some(c) = chars.next() {
+            match c {
+                '\'' if chars.next_if_eq(&'\'').is_none() => break,
+                '\\' if escaped => value.extend(chars.next()),
+                c => value.push(c),
+            }
+        }
+        values.push(value);
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_read_as_they_are_written() {
+        assert_eq!(
+            literals(r"'a', 'it''s; ,', E'b\\c''d', ''"),
+            ["a", "it's; ,", r"b\c'd", ""]
+        );
+    }
+
+    #[test]
+    fn values_are_added_where_the_publisher_has_them() {
+        let statements = |ours: &str, theirs: &str| -> Option<Vec<String>> {
+            let found = enum_values("app.e", ours, theirs)?;
+            Some(found.into_iter().filter_map(|it| it.statement).collect())
+        };
+        assert_eq!(
+            statements("'z', 'a', 'm', 'b'", "'a', 'b'").unwrap(),
+            [
+                "ALTER TYPE app.e ADD VALUE 'z' BEFORE 'a'",
+                "ALTER TYPE app.e ADD VALUE 'm' AFTER 'a'"
+            ]
+        );
+        assert_eq!(statements("'a', 'b'", "'b', 'a'"), None);
+        assert_eq!(statements("'a'", "'a', 'b'"), None);
+    }
+}

@@ -1,0 +1,173 @@
+//! How a subscriber's schema has drifted from its publisher's, by the catalogs of both: no dump, no lock beyond
+//! AccessShare, two statements a side. What spells differently from one version to another is the same.
+
+mod access;
+mod kind;
+mod objects;
+mod query;
+mod renamed;
+mod same;
+mod tables;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+
+use serde::Serialize;
+
+pub use self::kind::Kind;
+use self::query::{Printing, Row};
+use self::same::same;
+use crate::error::{Failure, Result};
+use crate::server::{Session, params};
+
+/// An object that is not the same on both sides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Drift {
+    /// Its name, quoted as in SQL.
+    pub object: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Its definition on the publisher; none where it is not there.
+    pub publisher: Option<String>,
+    /// Its definition on the subscriber; none where it is not there.
+    pub subscriber: Option<String>,
+    /// What makes the subscriber's equal, where that is known.
+    pub statement: Option<String>,
+    /// Whether the subscriber only lacks it: the statement adds, and changes nothing that is there.
+    pub missing: bool,
+}
+
+/// The roles that flare works as: what they were granted is not the user's schema.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Roles {
+    pub(crate) names: Vec<String>,
+}
+
+/// The differences between two databases, in the order in which they are mended.
+pub(crate) fn compare(from: &Session, to: &Session, roles: &Roles) -> Result<Vec<Drift>> {
+    let major = |session: &Session| -> Result<i32> {
+        session.value(
+            "SELECT current_setting('server_version_num')::int / 10000",
+            params![],
+        )
+    };
+    let (old, new) = (major(from)?, major(to)?);
+    let (from, to) = (Printing::begin(from, old)?, Printing::begin(to, new)?);
+    let older = old.min(new);
+    let (ours, theirs) = at_once(
+        || from.fingerprints(roles, older),
+        || to.fingerprints(roles, older),
+    )?;
+    let kinds: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+    let differ = |kind: &&String| ours.get(*kind) != theirs.get(*kind);
+    let mut kinds: Vec<String> = kinds.into_iter().filter(differ).cloned().collect();
+    // Their columns tell a table that was renamed.
+    if kinds.iter().any(|kind| kind == "table") && !kinds.iter().any(|kind| kind == "column") {
+        kinds.push("column".to_owned());
+    }
+    let found = match kinds.is_empty() {
+        true => Vec::new(),
+        false => {
+            let (ours, theirs) = at_once(
+                || from.objects(roles, older, &kinds),
+                || to.objects(roles, older, &kinds),
+            )?;
+            drift(ours, theirs)
+        }
+    };
+    from.end()?;
+    to.end()?;
+    Ok(found)
+}
+
+/// Both sides look at the same time.
+fn at_once<T: Send>(
+    one: impl FnOnce() -> Result<T> + Send,
+    other: impl FnOnce() -> Result<T>,
+) -> Result<(T, T)> {
+    thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        let one = one
+            .join()
+            .unwrap_or_else(|_| Failure::new("read the catalogs: the thread has ended").err())?;
+        Ok((one, other?))
+    })
+}
+
+/// An object, and what it is on each side.
+#[derive(Clone, Debug, Default)]
+struct Sides {
+    publisher: Option<Row>,
+    subscriber: Option<Row>,
+}
+
+impl Sides {
+    fn parent(&self) -> Option<&str> {
+        let row = self.publisher.as_ref().or(self.subscriber.as_ref())?;
+        row.parent.as_deref()
+    }
+}
+
+type Pairs = BTreeMap<(Kind, String), Sides>;
+
+/// The differences between both sides' rows: pure.
+fn drift(publisher: Vec<(Kind, Row)>, subscriber: Vec<(Kind, Row)>) -> Vec<Drift> {
+    let mut pairs = Pairs::new();
+    for (kind, row) in publisher {
+        let sides = pairs.entry((kind, row.name.clone())).or_default();
+        sides.publisher = Some(row);
+    }
+    for (kind, row) in subscriber {
+        let sides = pairs.entry((kind, row.name.clone())).or_default();
+        sides.subscriber = Some(row);
+    }
+    let mut found = renamed::take(&mut pairs);
+    let gone = |pairs: &Pairs, side: fn(&Sides) -> bool| -> BTreeSet<String> {
+        let one_sided = pairs.iter().filter(|(_, sides)| side(sides));
+        let named = one_sided.filter(|((kind, _), _)| kind.is_an_object());
+        named.map(|((_, name), _)| name.clone()).collect()
+    };
+    let lacking = gone(&pairs, |sides| sides.subscriber.is_none());
+    let extra = gone(&pairs, |sides| sides.publisher.is_none());
+    // What goes with an object that is not there is made together with it.
+    let mut with: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for ((kind, _), sides) in &pairs {
+        let top = topmost(&pairs, sides.parent(), &lacking);
+        let Some((top, publisher)) = top.zip(sides.publisher.as_ref()) else {
+            continue;
+        };
+        if !kind.is_part_of_creation() {
+            with.entry(top).or_default().extend(publisher.make.clone());
+        }
+    }
+    for ((kind, name), sides) in &pairs {
+        let parent = sides.parent().map(str::to_owned);
+        let goes_with = |of: &BTreeSet<String>| parent.as_ref().is_some_and(|it| of.contains(it));
+        if goes_with(&lacking) || goes_with(&extra) && sides.publisher.is_none() {
+            continue;
+        }
+        let also = with.remove(name).filter(|_| kind.is_an_object());
+        found.extend(kind.difference(name, sides, also.unwrap_or_default()));
+    }
+    found.sort_by(|one, other| (one.kind, &one.object).cmp(&(other.kind, &other.object)));
+    found
+}
+
+/// The outermost of the objects that are not there which something belongs to.
+fn topmost(pairs: &Pairs, parent: Option<&str>, lacking: &BTreeSet<String>) -> Option<String> {
+    let mut top = parent
+        .filter(|parent| lacking.contains(*parent))?
+        .to_owned();
+    loop {
+        let next = pairs
+            .iter()
+            .find(|((kind, name), _)| kind.is_an_object() && *name == top)
+            .and_then(|(_, sides)| sides.parent())
+            .filter(|parent| lacking.contains(*parent));
+        match next {
+            Some(next) => top = next.to_owned(),
+            None => return Some(top),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Schemas, types, sequences, views, functions and the rarer objects.
+
+/// As in `tables.rs`.
+pub(super) const ROWS: &[&str] = &[
+    SCHEMAS,
+    EXTENSIONS,
+    ENUMS,
+    DOMAINS,
+    COMPOSITES,
+    RANGES,
+    BASE_TYPES,
+    SEQUENCES,
+    OWNED_BY,
+    VIEWS,
+    FUNCTIONS,
+    AGGREGATES,
+    OPERATORS,
+    OPERATOR_CLASSES,
+    CASTS,
+    COLLATIONS,
+    TEXT_SEARCH,
+    FOREIGN,
+    EVENT_TRIGGERS,
+    LANGUAGES,
+];
+
+const SCHEMAS: &str = "
+    SELECT 'schema', n.q, NULL::text, '', format('CREATE SCHEMA %s', n.q), NULL::text, format('DROP SCHEMA %s', n.q)
+      FROM nsp n WHERE NOT n.of_extension";
+
+const EXTENSIONS: &str = "
+    SELECT 'extension', quote_ident(e.extname), NULL, quote_ident(n.nspname), format('CREATE EXTENSION %I SCHEMA %I', e.extname, n.nspname),
+           format('ALTER EXTENSION %I SET SCHEMA %I', e.extname, n.nspname), NULL
+      FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace";
+
+const ENUMS: &str = "
+    SELECT 'enum', t.name, NULL, l.labels, format('CREATE TYPE %s AS ENUM (%s)', t.name, l.labels), NULL, format('DROP TYPE %s', t.name)
+      FROM typ t CROSS JOIN LATERAL (SELECT coalesce(string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder), '') FROM pg_enum e WHERE e.enumtypid = t.oid) l(labels)
+     WHERE t.typtype = 'e'";
+
+const DOMAINS: &str = "
+    SELECT 'domain', t.name, NULL, d.definition, format('CREATE DOMAIN %s AS %s', t.name, d.definition),
+           format('ALTER DOMAIN %s %s; ALTER DOMAIN %1$s %s', t.name, coalesce('SET DEFAULT ' || t.typdefault, 'DROP DEFAULT'), CASE WHEN t.typnotnull THEN 'SET NOT NULL' ELSE 'DROP NOT NULL' END),
+           format('DROP DOMAIN %s', t.name)
+      FROM typ t CROSS JOIN LATERAL (SELECT concat_ws(' ', format_type(t.typbasetype, t.typtypmod),
+               (SELECT format('COLLATE %I.%I', n.nspname, c.collname) FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
+                 WHERE c.oid = t.typcollation AND c.oid <> (SELECT b.typcollation FROM pg_type b WHERE b.oid = t.typbasetype)),
+               'DEFAULT ' || t.typdefault, CASE WHEN t.typnotnull THEN 'NOT NULL' END)) d(definition)
+     WHERE t.typtype = 'd'";
+
+const COMPOSITES: &str = "
+    SELECT 'composite_type', t.name, NULL, a.attributes, format('CREATE TYPE %s AS (%s)', t.name, a.attributes), NULL, format('DROP TYPE %s', t.name)
+      FROM typ t JOIN pg_class c ON c.oid = t.typrelid AND c.relkind = 'c' CROSS JOIN LATERAL (
+        SELECT coalesce(string_agg(concat_ws(' ', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), (SELECT format('COLLATE %I.%I', n.nspname, o.collname)
+                 FROM pg_collation o JOIN pg_namespace n ON n.oid = o.collnamespace JOIN pg_type b ON b.oid = a.atttypid WHERE o.oid = a.attcollation AND o.oid <> b.typcollation)), ', ' ORDER BY a.attnum), '')
+          FROM pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) a(attributes)";
+
+const RANGES: &str = "
+    SELECT 'range_type', t.name, NULL, d.definition, format('CREATE TYPE %s AS RANGE (%s)', t.name, d.definition), NULL, format('DROP TYPE %s', t.name)
+      FROM typ t JOIN pg_range r ON r.rngtypid = t.oid CROSS JOIN LATERAL (SELECT concat_ws(', ', 'SUBTYPE = ' || format_type(r.rngsubtype, NULL),
+               'SUBTYPE_DIFF = ' || CASE WHEN r.rngsubdiff <> 0 THEN r.rngsubdiff::text END, 'CANONICAL = ' || CASE WHEN r.rngcanonical <> 0 THEN r.rngcanonical::text END,
+               (SELECT format('SUBTYPE_OPCLASS = %I.%I', n.nspname, o.opcname) FROM pg_opclass o JOIN pg_namespace n ON n.oid = o.opcnamespace WHERE o.oid = r.rngsubopc AND NOT o.opcdefault),
+               (SELECT format('COLLATION = %I.%I', n.nspname, o.collname) FROM pg_collation o JOIN pg_namespace n ON n.oid = o.collnamespace
+                 WHERE o.oid = r.rngcollation AND o.oid <> (SELECT b.typcollation FROM pg_type b WHERE b.oid = r.rngsubtype)))) d(definition)
+     WHERE t.typtype = 'r'";
+
+const BASE_TYPES: &str = "
+    SELECT 'base_type', t.name, NULL, concat_ws(' ', t.typinput::text, t.typoutput::text, t.typlen, t.typbyval, t.typalign, t.typstorage), NULL, NULL, NULL
+      FROM typ t WHERE t.typtype IN ('b', 'p') AND NOT (t.typelem <> 0 AND t.typlen = -1 AND EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid))";
+
+const SEQUENCES: &str = "
+    SELECT 'sequence', r.name, (SELECT c.name FROM col c WHERE c.attrelid = o.refobjid AND c.attnum = o.refobjsubid AND o.deptype = 'i'),
+           concat_ws(' ', CASE r.relpersistence WHEN 'u' THEN 'UNLOGGED' END, d.definition),
+           CASE WHEN o.deptype IS DISTINCT FROM 'i' THEN format('CREATE %sSEQUENCE %s %s', CASE r.relpersistence WHEN 'u' THEN 'UNLOGGED ' ELSE '' END, r.name, d.definition) END,
+           format('ALTER SEQUENCE %s %s', r.name, d.definition), CASE WHEN o.deptype IS DISTINCT FROM 'i' THEN format('DROP SEQUENCE %s', r.name) END
+      FROM rel r JOIN pg_sequence s ON s.seqrelid = r.oid LEFT JOIN pg_depend o ON o.classid = 'pg_class'::regclass AND o.objid = r.oid AND o.refclassid = 'pg_class'::regclass AND o.refobjsubid > 0 AND o.deptype IN ('a', 'i')
+      CROSS JOIN LATERAL (SELECT format('AS %s START WITH %s INCREMENT BY %s MINVALUE %s MAXVALUE %s CACHE %s %s', format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache,
+                                        CASE WHEN s.seqcycle THEN 'CYCLE' ELSE 'NO CYCLE' END)) d(definition)";
+
+/// It goes with the column, whose default needs the sequence first.
+const OWNED_BY: &str = "
+    SELECT 'owned_by', r.name, c.name, c.name, format('ALTER SEQUENCE %s OWNED BY %s', r.name, c.name), format('ALTER SEQUENCE %s OWNED BY %s', r.name, c.name), format('ALTER SEQUENCE %s OWNED BY NONE', r.name)
+      FROM rel r JOIN pg_depend o ON o.classid = 'pg_class'::regclass AND o.objid = r.oid AND o.refclassid = 'pg_class'::regclass AND o.refobjsubid > 0 AND o.deptype = 'a'
+      JOIN col c ON c.attrelid = o.refobjid AND c.attnum = o.refobjsubid WHERE r.relkind = 'S'";
+
+const VIEWS: &str = "
+    SELECT CASE r.relkind WHEN 'v' THEN 'view' ELSE 'materialized_view' END, r.name, NULL, d.definition,
+           format(CASE r.relkind WHEN 'v' THEN 'CREATE VIEW %s AS %s' ELSE 'CREATE MATERIALIZED VIEW %s AS %s WITH NO DATA' END, r.name, d.definition),
+           CASE r.relkind WHEN 'v' THEN format('CREATE OR REPLACE VIEW %s AS %s', r.name, d.definition) ELSE format('DROP MATERIALIZED VIEW %s; CREATE MATERIALIZED VIEW %1$s AS %s', r.name, d.definition) END,
+           format('DROP %s %s', r.word, r.name)
+      FROM rel r CROSS JOIN LATERAL (SELECT rtrim(btrim(pg_get_viewdef(r.oid)), ';')) d(definition) WHERE r.relkind IN ('v', 'm')";
+
+const FUNCTIONS: &str = "
+    SELECT 'function', p.name, NULL, d.definition, d.definition, d.definition, format('DROP %s %s', p.word, p.name)
+      FROM fun p CROSS JOIN LATERAL (SELECT btrim(pg_get_functiondef(p.oid), E' \\n')) d(definition) WHERE p.kind <> 'a'";
+
+const AGGREGATES: &str = "
+    SELECT 'aggregate', p.name, NULL, d.definition, format('CREATE AGGREGATE %s (%s)', p.name, d.definition), NULL, format('DROP AGGREGATE %s', p.name)
+      FROM fun p JOIN pg_aggregate a ON a.aggfnoid = p.oid CROSS JOIN LATERAL (SELECT concat_ws(', ', 'SFUNC = ' || a.aggtransfn, 'STYPE = ' || format_type(a.aggtranstype, NULL),
+               'SSPACE = ' || nullif(a.aggtransspace, 0), 'FINALFUNC = ' || CASE WHEN a.aggfinalfn::oid <> 0 THEN a.aggfinalfn::text END, CASE WHEN a.aggfinalextra THEN 'FINALFUNC_EXTRA' END,
+               'COMBINEFUNC = ' || CASE WHEN a.aggcombinefn::oid <> 0 THEN a.aggcombinefn::text END, 'SERIALFUNC = ' || CASE WHEN a.aggserialfn::oid <> 0 THEN a.aggserialfn::text END,
+               'DESERIALFUNC = ' || CASE WHEN a.aggdeserialfn::oid <> 0 THEN a.aggdeserialfn::text END, 'INITCOND = ' || quote_literal(a.agginitval),
+               'MSFUNC = ' || CASE WHEN a.aggmtransfn::oid <> 0 THEN a.aggmtransfn::text END, 'MINVFUNC = ' || CASE WHEN a.aggminvtransfn::oid <> 0 THEN a.aggminvtransfn::text END,
+               'MSTYPE = ' || CASE WHEN a.aggmtranstype <> 0 THEN format_type(a.aggmtranstype, NULL) END, 'MFINALFUNC = ' || CASE WHEN a.aggmfinalfn::oid <> 0 THEN a.aggmfinalfn::text END,
+               'MINITCOND = ' || quote_literal(a.aggminitval),
+               'SORTOP = ' || CASE WHEN a.aggsortop <> 0 THEN a.aggsortop::regoper::text END, 'PARALLEL = ' || CASE p.proparallel WHEN 's' THEN 'SAFE' WHEN 'r' THEN 'RESTRICTED' END,
+               CASE a.aggkind WHEN 'h' THEN 'HYPOTHETICAL' END)) d(definition)";
+
+const OPERATORS: &str = "
+    SELECT 'operator', format('%s.%s (%s, %s)', n.q, o.oprname, CASE WHEN o.oprleft = 0 THEN 'NONE' ELSE format_type(o.oprleft, NULL) END, CASE WHEN o.oprright = 0 THEN 'NONE' ELSE format_type(o.oprright, NULL) END), NULL, d.definition,
+           format('CREATE OPERATOR %s.%s (%s)', n.q, o.oprname, d.definition), NULL,
+           format('DROP OPERATOR %s.%s (%s, %s)', n.q, o.oprname, CASE WHEN o.oprleft = 0 THEN 'NONE' ELSE format_type(o.oprleft, NULL) END, CASE WHEN o.oprright = 0 THEN 'NONE' ELSE format_type(o.oprright, NULL) END)
+      FROM pg_operator o JOIN nsp n ON n.oid = o.oprnamespace CROSS JOIN LATERAL (SELECT concat_ws(', ', 'PROCEDURE = ' || o.oprcode, 'LEFTARG = ' || CASE WHEN o.oprleft <> 0 THEN format_type(o.oprleft, NULL) END,
+               'RIGHTARG = ' || CASE WHEN o.oprright <> 0 THEN format_type(o.oprright, NULL) END,
+               (SELECT format('COMMUTATOR = OPERATOR(%I.%s)', m.nspname, x.oprname) FROM pg_operator x JOIN pg_namespace m ON m.oid = x.oprnamespace WHERE x.oid = o.oprcom),
+               (SELECT format('NEGATOR = OPERATOR(%I.%s)', m.nspname, x.oprname) FROM pg_operator x JOIN pg_namespace m ON m.oid = x.oprnamespace WHERE x.oid = o.oprnegate),
+               'RESTRICT = ' || CASE WHEN o.oprrest::oid <> 0 THEN o.oprrest::text END, 'JOIN = ' || CASE WHEN o.oprjoin::oid <> 0 THEN o.oprjoin::text END,
+               CASE WHEN o.oprcanhash THEN 'HASHES' END, CASE WHEN o.oprcanmerge THEN 'MERGES' END)) d(definition)
+     WHERE o.oprcode::oid <> 0 AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_operator'::regclass AND ext.objid = o.oid)";
+
+const OPERATOR_CLASSES: &str = "
+    SELECT 'operator_class', format('%s.%I using %I', n.q, o.opcname, m.amname), NULL, concat_ws(' ', format_type(o.opcintype, NULL), CASE WHEN o.opcdefault THEN 'DEFAULT' END, CASE WHEN o.opckeytype <> 0 THEN format_type(o.opckeytype, NULL) END),
+           NULL, NULL, format('DROP OPERATOR CLASS %s.%I USING %I', n.q, o.opcname, m.amname)
+      FROM pg_opclass o JOIN nsp n ON n.oid = o.opcnamespace JOIN pg_am m ON m.oid = o.opcmethod WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_opclass'::regclass AND ext.objid = o.oid)
+    UNION ALL
+    SELECT 'operator_family', format('%s.%I using %I', n.q, o.opfname, m.amname), NULL,
+           coalesce((SELECT string_agg(format('%s %s', x.amopstrategy, x.amopopr::regoperator), ', ' ORDER BY x.amopstrategy, x.amopopr::regoperator::text COLLATE \"C\") FROM pg_amop x WHERE x.amopfamily = o.oid), '')
+           || coalesce((SELECT string_agg(format('%s %s', x.amprocnum, x.amproc), ', ' ORDER BY x.amprocnum, x.amproc::text COLLATE \"C\") FROM pg_amproc x WHERE x.amprocfamily = o.oid), ''),
+           NULL, NULL, format('DROP OPERATOR FAMILY %s.%I USING %I', n.q, o.opfname, m.amname)
+      FROM pg_opfamily o JOIN nsp n ON n.oid = o.opfnamespace JOIN pg_am m ON m.oid = o.opfmethod WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_opfamily'::regclass AND ext.objid = o.oid)";
+
+const CASTS: &str = "
+    SELECT 'cast', format('%s as %s', format_type(c.castsource, NULL), format_type(c.casttarget, NULL)), NULL, d.definition,
+           format('CREATE CAST (%s AS %s) %s', format_type(c.castsource, NULL), format_type(c.casttarget, NULL), d.definition),
+           format('DROP CAST (%s AS %s); CREATE CAST (%1$s AS %2$s) %s', format_type(c.castsource, NULL), format_type(c.casttarget, NULL), d.definition),
+           format('DROP CAST (%s AS %s)', format_type(c.castsource, NULL), format_type(c.casttarget, NULL))
+      FROM pg_cast c CROSS JOIN LATERAL (SELECT concat_ws(' ', CASE c.castmethod WHEN 'f' THEN 'WITH FUNCTION ' || c.castfunc::regprocedure WHEN 'i' THEN 'WITH INOUT' ELSE 'WITHOUT FUNCTION' END,
+               CASE c.castcontext WHEN 'a' THEN 'AS ASSIGNMENT' WHEN 'i' THEN 'AS IMPLICIT' END)) d(definition)
+     WHERE c.oid >= 16384 AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_cast'::regclass AND ext.objid = c.oid)
+       AND NOT EXISTS (SELECT FROM pg_type t WHERE t.oid = c.casttarget AND t.typtype = 'm')";
+
+const COLLATIONS: &str = "
+    SELECT 'collation', format('%s.%I', n.q, c.collname), NULL, d.definition, format('CREATE COLLATION %s.%I (%s)', n.q, c.collname, d.definition), NULL, format('DROP COLLATION %s.%I', n.q, c.collname)
+      FROM pg_collation c JOIN nsp n ON n.oid = c.collnamespace CROSS JOIN LATERAL (SELECT CASE c.collprovider WHEN 'c' THEN format('LC_COLLATE = %L, LC_CTYPE = %L', c.collcollate, c.collctype)
+               ELSE concat_ws(', ', format('PROVIDER = %s, LOCALE = %L', CASE c.collprovider WHEN 'i' THEN 'icu' ELSE 'builtin' END, coalesce(to_jsonb(c) ->> 'colllocale', to_jsonb(c) ->> 'colliculocale', to_jsonb(c) ->> 'collcollate')),
+                              CASE WHEN to_jsonb(c) ->> 'collisdeterministic' = 'false' THEN 'DETERMINISTIC = false' END) END) d(definition)
+     WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_collation'::regclass AND ext.objid = c.oid)
+    UNION ALL
+    SELECT 'conversion', format('%s.%I', n.q, c.conname), NULL, d.definition, format('CREATE %sCONVERSION %s.%I %s', CASE WHEN c.condefault THEN 'DEFAULT ' ELSE '' END, n.q, c.conname, d.definition), NULL, format('DROP CONVERSION %s.%I', n.q, c.conname)
+      FROM pg_conversion c JOIN nsp n ON n.oid = c.connamespace CROSS JOIN LATERAL (SELECT format('FOR %L TO %L FROM %s', pg_encoding_to_char(c.conforencoding), pg_encoding_to_char(c.contoencoding), c.conproc)) d(definition)
+     WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_conversion'::regclass AND ext.objid = c.oid)";
+
+const TEXT_SEARCH: &str = "
+    SELECT 'text_search', format('configuration %s.%I', n.q, c.cfgname), NULL,
+           concat_ws(' ', (SELECT quote_ident(p.prsname) FROM pg_ts_parser p WHERE p.oid = c.cfgparser),
+                     (SELECT string_agg(format('%s %s', m.maptokentype, m.mapdict::regdictionary), ', ' ORDER BY m.maptokentype, m.mapseqno) FROM pg_ts_config_map m WHERE m.mapcfg = c.oid)),
+           NULL, NULL, format('DROP TEXT SEARCH CONFIGURATION %s.%I', n.q, c.cfgname)
+      FROM pg_ts_config c JOIN nsp n ON n.oid = c.cfgnamespace WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_ts_config'::regclass AND ext.objid = c.oid)
+    UNION ALL
+    SELECT 'text_search', format('dictionary %s.%I', n.q, d.dictname), NULL, concat_ws(', ', t.name, d.dictinitoption), format('CREATE TEXT SEARCH DICTIONARY %s.%I (TEMPLATE = %s)', n.q, d.dictname, concat_ws(', ', t.name, d.dictinitoption)), NULL,
+           format('DROP TEXT SEARCH DICTIONARY %s.%I', n.q, d.dictname)
+      FROM pg_ts_dict d JOIN nsp n ON n.oid = d.dictnamespace JOIN (SELECT x.oid, format('%I.%I', m.nspname, x.tmplname) AS name FROM pg_ts_template x JOIN pg_namespace m ON m.oid = x.tmplnamespace) t ON t.oid = d.dicttemplate
+     WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_ts_dict'::regclass AND ext.objid = d.oid)";
+
+/// Options of user mappings, which hold passwords, are not looked at.
+const FOREIGN: &str = "
+    SELECT 'foreign_data_wrapper', quote_ident(w.fdwname), NULL, coalesce((SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(w.fdwoptions) o), ''), NULL, NULL, format('DROP FOREIGN DATA WRAPPER %I', w.fdwname)
+      FROM pg_foreign_data_wrapper w WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_foreign_data_wrapper'::regclass AND ext.objid = w.oid)
+    UNION ALL
+    SELECT 'foreign_server', quote_ident(s.srvname), NULL, concat_ws(', ', quote_ident(w.fdwname), (SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(s.srvoptions) o)),
+           format('CREATE SERVER %I FOREIGN DATA WRAPPER %I%s', s.srvname, w.fdwname, (SELECT ' OPTIONS (' || string_agg(quote_ident(option_name) || ' ' || quote_literal(option_value), ', ') || ')' FROM pg_options_to_table(s.srvoptions))), NULL,
+           format('DROP SERVER %I', s.srvname)
+      FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_foreign_server'::regclass AND ext.objid = s.oid)
+    UNION ALL
+    SELECT 'user_mapping', format('for %s on %I', CASE u.umuser WHEN 0 THEN 'PUBLIC' ELSE quote_ident(u.usename) END, u.srvname), quote_ident(u.srvname), '', NULL, NULL, NULL FROM pg_user_mappings u";
+
+/// Those that flare makes call functions of its own schema.
+const EVENT_TRIGGERS: &str = "
+    SELECT 'event_trigger', quote_ident(e.evtname), NULL, d.definition, concat_ws('; ', format('CREATE EVENT TRIGGER %I %s', e.evtname, d.made), d.enabled),
+           concat_ws('; ', format('DROP EVENT TRIGGER %I; CREATE EVENT TRIGGER %1$I %s', e.evtname, d.made), d.enabled), format('DROP EVENT TRIGGER %I', e.evtname)
+      FROM pg_event_trigger e CROSS JOIN LATERAL (SELECT concat_ws(' ', 'ON', e.evtevent, 'WHEN TAG IN (' || (SELECT string_agg(quote_literal(t), ', ' ORDER BY t) FROM unnest(e.evttags) t) || ')',
+               'EXECUTE PROCEDURE', e.evtfoid::regprocedure)) m(made)
+      CROSS JOIN LATERAL (SELECT concat_ws(' ', m.made, CASE e.evtenabled WHEN 'D' THEN 'disabled' WHEN 'A' THEN 'enabled always' WHEN 'R' THEN 'enabled replica' END), m.made,
+               format('ALTER EVENT TRIGGER %I %s', e.evtname, CASE e.evtenabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE' END)) d(definition, made, enabled)
+     WHERE e.evtfoid NOT IN (SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'flare')
+       AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_event_trigger'::regclass AND ext.objid = e.oid)";
+
+const LANGUAGES: &str = "
+    SELECT 'language', quote_ident(l.lanname), NULL, concat_ws(' ', CASE WHEN l.lanpltrusted THEN 'trusted' END, l.lanplcallfoid::regproc::text), NULL, NULL, format('DROP LANGUAGE %I', l.lanname)
+      FROM pg_language l WHERE l.oid >= 16384 AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_language'::regclass AND ext.objid = l.oid)
+    UNION ALL
+    SELECT 'transform', format('for %s language %I', format_type(f.trftype, NULL), l.lanname), NULL, concat_ws(' ', f.trffromsql::regproc::text, f.trftosql::regproc::text), NULL, NULL, NULL
+      FROM pg_transform f JOIN pg_language l ON l.oid = f.trflang WHERE f.oid >= 16384 AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_transform'::regclass AND ext.objid = f.oid)
+    UNION ALL
+    SELECT 'access_method', quote_ident(m.amname), NULL, m.amhandler::text, NULL, NULL, NULL FROM pg_am m WHERE m.oid >= 16384 AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_am'::regclass AND ext.objid = m.oid)";

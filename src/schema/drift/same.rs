@@ -1,0 +1,180 @@
+//! Whether two definitions of one kind say the same, whichever versions print them.
+
+use super::Kind;
+use crate::schema::spelling::same_but_for_qualifiers;
+use crate::schema::tokens::Tokens;
+
+/// Whether two definitions of one kind say the same.
+pub(super) fn same(kind: Kind, one: &str, other: &str) -> bool {
+    use Kind::*;
+    if one == other {
+        return true;
+    }
+    let expressions = matches!(
+        kind,
+        Column
+            | Default
+            | Domain
+            | Constraint
+            | Index
+            | View
+            | MaterializedView
+            | Rule
+            | Policy
+            | Trigger
+            | Statistics
+            | Inheritance
+            | Table
+            | Function
+    );
+    if !expressions {
+        return false;
+    }
+    let (left, right) = (Tokens::of(one.as_bytes()), Tokens::of(other.as_bytes()));
+    let (left, right) = (normal(left.raws()), normal(right.raws()));
+    let queries = matches!(kind, View | MaterializedView | Rule | Function);
+    left == right || queries && same_but_for_qualifiers(&left, &right)
+}
+
+/// The tokens of a definition as the server prints it, where a stored expression and the one that its own printed text
+/// becomes when it is loaded again are alike: `(ARRAY['a'::character varying])::text[]` and
+/// `ARRAY['a'::character varying::text]`.
+fn normal(tokens: Vec<&[u8]>) -> Vec<&[u8]> {
+    let mut tokens = without_casts_of_text(tokens);
+    loop {
+        let before = tokens.len();
+        tokens = without_needless_parentheses(tokens);
+        if tokens.len() == before {
+            break;
+        }
+    }
+    // 10 and 11 say EXECUTE PROCEDURE of a trigger.
+    if let Some(at) = tokens
+        .windows(2)
+        .position(|pair| pair == [b"EXECUTE".as_slice(), b"PROCEDURE"])
+    {
+        tokens[at + 1] = b"FUNCTION";
+    }
+    tokens
+}
+
+/// Casts to types of text change nothing but the way the server sees a constant.
+fn without_casts_of_text(tokens: Vec<&[u8]>) -> Vec<&[u8]> {
+    const TEXT: [&[&[u8]]; 5] = [
+        &[b"text"],
+        &[b"character", b"varying"],
+        &[b"bpchar"],
+        &[b"character"],
+        &[b"name"],
+    ];
+    let mut kept = Vec::with_capacity(tokens.len());
+    let mut at = 0;
+    'tokens: while at < tokens.len() {
+        if tokens[at..].starts_with(&[b":", b":"]) {
+            for words in TEXT {
+                let mut end = at + 2 + words.len();
+                if !tokens[at + 2..].starts_with(words) {
+                    continue;
+                }
+                if tokens.get(end) == Some(&b"(".as_slice())
+                    && tokens.get(end + 2) == Some(&b")".as_slice())
+                {
+                    end += 3;
+                }
+                if tokens[end.min(tokens.len())..].starts_with(&[b"[", b"]"]) {
+                    end += 2;
+                }
+                at = end;
+                continue 'tokens;
+            }
+        }
+        kept.push(tokens[at]);
+        at += 1;
+    }
+    kept
+}
+
+/// Around one token, around what is in parentheses already, around an array.
+fn without_needless_parentheses(tokens: Vec<&[u8]>) -> Vec<&[u8]> {
+    let mut closing = vec![0; tokens.len()];
+    let mut open = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        match *token {
+            b"(" | b"[" => open.push(at),
+            b")" | b"]" => {
+                if let Some(from) = open.pop() {
+                    closing[from] = at;
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut needless = vec![false; tokens.len()];
+    for (at, end) in closing.iter().copied().enumerate() {
+        if tokens[at] != b"(" || end == 0 || needless[at] {
+            continue;
+        }
+        let inside = &tokens[at + 1..end];
+        let doubled = inside.first() == Some(&b"(".as_slice()) && closing[at + 1] == end - 1;
+        let array = inside.first() == Some(&b"ARRAY".as_slice())
+            && inside.get(1) == Some(&b"[".as_slice())
+            && closing[at + 2] == end - 1;
+        if is_a_name(inside) || doubled || array {
+            needless[at] = true;
+            needless[end] = true;
+        }
+    }
+    let mut needless = needless.into_iter();
+    tokens
+        .into_iter()
+        .filter(|_| !needless.next().unwrap_or_default())
+        .collect()
+}
+
+/// One token, or names with dots between them: one side may leave the table out.
+fn is_a_name(tokens: &[&[u8]]) -> bool {
+    let dot = |token: &&[u8]| *token == b".";
+    tokens.len() % 2 == 1 && tokens.iter().skip(1).step_by(2).all(dot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expression_and_its_reloaded_text_are_the_same() {
+        let same = |one, other| same(Kind::Constraint, one, other);
+        assert!(same(
+            "CHECK (((status)::text = ANY ((ARRAY['a'::character varying, 'b'::character varying])::text[])))",
+            "CHECK (((status)::text = ANY (ARRAY[('a'::character varying)::text, ('b'::character varying)::text])))",
+        ));
+        assert!(same("CHECK ((a > 0))", "CHECK (a > 0)"));
+        assert!(!same(
+            "CHECK ((((a + b) * c) > 0))",
+            "CHECK (((a + (b * c)) > 0))"
+        ));
+        assert!(!same("CHECK ((a > 0))", "CHECK ((a > 1))"));
+        assert!(!same("CHECK ((a = 'x'::text))", "CHECK ((a = 'y'::text))"));
+        assert!(!same(
+            "CHECK ((a > (1)::bigint))",
+            "CHECK ((a > (1)::integer))"
+        ));
+    }
+
+    #[test]
+    fn a_view_of_one_table_is_the_same_without_its_prefix() {
+        let same = |one, other| same(Kind::View, one, other);
+        assert!(same(
+            "SELECT t.id, t.a FROM app.t WHERE (t.a > 0)",
+            " SELECT id, a FROM app.t WHERE (a > 0)"
+        ));
+        assert!(same(
+            "SELECT t.m, avg(t.a) AS avg FROM app.t GROUP BY t.m",
+            "SELECT m, avg(a) AS avg FROM app.t GROUP BY m"
+        ));
+        assert!(!same(
+            "SELECT t.id, u.a FROM app.t, app.u",
+            "SELECT t.id, t.a FROM app.t, app.u"
+        ));
+    }
+}

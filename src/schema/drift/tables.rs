@@ -1,0 +1,156 @@
+//! Tables with their columns, and what hangs on them.
+
+/// `kind, name, parent, body, make, mend, away`, one row an object. The statements are as the publisher's server writes
+/// them: `make` where it is missing, `mend` where it differs; `away` removes what the subscriber alone has.
+pub(super) const ROWS: &[&str] = &[
+    TABLES,
+    INHERITANCE,
+    FACETS,
+    COLUMNS,
+    COLUMN_ORDER,
+    DEFAULTS,
+    NOT_NULL,
+    COLUMN_OPTIONS,
+    CONSTRAINTS,
+    INDEXES,
+    RULES,
+    TRIGGERS,
+    POLICIES,
+    STATISTICS,
+];
+
+const TABLES: &str = "
+    SELECT 'table', r.name, NULL::text,
+           concat_ws(' ', CASE r.relpersistence WHEN 'u' THEN 'unlogged' END,
+                     CASE r.relkind WHEN 'f' THEN 'foreign table of server ' || quote_ident(s.srvname) WHEN 'p' THEN 'partitioned table by ' || pg_get_partkeydef(r.oid) ELSE 'table' END,
+                     CASE WHEN r.reloftype <> 0 THEN 'of ' || format_type(r.reloftype, NULL) END,
+                     (SELECT 'options ' || string_agg(o, ', ' ORDER BY o) FROM unnest(f.ftoptions) o)),
+           format('CREATE %s%s %s (%s)%s%s', CASE r.relpersistence WHEN 'u' THEN 'UNLOGGED ' ELSE '' END,
+                  CASE r.relkind WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, r.name,
+                  (SELECT string_agg(c.definition, ', ' ORDER BY c.attnum) FROM col c WHERE c.attrelid = r.oid),
+                  CASE r.relkind WHEN 'p' THEN ' PARTITION BY ' || pg_get_partkeydef(r.oid) WHEN 'f' THEN ' SERVER ' || quote_ident(s.srvname) ELSE '' END,
+                  (SELECT ' OPTIONS (' || string_agg(quote_ident(option_name) || ' ' || quote_literal(option_value), ', ') || ')' FROM pg_options_to_table(f.ftoptions))),
+           CASE WHEN r.relkind = 'r' AND r.reloftype = 0 THEN format('ALTER TABLE %s SET %s', r.name, CASE r.relpersistence WHEN 'u' THEN 'UNLOGGED' ELSE 'LOGGED' END) END,
+           format('DROP %s %s', CASE r.relkind WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, r.name)
+      FROM rel r LEFT JOIN pg_foreign_table f ON f.ftrelid = r.oid LEFT JOIN pg_foreign_server s ON s.oid = f.ftserver
+     WHERE r.relkind IN ('r', 'p', 'f')";
+
+const INHERITANCE: &str = "
+    SELECT 'inheritance', format('%s from %s', r.name, p.name), r.name, coalesce(pg_get_expr(r.relpartbound, r.oid), i.inhseqno::text),
+           CASE WHEN r.relispartition THEN format('ALTER TABLE %s ATTACH PARTITION %s %s', p.name, r.name, pg_get_expr(r.relpartbound, r.oid))
+                ELSE format('ALTER TABLE %s INHERIT %s', r.name, p.name) END,
+           CASE WHEN r.relispartition THEN format('ALTER TABLE %s DETACH PARTITION %s; ALTER TABLE %1$s ATTACH PARTITION %2$s %3$s', p.name, r.name, pg_get_expr(r.relpartbound, r.oid)) END,
+           CASE WHEN r.relispartition THEN format('ALTER TABLE %s DETACH PARTITION %s', p.name, r.name)
+                ELSE format('ALTER TABLE %s NO INHERIT %s', r.name, p.name) END
+      FROM pg_inherits i JOIN rel r ON r.oid = i.inhrelid JOIN rel p ON p.oid = i.inhparent WHERE r.relkind IN ('r', 'p', 'f')";
+
+/// What a relation has beside its columns. A replica identity that is the default is none.
+const FACETS: &str = "
+    SELECT f.* FROM rel r CROSS JOIN LATERAL (
+        SELECT 'options', r.name, r.name, (SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(r.reloptions) o),
+               format('ALTER %s %s SET (%s)', r.word, r.name, (SELECT string_agg(quote_ident(option_name) || ' = ' || quote_literal(option_value), ', ') FROM pg_options_to_table(r.reloptions))),
+               format('ALTER %s %s SET (%s)', r.word, r.name, (SELECT string_agg(quote_ident(option_name) || ' = ' || quote_literal(option_value), ', ') FROM pg_options_to_table(r.reloptions))),
+               format('ALTER %s %s RESET (%s)', r.word, r.name, (SELECT string_agg(quote_ident(option_name), ', ') FROM pg_options_to_table(r.reloptions)))
+         WHERE r.reloptions IS NOT NULL AND r.relkind IN ('r', 'p', 'm', 'v')
+        UNION ALL
+        SELECT 'row_security', r.name, r.name, concat_ws(', ', CASE WHEN r.relrowsecurity THEN 'enabled' END, CASE WHEN r.relforcerowsecurity THEN 'forced' END),
+               concat_ws('; ', CASE WHEN r.relrowsecurity THEN format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', r.name) END,
+                         CASE WHEN r.relforcerowsecurity THEN format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', r.name) END),
+               format('ALTER TABLE %s %s ROW LEVEL SECURITY, %s ROW LEVEL SECURITY', r.name, CASE WHEN r.relrowsecurity THEN 'ENABLE' ELSE 'DISABLE' END,
+                      CASE WHEN r.relforcerowsecurity THEN 'FORCE' ELSE 'NO FORCE' END),
+               format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', r.name)
+         WHERE r.relrowsecurity OR r.relforcerowsecurity
+        UNION ALL
+        SELECT 'replica_identity', r.name, r.name, i.identity, format('ALTER TABLE %s REPLICA IDENTITY %s', r.name, i.identity),
+               format('ALTER TABLE %s REPLICA IDENTITY %s', r.name, i.identity), format('ALTER TABLE %s REPLICA IDENTITY DEFAULT', r.name)
+          FROM (SELECT CASE r.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING'
+                       ELSE 'USING INDEX ' || (SELECT quote_ident(c.relname) FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid WHERE x.indrelid = r.oid AND x.indisreplident) END) i(identity)
+         WHERE r.relkind IN ('r', 'p') AND r.relreplident <> 'd' AND i.identity IS NOT NULL) f";
+
+const COLUMNS: &str = "
+    SELECT 'column', c.name, c.table_name, c.body, format('ALTER TABLE %s ADD COLUMN %s', c.table_name, c.definition),
+           CASE WHEN c.generated = '' AND c.attidentity = '' THEN format('ALTER TABLE %s ALTER COLUMN %s TYPE %s%s', c.table_name, c.column_name, c.type_name, c.collated) END,
+           format('ALTER TABLE %s DROP COLUMN %s', c.table_name, c.column_name)
+      FROM col c WHERE c.attinhcount = 0 OR c.attislocal";
+
+const COLUMN_ORDER: &str = "
+    SELECT 'column_order', c.table_name, c.table_name, string_agg(c.column_name, ', ' ORDER BY c.attnum), NULL, NULL, NULL
+      FROM col c GROUP BY c.table_name";
+
+const DEFAULTS: &str = "
+    SELECT 'default', c.name, c.name, c.default_expression, format('ALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s', c.table_name, c.column_name, c.default_expression),
+           format('ALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s', c.table_name, c.column_name, c.default_expression),
+           format('ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT', c.table_name, c.column_name)
+      FROM col c WHERE c.generated = '' AND c.default_expression IS NOT NULL";
+
+const NOT_NULL: &str = "
+    SELECT 'not_null', c.name, c.name, 'NOT NULL', format('ALTER TABLE %s ALTER COLUMN %s SET NOT NULL', c.table_name, c.column_name), NULL,
+           format('ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL', c.table_name, c.column_name)
+      FROM col c WHERE c.attnotnull";
+
+const COLUMN_OPTIONS: &str = "
+    SELECT 'column_options', c.name, c.name, o.body, o.make, o.make, NULL
+      FROM col c CROSS JOIN LATERAL (
+        SELECT concat_ws(', ', 'storage ' || c.storage, 'compression ' || c.compression, 'statistics ' || c.target,
+                         (SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(c.attoptions) o)),
+               format('ALTER TABLE %s ', c.table_name) || concat_ws(', ',
+                   'ALTER COLUMN ' || c.column_name || ' SET STORAGE ' || c.storage, 'ALTER COLUMN ' || c.column_name || ' SET COMPRESSION ' || c.compression,
+                   'ALTER COLUMN ' || c.column_name || ' SET STATISTICS ' || c.target,
+                   'ALTER COLUMN ' || c.column_name || ' SET (' || (SELECT string_agg(quote_ident(option_name) || ' = ' || quote_literal(option_value), ', ') FROM pg_options_to_table(c.attoptions)) || ')')
+           ) o(body, make)
+     WHERE coalesce(c.storage, c.compression, c.target::text, c.attoptions::text) IS NOT NULL";
+
+/// NOT NULL is the column's, whatever 18 names it. What a partition or a child has from its parent is the parent's.
+const CONSTRAINTS: &str = "
+    SELECT 'constraint', format('%I on %s', k.conname, r.name), r.name, d.definition,
+           format('ALTER TABLE %s ADD CONSTRAINT %I %s', r.name, k.conname, d.definition),
+           format('ALTER TABLE %s DROP CONSTRAINT %I; ALTER TABLE %1$s ADD CONSTRAINT %2$I %3$s', r.name, k.conname, d.definition),
+           format('ALTER TABLE %s DROP CONSTRAINT %I', r.name, k.conname)
+      FROM pg_constraint k JOIN rel r ON r.oid = k.conrelid CROSS JOIN LATERAL (SELECT pg_get_constraintdef(k.oid)) d(definition)
+     WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND coalesce(to_jsonb(k) ->> 'conparentid', '0') = '0' AND (k.conislocal OR k.coninhcount = 0)
+    UNION ALL
+    SELECT 'constraint', format('%I on domain %s', k.conname, t.name), t.name, d.definition,
+           format('ALTER DOMAIN %s ADD CONSTRAINT %I %s', t.name, k.conname, d.definition),
+           format('ALTER DOMAIN %s DROP CONSTRAINT %I; ALTER DOMAIN %1$s ADD CONSTRAINT %2$I %3$s', t.name, k.conname, d.definition),
+           format('ALTER DOMAIN %s DROP CONSTRAINT %I', t.name, k.conname)
+      FROM pg_constraint k JOIN typ t ON t.oid = k.contypid CROSS JOIN LATERAL (SELECT pg_get_constraintdef(k.oid)) d(definition) WHERE k.contype = 'c'";
+
+/// An index that is not valid does not count; those of constraints are theirs, those of partitions the parent's.
+const INDEXES: &str = "
+    SELECT 'index', format('%s.%I', r.schema_name, c.relname), r.name, d.definition, d.definition,
+           format('DROP INDEX %s.%I; %s', r.schema_name, c.relname, d.definition), format('DROP INDEX %s.%I', r.schema_name, c.relname)
+      FROM pg_index i JOIN rel r ON r.oid = i.indrelid JOIN pg_class c ON c.oid = i.indexrelid CROSS JOIN LATERAL (SELECT pg_get_indexdef(i.indexrelid)) d(definition)
+     WHERE (i.indisvalid OR c.relkind = 'I') AND NOT c.relispartition
+       AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x'))";
+
+const RULES: &str = "
+    SELECT 'rule', format('%I on %s', u.rulename, r.name), r.name, concat_ws(' ', d.definition, CASE WHEN u.ev_enabled <> 'O' THEN 'enabled ' || u.ev_enabled::text END), d.definition,
+           regexp_replace(d.definition, '^CREATE RULE', 'CREATE OR REPLACE RULE'), format('DROP RULE %I ON %s', u.rulename, r.name)
+      FROM pg_rewrite u JOIN rel r ON r.oid = u.ev_class CROSS JOIN LATERAL (SELECT pg_get_ruledef(u.oid)) d(definition) WHERE u.rulename <> '_RETURN'";
+
+/// flare's fence is not the user's, nor are the clones of a parent's trigger.
+const TRIGGERS: &str = "
+    SELECT 'trigger', format('%I on %s', t.tgname, r.name), r.name, concat_ws(' ', d.definition, CASE t.tgenabled WHEN 'D' THEN 'disabled' WHEN 'A' THEN 'enabled always' WHEN 'R' THEN 'enabled replica' END),
+           concat_ws('; ', d.definition, e.enabled),
+           concat_ws('; ', format('DROP TRIGGER %I ON %s', t.tgname, r.name), d.definition, e.enabled),
+           format('DROP TRIGGER %I ON %s', t.tgname, r.name)
+      FROM pg_trigger t JOIN rel r ON r.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
+      CROSS JOIN LATERAL (SELECT pg_get_triggerdef(t.oid)) d(definition)
+      CROSS JOIN LATERAL (SELECT format('ALTER TABLE %s %s TRIGGER %I', r.name, CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' END, t.tgname)
+                           WHERE t.tgenabled <> 'O' UNION ALL SELECT NULL LIMIT 1) e(enabled)
+     WHERE NOT t.tgisinternal AND coalesce(to_jsonb(t) ->> 'tgparentid', '0') = '0' AND t.tgname <> 'flare_fence'
+       AND p.pronamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname = 'flare')";
+
+const POLICIES: &str = "
+    SELECT 'policy', format('%I on %s', o.polname, r.name), r.name, d.definition,
+           format('CREATE POLICY %I ON %s %s', o.polname, r.name, d.definition),
+           format('DROP POLICY %I ON %s; CREATE POLICY %1$I ON %2$s %3$s', o.polname, r.name, d.definition), format('DROP POLICY %I ON %s', o.polname, r.name)
+      FROM pg_policy o JOIN rel r ON r.oid = o.polrelid CROSS JOIN LATERAL (SELECT concat_ws(' ', CASE WHEN NOT o.polpermissive THEN 'AS RESTRICTIVE' END,
+           'FOR ' || CASE o.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
+           'TO ' || (SELECT string_agg(CASE role WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(role)) END, ', ' ORDER BY CASE role WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(role)::text END) FROM unnest(o.polroles) role),
+           'USING (' || pg_get_expr(o.polqual, o.polrelid) || ')', 'WITH CHECK (' || pg_get_expr(o.polwithcheck, o.polrelid) || ')')) d(definition)";
+
+const STATISTICS: &str = "
+    SELECT 'statistics', format('%s.%I', n.q, s.stxname), r.name, pg_get_statisticsobjdef(s.oid), pg_get_statisticsobjdef(s.oid),
+           format('DROP STATISTICS %s.%I; %s', n.q, s.stxname, pg_get_statisticsobjdef(s.oid)), format('DROP STATISTICS %s.%I', n.q, s.stxname)
+      FROM pg_statistic_ext s JOIN rel r ON r.oid = s.stxrelid JOIN nsp n ON n.oid = s.stxnamespace";
