@@ -15,6 +15,7 @@ mod standing;
 mod statistics;
 mod status;
 mod switch;
+mod verification;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,6 +51,10 @@ pub use crate::replicate::{
 use crate::replicate::{Mode, Run};
 pub use crate::schema::drift::{Drift, Kind as DriftKind};
 use crate::server::{Opened, Pair, Publisher, Server, Subscriber, application_name, open_both};
+pub use crate::verify::{
+    ColumnDifference, DataOptions, DataVerification, KeyValue, Kind, RowDifference, Shown,
+    TableStatus, Values, VerifiedTable, Walk,
+};
 
 /// One configuration's migrations.
 #[derive(Clone)]

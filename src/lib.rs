@@ -22,6 +22,7 @@
 //! | [`observe`] | what both servers say at one moment |
 //! | `preflight` | what would go wrong |
 //! | `replicate` | what is put in place: roles, schema, extensions, grants, publication, subscription, sequences |
+//! | `verify` | proof that both sides agree |
 //! | `ddl` | statements that change the schema while the data is replicated |
 //! | `cutover` | the pause and the way out of it |
 //! | [`attack`] | the load generator, its ledger and the replay of it |
@@ -54,6 +55,7 @@ mod schema;
 pub mod server;
 mod tools;
 pub mod value;
+mod verify;
 
 pub use flare::Flare;
 

@@ -40,5 +40,6 @@ mod support;
 mod tls;
 mod trouble;
 mod vacuum;
+mod verify;
 mod walk;
 mod whole;

@@ -35,6 +35,7 @@ mod switch;
 mod vacuum_analyze;
 mod verify_attack;
 mod verify_connectivity;
+mod verify_data;
 
 use clap::Subcommand;
 
@@ -75,6 +76,7 @@ pub(crate) enum Command {
     Lag(lag::Lag),
     Monitor(monitor::Monitor),
     VacuumAnalyze(vacuum_analyze::VacuumAnalyze),
+    VerifyData(verify_data::VerifyData),
     Exec(exec::Exec),
     CreateAttackDb(create_attack_db::CreateAttackDb),
     Attack(attack::Attack),
@@ -118,6 +120,7 @@ impl Command {
             Command::Lag(args) => args.run(&flare()?),
             Command::Monitor(args) => args.run(&flare()?, globals.format),
             Command::VacuumAnalyze(args) => args.run(&flare()?),
+            Command::VerifyData(args) => args.run(&flare()?),
             Command::Exec(args) => args.run(&flare()?, globals.format),
             Command::CreateAttackDb(args) => args.run(),
             Command::Attack(args) => args.run(),
@@ -158,6 +161,7 @@ impl Command {
             Command::Lag(_) => "lag",
             Command::Monitor(_) => "monitor",
             Command::VacuumAnalyze(_) => "vacuum_analyze",
+            Command::VerifyData(_) => "verify_data",
             Command::Exec(_) => "exec",
             Command::CreateAttackDb(_) => "create_attack_db",
             Command::Attack(_) => "attack",

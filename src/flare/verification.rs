@@ -1,0 +1,47 @@
+//! Proof that both sides agree.
+
+use super::Flare;
+use super::direction::oriented;
+use crate::error::Result;
+use crate::journal::{Direction, Stream};
+use crate::server::{Opened, Pair};
+use crate::verify::{self, DataOptions, DataVerification};
+
+impl Flare {
+    /// Compares the rows of a subscription's tables on both sides, while the application writes, in the direction in
+    /// which they flow now. The probes that it waits for are rows of `flare_replication_status`, taken away at the end.
+    ///
+    /// # Errors
+    /// When nothing could be compared. Tables that could not be, and rows that differ, are in the result.
+    pub fn verify_data(&self, subname: &str, options: &DataOptions) -> Result<DataVerification> {
+        let (pair, stream, direction) = self.stream_to_verify(subname)?;
+        verify::verify(&pair, &stream, direction, options, &self.run)
+    }
+
+    /// Both servers, oriented as the data flows, and what the replication between them is called.
+    fn stream_to_verify(&self, subname: &str) -> Result<(Pair, Stream, Direction)> {
+        let declared = self.config.subscription(subname)?;
+        let dbname = &declared.dbname;
+        let pair = self.open().both()?;
+        let journals = self.journals(&Opened {
+            publisher: Ok(pair.publisher.clone()),
+            subscriber: Ok(pair.subscriber.clone()),
+        })?;
+        let direction = journals.standing(dbname).direction;
+        let stream = Stream::of(dbname, subname, &declared.pubname, direction);
+        let pair = oriented(&pair, direction);
+        let place = |server: &crate::server::Server| {
+            let host = server.declared();
+            format!("{} {}:{}", server.side(), host.host, host.port)
+        };
+        self.run.progress.announce(&format!(
+            "{} compares database {dbname:?} of {} with {}; direction {}; configuration {}",
+            self.command,
+            place(&pair.publisher),
+            place(&pair.subscriber),
+            direction.as_str(),
+            self.config.path.display()
+        ));
+        Ok((pair, stream, direction))
+    }
+}

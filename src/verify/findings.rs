@@ -1,0 +1,140 @@
+//! What a verification has found, as values.
+
+use serde::Serialize;
+
+/// How a row differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Both sides have it, with other values.
+    Different,
+    /// The subscriber lacks it.
+    Missing,
+    /// The publisher has none.
+    Extra,
+    /// It could not be shown that the row is equal, nor that it differs.
+    Undecided,
+}
+
+/// A value of the row's key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeyValue {
+    /// The column.
+    pub column: String,
+    /// Its value, as text.
+    pub value: String,
+}
+
+/// A column that differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ColumnDifference {
+    /// The column.
+    pub column: String,
+    /// The publisher's value; none is NULL, or not shown.
+    #[serde(skip_serializing_if = "Shown::is_hidden")]
+    pub publisher: Shown,
+    /// The subscriber's.
+    #[serde(skip_serializing_if = "Shown::is_hidden")]
+    pub subscriber: Shown,
+}
+
+/// A value, as it may be shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Shown {
+    /// As text, shortened.
+    Value(String),
+    /// NULL.
+    Null(()),
+    /// Not to be shown.
+    #[serde(skip)]
+    Hidden,
+}
+
+/// A row that is named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RowDifference {
+    /// How it differs.
+    pub kind: Kind,
+    /// What names it; empty in a table without a key.
+    pub key: Vec<KeyValue>,
+    /// The columns that differ; of a row without a key, all of them.
+    pub columns: Vec<ColumnDifference>,
+    /// How often the publisher and the subscriber have it, in a table without a key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub occurrences: Option<(i64, i64)>,
+    /// Why it is undecided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Longer values are cut.
+const SHOWN: usize = 80;
+
+impl Shown {
+    fn is_hidden(&self) -> bool {
+        *self == Shown::Hidden
+    }
+
+    /// A value, cut where it is long.
+    pub(super) fn of(value: Option<&str>) -> Shown {
+        match value {
+            None => Shown::Null(()),
+            Some(text) if text.chars().count() > SHOWN => {
+                let cut: String = text.chars().take(SHOWN).collect();
+                Shown::Value(format!("{cut}... ({} bytes)", text.len()))
+            }
+            Some(text) => Shown::Value(text.to_owned()),
+        }
+    }
+}
+
+/// Of two long values, the parts from shortly before where they differ.
+pub(super) fn shown_pair(one: Option<&str>, other: Option<&str>) -> (Shown, Shown) {
+    let (Some(left), Some(right)) = (one, other) else {
+        return (Shown::of(one), Shown::of(other));
+    };
+    let alike = left
+        .chars()
+        .zip(right.chars())
+        .take_while(|(one, other)| one == other)
+        .count();
+    let skip = match alike > SHOWN / 2 {
+        true => alike - SHOWN / 4,
+        false => 0,
+    };
+    let part = |text: &str| match skip {
+        0 => Shown::of(Some(text)),
+        _ => {
+            let rest: String = text.chars().skip(skip).take(SHOWN).collect();
+            Shown::Value(format!(
+                "...{rest} (from character {}, {} bytes)",
+                skip + 1,
+                text.len()
+            ))
+        }
+    };
+    (part(left), part(right))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_values_are_shown_where_they_differ() {
+        let long = |end: &str| format!("{}{end}", "x".repeat(200));
+        let (one, other) = shown_pair(Some(&long("a")), Some(&long("b")));
+        let (Shown::Value(one), Shown::Value(other)) = (one, other) else {
+            panic!("values");
+        };
+        assert!(
+            one.contains("xa (") && other.contains("xb ("),
+            "{one} {other}"
+        );
+        assert_eq!(
+            shown_pair(Some("a"), None),
+            (Shown::Value("a".into()), Shown::Null(()))
+        );
+    }
+}

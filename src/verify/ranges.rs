@@ -1,0 +1,163 @@
+//! A range of the key on both sides: sums first, and only where they differ the rows themselves.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use postgres::Row;
+
+use super::findings::RowDifference;
+use super::pinned::{Scan, Text};
+use super::settle::{Work, settle};
+use super::statement::{Key, Range};
+use crate::error::{Result, WrapErr};
+use crate::server::Side;
+
+/// Rows of a chunk.
+pub(super) const CHUNK: usize = 20_000;
+/// A range with more rows is walked in chunks before its rows are listed.
+const TOO_MANY: i64 = 4 * CHUNK as i64;
+/// Into how many buckets a chunk that differs is divided, so that only some of its keys are listed.
+const BUCKETS: i64 = 64;
+/// A larger share of rows that only one side has in its range, and that are equal, comes from another order there.
+const SCATTERED: usize = CHUNK / 20;
+
+/// What has come of comparing a range or a table.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// On the publisher.
+    pub(super) rows: i64,
+    pub(super) found: Vec<RowDifference>,
+    /// The two sides order the key differently.
+    pub(super) scattered: bool,
+}
+
+impl Outcome {
+    pub(super) fn and(mut self, other: Outcome) -> Outcome {
+        self.rows += other.rows;
+        self.found.extend(other.found);
+        self.scattered |= other.scattered;
+        self
+    }
+}
+
+/// Compares a range.
+pub(super) fn compare(work: &Work<'_>, range: &Range) -> Result<Outcome> {
+    // What has no bounds is the whole table: no index is of use.
+    let scan = match *range == Range::default() {
+        true => Scan::Any,
+        false => Scan::Index,
+    };
+    let (ours, theirs) = work
+        .ask(|on| on.sum(range), scan)
+        .wrap_err_with(|| format!("compare {}", work.table.name.plain()))?;
+    let sum = |rows: &[Row]| -> (i64, String) {
+        rows.first()
+            .map_or((0, String::new()), |row| (row.get(0), row.get(1)))
+    };
+    let (ours, theirs) = (sum(&ours), sum(&theirs));
+    let mut outcome = Outcome {
+        rows: ours.0,
+        ..Outcome::default()
+    };
+    if ours == theirs {
+        return Ok(outcome);
+    }
+    if ours.0.max(theirs.0) > TOO_MANY {
+        let mut parts = Outcome::default();
+        walk(work, Side::Subscriber, range, |part| {
+            parts.merge(differing(work, part)?);
+            Ok(true)
+        })?;
+        outcome.found = parts.found;
+        outcome.scattered = parts.scattered;
+        return Ok(outcome);
+    }
+    Ok(outcome.and(differing(work, range)?))
+}
+
+impl Outcome {
+    fn merge(&mut self, other: Outcome) {
+        *self = std::mem::take(self).and(other);
+    }
+}
+
+/// Goes through a range chunk by chunk in the order of one side, until `visit` says that it is enough.
+pub(super) fn walk(
+    work: &Work<'_>,
+    side: Side,
+    range: &Range,
+    mut visit: impl FnMut(&Range) -> Result<bool>,
+) -> Result<()> {
+    let mut rest = range.clone();
+    loop {
+        let rows = work
+            .rows(side, |on| on.bound(&rest, CHUNK))
+            .wrap_err("find the end of a chunk")?;
+        let bound = rows.first().map(key_of);
+        let part = Range {
+            after: rest.after.clone(),
+            to: bound.clone().or_else(|| range.to.clone()),
+        };
+        if !visit(&part)? || bound.is_none() {
+            return Ok(());
+        }
+        rest.after = bound;
+    }
+}
+
+/// The key in all columns of a row.
+pub(super) fn key_of(row: &Row) -> Key {
+    (0..row.len()).map(|at| row.get(at)).collect()
+}
+
+/// The key behind the first column, and the hash in it.
+pub(super) fn hashed(row: &Row) -> (Key, i64) {
+    let key = (1..row.len()).map(|at| row.get::<_, Text>(at)).collect();
+    (key, row.get(0))
+}
+
+/// Lists and settles what differs in a range whose sums differ.
+fn differing(work: &Work<'_>, range: &Range) -> Result<Outcome> {
+    let (ours, theirs) = work.ask(|on| on.sums_by_key(range, BUCKETS), Scan::Index)?;
+    let buckets = differing_buckets(&ours, &theirs);
+    if buckets.is_empty() {
+        return Ok(Outcome::default());
+    }
+    let (ours, theirs) = work.ask(|on| on.rows(range, Some((BUCKETS, &buckets))), Scan::Index)?;
+    let ours: HashMap<Key, i64> = ours.iter().map(hashed).collect();
+    let theirs: HashMap<Key, i64> = theirs.iter().map(hashed).collect();
+    let alone = ours.keys().filter(|key| !theirs.contains_key(*key)).count()
+        + theirs.keys().filter(|key| !ours.contains_key(*key)).count();
+    let candidates = candidates(ours, theirs);
+    let found = settle(work, candidates)?;
+    Ok(Outcome {
+        rows: 0,
+        scattered: alone > SCATTERED && found.len() < alone / 10,
+        found,
+    })
+}
+
+/// Buckets whose rows do not add up to the same.
+pub(super) fn differing_buckets(ours: &[Row], theirs: &[Row]) -> Vec<i64> {
+    let sums = |rows: &[Row]| -> BTreeMap<i64, (i64, String)> {
+        let of = |row: &Row| (row.get(0), (row.get(1), row.get(2)));
+        rows.iter().map(of).collect()
+    };
+    let (ours, theirs) = (sums(ours), sums(theirs));
+    let all: BTreeSet<i64> = ours.keys().chain(theirs.keys()).copied().collect();
+    all.into_iter()
+        .filter(|bucket| ours.get(bucket) != theirs.get(bucket))
+        .collect()
+}
+
+/// Keys whose hashes differ, or that one side lacks.
+pub(super) fn candidates(ours: HashMap<Key, i64>, mut theirs: HashMap<Key, i64>) -> Vec<Key> {
+    let mut candidates = Vec::new();
+    for (key, hash) in ours {
+        if theirs.remove(&key) != Some(hash) {
+            candidates.push(key);
+        }
+    }
+    candidates.extend(theirs.into_keys());
+    candidates.sort();
+    candidates
+}

@@ -1,0 +1,270 @@
+//! What a verification of rows has come to.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::findings::{ColumnDifference, Kind, RowDifference, Shown};
+use crate::error::Failure;
+use crate::journal::Direction;
+use crate::value::{Size, TableName};
+
+/// How a table was gone through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Walk {
+    /// Ranges of the key.
+    Ranges,
+    /// One pass in buckets of the key's hash: its values are random.
+    Buckets,
+    /// Key by key: the two sides order it differently.
+    Lookup,
+    /// By the rows' hashes: there is no key.
+    Rows,
+}
+
+/// What is known of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TableStatus {
+    /// Every row that was compared is equal.
+    Equal,
+    /// Rows differ.
+    Different,
+    /// None is known to differ, some could not be decided.
+    Undecided,
+    /// It could not be compared.
+    Failed,
+}
+
+/// One table.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VerifiedTable {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+    /// What is known of it.
+    pub status: TableStatus,
+    /// Rows that were compared, as the publisher has them.
+    pub rows: i64,
+    /// What it takes on the publisher's disk, without indexes.
+    pub bytes: i64,
+    /// How it was gone through.
+    pub walk: Walk,
+    /// Rows that differ.
+    pub differences: u64,
+    /// Rows that are neither known to be equal nor to differ.
+    pub undecided: u64,
+    /// Some of them.
+    pub examples: Vec<RowDifference>,
+    /// What is not compared, and why.
+    pub notes: Vec<String>,
+    /// Why it could not be compared.
+    pub error: Option<String>,
+}
+
+/// All of them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DataVerification {
+    /// The subscription that carries the rows.
+    pub subname: String,
+    /// The database.
+    pub dbname: String,
+    /// Which way the rows flow.
+    pub direction: Direction,
+    /// Whether every row of every published table is equal.
+    pub equal: bool,
+    /// The tables, largest first.
+    pub tables: Vec<VerifiedTable>,
+    /// Rows that were compared.
+    pub rows_compared: i64,
+    /// What the tables take on the publisher's disk, as far as they were compared.
+    pub bytes_compared: i64,
+    /// Rows that differ.
+    pub differences: u64,
+    /// Rows that are undecided.
+    pub undecided: u64,
+    /// The part of each table that was compared, in percent; none: all of it.
+    pub sample_percent: Option<f64>,
+    /// When it ended, by this machine's clock.
+    pub finished_at: String,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+impl DataVerification {
+    /// Why the answer is no, if it is.
+    pub fn verdict(&self) -> Option<Failure> {
+        let failed: Vec<&VerifiedTable> = self
+            .tables
+            .iter()
+            .filter(|it| it.status == TableStatus::Failed)
+            .collect();
+        if let Some(first) = failed.first() {
+            let message = format!(
+                "compare {} of {} tables: {}",
+                failed.len(),
+                self.tables.len(),
+                first.error.as_deref().unwrap_or_default()
+            );
+            return Some(Failure::new(message).hint("mend what the server says, and run flare verify_data again; --table names single tables"));
+        }
+        match (self.differences, self.undecided) {
+            (0, 0) => None,
+            (0, undecided) => Some(
+                Failure::no(format!("{} could not be decided", rows(undecided)))
+                    .hint("run flare verify_data again when the transaction that is named has ended, or when those rows change less"),
+            ),
+            (differences, _) => Some(
+                Failure::no(format!("{} on the two sides", rows_differ(differences)))
+                    .hint("find out what wrote on the subscriber, or what its apply has skipped; mend those rows there, or drop the subscription and copy again"),
+            ),
+        }
+    }
+}
+
+fn rows(count: u64) -> String {
+    match count {
+        1 => "1 row".into(),
+        count => format!("{count} rows"),
+    }
+}
+
+fn rows_differ(count: u64) -> String {
+    match count {
+        1 => "1 row differs".into(),
+        count => format!("{count} rows differ"),
+    }
+}
+
+impl fmt::Display for DataVerification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for table in &self.tables {
+            write!(f, "{table}")?;
+        }
+        let part = match self.sample_percent {
+            Some(percent) => format!("a sample of {percent} % of "),
+            None => String::new(),
+        };
+        writeln!(
+            f,
+            "{:?}: {part}{} tables, {} rows, {} compared in {:.1} s: {}",
+            self.dbname,
+            self.tables.len(),
+            self.rows_compared,
+            Size(self.bytes_compared.max(0) as u64),
+            self.seconds,
+            match (self.differences, self.undecided) {
+                (0, 0)
+                    if self
+                        .tables
+                        .iter()
+                        .any(|it| it.status == TableStatus::Failed) =>
+                    "not all could be compared".to_owned(),
+                (0, 0) => "all equal".to_owned(),
+                (0, undecided) => format!("{} undecided", rows(undecided)),
+                (differences, 0) => rows_differ(differences),
+                (differences, undecided) => format!(
+                    "{}, {} undecided",
+                    rows_differ(differences),
+                    rows(undecided)
+                ),
+            }
+        )
+    }
+}
+
+impl fmt::Display for VerifiedTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = TableName::new(&self.schema, &self.table).plain();
+        match self.status {
+            TableStatus::Equal => writeln!(f, "{name}: {} rows equal", self.rows)?,
+            TableStatus::Failed => writeln!(
+                f,
+                "{name}: NOT COMPARED: {}",
+                self.error.as_deref().unwrap_or_default()
+            )?,
+            TableStatus::Different | TableStatus::Undecided => {
+                write!(f, "{name}: ")?;
+                match (self.differences, self.undecided) {
+                    (0, undecided) => write!(f, "{} UNDECIDED", rows(undecided))?,
+                    (differences, 0) => write!(f, "{}", rows_differ(differences).to_uppercase())?,
+                    (differences, undecided) => write!(
+                        f,
+                        "{}, {} UNDECIDED",
+                        rows_differ(differences).to_uppercase(),
+                        rows(undecided)
+                    )?,
+                }
+                writeln!(f, " of {}", self.rows)?;
+            }
+        }
+        for example in &self.examples {
+            writeln!(f, "    {example}")?;
+        }
+        let named = self.examples.len() as u64;
+        if self.differences + self.undecided > named {
+            writeln!(
+                f,
+                "    and {} more",
+                self.differences + self.undecided - named
+            )?;
+        }
+        for note in &self.notes {
+            writeln!(f, "    note: {note}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for RowDifference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key: Vec<String> = self
+            .key
+            .iter()
+            .map(|it| format!("{}={}", it.column, it.value))
+            .collect();
+        write!(f, "{}", key.join(", "))?;
+        if !key.is_empty() {
+            f.write_str(": ")?;
+        }
+        match self.kind {
+            Kind::Different => f.write_str("differs")?,
+            Kind::Missing => f.write_str("missing on the subscriber")?,
+            Kind::Extra => f.write_str("only on the subscriber")?,
+            Kind::Undecided => write!(
+                f,
+                "undecided: {}",
+                self.reason.as_deref().unwrap_or_default()
+            )?,
+        }
+        if let Some((publisher, subscriber)) = self.occurrences {
+            write!(
+                f,
+                " ({publisher} times on the publisher, {subscriber} on the subscriber)"
+            )?;
+        }
+        for column in &self.columns {
+            write!(f, "; {column}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ColumnDifference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.column)?;
+        for (side, value) in [
+            ("publisher", &self.publisher),
+            ("subscriber", &self.subscriber),
+        ] {
+            match value {
+                Shown::Value(text) => write!(f, " {side} {text:?}")?,
+                Shown::Null(()) => write!(f, " {side} NULL")?,
+                Shown::Hidden => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,220 @@
+//! Rounds: candidates are looked at on both sides, with a probe between, until each is proven equal or different.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use postgres::Row;
+
+use super::arbiter::{Ruling, arbitrate};
+use super::evidence::{Evidence, Look, Round, Txid, Verdict};
+use super::findings::{KeyValue, Kind, RowDifference};
+use super::hash::Hash;
+use super::hot;
+use super::pinned::{Asked, Both, Pinned, Scan};
+use super::probe::Probe;
+use super::statement::{Key, On};
+use super::table::Table;
+use crate::error::Result;
+use crate::server::{Side, interrupt};
+
+/// Whether values are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Values {
+    /// Shortened.
+    #[default]
+    Shown,
+    /// Only the names of columns; the key is named all the same.
+    Hidden,
+}
+
+/// What a worker needs to compare one table.
+pub(super) struct Work<'a> {
+    pub(super) both: &'a Both,
+    pub(super) table: &'a Table,
+    pub(super) hash: Hash,
+    pub(super) probe: &'a Probe,
+    pub(super) values: Values,
+    /// Rows of the table that have been found to differ.
+    pub(super) confirmed: &'a AtomicU64,
+}
+
+/// How often a key is looked at before it is looked at as fast as possible.
+const ROUNDS: u32 = 10;
+/// How many keys one round looks at.
+const AT_ONCE: usize = 500;
+/// With so many rows named in a table, the rest is only counted.
+const ENOUGH: u64 = 1000;
+
+impl<'a> Work<'a> {
+    pub(super) fn on(&self, side: Side) -> On<'a> {
+        On {
+            table: self.table,
+            side,
+            hash: self.hash,
+        }
+    }
+
+    pub(super) fn pinned(&self, side: Side) -> &Pinned {
+        match side {
+            Side::Publisher => &self.both.publisher,
+            Side::Subscriber => &self.both.subscriber,
+        }
+    }
+
+    /// Asks both sides at once.
+    pub(super) fn ask(
+        &self,
+        of: impl Fn(On<'_>) -> Asked,
+        scan: Scan,
+    ) -> Result<(Vec<Row>, Vec<Row>)> {
+        let (publisher, subscriber) = (of(self.on(Side::Publisher)), of(self.on(Side::Subscriber)));
+        self.both.ask(publisher, subscriber, scan)
+    }
+
+    /// Asks one side.
+    pub(super) fn rows(&self, side: Side, of: impl Fn(On<'_>) -> Asked) -> Result<Vec<Row>> {
+        let (sql, arguments) = of(self.on(side));
+        self.pinned(side).rows(&sql, arguments)
+    }
+
+    pub(super) fn key_values(&self, key: &Key) -> Vec<KeyValue> {
+        let columns = self.table.key.iter().flat_map(|key| &key.columns);
+        let values = columns.zip(key).map(|(column, value)| KeyValue {
+            column: column.as_str().to_owned(),
+            value: value.shown(),
+        });
+        values.collect()
+    }
+
+    /// A row that is named, without its columns.
+    pub(super) fn named(&self, key: &Key, kind: Kind) -> RowDifference {
+        RowDifference {
+            kind,
+            key: self.key_values(key),
+            columns: Vec::new(),
+            occurrences: None,
+            reason: None,
+        }
+    }
+}
+
+/// One statement's looks at keys, by their number.
+pub(super) struct Looks {
+    pub(super) xmin: Txid,
+    pub(super) xmax: Txid,
+    of: HashMap<i64, Look>,
+}
+
+impl Looks {
+    pub(super) fn take(work: &Work<'_>, side: Side, keys: &[Key]) -> Result<Looks> {
+        let rows = work.rows(side, |on| on.looks(keys))?;
+        let mut looks = Looks {
+            xmin: 0,
+            xmax: 0,
+            of: HashMap::new(),
+        };
+        for row in &rows {
+            (looks.xmin, looks.xmax) = (row.get(0), row.get(1));
+            if let Some(number) = row.get::<_, Option<i64>>(2) {
+                let look = Look {
+                    hash: row.get(3),
+                    version: row.get(4),
+                    untouched: row.get(5),
+                };
+                looks.of.insert(number, look);
+            }
+        }
+        Ok(looks)
+    }
+
+    /// The look at the key of this position.
+    pub(super) fn at(&self, position: usize) -> Look {
+        let number = position as i64 + 1;
+        self.of.get(&number).cloned().unwrap_or_default()
+    }
+}
+
+/// Settles candidates: those that differ, and those that stay undecided.
+pub(super) fn settle(work: &Work<'_>, candidates: Vec<Key>) -> Result<Vec<RowDifference>> {
+    let mut found = Vec::new();
+    for batch in candidates.chunks(AT_ONCE) {
+        found.extend(settle_batch(work, batch)?);
+    }
+    Ok(found)
+}
+
+fn settle_batch(work: &Work<'_>, batch: &[Key]) -> Result<Vec<RowDifference>> {
+    let mut open: BTreeMap<Key, Evidence<Look>> = batch
+        .iter()
+        .map(|key| (key.clone(), Evidence::default()))
+        .collect();
+    // Two spellings of one key find the same row: it is named once.
+    let mut named: Vec<(Option<String>, Option<String>)> = Vec::new();
+    let mut found = Vec::new();
+    let mut pause = Duration::from_millis(20);
+    for round in 0..ROUNDS {
+        if open.is_empty() {
+            return Ok(found);
+        }
+        if round > 0 {
+            interrupt::sleep(pause)?;
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+        let keys: Vec<Key> = open.keys().cloned().collect();
+        let before = Looks::take(work, Side::Publisher, &keys)?;
+        work.probe
+            .pass(&work.both.publisher, &work.both.subscriber)?;
+        let subscriber = Looks::take(work, Side::Subscriber, &keys)?;
+        let after = Looks::take(work, Side::Publisher, &keys)?;
+        for (at, key) in keys.iter().enumerate() {
+            let Some(evidence) = open.get_mut(key) else {
+                continue;
+            };
+            let round = Round {
+                before: before.at(at),
+                subscriber: subscriber.at(at),
+                after: after.at(at),
+                xmin: before.xmin,
+                xmax: after.xmax,
+            };
+            let versions = (
+                round.after.version.clone(),
+                round.subscriber.version.clone(),
+            );
+            match evidence.judge(round) {
+                Verdict::Open => continue,
+                Verdict::Equal => {}
+                Verdict::Different if named.contains(&versions) => {}
+                Verdict::Different => match rule(work, key, &versions)? {
+                    Ruling::Changed => continue,
+                    Ruling::Equal => {}
+                    Ruling::Different(difference) => {
+                        work.confirmed.fetch_add(1, Ordering::SeqCst);
+                        found.push(difference);
+                        named.push(versions);
+                    }
+                },
+            }
+            open.remove(key);
+        }
+    }
+    for (key, evidence) in open {
+        found.extend(hot::decide(work, &key, evidence)?);
+    }
+    Ok(found)
+}
+
+/// What a proven difference is called.
+fn rule(work: &Work<'_>, key: &Key, versions: &(Option<String>, Option<String>)) -> Result<Ruling> {
+    let (publisher, subscriber) = versions;
+    Ok(match (publisher, subscriber) {
+        (None, None) => Ruling::Changed,
+        (Some(_), None) => Ruling::Different(work.named(key, Kind::Missing)),
+        (None, Some(_)) => Ruling::Different(work.named(key, Kind::Extra)),
+        (Some(_), Some(_)) if work.confirmed.load(Ordering::SeqCst) >= ENOUGH => {
+            Ruling::Different(work.named(key, Kind::Different))
+        }
+        (Some(publisher), Some(subscriber)) => arbitrate(work, key, publisher, subscriber)?,
+    })
+}

@@ -1,0 +1,170 @@
+//! What a verification of rows is about: the tables of one subscription, as its publication sends them.
+
+use std::collections::BTreeSet;
+
+use super::canonical::FloatText;
+use super::pinned::Pinned;
+use super::probe::Way;
+use super::table::{Catalog, Sent, Table, pair};
+use crate::catalog::subscriptions;
+use crate::catalog::tables::listed;
+use crate::error::{Failure, Result, WrapErr};
+use crate::journal::Stream;
+use crate::replicate::status_table;
+use crate::server::{Session, params};
+use crate::value::TableName;
+
+/// The tables, ready to be compared, and how a position is awaited.
+pub(super) struct Subject {
+    pub(super) tables: Vec<Table>,
+    pub(super) way: Way,
+}
+
+/// What a publication sends of each table.
+fn sent(session: &Session, major: i32, pubnames: &[String]) -> Result<Vec<Sent>> {
+    let (columns, filter) = match major >= 15 {
+        true => (
+            "(SELECT jsonb_agg(a.attname) FROM pg_attribute a
+               WHERE a.attrelid = c.oid AND a.attnum = ANY (t.attrs::int2[]))",
+            "pg_get_expr(t.qual, t.relid)",
+        ),
+        false => ("NULL::jsonb", "NULL::text"),
+    };
+    let sql = format!(
+        "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'attnames', {columns}, 'rowfilter', {filter})
+           FROM pg_publication p, pg_get_publication_tables(p.pubname::text) t
+           JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+          WHERE p.pubname = ANY ($1::text[]::name[])"
+    );
+    session
+        .list(&sql, params![pubnames.to_vec()])
+        .wrap_err("read what the publication sends")
+}
+
+impl Subject {
+    /// Reads both sides; the tables of `only`, or all.
+    pub(super) fn read(
+        publisher: &Pinned,
+        subscriber: &Pinned,
+        stream: &Stream,
+        only: &[TableName],
+    ) -> Result<Subject> {
+        let subname = &stream.subname;
+        let there = subscriber.session();
+        let subscription = subscriptions::find(there, subname)?.ok_or_else(|| {
+            Failure::new(format!(
+                "compare the rows of {:?}: the subscriber has no subscription {subname:?}",
+                stream.dbname
+            ))
+            .hint(format!("flare create_subscription {subname}"))
+        })?;
+        if !subscription.subenabled {
+            return Failure::new(format!(
+                "compare the rows of {:?}: subscription {subname:?} is disabled, so the subscriber does not follow",
+                stream.dbname
+            ))
+            .hint("flare status says where the migration stands")
+            .err();
+        }
+        let relations = subscriptions::relations(there, subname)?;
+        let sent = sent(
+            publisher.session(),
+            publisher.major(),
+            &subscription.subpublications,
+        )?;
+        let own = status_table::table();
+        let published: BTreeSet<&TableName> =
+            sent.iter().filter_map(|it| it.name.as_ref()).collect();
+        let wanted: Vec<TableName> = match only.is_empty() {
+            true => published
+                .iter()
+                .filter(|name| ***name != own)
+                .map(|name| (*name).clone())
+                .collect(),
+            false => only.to_vec(),
+        };
+        let unpublished: Vec<TableName> = wanted
+            .iter()
+            .filter(|name| !published.contains(name))
+            .cloned()
+            .collect();
+        if !unpublished.is_empty() {
+            return Failure::usage(format!(
+                "compare {}: it is not published by {}",
+                listed(&unpublished),
+                subscription.subpublications.join(", ")
+            ))
+            .hint("names are exact: table, schema.table, quotes for names with dots; leaves of a partitioned table are published, not the table itself, unless the publication says publish_via_partition_root")
+            .err();
+        }
+        let ready = |name: &TableName| {
+            relations
+                .iter()
+                .any(|it| it.name == *name && it.srsubstate == 'r')
+        };
+        let unready: Vec<TableName> = wanted.iter().filter(|it| !ready(it)).cloned().collect();
+        if !unready.is_empty() {
+            return Failure::new(format!(
+                "compare {}: not ready in subscription {subname:?}",
+                listed(&unready)
+            ))
+            .hint(format!(
+                "flare create_subscription {subname} --wait takes new tables, and returns when every table is ready; or compare others with --table"
+            ))
+            .err();
+        }
+        refuse_others(there, &wanted)?;
+        let floats = match (publisher.major() < 12) == (subscriber.major() < 12) {
+            true => FloatText::Alike,
+            false => FloatText::Differs,
+        };
+        let ours = Catalog::of(publisher.session(), publisher.major(), &wanted)?;
+        let theirs = Catalog::of(there, subscriber.major(), &wanted)?;
+        let mut tables = Vec::new();
+        for name in &wanted {
+            let Some(how) = sent.iter().find(|it| it.name.as_ref() == Some(name)) else {
+                continue;
+            };
+            if let Some(filter) = &how.rowfilter {
+                return Failure::new(format!(
+                    "compare {}: the publication sends only rows where {filter}",
+                    name.plain()
+                ))
+                .hint("a migration carries all rows: ALTER PUBLICATION .. SET TABLE without WHERE")
+                .err();
+            }
+            tables.push(pair(how, name, &ours, &theirs, floats)?);
+        }
+        tables.sort_by(|one, other| (other.bytes, &one.name).cmp(&(one.bytes, &other.name)));
+        let way = match published.contains(&own) && ready(&own) {
+            true => Way::Row(own),
+            false => Way::Slot(subscription.subslotname.unwrap_or_else(|| subname.clone())),
+        };
+        Ok(Subject { tables, way })
+    }
+}
+
+/// A table that a second subscription writes has no single order of commits.
+fn refuse_others(session: &Session, wanted: &[TableName]) -> Result<()> {
+    let schemas: Vec<String> = wanted.iter().map(|it| it.schema.as_str().into()).collect();
+    let tables: Vec<String> = wanted.iter().map(|it| it.table.as_str().into()).collect();
+    let twice: Vec<TableName> = session
+        .list(
+            "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
+               FROM unnest($1::text[], $2::text[]) wanted(nspname, relname)
+               JOIN pg_namespace n ON n.nspname = wanted.nspname
+               JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.relname
+              WHERE (SELECT count(*) FROM pg_subscription_rel r WHERE r.srrelid = c.oid) > 1",
+            params![schemas, tables],
+        )
+        .wrap_err("look for other subscriptions")?;
+    match twice.is_empty() {
+        true => Ok(()),
+        false => Failure::new(format!(
+            "compare {}: more than one subscription writes it",
+            listed(&twice)
+        ))
+        .hint("drop the other subscription: rows then come from one publisher alone")
+        .err(),
+    }
+}

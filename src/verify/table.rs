@@ -1,0 +1,378 @@
+//! The tables of a subscription as both sides have them: columns, keys, sizes, and whether they can be compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use super::canonical::{FloatText, Form, Types, form};
+use super::types;
+use crate::error::{Failure, Result, WrapErr};
+use crate::server::{Session, params};
+use crate::value::{Ident, TableName};
+
+/// A table of one side.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(super) struct Found {
+    #[serde(flatten)]
+    pub(super) name: TableName,
+    pub(super) relkind: char,
+    /// As estimated by the last ANALYZE; below zero when there was none.
+    pub(super) reltuples: f64,
+    pub(super) bytes: i64,
+    pub(super) columns: Vec<Column>,
+    pub(super) keys: Vec<KeyIndex>,
+    /// How far the first key column's order is that of the rows on disk (`pg_stats.correlation`), by column.
+    pub(super) correlation: BTreeMap<String, f64>,
+}
+
+/// A column of one side.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Column {
+    pub(super) name: String,
+    #[serde(rename = "type")]
+    pub(super) type_oid: u32,
+    /// Without a modifier, as a cast wants it: `bpchar`, not `character`.
+    pub(super) written: String,
+    /// With its modifier.
+    pub(super) declared: String,
+    /// `pg_attribute.attgenerated`: empty, s or v.
+    pub(super) generated: String,
+}
+
+/// A unique index that names each row.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct KeyIndex {
+    pub(super) columns: Vec<String>,
+    /// Where each column's operators are.
+    pub(super) operators: Vec<String>,
+}
+
+/// Only indexes whose order is that of `ORDER BY` without more: default operator class, ascending, the column's collation.
+const KEYS: &str = "
+    SELECT coalesce(jsonb_agg(jsonb_build_object('columns', k.columns, 'operators', k.operators)
+                              ORDER BY i.indisprimary DESC, cardinality(k.columns), i.indexrelid), '[]')
+      FROM pg_index i
+      JOIN pg_class x ON x.oid = i.indexrelid
+      JOIN pg_am am ON am.oid = x.relam AND am.amname = 'btree'
+     CROSS JOIN LATERAL (
+           SELECT array_agg(a.attname::text ORDER BY u.n) AS columns,
+                  array_agg(coalesce((SELECT q.nspname::text FROM pg_amop p JOIN pg_operator o ON o.oid = p.amopopr
+                                        JOIN pg_namespace q ON q.oid = o.oprnamespace
+                                       WHERE p.amopfamily = oc.opcfamily AND p.amoplefttype = oc.opcintype
+                                         AND p.amoprighttype = oc.opcintype AND p.amopstrategy = 3
+                                         AND o.oprname = '='), '') ORDER BY u.n) AS operators,
+                  bool_and(a.attnotnull AND oc.opcdefault AND u.option = 0 AND u.coll = a.attcollation) AS plain
+             FROM unnest(i.indkey::int2[], i.indclass::oid[], i.indcollation::oid[], i.indoption::int2[])
+                  WITH ORDINALITY u(attnum, class, coll, option, n)
+             JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.attnum
+             JOIN pg_opclass oc ON oc.oid = u.class
+            WHERE u.n <= coalesce((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)) k
+     WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indisready AND i.indimmediate
+       AND i.indpred IS NULL AND i.indexprs IS NULL AND k.plain AND NOT '' = ANY (k.operators)";
+
+fn tables_sql(major: i32) -> String {
+    // A partitioned table is measured by its partitions, which only a publication via the root (13+) names.
+    let bytes = match major >= 12 {
+        true => {
+            "CASE c.relkind WHEN 'p' THEN (SELECT sum(pg_table_size(p.relid)) FROM pg_partition_tree(c.oid) p)
+                            ELSE pg_table_size(c.oid) END"
+        }
+        false => "pg_table_size(c.oid)",
+    };
+    format!(
+        "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'relkind', c.relkind,
+                  'reltuples', c.reltuples, 'bytes', coalesce({bytes}, 0)::int8,
+                  'columns', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', a.attname, 'type', a.atttypid::int8,
+                                       'written', format_type(a.atttypid, -1),
+                                       'declared', format_type(a.atttypid, a.atttypmod),
+                                       'generated', coalesce(to_jsonb(a) ->> 'attgenerated', '')) ORDER BY a.attnum), '[]')
+                                FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+                  'correlation', (SELECT coalesce(jsonb_object_agg(s.attname, s.correlation), '{{}}') FROM pg_stats s
+                                   WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND NOT s.inherited
+                                     AND s.correlation IS NOT NULL),
+                  'keys', ({KEYS}))
+           FROM unnest($1::text[], $2::text[]) wanted(nspname, relname)
+           JOIN pg_namespace n ON n.nspname = wanted.nspname
+           JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.relname
+          WHERE c.relkind IN ('r', 'p')"
+    )
+}
+
+/// These tables as one side has them, and the types of their columns.
+pub(super) fn read(
+    session: &Session,
+    major: i32,
+    names: &[TableName],
+) -> Result<(Vec<Found>, Types)> {
+    let schemas: Vec<String> = names.iter().map(|it| it.schema.as_str().into()).collect();
+    let tables: Vec<String> = names.iter().map(|it| it.table.as_str().into()).collect();
+    let found: Vec<Found> = session
+        .list(&tables_sql(major), params![schemas, tables])
+        .wrap_err("read the tables to compare")?;
+    let columns = found.iter().flat_map(|table| &table.columns);
+    let types = types::describe(session, columns.map(|column| column.type_oid))?;
+    Ok((found, types))
+}
+
+/// A table on both sides, ready to be compared.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    pub(super) name: TableName,
+    pub(super) publisher: Half,
+    pub(super) subscriber: Half,
+    /// What names a row on both sides, in the order of the index.
+    pub(super) key: Option<Key>,
+    /// Compared, by name, in the publisher's order.
+    pub(super) columns: Vec<Compared>,
+    /// On the publisher.
+    pub(super) bytes: i64,
+    pub(super) reltuples: f64,
+    /// Of the key's first column on the publisher.
+    pub(super) correlation: Option<f64>,
+    /// What is not compared, and why.
+    pub(super) notes: Vec<String>,
+}
+
+/// What differs between the sides.
+#[derive(Clone, Debug)]
+pub(super) struct Half {
+    /// The table for a FROM, named `t`.
+    pub(super) from: String,
+    /// The canonical forms of all columns, for a ROW.
+    pub(super) row: String,
+    /// Those of the key's.
+    pub(super) key_row: String,
+    /// The key's types, for casts.
+    pub(super) key_types: Vec<String>,
+}
+
+/// A column that is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Compared {
+    pub(super) name: String,
+    /// Its type on the subscriber.
+    pub(super) declared: String,
+}
+
+/// The columns that name a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) columns: Vec<Ident>,
+    /// Where the operators are, on the publisher and on the subscriber.
+    pub(super) operators: Vec<(Ident, Ident)>,
+}
+
+/// A server's tables with what their types mean.
+pub(super) struct Catalog {
+    pub(super) tables: BTreeMap<TableName, Found>,
+    pub(super) types: Types,
+}
+
+impl Catalog {
+    pub(super) fn of(session: &Session, major: i32, names: &[TableName]) -> Result<Catalog> {
+        let (found, types) = read(session, major, names)?;
+        Ok(Catalog {
+            tables: found.into_iter().map(|it| (it.name.clone(), it)).collect(),
+            types,
+        })
+    }
+}
+
+/// How a publication sends a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Sent {
+    #[serde(flatten)]
+    pub(super) name: Option<TableName>,
+    /// Only these columns (15+); none: all that are not generated.
+    pub(super) attnames: Option<BTreeSet<String>>,
+    /// Only rows of this condition (15+).
+    pub(super) rowfilter: Option<String>,
+    /// Generated columns too (18+).
+    #[serde(default)]
+    pub(super) generated: bool,
+}
+
+/// Puts the two sides of a table together.
+pub(super) fn pair(
+    sent: &Sent,
+    name: &TableName,
+    publisher: &Catalog,
+    subscriber: &Catalog,
+    floats: FloatText,
+) -> Result<Table> {
+    let lacks = |side: &str| {
+        Failure::new(format!(
+            "compare {}: it is no table on the {side}",
+            name.plain()
+        ))
+        .hint("flare verify_schema says what else differs")
+    };
+    let ours = publisher
+        .tables
+        .get(name)
+        .ok_or_else(|| lacks("publisher"))?;
+    let theirs = subscriber
+        .tables
+        .get(name)
+        .ok_or_else(|| lacks("subscriber"))?;
+    let mut notes = Vec::new();
+    let mut columns = Vec::new();
+    let (mut row, mut their_row) = (Vec::new(), Vec::new());
+    let mut forms: BTreeMap<&str, (Form, Form)> = BTreeMap::new();
+    for column in &ours.columns {
+        let there = theirs.columns.iter().find(|it| it.name == column.name);
+        if let Some(there) = there {
+            forms.insert(
+                &column.name,
+                forms_of(column, there, publisher, subscriber, floats),
+            );
+        }
+        if let Some(why) = left_out(sent, column) {
+            notes.push(format!("column {:?} is not compared: {why}", column.name));
+            continue;
+        }
+        let Some(there) = there else {
+            return Failure::new(format!(
+                "compare {}: the subscriber has no column {:?}",
+                name.plain(),
+                column.name
+            ))
+            .hint("flare verify_schema has the statement that adds it")
+            .err();
+        };
+        if column.written != there.written {
+            notes.push(format!(
+                "column {:?} is {} on the publisher and {} on the subscriber: compared as text",
+                column.name, column.declared, there.declared
+            ));
+        }
+        let (our_form, their_form) = &forms[column.name.as_str()];
+        let value = format!("t.{}", Ident::new(&column.name));
+        row.push(our_form.of(&value));
+        their_row.push(their_form.of(&value));
+        columns.push(Compared {
+            name: column.name.clone(),
+            declared: there.declared.clone(),
+        });
+    }
+    for column in &theirs.columns {
+        if !ours.columns.iter().any(|it| it.name == column.name) {
+            notes.push(format!(
+                "column {:?} is not compared: the publisher has none of that name",
+                column.name
+            ));
+        }
+    }
+    let key = common_key(ours, theirs);
+    let key_columns: Vec<&str> = key
+        .iter()
+        .flat_map(|key| key.columns.iter().map(Ident::as_str))
+        .collect();
+    let half = |found: &Found, row: &[String], of: &dyn Fn(&(Form, Form)) -> Form| {
+        let key_row: Vec<String> = key_columns
+            .iter()
+            .map(|name| of(&forms[name]).of(&format!("t.{}", Ident::from(*name))))
+            .collect();
+        let written = |name: &&str| {
+            let column = found.columns.iter().find(|it| it.name == **name);
+            column.map_or_else(String::new, |it| base_written(it, publisher, subscriber))
+        };
+        Half {
+            from: match found.relkind {
+                'p' => format!("{name} t"),
+                _ => format!("ONLY {name} t"),
+            },
+            row: row.join(", "),
+            key_row: key_row.join(", "),
+            key_types: key_columns.iter().map(written).collect(),
+        }
+    };
+    let correlation = key_columns
+        .first()
+        .and_then(|first| ours.correlation.get(*first).copied());
+    Ok(Table {
+        name: name.clone(),
+        publisher: half(ours, &row, &|forms| forms.0.clone()),
+        subscriber: half(theirs, &their_row, &|forms| forms.1.clone()),
+        key,
+        columns,
+        bytes: ours.bytes,
+        reltuples: ours.reltuples,
+        correlation,
+        notes,
+    })
+}
+
+/// Why a column of the publisher is not compared.
+fn left_out(sent: &Sent, column: &Column) -> Option<String> {
+    match &sent.attnames {
+        Some(listed) if listed.contains(&column.name) => None,
+        Some(_) => Some("the publication does not send it".into()),
+        None if column.generated.is_empty() => None,
+        None if column.generated == "s" && sent.generated => None,
+        None => Some("it is generated, and not replicated".into()),
+    }
+}
+
+/// The forms on both sides: those that differ go by text.
+fn forms_of(
+    ours: &Column,
+    theirs: &Column,
+    publisher: &Catalog,
+    subscriber: &Catalog,
+    floats: FloatText,
+) -> (Form, Form) {
+    let one = form(&publisher.types, ours.type_oid, floats);
+    let other = form(&subscriber.types, theirs.type_oid, floats);
+    let alike = |one: &Form, other: &Form| match (one, other) {
+        // The extension may be in another schema.
+        (Form::Cube { .. }, Form::Cube { .. }) => true,
+        (one, other) => one == other,
+    };
+    match ours.written == theirs.written && alike(&one, &other) {
+        true => (one, other),
+        false => (Form::Text, Form::Text),
+    }
+}
+
+/// The type to cast a key to: what a domain is of, since 10 has no arrays of domains and comparing needs none.
+fn base_written(column: &Column, publisher: &Catalog, subscriber: &Catalog) -> String {
+    for types in [&publisher.types, &subscriber.types] {
+        let mut info = types.get(&column.type_oid);
+        if info.is_none_or(|it| it.written != column.written) {
+            continue;
+        }
+        while let Some(base) = info.and_then(|it| it.base) {
+            info = types.get(&base);
+        }
+        if let Some(info) = info {
+            return info.written.clone();
+        }
+    }
+    column.written.clone()
+}
+
+/// A key that both sides have, best in the same order.
+fn common_key(ours: &Found, theirs: &Found) -> Option<Key> {
+    let same_order = ours.keys.iter().find_map(|key| {
+        let there = theirs.keys.iter().find(|it| it.columns == key.columns);
+        there.map(|there| (key, there))
+    });
+    let set = |key: &KeyIndex| key.columns.iter().cloned().collect::<BTreeSet<_>>();
+    let same_set = || {
+        ours.keys.iter().find_map(|key| {
+            let there = theirs.keys.iter().find(|it| set(it) == set(key));
+            there.map(|there| (key, there))
+        })
+    };
+    let (key, there) = same_order.or_else(same_set)?;
+    let operators = key.columns.iter().zip(&key.operators).map(|(name, ours)| {
+        let at = there.columns.iter().position(|it| it == name);
+        let theirs = at.map_or(ours, |at| &there.operators[at]);
+        (Ident::new(ours), Ident::new(theirs))
+    });
+    Some(Key {
+        columns: key.columns.iter().map(Ident::new).collect(),
+        operators: operators.collect(),
+    })
+}
