@@ -36,7 +36,12 @@ pub(crate) struct Check {
 const FAMILIES: &[&[Check]] = &[
     family::databases::CHECKS,
     family::identity::CHECKS,
+    family::coverage::CHECKS,
+    family::beside::CHECKS,
+    family::sequences::CHECKS,
     family::capacity::CHECKS,
+    family::slots::CHECKS,
+    family::transactions::CHECKS,
     family::subscription::CHECKS,
 ];
 

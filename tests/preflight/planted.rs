@@ -80,3 +80,220 @@ fn tables_whose_rows_cannot_be_told_apart_are_named() {
         }
     }
 }
+
+#[test]
+fn what_would_stay_behind_is_named_before_anything_is_set_up() {
+    for (old, new) in [(10, 10), (18, 18)] {
+        let pair = Pair::alone(old, new).with_accounts(1);
+        let (db, publisher) = (pair.db(), pair.publisher());
+        publisher.sql(
+            db,
+            r"CREATE UNLOGGED TABLE scratch AS SELECT 1 AS id;
+              CREATE UNLOGGED TABLE empty_scratch (id int);
+              CREATE TABLE kept (id int PRIMARY KEY); INSERT INTO kept VALUES (1);
+              CREATE TABLE left_out (id int PRIMARY KEY); INSERT INTO left_out VALUES (1);
+              SELECT lo_create(0);
+              CREATE FOREIGN DATA WRAPPER w; CREATE SERVER far FOREIGN DATA WRAPPER w;
+              CREATE FOREIGN TABLE afar (id int) SERVER far;
+              CREATE RULE audit AS ON INSERT TO kept DO ALSO SELECT 1; ALTER TABLE kept ENABLE ALWAYS RULE audit;
+              CREATE TABLE parts (id int) PARTITION BY RANGE (id);",
+        );
+        if old >= 15 {
+            let mut session = publisher.superuser_session(db);
+            for statement in [
+                "SET allow_in_place_tablespaces = on",
+                "CREATE TABLESPACE \"fa st\" LOCATION ''",
+            ] {
+                session.batch_execute(statement).expect("a tablespace");
+            }
+            publisher.sql(
+                db,
+                "CREATE TABLE fast (id int PRIMARY KEY) TABLESPACE \"fa st\"",
+            );
+        }
+        pair.configure(|config| {
+            let tables = ["kept", "scratch", "parts"].map(serde_yaml::Value::from);
+            config["publications"][db]["tables"] = tables.to_vec().into();
+            config["publications"][db]
+                .as_mapping_mut()
+                .expect("a mapping")
+                .remove("replica_identity_full_tables");
+        });
+        publisher.sql(
+            db,
+            "SELECT pg_create_logical_replication_slot('feed', 'pgoutput')",
+        );
+        publisher.sql(
+            "postgres",
+            "BEGIN; CREATE TABLE forgotten (id int); PREPARE TRANSACTION 'it''s'",
+        );
+        let mut writer = publisher.superuser_session("postgres");
+        writer
+            .batch_execute("BEGIN; SELECT txid_current()")
+            .expect("an open transaction");
+        std::thread::sleep(std::time::Duration::from_millis(5200));
+        let json = look(&pair);
+        assert_found(&json, "unlogged_tables", "warning", "[\"public.scratch\"]");
+        assert_found(&json, "tables_unpublished", "warning", "public.left_out");
+        assert_found(
+            &json,
+            "large_objects",
+            "warning",
+            "1 large objects would stay behind",
+        );
+        assert_found(
+            &json,
+            "foreign_tables",
+            "warning",
+            "public.afar (server far)",
+        );
+        assert_found(&json, "insert_rules", "warning", "audit on public.kept");
+        assert_found(&json, "other_slots", "warning", "feed (pgoutput, inactive)");
+        assert_found(
+            &json,
+            "prepared_transactions",
+            "blocker",
+            "COMMIT PREPARED 'it''s'",
+        );
+        assert_found(&json, "open_transactions", "warning", "idle in transaction");
+        match old {
+            10 => assert_found(&json, "partitions", "warning", "public.parts"),
+            _ => assert_found(
+                &json,
+                "tablespaces",
+                "warning",
+                "CREATE TABLESPACE \\\"fa st\\\"",
+            ),
+        }
+        publisher.sql("postgres", "ROLLBACK PREPARED 'it''s'");
+    }
+}
+
+#[test]
+fn what_goes_wrong_while_it_streams_is_named_and_blocks() {
+    for (old, new) in [(10, 18), (18, 18)] {
+        let pair = Pair::alone(old, new).with_accounts(1);
+        let (db, sub, names) = (pair.db(), pair.subname(), pair.names());
+        let (publisher, subscriber) = (pair.publisher(), pair.subscriber());
+        publisher.sql(
+            db,
+            "CREATE SEQUENCE alike; CREATE SEQUENCE unlike; CREATE TABLE late (id int PRIMARY KEY);
+             CREATE MATERIALIZED VIEW filled AS SELECT 1 AS one",
+        );
+        pair.flare(&["prepare", sub, "--yes"]).ok();
+        publisher.sql(
+            db,
+            "CREATE SEQUENCE missing; CREATE TABLE made_since (id int PRIMARY KEY); SELECT lo_create(0);
+             ALTER TABLE late REPLICA IDENTITY FULL; CREATE PUBLICATION second FOR TABLE late",
+        );
+        subscriber.sql(
+            db,
+            &format!(
+                "SET default_transaction_read_only = off;
+                 ALTER SEQUENCE unlike INCREMENT 7;
+                 REFRESH MATERIALIZED VIEW filled WITH NO DATA;
+                 ALTER SUBSCRIPTION {sub} SET PUBLICATION \"{}\", second WITH (refresh = false)",
+                names.pubname
+            ),
+        );
+        publisher.configure(&[("synchronous_standby_names", "*")]);
+        publisher.reload();
+        let own = format!(
+            "SELECT count(*) FROM pg_stat_replication WHERE application_name = '{sub}' AND sync_state = 'sync'"
+        );
+        crate::support::wait::for_(
+            "the walsender to be synchronous",
+            std::time::Duration::from_secs(10),
+            || publisher.value("postgres", &own) == "1",
+        );
+        let json = look(&pair);
+        assert_found(&json, "sequence_shape", "blocker", "public.missing");
+        assert_found(&json, "sequence_shape", "warning", "public.unlike");
+        assert_found(&json, "subscription_tables", "blocker", "public.made_since");
+        assert_found(&json, "subscription_publications", "blocker", "second");
+        assert_found(&json, "large_objects", "blocker", "large_objects");
+        assert_found(&json, "identity_differs", "warning", "public.late");
+        assert_found(&json, "materialized_views", "warning", "public.filled");
+        assert_found(&json, "synchronous_standby", "blocker", sub);
+        assert_eq!(json["ok"], false);
+
+        publisher.configure(&[("synchronous_standby_names", "")]);
+        publisher.reload();
+        subscriber.sql(db, &format!("ALTER SUBSCRIPTION {sub} DISABLE"));
+        assert_found(
+            &look(&pair),
+            "subscription_stopped",
+            "blocker",
+            "is disabled",
+        );
+        subscriber.sql(
+            db,
+            &format!("ALTER SUBSCRIPTION {sub} SET (slot_name = NONE)"),
+        );
+        crate::support::wait::for_(
+            "the slot to be free",
+            std::time::Duration::from_secs(10),
+            || {
+                publisher.value(
+                    "postgres",
+                    "SELECT count(*) FROM pg_replication_slots WHERE active",
+                ) == "0"
+            },
+        );
+        publisher.sql(db, &format!("SELECT pg_drop_replication_slot('{sub}')"));
+        subscriber.sql(
+            db,
+            &format!("ALTER SUBSCRIPTION {sub} SET (slot_name = '{sub}'); ALTER SUBSCRIPTION {sub} ENABLE"),
+        );
+        assert_found(
+            &look(&pair),
+            "subscription_stopped",
+            "blocker",
+            "is not on the publisher",
+        );
+        subscriber.sql(
+            db,
+            &format!("ALTER SUBSCRIPTION {sub} CONNECTION 'host=third.example port=5433 dbname={db} password=secret'"),
+        );
+        assert_found(
+            &look(&pair),
+            "subscription_source",
+            "warning",
+            "third.example:5433",
+        );
+    }
+}
+
+#[test]
+fn a_publication_that_sends_a_part_is_named() {
+    for old in [15, 18] {
+        let pair = Pair::new(old, 18).with_accounts(1);
+        let (db, pubname) = (pair.db(), &pair.names().pubname);
+        pair.publisher().sql(
+            db,
+            &format!(
+                "CREATE TABLE a (id int PRIMARY KEY, w int); CREATE TABLE b (id int PRIMARY KEY, w int);
+                 CREATE PUBLICATION \"{pubname}\" FOR TABLE a WHERE (id > 50), b (id) WITH (publish = 'insert')"
+            ),
+        );
+        let json = look(&pair);
+        assert_found(
+            &json,
+            "publication_partial",
+            "blocker",
+            "public.a (row filter)",
+        );
+        assert_found(
+            &json,
+            "publication_partial",
+            "blocker",
+            "public.b (column list)",
+        );
+        assert_found(
+            &json,
+            "publication_partial",
+            "pass",
+            "does not send update, delete, truncate",
+        );
+    }
+}

@@ -133,7 +133,7 @@ pub(crate) const TABLES: Question<Table> = Question::database(
               'relpersistence', c.relpersistence, 'relreplident', c.relreplident,
               'has_primary_key', coalesce(k.has_primary_key, false), 'identity_index', k.identity_index,
               'owner', pg_get_userbyid(c.relowner), 'bytes', c.relpages::int8 * current_setting('block_size')::int8,
-              'has_rows', c.reltuples > 0 OR c.relpages > 0 OR pg_stat_get_live_tuples(c.oid) > 0,
+              'has_rows', c.reltuples > 0 OR c.relpages > 0 OR pg_stat_get_live_tuples(c.oid) > 0 OR pg_stat_get_tuples_inserted(c.oid) > 0,
               'changes', pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid),
               'ancestors', coalesce(a.names, '[]'))
        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -430,23 +430,8 @@ fn differs(here: &[Table], there: &[Table]) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::table;
     use super::*;
-
-    fn table(name: &str) -> Table {
-        Table {
-            name: name.parse().unwrap(),
-            relkind: 'r',
-            relpersistence: 'p',
-            relreplident: 'd',
-            has_primary_key: true,
-            identity_index: None,
-            owner: "o".into(),
-            bytes: 0,
-            has_rows: true,
-            changes: 0,
-            ancestors: vec![],
-        }
-    }
 
     fn keyless(name: &str) -> Table {
         Table {
@@ -457,11 +442,9 @@ mod tests {
 
     fn wanted() -> Publication {
         Publication {
-            pubname: "p".into(),
-            tables: None,
             replica_identity_full_tables: vec!["full".parse().unwrap()],
             allow_no_identity: vec!["log".parse().unwrap()],
-            leave_behind: Vec::new(),
+            ..super::super::wanted()
         }
     }
 

@@ -1,6 +1,40 @@
 //! The families of checks: each a file with its questions, its judgements and its entries of the registry.
 
+pub(super) mod beside;
 pub(super) mod capacity;
+pub(super) mod coverage;
 pub(super) mod databases;
 pub(super) mod identity;
+pub(super) mod sequences;
+pub(super) mod slots;
 pub(super) mod subscription;
+pub(super) mod transactions;
+
+/// A table with a primary key and some rows.
+#[cfg(test)]
+fn table(name: &str) -> identity::Table {
+    identity::Table {
+        name: name.parse().unwrap(),
+        relkind: 'r',
+        relpersistence: 'p',
+        relreplident: 'd',
+        has_primary_key: true,
+        identity_index: None,
+        owner: "o".into(),
+        bytes: 0,
+        has_rows: true,
+        changes: 0,
+        ancestors: vec![],
+    }
+}
+
+/// A publication for all tables.
+#[cfg(test)]
+fn wanted() -> crate::config::Publication {
+    crate::config::Publication {
+        pubname: "p".into(),
+        tables: None,
+        replica_identity_full_tables: vec![],
+        allow_no_identity: vec![],
+    }
+}

@@ -1,0 +1,381 @@
+//! What the publication sends: every row and column of every table that moves, or what is left behind by name.
+
+use serde::Deserialize;
+
+use super::identity::{PUBLISHED, TABLES, Table};
+use crate::config::Publication as Wanted;
+use crate::preflight::finding::Finding;
+use crate::preflight::question::{Place, Question};
+use crate::preflight::registry::{Before, Check};
+use crate::value::{Ident, ShellWord, TableName};
+
+pub(crate) const CHECKS: &[Check] = &[
+    Check {
+        id: "publication_partial",
+        title: "the publication sends all rows, columns and operations",
+        before: Before::Publication,
+        place: Place::Database,
+        asks: &[PUBLICATION.on_publisher()],
+        judge: |view| match (view.moving, view.publisher) {
+            (Some(moving), Some(publisher)) => Ok(publisher
+                .first(&PUBLICATION)?
+                .map(|it| partial(&it, moving.dbname, view.subscribed))
+                .unwrap_or_default()),
+            _ => Ok(Vec::new()),
+        },
+    },
+    Check {
+        id: "tables_unpublished",
+        title: "every table with rows is published",
+        before: Before::Cutover,
+        place: Place::Database,
+        asks: &[
+            TABLES.on_publisher(),
+            PUBLISHED.on_publisher(),
+            PUBLICATION.on_publisher(),
+        ],
+        judge: |view| {
+            let (Some(moving), Some(publisher)) = (view.moving, view.publisher) else {
+                return Ok(Vec::new());
+            };
+            let existing = publisher.first(&PUBLICATION)?;
+            Ok(unpublished(
+                &publisher.rows(&TABLES)?,
+                moving.publication,
+                existing.as_ref(),
+                &publisher.rows(&PUBLISHED)?,
+                moving.dbname,
+            ))
+        },
+    },
+    Check {
+        id: "unlogged_tables",
+        title: "no unlogged table has rows",
+        before: Before::Cutover,
+        place: Place::Database,
+        asks: &[UNLOGGED.on_publisher()],
+        judge: |view| match (view.moving, view.publisher) {
+            (Some(moving), Some(publisher)) => {
+                Ok(unlogged(&publisher.rows(&UNLOGGED)?, moving.publication))
+            }
+            _ => Ok(Vec::new()),
+        },
+    },
+    Check {
+        id: "partitions",
+        title: "new partitions are published by themselves",
+        before: Before::Cutover,
+        place: Place::Database,
+        asks: &[TABLES.on_publisher(), PUBLICATION.on_publisher()],
+        judge: |view| {
+            let (Some(moving), Some(publisher)) = (view.moving, view.publisher) else {
+                return Ok(Vec::new());
+            };
+            let existing = publisher.first(&PUBLICATION)?;
+            let listed = match &existing {
+                Some(existing) => !existing.puballtables,
+                None => moving.publication.tables.is_some(),
+            };
+            let tables = publisher.rows(&TABLES)?;
+            Ok(match listed && publisher.major < 13 {
+                true => leaves_are_listed(&tables, moving.publication, moving.dbname),
+                false => Vec::new(),
+            })
+        },
+    },
+];
+
+/// A publication as `pg_publication` shows it; `None` where the version has no such column.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+struct Publication {
+    pubname: String,
+    puballtables: bool,
+    pubinsert: bool,
+    pubupdate: bool,
+    pubdelete: bool,
+    pubtruncate: Option<bool>,
+    partial: Vec<Partial>,
+}
+
+/// A table of which not everything is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Partial {
+    #[serde(flatten)]
+    table: TableName,
+    rows: bool,
+    columns: bool,
+}
+
+const PUBLICATION: Question<Publication> = Question::database(
+    "publication",
+    "SELECT to_jsonb(p) || jsonb_build_object('partial', (
+              SELECT coalesce(jsonb_agg(jsonb_build_object('schema', n.nspname, 'table', c.relname,
+                       'rows', to_jsonb(r) ->> 'prqual' IS NOT NULL, 'columns', to_jsonb(r) ->> 'prattrs' IS NOT NULL)
+                       ORDER BY n.nspname, c.relname), '[]')
+                FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+               WHERE r.prpubid = p.oid AND coalesce(to_jsonb(r) ->> 'prqual', to_jsonb(r) ->> 'prattrs') IS NOT NULL))
+       FROM pg_publication p WHERE p.pubname = {pubname}",
+);
+
+/// Unlogged tables with rows. Their size asks for a lock, but only they are asked.
+const UNLOGGED: Question<TableName> = Question::database(
+    "unlogged",
+    "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
+       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.relkind = 'r' AND c.relpersistence = 'u' AND c.oid >= 16384 AND n.nspname !~ '^pg_'
+        AND pg_relation_size(c.oid) > 0
+      ORDER BY n.nspname, c.relname",
+);
+
+fn partial(found: &Publication, dbname: &str, subscribed: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let publication = Ident::new(&found.pubname);
+    if let Some(first) = found.partial.first() {
+        let what = |it: &Partial| match (it.rows, it.columns) {
+            (true, true) => "row filter and column list",
+            (true, false) => "row filter",
+            _ => "column list",
+        };
+        let table = &first.table;
+        findings.push(
+            Finding::blocker(format!(
+                "publication {:?} sends only some rows or columns: the others would be missing on the subscriber",
+                found.pubname
+            ))
+            .objects(
+                found
+                    .partial
+                    .iter()
+                    .map(|it| format!("{} ({})", it.table.plain(), what(it))),
+            )
+            .fix(format!(
+                "ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table}"
+            )),
+        );
+    }
+    let operations = [
+        ("insert", found.pubinsert),
+        ("update", found.pubupdate),
+        ("delete", found.pubdelete),
+        // A publication that leads back to a 10 leaves it out on purpose.
+        (
+            "truncate",
+            found.pubtruncate.unwrap_or(true) || found.pubname.ends_with("_back"),
+        ),
+    ];
+    let lacking: Vec<&str> = operations
+        .iter()
+        .filter(|(_, sent)| !sent)
+        .map(|(name, _)| *name)
+        .collect();
+    if !lacking.is_empty() {
+        let words = format!(
+            "publication {:?} does not send {}",
+            found.pubname,
+            lacking.join(", ")
+        );
+        findings.push(match subscribed {
+            true => Finding::blocker(format!("{words}: what was done so is missing on the subscriber")).fix(format!(
+                "flare create_publication {} adds them; what is missing already has to be copied anew (flare drop_subscription, flare create_subscription)",
+                ShellWord(dbname)
+            )),
+            false => Finding::note(format!("{words}: flare create_publication adds them")),
+        });
+    }
+    findings
+}
+
+/// Whether the configuration lets the cutover leave a table where it is.
+fn may_stay(wanted: &Wanted, name: &TableName) -> bool {
+    super::beside::is_left_behind(wanted, &name.plain())
+}
+
+fn unpublished(
+    tables: &[Table],
+    wanted: &Wanted,
+    existing: Option<&Publication>,
+    published: &[TableName],
+    dbname: &str,
+) -> Vec<Finding> {
+    let covers = |table: &Table| match (existing, &wanted.tables) {
+        (Some(existing), _) if existing.puballtables => true,
+        (_, None) => existing.is_none() || table.is_of(published),
+        (_, Some(listed)) => table.is_of(listed) || table.is_of(published),
+    };
+    let left: Vec<&Table> = tables
+        .iter()
+        .filter(|it| it.relkind == 'r' && it.relpersistence == 'p' && it.has_rows)
+        .filter(|it| !covers(it) && !may_stay(wanted, &it.name))
+        .collect();
+    let Some(first) = left.first() else {
+        return Vec::new();
+    };
+    let fix = match &wanted.tables {
+        Some(_) => format!(
+            "add {} to publications.{dbname}.tables and run flare create_publication {}, or name it in publications.{dbname}.leave_behind",
+            first.name.plain(),
+            ShellWord(dbname)
+        ),
+        None => format!(
+            "flare create_publication {} adds them, or name them in publications.{dbname}.leave_behind",
+            ShellWord(dbname)
+        ),
+    };
+    vec![
+        Finding::blocker("tables with rows are not published: they would stay behind")
+            .objects(left.iter().map(|it| it.name.plain()))
+            .fix(fix),
+    ]
+}
+
+fn unlogged(tables: &[TableName], wanted: &Wanted) -> Vec<Finding> {
+    let left: Vec<&TableName> = tables.iter().filter(|it| !may_stay(wanted, it)).collect();
+    match left.first() {
+        None => Vec::new(),
+        Some(first) => vec![
+            Finding::blocker("unlogged tables are not replicated: their rows would stay behind")
+                .objects(left.iter().map(|it| it.plain()))
+                .fix(format!(
+                    "ALTER TABLE {first} SET LOGGED, or name it in leave_behind of the publication's configuration"
+                )),
+        ],
+    }
+}
+
+fn leaves_are_listed(tables: &[Table], wanted: &Wanted, dbname: &str) -> Vec<Finding> {
+    let meant = |it: &&Table| {
+        let listed = wanted.tables.as_deref();
+        listed.is_none_or(|names| it.is_of(names))
+    };
+    let roots = tables
+        .iter()
+        .filter(|it| it.relkind == 'p' && it.ancestors.is_empty())
+        .filter(meant);
+    let roots: Vec<String> = roots.map(|it| it.name.plain()).collect();
+    match roots.is_empty() {
+        true => Vec::new(),
+        false => vec![
+            Finding::warning("before 13 a partitioned table is published by its partitions, each by name: one that is made later is not")
+                .objects(roots)
+                .fix(format!(
+                    "flare create_publication {} after each new partition, or publish all tables",
+                    ShellWord(dbname)
+                )),
+        ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preflight::finding::Severity;
+
+    fn publication() -> Publication {
+        Publication {
+            pubname: "p\"b".into(),
+            pubinsert: true,
+            pubupdate: true,
+            pubdelete: true,
+            pubtruncate: Some(true),
+            ..Publication::default()
+        }
+    }
+
+    fn wanted(tables: Option<&[&str]>) -> Wanted {
+        Wanted {
+            tables: tables.map(|names| names.iter().map(|it| it.parse().unwrap()).collect()),
+            ..super::super::wanted()
+        }
+    }
+
+    #[test]
+    fn filters_and_column_lists_block_with_the_statement() {
+        assert!(partial(&publication(), "d", true).is_empty());
+        let filtered = Publication {
+            partial: vec![Partial {
+                table: "app.t".parse().unwrap(),
+                rows: true,
+                columns: false,
+            }],
+            ..publication()
+        };
+        let found = &partial(&filtered, "d", false)[0];
+        assert_eq!(found.objects, ["app.t (row filter)"]);
+        assert!(
+            found
+                .fix
+                .as_deref()
+                .unwrap()
+                .starts_with(r#"ALTER PUBLICATION "p""b" DROP TABLE "app"."t""#)
+        );
+    }
+
+    #[test]
+    fn operations_that_are_not_sent_block_once_rows_were_lost() {
+        let inserts = Publication {
+            pubupdate: false,
+            pubtruncate: Some(false),
+            ..publication()
+        };
+        let severity = |subscribed| partial(&inserts, "d", subscribed)[0].severity;
+        assert_eq!(severity(false), Severity::Pass);
+        assert_eq!(severity(true), Severity::Blocker);
+        let of_10 = Publication {
+            pubtruncate: None,
+            ..publication()
+        };
+        assert!(partial(&of_10, "d", true).is_empty());
+    }
+
+    #[test]
+    fn tables_outside_a_list_are_named_when_they_have_rows() {
+        let tables = [
+            super::super::table("a"),
+            super::super::table("c"),
+            Table {
+                has_rows: false,
+                ..super::super::table("empty")
+            },
+        ];
+        let objects = |wanted: &Wanted, existing, published: &[TableName]| {
+            let found = unpublished(&tables, wanted, existing, published, "d");
+            found
+                .first()
+                .map(|it| it.objects.clone())
+                .unwrap_or_default()
+        };
+        assert_eq!(objects(&wanted(Some(&["a"])), None, &[]), ["public.c"]);
+        assert!(objects(&wanted(None), None, &[]).is_empty());
+        let all = Publication {
+            puballtables: true,
+            ..publication()
+        };
+        assert!(objects(&wanted(Some(&["a"])), Some(&all), &[]).is_empty());
+        let published = ["c".parse().unwrap()];
+        assert_eq!(
+            objects(&wanted(None), Some(&publication()), &published),
+            ["public.a"]
+        );
+    }
+
+    #[test]
+    fn roots_are_listed_by_their_leaves_before_13() {
+        let root = Table {
+            relkind: 'p',
+            ..super::super::table("root")
+        };
+        let tables = [root, super::super::table("a")];
+        assert_eq!(leaves_are_listed(&tables, &wanted(None), "d").len(), 1);
+        assert_eq!(
+            leaves_are_listed(&tables, &wanted(Some(&["a"])), "d").len(),
+            0
+        );
+    }
+
+    #[test]
+    fn unlogged_tables_with_rows_would_stay_behind() {
+        assert!(unlogged(&[], &wanted(None)).is_empty());
+        let found = unlogged(&["u".parse().unwrap()], &wanted(None));
+        assert_eq!(found[0].objects, ["public.u"]);
+    }
+}
