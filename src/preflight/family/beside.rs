@@ -93,8 +93,12 @@ pub(crate) const CHECKS: &[Check] = &[
 ];
 
 /// Whether the configuration lets the cutover leave something where it is.
-pub(crate) fn is_left_behind(_wanted: &Publication, _what: &str) -> bool {
-    false
+pub(crate) fn is_left_behind(wanted: &Publication, what: &str) -> bool {
+    let named = |it: &String| {
+        let table = it.parse::<TableName>().map(|name| name.plain());
+        it == what || table.is_ok_and(|name| name == what)
+    };
+    wanted.leave_behind.iter().any(named)
 }
 
 /// How many, as far as it takes to say that there are many. Everybody may read who they belong to.
@@ -271,6 +275,20 @@ mod tests {
         assert_eq!(severity(3, 0, false), Some(Severity::Blocker));
         assert_eq!(severity(3, 0, true), Some(Severity::Pass));
         assert_eq!(severity(3, 3, false), Some(Severity::Pass));
+    }
+
+    #[test]
+    fn what_may_stay_is_named_as_tables_are_everywhere() {
+        let wanted = Publication {
+            leave_behind: ["large_objects", "scratch", "app.\"o.d\""]
+                .map(str::to_owned)
+                .to_vec(),
+            ..super::super::wanted()
+        };
+        for stays in ["large_objects", "public.scratch", "app.\"o.d\""] {
+            assert!(is_left_behind(&wanted, stays), "{stays}");
+        }
+        assert!(!is_left_behind(&wanted, "app.scratch"));
     }
 
     #[test]

@@ -36,5 +36,6 @@ fn wanted() -> crate::config::Publication {
         tables: None,
         replica_identity_full_tables: vec![],
         allow_no_identity: vec![],
+        leave_behind: vec![],
     }
 }
