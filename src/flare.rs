@@ -4,6 +4,7 @@ mod beginning;
 mod ddl;
 mod direction;
 mod exec;
+mod headline;
 mod monitor;
 mod observation;
 mod pause;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 pub use beginning::{FirstConfig, init_config};
 pub use exec::Executed;
+pub(crate) use headline::{Headline, Ready, Watch};
 pub use observation::{CountOn, RowCount};
 pub use pause::PauseOptions;
 pub use prepare::{PrepareReport, PrepareStep, PreparedStep};

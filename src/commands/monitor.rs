@@ -11,8 +11,12 @@ use crate::report::{self, Format, Outcome};
 #[command(after_help = "\
 Changes: nothing. Reads both servers; one that goes away is shown as such, and asked again.
 
-On a terminal it draws a screen: q quits, p pauses. Elsewhere it prints one sample per interval, with --format json one \
-object per line. The first SIGINT or SIGTERM ends it normally.
+On a terminal, from 80x24 up, it draws a screen: q quits, p pauses, + and - look more or less often, Tab goes to the next \
+panel, arrows move in it, ? shows all keys. NO_COLOR is respected. Elsewhere it prints one line per interval, with \
+--format json one object. The first SIGINT or SIGTERM ends it normally.
+
+It says why replication is slow, in a sentence that names the object. What takes two looks (rates, causes) is not in the \
+first sample of a line per interval; --once looks twice, --interval apart.
 
 Example:
   flare monitor bench bench1
@@ -42,11 +46,12 @@ fn interval(text: &str) -> std::result::Result<Duration, String> {
 
 impl Monitor {
     pub(crate) fn run(&self, flare: &Flare, format: Format) -> Result<Outcome> {
-        let mut sampler = flare.sampler(&self.dbname, &self.subname)?;
         if self.once {
+            let mut sampler = flare.sampler(&self.dbname, &self.subname)?;
             return Outcome::of(&sampler.sample_twice(self.interval)?);
         }
-        report::watch(&mut sampler, self.interval, format)?;
+        let watch = flare.watch(&self.dbname, &self.subname)?;
+        report::watch(watch, self.interval, format)?;
         Ok(Outcome::silent())
     }
 }

@@ -30,6 +30,15 @@ pub struct StatusReport {
     pub warnings: Vec<String>,
 }
 
+/// What becomes of a run that was cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HalfDone {
+    /// It is finished or undone.
+    Settle,
+    /// It is only looked at.
+    Leave,
+}
+
 impl Flare {
     /// Says who can write where and how far each configured subscription is. Changes nothing, and goes on when one
     /// server is down.
@@ -37,7 +46,21 @@ impl Flare {
     /// # Errors
     /// When the configuration declares no subscription, a server is not the declared one, or neither answers.
     pub fn status(&self) -> Result<StatusReport> {
-        let declared = self.declared(&[])?;
+        self.report(self.declared(&[])?, HalfDone::Settle)
+    }
+
+    /// Where one subscription's migration stands. Changes nothing at all: what was left half-way stays as it is.
+    pub(super) fn standing_of(&self, subname: &str) -> Result<Option<Standing>> {
+        let subnames = [subname.to_owned()];
+        let report = self.report(self.declared(&subnames)?, HalfDone::Leave)?;
+        Ok(report.subscriptions.into_iter().next())
+    }
+
+    fn report(
+        &self,
+        declared: Vec<(&str, &Subscription)>,
+        half_done: HalfDone,
+    ) -> Result<StatusReport> {
         let opened = self.open();
         let lag = self.look(&declared, &self.config.lag, Trace::None, Some(&opened))?;
         let opened = opened.any();
@@ -54,7 +77,7 @@ impl Flare {
             }),
             _ => None,
         };
-        if let Some(pair) = &pair {
+        if let (Some(pair), HalfDone::Settle) = (&pair, half_done) {
             let dbnames: Vec<&str> = declared.iter().map(|(_, it)| it.dbname.as_str()).collect();
             // What is under way is said by the journal.
             let settled = self.settle_unless(AtWork::Leave, pair, &dbnames);

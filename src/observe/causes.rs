@@ -172,7 +172,7 @@ fn waits_to_send(waits: &Waits) -> bool {
 }
 
 /// A duration for a person: `42 s`, `7 min`, `3.5 h`.
-pub(super) fn span(seconds: f64) -> String {
+pub(crate) fn span(seconds: f64) -> String {
     match seconds {
         s if s < 120.0 => format!("{s:.0} s"),
         s if s < 7200.0 => format!("{:.0} min", s / 60.0),

@@ -29,7 +29,7 @@ fn bytes(value: Option<u64>) -> String {
 }
 
 /// `srsubstate` in words (manual: `pg_subscription_rel`).
-fn state_in_words(srsubstate: &str) -> &str {
+pub(crate) fn copy_state(srsubstate: &str) -> &str {
     match srsubstate {
         "i" => "not begun",
         "d" => "copying",
@@ -168,7 +168,7 @@ impl SubscriberSample {
         let states: Vec<String> = self
             .table_states
             .iter()
-            .map(|(state, count)| format!("{count} {}", state_in_words(state)))
+            .map(|(state, count)| format!("{count} {}", copy_state(state)))
             .collect();
         let states = match states.is_empty() {
             true => "no tables".to_owned(),
@@ -203,7 +203,7 @@ impl SubscriberSample {
             for table in self.unready.iter().take(SHOWN_TABLES) {
                 unready.add_row([
                     table.table.clone(),
-                    state_in_words(&table.srsubstate).to_owned(),
+                    copy_state(&table.srsubstate).to_owned(),
                     bytes(table.bytes),
                 ]);
             }

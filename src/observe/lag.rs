@@ -70,7 +70,7 @@ pub(crate) fn lag(
     let subscriptions: Vec<SubscriptionLag> = seen
         .into_iter()
         .map(|seen| {
-            let (status, message) = judge(&seen, limits);
+            let (status, message) = judge(&seen.sample, seen.trouble.as_deref(), limits);
             SubscriptionLag::of(seen.sample, status, message)
         })
         .collect();

@@ -20,13 +20,17 @@ mod verdict;
 mod watched;
 mod window;
 
+pub(crate) use causes::span;
 pub use causes::{Cause, CauseKind};
 pub use copying::{CopiedTable, Copying};
+pub(crate) use display::copy_state;
 pub(crate) use lag::lag;
 pub use lag::{LagReport, SubscriptionLag};
 pub(crate) use look::Trace;
 pub use rates::Rates;
 pub use retention::{Retention, RetentionLimit};
+#[cfg(test)]
+pub(crate) use sample::tests::sample as fixed_sample;
 pub use sample::{
     ApplyErrors, Blocker, Connection, CopyProgress, DecodingStats, IndexBuild, LagParts,
     OldTransaction, PublisherSample, RowCounts, Sample, Slot, SubscriberSample, Subscription,

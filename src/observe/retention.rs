@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::sample::Sample;
-use crate::value::Size;
+use super::verdict::LagStatus;
+use crate::config::Lag;
 
 /// The WAL that a slot keeps, and its limit. `None` is what is not known, or has no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -18,6 +19,8 @@ pub struct Retention {
     pub bytes_per_second: Option<f64>,
     /// When it goes on like that; none when it does not fill.
     pub hours_left: Option<f64>,
+    /// By `lag.warning.hours_left` and `lag.critical.hours_left`.
+    pub status: LagStatus,
 }
 
 /// What limits the WAL that a slot keeps.
@@ -38,21 +41,22 @@ const NOTHING: f64 = 100.0;
 pub(super) fn retention(
     sample: &Sample,
     growth: Option<f64>,
-    wal_disk: Option<Size>,
+    limits: &Lag,
     wal_directory_bytes: Option<u64>,
 ) -> Option<Retention> {
     let slot = sample.slot()?;
     let by_setting = slot
         .safe_wal_size
         .map(|left| u64::try_from(left).unwrap_or(0));
-    let by_disk = wal_disk
+    let by_disk = limits
+        .wal_disk
         .zip(wal_directory_bytes)
         .map(|(disk, used)| disk.0.saturating_sub(used));
-    let limits = [
+    let ends = [
         (by_setting, RetentionLimit::MaxSlotWalKeepSize),
         (by_disk, RetentionLimit::WalDisk),
     ];
-    let nearest = limits
+    let nearest = ends
         .into_iter()
         .filter_map(|(left, limit)| Some((left?, limit)))
         .min_by_key(|(left, _)| *left);
@@ -60,12 +64,22 @@ pub(super) fn retention(
         let rate = growth.filter(|rate| *rate > NOTHING)?;
         Some(left as f64 / rate / 3600.0)
     };
+    let hours_left = nearest.and_then(|(left, _)| hours(left));
+    let below = |limit: f64| hours_left.is_some_and(|hours| hours < limit);
+    let status = if below(limits.critical.hours_left) {
+        LagStatus::Critical
+    } else if below(limits.warning.hours_left) {
+        LagStatus::Warning
+    } else {
+        LagStatus::Ok
+    };
     Some(Retention {
         retained_wal_bytes: slot.retained_wal_bytes?,
         bytes_left: nearest.map(|(left, _)| left),
         limit: nearest.map(|(_, limit)| limit),
         bytes_per_second: growth,
-        hours_left: nearest.and_then(|(left, _)| hours(left)),
+        hours_left,
+        status,
     })
 }
 
@@ -73,12 +87,17 @@ pub(super) fn retention(
 mod tests {
     use super::super::sample::tests::sample;
     use super::*;
+    use crate::value::Size;
 
     #[test]
     fn the_nearer_limit_counts_and_nothing_that_does_not_grow() {
         let mut sample = sample();
         let of = |sample: &Sample, growth, disk: Option<u64>| {
-            let found = retention(sample, growth, disk.map(Size), Some(1 << 30));
+            let limits = Lag {
+                wal_disk: disk.map(Size),
+                ..Lag::default()
+            };
+            let found = retention(sample, growth, &limits, Some(1 << 30));
             found.map(|it| (it.limit, it.bytes_left, it.hours_left))
         };
         assert_eq!(of(&sample, Some(1e6), None), Some((None, None, None)));

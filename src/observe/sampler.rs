@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::causes::causes;
+use super::causes::{CauseKind, causes};
 use super::copying::Copies;
 use super::history::History;
 use super::rates::rates;
 use super::retention::retention;
 use super::sample::{Sample, Survey};
 use super::surveyor::Surveyor;
+use super::verdict::found;
 use super::watched::{Watched, sides};
 use super::window::Window;
 use crate::config::Config;
@@ -66,6 +67,11 @@ impl Sampler {
         }
     }
 
+    /// Which way the data flows.
+    pub(crate) fn direction(&self) -> Direction {
+        self.direction
+    }
+
     /// One sample. What a side does not answer is in the sample as that side's error.
     pub fn sample(&mut self) -> Sample {
         let (dbname, subname) = (self.dbname.clone(), self.subname.clone());
@@ -98,9 +104,16 @@ impl Sampler {
             .rates
             .as_ref()
             .and_then(|it| it.retained_bytes_per_second);
-        let disk = self.config.lag.wal_disk;
-        sample.retention = retention(&sample, growth, disk, self.survey.wal_directory_bytes);
+        let limits = &self.config.lag;
+        sample.retention = retention(&sample, growth, limits, self.survey.wal_directory_bytes);
         sample.causes = causes(samples, &self.survey);
+        let restarts = sample
+            .causes
+            .iter()
+            .find(|it| it.cause == CauseKind::WorkerRestarts);
+        let trouble = restarts.map(|it| it.message.clone());
+        let (status, words) = found(&sample, trouble.as_deref(), limits);
+        (sample.status, sample.message) = (status, words.join("; "));
         sample
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::look::Seen;
+use super::causes::span;
 use super::sample::{Sample, SubscriberSample};
 use super::watched::sides;
 use crate::config::{Lag, Thresholds};
@@ -48,20 +48,29 @@ impl fmt::Display for LagStatus {
     }
 }
 
-/// The status of what was seen, and why.
-pub(super) fn judge(seen: &Seen, limits: &Lag) -> (LagStatus, String) {
-    let sample = &seen.sample;
+/// The status of what was seen, and why, with the figures; `trouble` is what went wrong between several looks.
+pub(super) fn judge(sample: &Sample, trouble: Option<&str>, limits: &Lag) -> (LagStatus, String) {
+    let (status, mut words) = found(sample, trouble, limits);
+    words.push(figures(sample));
+    (status, words.join("; "))
+}
+
+/// The same without the figures: nothing where all is well.
+pub(super) fn found(
+    sample: &Sample,
+    trouble: Option<&str>,
+    limits: &Lag,
+) -> (LagStatus, Vec<String>) {
     let mut findings = unreachable(sample);
     // What the other side says is no verdict then: a slot is not in use because its subscriber is down.
     if findings.is_empty() {
-        findings.extend(broken(seen));
+        findings.extend(broken(sample, trouble));
         findings.extend(uncopied(sample));
         findings.extend(too_much(sample, limits));
     }
     let status = findings.iter().map(|(status, _)| *status).max();
-    let mut words: Vec<String> = findings.into_iter().map(|(_, words)| words).collect();
-    words.push(figures(sample));
-    (status.unwrap_or(LagStatus::Ok), words.join("; "))
+    let words = findings.into_iter().map(|(_, words)| words).collect();
+    (status.unwrap_or(LagStatus::Ok), words)
 }
 
 type Finding = (LagStatus, String);
@@ -83,8 +92,7 @@ fn unreachable(sample: &Sample) -> Vec<Finding> {
 }
 
 /// Why it will not catch up by itself; the first reason is the cause of the others.
-fn broken(seen: &Seen) -> Option<Finding> {
-    let sample = &seen.sample;
+fn broken(sample: &Sample, trouble: Option<&str>) -> Option<Finding> {
     let Sample {
         subname, dbname, ..
     } = sample;
@@ -141,7 +149,7 @@ fn broken(seen: &Seen) -> Option<Finding> {
             errors(subscriber)
         ));
     }
-    if let Some(trouble) = &seen.trouble {
+    if let Some(trouble) = trouble {
         return critical(format!("{trouble}: the reason is in the {to}'s log"));
     }
     match slot.wal_status.as_deref() {
@@ -199,6 +207,13 @@ fn too_much(sample: &Sample, limits: &Lag) -> Option<Finding> {
                 limits.retained_wal
             ));
         }
+        let hours = sample.retention.and_then(|it| it.hours_left);
+        if let Some(hours) = hours.filter(|hours| *hours < limits.hours_left) {
+            words.push(format!(
+                "{} are left until the WAL that the slot retains reaches its limit ({word})",
+                span(hours * 3600.0)
+            ));
+        }
         words.join(", ")
     };
     let critical = above(&limits.critical, "critical");
@@ -232,21 +247,18 @@ mod tests {
     use super::super::sample::tests::sample;
     use super::*;
 
-    fn seen(change: impl FnOnce(&mut Sample)) -> Seen {
+    fn seen(change: impl FnOnce(&mut Sample)) -> Sample {
         let mut sample = sample();
         sample.lag_seconds = Some(0.2);
         if let Some(subscriber) = &mut sample.subscriber {
             subscriber.unready.clear();
         }
         change(&mut sample);
-        Seen {
-            sample,
-            trouble: None,
-        }
+        sample
     }
 
     fn verdict(change: impl FnOnce(&mut Sample)) -> (LagStatus, String) {
-        judge(&seen(change), &Lag::default())
+        judge(&seen(change), None, &Lag::default())
     }
 
     fn subscriber(sample: &mut Sample) -> &mut SubscriberSample {
@@ -316,9 +328,7 @@ mod tests {
 
     #[test]
     fn what_the_second_look_found_is_critical() {
-        let mut seen = seen(|_| ());
-        seen.trouble = Some("applying fails".into());
-        let (status, message) = judge(&seen, &Lag::default());
+        let (status, message) = judge(&seen(|_| ()), Some("applying fails"), &Lag::default());
         assert_eq!(
             (status, message.contains("applying fails")),
             (LagStatus::Critical, true)

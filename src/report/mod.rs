@@ -1,15 +1,15 @@
 //! The same result for a person and for a program. The only place that prints.
 
 mod confirm;
+mod monitor;
 mod outcome;
 mod screen;
 mod terminal;
 pub(crate) mod textfile;
-mod watch;
 
 pub(crate) use confirm::{confirm, confirm_list};
+pub(crate) use monitor::watch;
 pub use outcome::{Format, Outcome};
 pub(crate) use screen::line;
 pub use screen::{failure, success};
 pub use terminal::Terminal;
-pub use watch::watch;

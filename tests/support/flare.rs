@@ -94,6 +94,11 @@ impl Invocation {
         self.spawn().wait()
     }
 
+    /// The command itself, for who starts it in another way.
+    pub fn into_command(self) -> Command {
+        self.command
+    }
+
     /// Starts in a process group of its own, as a shell would start it.
     #[track_caller]
     pub fn spawn(mut self) -> Running {

@@ -24,6 +24,7 @@ mod pgbench;
 pub mod pooler;
 pub mod process;
 pub mod proxy;
+pub mod pty;
 pub mod run;
 mod sql;
 pub mod wait;

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use super::Pair;
 use super::application::Side;
@@ -45,6 +46,8 @@ struct State {
     accepted: usize,
     /// On the first so many nothing passes.
     stranded: usize,
+    /// Bytes a second to the client; none: as many as come.
+    rate: Option<u32>,
 }
 
 impl Proxy {
@@ -61,6 +64,7 @@ impl Proxy {
                 connections: Vec::new(),
                 accepted: 0,
                 stranded: 0,
+                rate: None,
             }),
             changed: Condvar::new(),
         });
@@ -107,6 +111,11 @@ impl Proxy {
     pub fn thaw(&self) {
         self.road.lock().stranded = 0;
         self.road.set(Traffic::Everything);
+    }
+
+    /// A narrow line to the client from now on.
+    pub fn narrow(&self, bytes_a_second: u32) {
+        self.road.lock().rate = Some(bytes_a_second);
     }
 
     /// Ends all connections, and each new one at once.
@@ -210,7 +219,11 @@ impl Road {
                 })
                 .unwrap_or_else(PoisonError::into_inner);
             let ended = state.ended;
+            let rate = state.rate.filter(|_| way == Way::ToClient);
             drop(state);
+            if let Some(rate) = rate {
+                thread::sleep(Duration::from_secs_f64(read as f64 / f64::from(rate)));
+            }
             if ended || read == 0 || to.write_all(&bytes[..read]).is_err() {
                 break;
             }

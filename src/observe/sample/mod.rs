@@ -10,7 +10,10 @@ use super::causes::Cause;
 use super::copying::Copying;
 use super::rates::Rates;
 use super::retention::Retention;
+use super::verdict::LagStatus;
+use super::watched::sides;
 use crate::journal::Direction;
+use crate::server::Side;
 
 pub(super) use publisher::LsnHistory;
 pub use publisher::{
@@ -55,6 +58,10 @@ pub struct Sample {
     pub retention: Option<Retention>,
     /// How far the initial copy is; none when no table is being copied.
     pub copying: Option<Copying>,
+    /// How it fares, by the limits of `lag`.
+    pub status: LagStatus,
+    /// What is wrong, in words; empty where all is well.
+    pub message: String,
     /// Why it is slow, the gravest first; none in the first sample, where nothing can be said of it.
     pub causes: Vec<Cause>,
     /// What could not be seen, and what would show it.
@@ -140,6 +147,8 @@ impl Sample {
             rates: None,
             retention: None,
             copying: None,
+            status: LagStatus::Unknown,
+            message: String::new(),
             causes: Vec::new(),
             notes: Vec::new(),
             slot_name,
@@ -177,6 +186,11 @@ impl Sample {
             .find(|slot| Some(&slot.slot_name) == self.slot_name.as_ref())
     }
 
+    /// Where the data comes from and where it goes, as the configuration calls them.
+    pub(crate) fn sides(&self) -> (Side, Side) {
+        sides(self.direction)
+    }
+
     /// The walsender that uses that slot.
     pub(super) fn walsender(&self) -> Option<&Walsender> {
         let pid = self.slot()?.active_pid?;
@@ -201,11 +215,11 @@ fn with_retained(mut publisher: PublisherSample) -> PublisherSample {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use serde_json::json;
 
-    pub(in crate::observe) fn sample() -> Sample {
+    pub(crate) fn sample() -> Sample {
         let publisher = json!({
             "current_wal_lsn": "0/3000000", "max_slot_wal_keep_size": null,
             "slots": [

@@ -1,5 +1,8 @@
 //! `monitor`: what it shows, on every version, and that it goes on when a server does not.
 
+mod causes;
+mod screen;
+
 use std::time::Duration;
 
 use serde_json::Value;
