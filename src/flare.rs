@@ -1,6 +1,7 @@
 //! The library's public door. Each method is one command: it opens verified sessions and hands them to a room.
 
 mod beginning;
+mod copying;
 mod ddl;
 mod direction;
 mod exec;
@@ -33,6 +34,7 @@ pub use switch::SwitchOptions;
 
 pub use crate::catalog::side::SideState;
 use crate::config::Config;
+pub use crate::copy::{CopyOptions, CopySeconds, InitialCopy, Restart};
 pub use crate::cutover::{
     PauseOutcome, PauseReport, ResumeReport, StepName, StepTime, SwitchOutcome, SwitchReport,
     SwitchedDatabase, Writable,

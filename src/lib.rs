@@ -22,6 +22,7 @@
 //! | [`observe`] | what both servers say at one moment |
 //! | `preflight` | what would go wrong |
 //! | `replicate` | what is put in place: roles, schema, extensions, grants, publication, subscription, sequences |
+//! | `copy` | the fast initial copy |
 //! | `verify` | proof that both sides agree |
 //! | `ddl` | statements that change the schema while the data is replicated |
 //! | `cutover` | the pause and the way out of it |
@@ -40,6 +41,7 @@ mod catalog;
 pub mod cli;
 mod commands;
 pub mod config;
+mod copy;
 mod cutover;
 mod ddl;
 pub mod error;

@@ -89,6 +89,14 @@ pub(crate) fn has_status_table(session: &Session) -> Result<bool> {
     )
 }
 
+/// Whether flare's own table is there with its primary key: a schema that is loaded in halves has it without at first.
+pub(crate) fn has_keyed_status_table(session: &Session) -> Result<bool> {
+    session.value(
+        "SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = to_regclass('public.flare_replication_status') AND indisprimary)",
+        params![],
+    )
+}
+
 /// The roles that own something in the database, or hold or gave a privilege there, the database itself included.
 ///
 /// `pg_shdepend` names them all but the bootstrap superuser, whose objects are looked for. What belongs to an extension

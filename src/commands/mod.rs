@@ -17,6 +17,7 @@ mod fallback;
 mod grant_create;
 mod grant_replication;
 mod init_config;
+mod initial_copy;
 mod install_extensions;
 mod lag;
 mod line;
@@ -41,6 +42,7 @@ use clap::Subcommand;
 
 pub(crate) use line::{Globals, Line, definition};
 
+use crate::copy::holder;
 use crate::cutover::guard_process;
 use crate::error::Result;
 use crate::flare::LagStatus;
@@ -61,6 +63,7 @@ pub(crate) enum Command {
     DropPublication(drop_publication::DropPublication),
     CreateSubscription(create_subscription::CreateSubscription),
     DropSubscription(drop_subscription::DropSubscription),
+    InitialCopy(initial_copy::InitialCopy),
     CreateReplicationStatusTable(create_replication_status_table::CreateReplicationStatusTable),
     ResetReplicationStatus(reset_replication_status::ResetReplicationStatus),
     ReplicateSequences(replicate_sequences::ReplicateSequences),
@@ -87,6 +90,12 @@ pub(crate) enum Command {
     /// Started by flare itself: opens the door when the flare that shut it dies
     #[command(hide = true)]
     Guard,
+    /// Started by flare itself: keeps a snapshot when the flare that copies dies
+    #[command(hide = true)]
+    HoldSnapshot {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        program: Vec<std::ffi::OsString>,
+    },
 }
 
 impl Command {
@@ -105,6 +114,7 @@ impl Command {
             Command::DropPublication(args) => args.run(&flare()?),
             Command::CreateSubscription(args) => args.run(&flare()?),
             Command::DropSubscription(args) => args.run(&flare()?),
+            Command::InitialCopy(args) => args.run(&flare()?),
             Command::CreateReplicationStatusTable(args) => args.run(&flare()?),
             Command::ResetReplicationStatus(args) => args.run(&flare()?),
             Command::ReplicateSequences(args) => args.run(&flare()?),
@@ -129,6 +139,7 @@ impl Command {
             Command::Completions(args) => args.run(),
             Command::Man(args) => args.run(),
             Command::Guard => guard_process::run(report::line).map(|()| Outcome::silent()),
+            Command::HoldSnapshot { program } => holder::run(program).map(|()| Outcome::silent()),
         }
     }
 
@@ -146,6 +157,7 @@ impl Command {
             Command::DropPublication(_) => "drop_publication",
             Command::CreateSubscription(_) => "create_subscription",
             Command::DropSubscription(_) => "drop_subscription",
+            Command::InitialCopy(_) => "initial_copy",
             Command::CreateReplicationStatusTable(_) => "create_replication_status_table",
             Command::ResetReplicationStatus(_) => "reset_replication_status",
             Command::ReplicateSequences(_) => "replicate_sequences",
@@ -170,6 +182,7 @@ impl Command {
             Command::Completions(_) => "completions",
             Command::Man(_) => "man",
             Command::Guard => guard_process::COMMAND,
+            Command::HoldSnapshot { .. } => holder::COMMAND,
         }
         .to_owned()
     }

@@ -1,6 +1,7 @@
 //! Privileges, publications and subscriptions.
 
 use super::Flare;
+use crate::copy;
 use crate::cutover;
 use crate::error::{Result, message_of};
 use crate::replicate::{
@@ -80,7 +81,9 @@ impl Flare {
         }
         self.begin(&touched, &[dbname])?;
         let how = (slot, unreachable);
+        let given_up = copy::give_up(&subscriber, &publisher, dbname, &self.run)?;
         let change = unsubscribe::drop(&subscriber, &publisher, subname, dbname, how, &self.run)?;
+        let change = given_up.and(change);
         // A cutover that was undone has left it shut: nobody was to write there while it subscribed.
         Ok(change
             .and(closed::open(&subscriber, dbname, &self.run)?)

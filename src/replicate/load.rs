@@ -8,6 +8,15 @@ use crate::schema::{psql_failure, redact, statement_at};
 use crate::server::{Login, Server};
 use crate::tools::{Toolbox, rewind, share};
 
+/// How a script is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transactions {
+    /// All of it, or nothing.
+    One,
+    /// Each statement by itself, where one transaction would hold more locks than the server has room for.
+    Each,
+}
+
 /// Loads a script into a database of a server: all of it, or nothing.
 pub(super) fn load(
     toolbox: &Toolbox,
@@ -16,16 +25,37 @@ pub(super) fn load(
     dbname: &str,
     script: &File,
 ) -> Result<()> {
-    let psql = toolbox.psql.on(server, login, dbname)?.args([
-        "-X",
-        "-q",
-        "-w",
-        "-v",
-        "ON_ERROR_STOP=1",
-        "--single-transaction",
-        "-f",
-        "-",
-    ]);
+    load_in(
+        toolbox,
+        server,
+        login,
+        dbname,
+        script,
+        (Transactions::One, ""),
+    )
+}
+
+/// The same in one or many transactions, after `first`, a statement of its own.
+pub(super) fn load_in(
+    toolbox: &Toolbox,
+    server: &Server,
+    login: Login,
+    dbname: &str,
+    script: &File,
+    (transactions, first): (Transactions, &str),
+) -> Result<()> {
+    let mut psql =
+        toolbox
+            .psql
+            .on(server, login, dbname)?
+            .args(["-X", "-q", "-w", "-v", "ON_ERROR_STOP=1"]);
+    if transactions == Transactions::One {
+        psql = psql.args(["--single-transaction"]);
+    }
+    if !first.is_empty() {
+        psql = psql.args(["-c", first]);
+    }
+    let psql = psql.args(["-f", "-"]);
     let input = share(script)?;
     let (status, stderr) = psql.feed(input)?;
     if status.success() {

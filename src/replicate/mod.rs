@@ -11,7 +11,7 @@ pub(crate) mod fence;
 mod granted;
 pub(crate) mod grants;
 mod identity;
-mod load;
+pub(crate) mod load;
 pub(crate) mod loaded;
 mod nudge;
 pub(crate) mod options;

@@ -40,6 +40,13 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// The same for a subscription whose rows are there already, and which begins when it is told to.
+    pub(crate) fn without_rows(mut self) -> Options {
+        self.sql.push_str(", copy_data = false, enabled = false");
+        self.copy = Copy::Nothing;
+        self
+    }
+
     /// Reads the options of the configuration for a subscriber of this major version.
     pub(crate) fn read(
         subname: &str,

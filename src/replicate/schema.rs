@@ -3,12 +3,14 @@
 
 mod checks;
 mod comparison;
+mod halves;
 mod outcome;
 mod printed;
 mod script;
 
 use std::collections::BTreeSet;
 
+pub(crate) use self::halves::{Halves, Place};
 pub use self::outcome::{SchemaChange, SchemaOutcome, Treated};
 pub(crate) use self::printed::print;
 use self::script::Script;

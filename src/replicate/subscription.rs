@@ -1,11 +1,15 @@
 //! The subscription: everything is checked first, then the slot is made by a session that has proven where it is,
 //! then the subscription is created on that slot; or the one that is there takes what its publication has gained.
 
+mod after_copy;
 mod checks;
 mod completion;
 mod creation;
 
 use std::collections::HashMap;
+
+pub(crate) use after_copy::create_after_copy;
+pub(crate) use checks::check_room;
 
 use super::nudge::Nudge;
 use super::options::Options;
@@ -60,43 +64,9 @@ pub(crate) fn create(
     wait: Wait,
     run: &Run,
 ) -> Result<Change> {
-    let Subscription {
-        dbname, pubname, ..
-    } = declared;
     let attempt = || format!("create subscription {subname:?}");
     let options = Options::read(subname, &declared.options, pair.subscriber.major())?;
-    pair.publisher.credentials(login)?;
-    if !status_table::has_database(&pair.subscriber, dbname)? {
-        return Failure::new(format!(
-            "{}: the subscriber has no database {dbname:?}",
-            attempt()
-        ))
-        .hint(format!("run flare replicate_schema {}", ShellWord(dbname)))
-        .err();
-    }
-    let on_publisher = pair.publisher.connect(Login::Superuser, dbname)?;
-    if publications::find(&on_publisher, pubname)?.is_none() {
-        return Failure::new(format!(
-            "{}: the publisher has no publication {pubname:?} in database {dbname:?}",
-            attempt()
-        ))
-        .hint(format!(
-            "run flare create_publication {}",
-            ShellWord(dbname)
-        ))
-        .err();
-    }
-    let wanted = Wanted {
-        pair,
-        subname,
-        declared,
-        login,
-        target,
-        options,
-        published: publications::tables(&on_publisher, pubname)?,
-        on_publisher,
-        on_subscriber: pair.subscriber.connect(Login::Superuser, dbname)?,
-    };
+    let wanted = Wanted::read(pair, subname, declared, (login, target), options)?;
     let change = match subscriptions::find(&wanted.on_subscriber, subname)? {
         Some(existing) => wanted.complete(&existing, run),
         None => wanted.create(run),
@@ -108,6 +78,54 @@ pub(crate) fn create(
             Ok(change.with_note(format!("all {tables} tables are ready")))
         }
         _ => Ok(change),
+    }
+}
+
+impl<'a> Wanted<'a> {
+    /// Reads what there is; an error when database or publication are missing.
+    fn read(
+        pair: &'a Pair,
+        subname: &'a str,
+        declared: &'a Subscription,
+        (login, target): (Login, Target),
+        options: Options,
+    ) -> Result<Self> {
+        let Subscription {
+            dbname, pubname, ..
+        } = declared;
+        let attempt = || format!("create subscription {subname:?}");
+        pair.publisher.credentials(login)?;
+        if !status_table::has_database(&pair.subscriber, dbname)? {
+            return Failure::new(format!(
+                "{}: the subscriber has no database {dbname:?}",
+                attempt()
+            ))
+            .hint(format!("run flare replicate_schema {}", ShellWord(dbname)))
+            .err();
+        }
+        let on_publisher = pair.publisher.connect(Login::Superuser, dbname)?;
+        if publications::find(&on_publisher, pubname)?.is_none() {
+            return Failure::new(format!(
+                "{}: the publisher has no publication {pubname:?} in database {dbname:?}",
+                attempt()
+            ))
+            .hint(format!(
+                "run flare create_publication {}",
+                ShellWord(dbname)
+            ))
+            .err();
+        }
+        Ok(Wanted {
+            pair,
+            subname,
+            declared,
+            login,
+            target,
+            options,
+            published: publications::tables(&on_publisher, pubname)?,
+            on_publisher,
+            on_subscriber: pair.subscriber.connect(Login::Superuser, dbname)?,
+        })
     }
 }
 

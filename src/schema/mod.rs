@@ -13,6 +13,7 @@ mod failure;
 mod fingerprint;
 mod lexer;
 mod objects;
+mod post_data;
 mod redact;
 mod roles;
 mod spelling;
@@ -24,6 +25,7 @@ pub(crate) use difference::Difference;
 pub(crate) use dump::{DumpReport, DumpTarget, Loader, rewrite_dump};
 pub(crate) use failure::psql_failure;
 pub(crate) use fingerprint::fingerprint;
+pub(crate) use post_data::{PostData, Stage, post_data};
 pub(crate) use redact::redact;
 pub(crate) use roles::{
     Executor, RdsOptions, Reach, RolesReport, RolesTarget, Setting, Standing, Use, rewrite_roles,

@@ -5,8 +5,12 @@
 
 mod choice;
 mod installation;
+mod own;
 mod run;
 mod scratch;
 
 pub(crate) use choice::{DumpProgram, Job, Toolbox};
-pub(crate) use scratch::{WRITING, rewind, share, written};
+pub(crate) use installation::Program;
+pub(crate) use own::own_program;
+pub(crate) use run::Invocation;
+pub(crate) use scratch::{WRITING, rewind, share, unlinked, written};

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::process::ExitStatus;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 
 use crossbeam_channel::{bounded, select};
@@ -107,6 +107,36 @@ impl Invocation<'_> {
     {
         self.args.extend(args.into_iter().map(Into::into));
         self
+    }
+
+    /// Sets what the program finds in its environment. No secret may be in it.
+    pub(crate) fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.env.retain(|(known, _)| *known != name);
+        self.env.push((name, value.into()));
+        self
+    }
+
+    /// Starts it through `launcher`, which is given the program and its arguments, and leaves it to itself: it goes on when
+    /// this process dies. Its standard output comes over a pipe, its standard error goes to the file.
+    pub(crate) fn leave(self, launcher: &Path, args: &[&str], stderr: File) -> Result<Child> {
+        Command::new(launcher)
+            .args(args)
+            .arg(&self.program.path)
+            .args(&self.args)
+            .env_clear()
+            .envs(self.env.iter().map(|(name, value)| (*name, value)))
+            .env("PGPASSWORD", self.password.reveal())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .wrap_err_with(|| format!("run {} through {}", self.program, launcher.display()))
+    }
+
+    /// What a program wrote to its standard error, without its password.
+    pub(crate) fn redacted(server: &Server, login: Login, words: &str) -> Result<String> {
+        let password = server.credentials(login)?.password()?;
+        Ok(last_lines(&password.redact(words)))
     }
 
     /// Runs it; its standard output goes to a file without a name, positioned at its start.

@@ -7,7 +7,7 @@ use std::io::{BufWriter, Seek, SeekFrom, Write};
 use crate::error::{Advise, Result, WrapErr};
 
 /// An empty file without a name.
-pub(super) fn unlinked() -> Result<File> {
+pub(crate) fn unlinked() -> Result<File> {
     let directory = std::env::temp_dir();
     tempfile::tempfile()
         .wrap_err_with(|| format!("create a temporary file in {}", directory.display()))

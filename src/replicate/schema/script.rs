@@ -73,7 +73,6 @@ impl Work<'_> {
         schemas: BTreeSet<String>,
         has_status_table: bool,
     ) -> Result<Script> {
-        let subscriber = &self.pair.subscriber;
         let toolbox = self.toolbox(self.pair.publisher.major())?;
         let ours: &[&str] = match has_status_table {
             true => &["--exclude-table=public.flare_replication_status"],
@@ -83,6 +82,42 @@ impl Work<'_> {
         let (canonical, _) = self.canonical(share(&dumped)?)?;
         let fingerprint = fingerprint(BufReader::new(canonical))?;
         rewind(&mut dumped)?;
+        let (file, report) = self.enclosed(dumped, schemas, "")?;
+        Ok(Script {
+            toolbox,
+            file,
+            report,
+            fingerprint,
+        })
+    }
+
+    /// A part of the schema, with `tail` at its end.
+    pub(super) fn script_of(
+        &self,
+        toolbox: &Toolbox,
+        more: &[String],
+        schemas: BTreeSet<String>,
+        tail: &str,
+    ) -> Result<Script> {
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        let dumped = self.dump(toolbox, &self.pair.publisher, &more)?;
+        let (file, report) = self.enclosed(dumped, schemas, tail)?;
+        Ok(Script {
+            toolbox: toolbox.clone(),
+            file,
+            report,
+            fingerprint: String::new(),
+        })
+    }
+
+    /// A dump, rewritten, while the administrator acts for the owners.
+    fn enclosed(
+        &self,
+        dumped: File,
+        schemas: BTreeSet<String>,
+        more: &str,
+    ) -> Result<(File, DumpReport)> {
+        let subscriber = &self.pair.subscriber;
         let borrowed = Borrowed::of(subscriber, foreign_roles(subscriber, &self.roles.owners)?)?;
         let (mut head, mut tail) = borrowed.script();
         if !subscriber.facts().superuser {
@@ -90,17 +125,12 @@ impl Work<'_> {
             head.push_str(&owners.opened());
             tail.insert_str(0, &owners.closed());
         }
-        let (file, report) = written(|output| {
+        written(|output| {
             write!(output, "SET TRANSACTION READ WRITE;\n{head}").wrap_err(WRITING)?;
             let report = self.rewrite(dumped, output, schemas)?;
             output.write_all(tail.as_bytes()).wrap_err(WRITING)?;
+            output.write_all(more.as_bytes()).wrap_err(WRITING)?;
             Ok(report)
-        })?;
-        Ok(Script {
-            toolbox,
-            file,
-            report,
-            fingerprint,
         })
     }
 

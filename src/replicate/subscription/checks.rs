@@ -7,7 +7,7 @@ use crate::catalog::tables::{self, listed};
 use crate::error::{Failure, Result, WrapErr};
 use crate::replicate::options::Copy;
 use crate::replicate::status_table;
-use crate::server::Side;
+use crate::server::{Pair, Side};
 use crate::value::{Ident, ShellWord, TableName};
 
 impl Wanted<'_> {
@@ -120,6 +120,21 @@ impl Wanted<'_> {
         ))
         .hint("name the subscription otherwise, or drop that slot on the publisher")
         .err()
+    }
+}
+
+/// Refuses servers without room for one more subscription whose rows flare copies.
+pub(crate) fn check_room(pair: &Pair) -> Result<()> {
+    let from = capacity::of_publisher(pair.publisher.admin())?;
+    let to = capacity::of_subscriber(pair.subscriber.admin())?;
+    // The holder's walsender beside the subscription's, and a second slot when its snapshot is lost.
+    let mut lacking = lacking(&from, &to, Copy::Rows);
+    lacking.retain(|it| !it.contains("max_sync_workers_per_subscription"));
+    match lacking.is_empty() {
+        true => Ok(()),
+        false => Failure::new(lacking.join("; "))
+            .hint("raise the settings (each needs a restart of its server), or drop what is not needed any more")
+            .err(),
     }
 }
 

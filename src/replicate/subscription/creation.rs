@@ -99,7 +99,7 @@ impl Wanted<'_> {
         }
     }
 
-    fn creator(&self) -> Result<Creator> {
+    pub(super) fn creator(&self) -> Result<Creator> {
         let tables = &self.published;
         let acts_for_owners = !self.options.run_as_owner;
         subscribing::creator(
@@ -111,7 +111,7 @@ impl Wanted<'_> {
     }
 
     /// Lets the database's owner grant what the subscription's owner lacks.
-    fn enable(&self, by_owner: &[Statement], run: &Run) -> Result<()> {
+    pub(super) fn enable(&self, by_owner: &[Statement], run: &Run) -> Result<()> {
         if by_owner.is_empty() {
             return Ok(());
         }
@@ -120,7 +120,7 @@ impl Wanted<'_> {
     }
 
     /// The status table on the subscriber, without old rows, with which a copy would collide.
-    fn status_table(&self, run: &Run) -> Result<Change> {
+    pub(super) fn status_table(&self, run: &Run) -> Result<Change> {
         let table = status_table::table();
         let there = tables::missing(&self.on_subscriber, std::slice::from_ref(&table))?.is_empty();
         let change = status_table::create(&self.pair.subscriber, self.dbname(), run)?;
@@ -138,7 +138,7 @@ impl Wanted<'_> {
         Ok(change.and(plan.carry_out(&owner, run)?))
     }
 
-    fn statement(&self, slot_name: &str) -> Result<Statement> {
+    pub(super) fn statement(&self, slot_name: &str) -> Result<Statement> {
         let conninfo = conninfo_for_subscriber(&self.pair.publisher, self.login, self.dbname())?;
         let sql = |conninfo: &str| {
             format!(
@@ -157,7 +157,7 @@ impl Wanted<'_> {
         ))
     }
 
-    fn subscribe(&self, session: &Session, statements: &[Statement]) -> Result<()> {
+    pub(super) fn subscribe(&self, session: &Session, statements: &[Statement]) -> Result<()> {
         session.batch("BEGIN")?;
         let created = silence_statement_log(session, self.pair.subscriber.major()).and_then(|()| {
             statements
@@ -192,7 +192,7 @@ impl Wanted<'_> {
     }
 
     /// Waits until the subscription's worker has taken the slot: it leads to the publisher that was verified.
-    fn attached(&self, slot_name: &str) -> Result<()> {
+    pub(super) fn attached(&self, slot_name: &str) -> Result<()> {
         let since = Instant::now();
         loop {
             if slots::find(&self.on_publisher, slot_name)?.is_some_and(|slot| slot.active) {

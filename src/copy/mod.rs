@@ -1,0 +1,22 @@
+//! The initial copy, faster than PostgreSQL's own, and survives being killed.
+//!
+//! A slot exports its snapshot, and a process of its own keeps that (`holder`). Tables are created without indexes, rows are
+//! copied in parallel (`plan`, `rows`, `pipe`), each job with what is on record of it in one transaction (`record`), then
+//! indexes and the rest are made (`rest`), and the subscription begins at the slot's point.
+
+mod give_up;
+pub(crate) mod holder;
+mod initial;
+mod pipe;
+mod plan;
+mod record;
+mod report;
+mod rest;
+mod rows;
+mod sources;
+mod watch;
+
+pub(crate) use give_up::give_up;
+pub(crate) use initial::initial_copy;
+pub use initial::{CopyOptions, Restart};
+pub use report::{CopySeconds, InitialCopy};

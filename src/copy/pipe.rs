@@ -1,0 +1,181 @@
+//! One COPY from one session to another: each works on its own thread, with no more than a few blocks between them.
+
+use std::io::{BufRead, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use postgres::Client;
+
+use super::plan::Job;
+use crate::error::{Failure, Report, Result, WrapErr};
+use crate::server::{Session, SqlError, Timeout};
+
+/// Bytes that travel as one message.
+const BLOCK: usize = 64 << 10;
+/// Blocks between the two sessions.
+const BLOCKS: usize = 4;
+
+/// What passes from one session to the other.
+enum Block {
+    Rows(Vec<u8>),
+    /// Without it the subscriber takes nothing: the publisher's side has failed.
+    End,
+}
+
+/// What all workers share: the rate, and whether they are to stop.
+pub(super) struct Traffic {
+    /// No more than so many bytes a second, of all workers together.
+    max_rate: Option<u64>,
+    begun: Instant,
+    sent: AtomicU64,
+    stopped: AtomicBool,
+}
+
+impl Traffic {
+    pub(super) fn new(max_rate: Option<u64>) -> Traffic {
+        Traffic {
+            max_rate,
+            begun: Instant::now(),
+            sent: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+        }
+    }
+
+    /// Another worker has failed, or a signal came.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Counts bytes, and waits until they may be sent.
+    fn pass(&self, bytes: usize) -> std::io::Result<()> {
+        let sent = self.sent.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        loop {
+            if self.is_stopped() {
+                return Err(std::io::Error::other(STOPPED));
+            }
+            let due = self
+                .max_rate
+                .map_or(0.0, |rate| sent as f64 / rate.max(1) as f64);
+            let early = Duration::from_secs_f64(due).saturating_sub(self.begun.elapsed());
+            if early.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(early.min(Duration::from_millis(200)));
+        }
+    }
+}
+
+/// What was copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Copied {
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+}
+
+/// Copies one job; `moved` hears of bytes as they pass. The subscriber's transaction is the caller's.
+pub(super) fn copy(
+    from: &Session,
+    to: &Session,
+    job: &Job,
+    traffic: &Arc<Traffic>,
+    moved: &Arc<AtomicU64>,
+) -> Result<Copied> {
+    let (blocks, arriving) = bounded::<Block>(BLOCKS);
+    let (out, into) = (job.copy_out(), job.copy_in());
+    let (traffic, moved) = (traffic.clone(), moved.clone());
+    let reading = from.start(move |client| Ok(read(client, &out, &blocks, &traffic, &moved)))?;
+    let writing = to.start(move |client| Ok(write(client, &into, &arriving)))?;
+    let written = to.wait(&writing, Timeout::WhileServerAnswers);
+    // A writer that failed no longer takes anything: the reader ends at once, or when its next block does not fit.
+    let read = match &written {
+        Ok(Ok(_)) => from.wait(&reading, Timeout::WhileServerAnswers),
+        _ => from.wait(&reading, Timeout::For(Duration::from_secs(5))),
+    };
+    let what = || format!("copy {}", job.table.plain());
+    let in_words = |error: std::io::Error, side: &Session| -> Report {
+        let endpoint = side.endpoint().to_string();
+        match error
+            .into_inner()
+            .map(|inner| inner.downcast::<postgres::Error>())
+        {
+            Some(Ok(inner)) => Report::from(SqlError::from(*inner)).wrap_err(endpoint),
+            Some(Err(other)) => Report::from(Failure::new(other.to_string())).wrap_err(endpoint),
+            None => Report::from(Failure::new("the copy was cut off")).wrap_err(endpoint),
+        }
+    };
+    let written = written.map(|done| done.map_err(|error| in_words(error, to)));
+    let read = read.map(|done| done.map_err(|error| in_words(error, from)));
+    match (written, read) {
+        (Ok(Ok(rows)), Ok(Ok(bytes))) => Ok(Copied { rows, bytes }),
+        // The reader's error is the cause where both have failed, unless it only says that nobody took its rows.
+        (_, Ok(Err(report))) if !is_cut_off(&report) => Err(report),
+        (Err(report) | Ok(Err(report)), _) | (_, Err(report) | Ok(Err(report))) => Err(report),
+    }
+    .wrap_err_with(what)
+}
+
+const STOPPED: &str = "the copy was stopped, since another part of it failed";
+const NOBODY: &str = "nobody takes the rows any more";
+const NO_END: &str = "the rows have no end";
+
+fn is_cut_off(report: &Report) -> bool {
+    report.chain().any(|link| link.to_string() == NOBODY)
+}
+
+/// The driver gives one row at a time: they are put together to blocks.
+fn read(
+    client: &mut Client,
+    sql: &str,
+    blocks: &Sender<Block>,
+    traffic: &Traffic,
+    moved: &AtomicU64,
+) -> std::io::Result<u64> {
+    let mut rows = client.copy_out(sql).map_err(std::io::Error::other)?;
+    let mut block = Vec::with_capacity(BLOCK);
+    let mut bytes = 0u64;
+    let send = |block: Vec<u8>| -> std::io::Result<u64> {
+        let length = block.len();
+        traffic.pass(length)?;
+        moved.fetch_add(length as u64, Ordering::Relaxed);
+        blocks
+            .send(Block::Rows(block))
+            .map_err(|_| std::io::Error::other(NOBODY))?;
+        Ok(length as u64)
+    };
+    loop {
+        let row = rows.fill_buf()?;
+        if row.is_empty() {
+            break;
+        }
+        let length = row.len();
+        block.extend_from_slice(row);
+        rows.consume(length);
+        if block.len() >= BLOCK {
+            bytes += send(std::mem::replace(&mut block, Vec::with_capacity(BLOCK)))?;
+        }
+    }
+    drop(rows);
+    bytes += send(block)?;
+    blocks
+        .send(Block::End)
+        .map_err(|_| std::io::Error::other(NOBODY))?;
+    Ok(bytes)
+}
+
+fn write(client: &mut Client, sql: &str, arriving: &Receiver<Block>) -> std::io::Result<u64> {
+    let mut rows = client.copy_in(sql).map_err(std::io::Error::other)?;
+    loop {
+        match arriving.recv() {
+            Ok(Block::Rows(block)) => rows.write_all(&block)?,
+            Ok(Block::End) => return rows.finish().map_err(std::io::Error::other),
+            // Dropped without its end, the server undoes what has arrived.
+            Err(_) => return Err(std::io::Error::other(NO_END)),
+        }
+    }
+}

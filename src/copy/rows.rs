@@ -1,0 +1,209 @@
+//! The rows: workers, each with one session on either side, take jobs from one queue.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::pipe::{self, Copied, Traffic};
+use super::plan::{Job, batches};
+use super::record;
+use crate::error::{Advise, Failure, Report, Result, WrapErr};
+use crate::progress::Unit;
+use crate::replicate::Run;
+use crate::server::{Login, Publisher, Session, Subscriber, Timeout, interrupt, params};
+use crate::value::Literal;
+
+/// How often progress is shown.
+const SHOW_EVERY: Duration = Duration::from_millis(500);
+
+/// What every worker needs.
+pub(super) struct Workers<'a> {
+    pub(super) publisher: &'a Publisher,
+    pub(super) subscriber: &'a Subscriber,
+    pub(super) dbname: &'a str,
+    /// Who reads.
+    pub(super) reader: Login,
+    pub(super) snapshot: &'a str,
+    pub(super) jobs: usize,
+    pub(super) max_rate: Option<u64>,
+}
+
+/// How far one worker is.
+#[derive(Default)]
+struct Place {
+    /// Bytes of finished batches, as planned.
+    done: AtomicU64,
+    /// Those of the batch at hand.
+    size: AtomicU64,
+    /// What of it has passed.
+    moved: Arc<AtomicU64>,
+}
+
+impl Place {
+    fn bytes(&self) -> u64 {
+        let at_hand = self.moved.load(Ordering::Relaxed);
+        self.done.load(Ordering::Relaxed) + at_hand.min(self.size.load(Ordering::Relaxed))
+    }
+}
+
+impl Workers<'_> {
+    /// Copies what is left; `before` bytes of `total` were there already. `look` is called all along.
+    pub(super) fn copy(
+        &self,
+        left: Vec<Job>,
+        before: u64,
+        run: &Run,
+        mut look: impl FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let total = before + left.iter().map(|job| job.size.unsigned_abs()).sum::<u64>();
+        let queue: Mutex<VecDeque<Vec<Job>>> = Mutex::new(batches(left).into());
+        let traffic = Arc::new(Traffic::new(self.max_rate));
+        let places: Vec<Place> = (0..self.jobs.max(1)).map(|_| Place::default()).collect();
+        let what = format!("copy the rows of database {:?}", self.dbname);
+        let mut failed: Option<Report> = None;
+        std::thread::scope(|scope| {
+            let (ended, ends) = crossbeam_channel::unbounded();
+            for place in &places {
+                let (ended, queue, traffic) = (ended.clone(), &queue, &traffic);
+                scope.spawn(move || {
+                    let outcome = self.work(queue, traffic, place);
+                    ended.send(outcome).unwrap_or_default();
+                });
+            }
+            drop(ended);
+            let mut running = places.len();
+            while running > 0 {
+                let outcome = match ends.recv_timeout(SHOW_EVERY) {
+                    Ok(outcome) => {
+                        running -= 1;
+                        outcome
+                    }
+                    Err(_) => interrupt::check().and_then(|()| look()),
+                };
+                if let Err(report) = outcome {
+                    traffic.stop();
+                    failed.get_or_insert(report);
+                }
+                let done: u64 = before + places.iter().map(Place::bytes).sum::<u64>();
+                run.progress
+                    .advance(&what, done.min(total.saturating_sub(1)), total, Unit::Bytes);
+            }
+        });
+        run.progress.advance(&what, total, total, Unit::Bytes);
+        match failed {
+            None => Ok(()),
+            Some(report) => Err(report),
+        }
+    }
+
+    fn work(
+        &self,
+        queue: &Mutex<VecDeque<Vec<Job>>>,
+        traffic: &Arc<Traffic>,
+        place: &Place,
+    ) -> Result<()> {
+        let next = || {
+            let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.pop_front().filter(|_| !traffic.is_stopped())
+        };
+        let mut sides: Option<(Session, Session)> = None;
+        while let Some(batch) = next() {
+            let (from, to) = match &sides {
+                Some(sides) => sides,
+                None => sides.insert(self.sides()?),
+            };
+            let size: i64 = batch.iter().map(|job| job.size).sum();
+            place.size.store(size.unsigned_abs(), Ordering::Relaxed);
+            copy_batch(from, to, &batch, traffic, &place.moved)?;
+            place.moved.store(0, Ordering::Relaxed);
+            place.done.fetch_add(size.unsigned_abs(), Ordering::Relaxed);
+            place.size.store(0, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn sides(&self) -> Result<(Session, Session)> {
+        let from = self.publisher.connect(self.reader, self.dbname)?;
+        let encoding: String =
+            from.value("SELECT current_setting('server_encoding')", params![])?;
+        let encoding = format!("SET client_encoding = {}", Literal(&encoding));
+        from.batch(&format!(
+            "{encoding}; SET synchronize_seqscans = off; SET extra_float_digits = 3"
+        ))?;
+        from.batch(&format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+            Literal(self.snapshot)
+        ))
+        .wrap_err("take the snapshot")
+        .hint(|| {
+            "run the command again: it goes on, or says what it can do without the snapshot".into()
+        })?;
+        let to = writer(self.subscriber, self.dbname)?;
+        to.batch(&format!("{encoding}; SET synchronous_commit = off"))?;
+        Ok((
+            from.with_timeout(Timeout::WhileServerAnswers),
+            to.with_timeout(Timeout::WhileServerAnswers),
+        ))
+    }
+}
+
+/// A session that may write into the closed database, and counts as one of the copy's.
+pub(super) fn writer(subscriber: &Subscriber, dbname: &str) -> Result<Session> {
+    let session = subscriber.enter(dbname)?;
+    session.execute(&record::join_work(), params![])?;
+    if subscriber.facts().superuser {
+        // Triggers are the application's, and the fence is one.
+        session.batch("SET session_replication_role = replica")?;
+    }
+    Ok(session)
+}
+
+/// The rows of a batch and what is on record of them, as one transaction.
+fn copy_batch(
+    from: &Session,
+    to: &Session,
+    batch: &[Job],
+    traffic: &Arc<Traffic>,
+    moved: &Arc<AtomicU64>,
+) -> Result<()> {
+    to.batch("BEGIN")?;
+    let copied: Vec<Copied> = batch
+        .iter()
+        .map(|job| pipe::copy(from, to, job, traffic, moved))
+        .collect::<Result<_>>()?;
+    let ids: Vec<i32> = batch.iter().map(|job| job.job).collect();
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let rows: Vec<i64> = copied.iter().map(|it| count(it.rows)).collect();
+    let bytes: Vec<i64> = copied.iter().map(|it| count(it.bytes)).collect();
+    let recorded = to.execute(
+        "UPDATE flare.copy c SET rows = d.rows, bytes = d.bytes, done_at = clock_timestamp()
+           FROM unnest($1, $2, $3) d(job, rows, bytes) WHERE c.job = d.job AND c.done_at IS NULL",
+        params![ids, rows, bytes],
+    )?;
+    if recorded != batch.len() as u64 {
+        return Failure::new("record the rows: another flare has copied them").err();
+    }
+    to.batch("COMMIT")
+}
+
+/// Has a watch look once in a while, the first time at once.
+pub(super) struct Every {
+    period: Duration,
+    last: Option<Instant>,
+}
+
+impl Every {
+    pub(super) fn new(period: Duration) -> Every {
+        Every { period, last: None }
+    }
+
+    /// Whether it is time again.
+    pub(super) fn is_due(&mut self) -> bool {
+        let due = self.last.is_none_or(|last| last.elapsed() >= self.period);
+        if due {
+            self.last = Some(Instant::now());
+        }
+        due
+    }
+}
