@@ -56,8 +56,9 @@ use crate::replicate::{Mode, Run};
 pub use crate::schema::drift::{Drift, Kind as DriftKind};
 use crate::server::{Opened, Pair, Publisher, Server, Subscriber, application_name, open_both};
 pub use crate::verify::{
-    ColumnDifference, DataOptions, DataVerification, KeyValue, Kind, RowDifference, Shown,
-    TableStatus, Values, VerifiedTable, Walk,
+    ColumnDifference, DataOptions, DataVerification, KeyValue, Kind, RowDifference,
+    SchemaDifference, SchemaMethod, SchemaVerification, Shown, TableStatus, Values, VerifiedTable,
+    Walk,
 };
 
 /// One configuration's migrations.

@@ -196,7 +196,7 @@ fn assert_equal(pair: &Pair) {
     assert!(objects > 400, "only {objects} rows were compared");
 }
 
-fn rich(old: u32, new: u32) -> Pair {
+pub fn rich(old: u32, new: u32) -> Pair {
     let pair = Pair::alone(old, new);
     let (publisher, db) = (pair.publisher(), pair.db());
     let locale = match old {
@@ -253,6 +253,12 @@ fn everything_arrives_on_every_pair() {
         let extensions = json_of(&pair, &["install_extensions", db]);
         assert_eq!(extensions["changed"], false, "{extensions}");
         assert_equal(&pair);
+        let verified = json_of(&pair, &["verify_schema", pair.subname()]);
+        assert_eq!(
+            (&verified["differences"], &verified["method"]),
+            (&json!([]), &json!("throwaway")),
+            "{old}-{new}: {verified:#}"
+        );
         let drift = json_of(&pair, &["replicate_schema", "--missing", "--dry-run", db]);
         assert_eq!(
             (&drift["statements"], &drift["differences"]),

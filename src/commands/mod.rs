@@ -37,6 +37,7 @@ mod vacuum_analyze;
 mod verify_attack;
 mod verify_connectivity;
 mod verify_data;
+mod verify_schema;
 
 use clap::Subcommand;
 
@@ -80,6 +81,7 @@ pub(crate) enum Command {
     Monitor(monitor::Monitor),
     VacuumAnalyze(vacuum_analyze::VacuumAnalyze),
     VerifyData(verify_data::VerifyData),
+    VerifySchema(verify_schema::VerifySchema),
     Exec(exec::Exec),
     CreateAttackDb(create_attack_db::CreateAttackDb),
     Attack(attack::Attack),
@@ -131,6 +133,7 @@ impl Command {
             Command::Monitor(args) => args.run(&flare()?, globals.format),
             Command::VacuumAnalyze(args) => args.run(&flare()?),
             Command::VerifyData(args) => args.run(&flare()?),
+            Command::VerifySchema(args) => args.run(&flare()?),
             Command::Exec(args) => args.run(&flare()?, globals.format),
             Command::CreateAttackDb(args) => args.run(),
             Command::Attack(args) => args.run(),
@@ -174,6 +177,7 @@ impl Command {
             Command::Monitor(_) => "monitor",
             Command::VacuumAnalyze(_) => "vacuum_analyze",
             Command::VerifyData(_) => "verify_data",
+            Command::VerifySchema(_) => "verify_schema",
             Command::Exec(_) => "exec",
             Command::CreateAttackDb(_) => "create_attack_db",
             Command::Attack(_) => "attack",

@@ -5,7 +5,7 @@ use super::direction::oriented;
 use crate::error::Result;
 use crate::journal::{Direction, Stream};
 use crate::server::{Opened, Pair};
-use crate::verify::{self, DataOptions, DataVerification};
+use crate::verify::{self, DataOptions, DataVerification, SchemaVerification};
 
 impl Flare {
     /// Compares the rows of a subscription's tables on both sides, while the application writes, in the direction in
@@ -16,6 +16,15 @@ impl Flare {
     pub fn verify_data(&self, subname: &str, options: &DataOptions) -> Result<DataVerification> {
         let (pair, stream, direction) = self.stream_to_verify(subname)?;
         verify::verify(&pair, &stream, direction, options, &self.run)
+    }
+
+    /// Compares the schema of a subscription's database on both sides, and what no dump of a schema holds.
+    ///
+    /// # Errors
+    /// When it could not be compared. What differs is in the result.
+    pub fn verify_schema(&self, subname: &str) -> Result<SchemaVerification> {
+        let (pair, stream, direction) = self.stream_to_verify(subname)?;
+        verify::verify_schema(&pair, &self.config.tools, &stream, direction, &self.run)
     }
 
     /// Both servers, oriented as the data flows, and what the replication between them is called.

@@ -24,7 +24,7 @@ pub(crate) fn look(pair: &Pair, dbname: &str) -> Result<Vec<Drift>> {
     drift::compare(&from, &to, &own_roles(pair)).wrap_err("compare the schemas")
 }
 
-fn own_roles(pair: &Pair) -> Roles {
+pub(super) fn own_roles(pair: &Pair) -> Roles {
     let servers: [&Server; 2] = [&pair.publisher, &pair.subscriber];
     let names = servers.into_iter().flat_map(|server| {
         let declared = server.declared();

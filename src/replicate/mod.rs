@@ -23,7 +23,7 @@ pub(crate) mod reverse;
 pub(crate) mod roles;
 pub(crate) mod schema;
 pub(crate) mod sequences;
-mod setting;
+pub(crate) mod setting;
 pub(crate) mod slot;
 pub(crate) mod status_table;
 mod subscribing;

@@ -7,6 +7,7 @@ mod halves;
 mod outcome;
 mod printed;
 mod script;
+mod shadow;
 
 use std::collections::BTreeSet;
 
@@ -14,6 +15,7 @@ pub(crate) use self::halves::{Halves, Place};
 pub use self::outcome::{SchemaChange, SchemaOutcome, Treated};
 pub(crate) use self::printed::print;
 use self::script::Script;
+pub(crate) use self::shadow::{Shadowed, compare_in_shadow};
 use super::database::{self, Owner};
 use super::load::load;
 use super::properties::Properties;

@@ -15,7 +15,7 @@ const LISTS: [&str; 7] = [
 ];
 
 /// `ALTER ROLE ... IN DATABASE ... SET`, `ALTER DATABASE ... SET`, as the setting is of.
-pub(super) fn statement(setting: &Setting) -> String {
+pub(crate) fn statement(setting: &Setting) -> String {
     let Setting {
         role,
         dbname,
@@ -40,7 +40,7 @@ pub(super) fn statement(setting: &Setting) -> String {
 }
 
 /// Whose it is, for a person.
-pub(super) fn what(setting: &Setting) -> String {
+pub(crate) fn what(setting: &Setting) -> String {
     let name = &setting.name;
     match (&setting.role, &setting.dbname) {
         (Some(role), Some(dbname)) => {

@@ -39,6 +39,7 @@
 
 mod arbiter;
 mod bags;
+mod beside;
 mod buckets;
 mod canonical;
 mod data;
@@ -51,6 +52,7 @@ mod pinned;
 mod probe;
 mod ranges;
 mod report;
+mod schema;
 mod settle;
 mod statement;
 mod subject;
@@ -61,4 +63,6 @@ pub use data::DataOptions;
 pub(crate) use data::verify;
 pub use findings::{ColumnDifference, KeyValue, Kind, RowDifference, Shown};
 pub use report::{DataVerification, TableStatus, VerifiedTable, Walk};
+pub(crate) use schema::verify_schema;
+pub use schema::{SchemaDifference, SchemaMethod, SchemaVerification};
 pub use settle::Values;

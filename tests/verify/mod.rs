@@ -1,6 +1,7 @@
 //! `verify_data` and `verify_schema`: what differs is found and named, and nothing else.
 
 mod planted;
+mod schema;
 mod types;
 
 use serde_json::Value;

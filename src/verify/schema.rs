@@ -1,0 +1,281 @@
+//! `verify_schema`: every object on both sides, and what no dump of a schema holds.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::beside::{self, Beside};
+use crate::config::Tools;
+use crate::error::{Failure, Result, message_of};
+use crate::journal::{Direction, Stream};
+use crate::replicate::schema::{Shadowed, compare_in_shadow};
+use crate::replicate::{Run, drift};
+use crate::schema::Difference;
+use crate::schema::drift::Drift;
+use crate::server::{Pair, interrupt, is_lost};
+
+/// How the schemas were compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SchemaMethod {
+    /// The publisher's was loaded into a throwaway database of the subscriber.
+    Throwaway,
+    /// By the catalogs of both servers, without what is known to be spelled differently from one version to another.
+    Catalogs,
+}
+
+/// An object that is not the same on both sides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SchemaDifference {
+    /// What it is: table, index, grants, setting, ...
+    pub kind: String,
+    /// Its name, quoted as in SQL.
+    pub object: String,
+    /// Its definition on the publisher; none where it is not there.
+    pub publisher: Option<String>,
+    /// Its definition on the subscriber; none where it is not there.
+    pub subscriber: Option<String>,
+    /// What makes the subscriber's equal, where that is known.
+    pub statement: Option<String>,
+}
+
+/// What both sides differ in, apart from their rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SchemaVerification {
+    /// The subscription whose database it is.
+    pub subname: String,
+    /// The database.
+    pub dbname: String,
+    /// Which way the rows flow.
+    pub direction: Direction,
+    /// Whether nothing differs.
+    pub equal: bool,
+    /// How the objects were compared.
+    pub method: SchemaMethod,
+    /// In the order in which they are mended.
+    pub differences: Vec<SchemaDifference>,
+    /// How many sequences there are.
+    pub sequences: usize,
+    /// How many of them stand behind on the subscriber: replication carries no sequence.
+    pub sequences_behind: usize,
+    /// What else there is to know.
+    pub notes: Vec<String>,
+}
+
+/// Compares the schemas of a stream's database; `pair` has the side that is written as its publisher.
+pub(crate) fn verify_schema(
+    pair: &Pair,
+    tools: &Tools,
+    stream: &Stream,
+    direction: Direction,
+    run: &Run,
+) -> Result<SchemaVerification> {
+    let dbname = &stream.dbname;
+    let mut notes = Vec::new();
+    let (method, mut differences) = match compare_in_shadow(pair, tools, dbname, run) {
+        Ok(shadowed) => (SchemaMethod::Throwaway, of_shadow(shadowed)),
+        Err(report) => {
+            interrupt::check()?;
+            if is_lost(&report) {
+                return Err(report);
+            }
+            let found = drift::look(pair, dbname)?;
+            notes.push(format!(
+                "compared by the catalogs of both servers, which see less than a throwaway database on the subscriber: {}",
+                message_of(&report)
+            ));
+            (
+                SchemaMethod::Catalogs,
+                found.into_iter().map(of_drift).collect(),
+            )
+        }
+    };
+    // What is granted on the database is compared with its other properties: the throwaway one has its own.
+    differences.retain(|it| !(it.kind == "grants" && it.object.starts_with("DATABASE ")));
+    let Beside {
+        differences: beside,
+        sequences,
+        sequences_behind,
+        notes: more,
+    } = beside::compare(pair, stream)?;
+    differences.extend(beside);
+    notes.extend(more);
+    Ok(SchemaVerification {
+        subname: stream.subname.clone(),
+        dbname: dbname.clone(),
+        direction,
+        equal: differences.is_empty(),
+        method,
+        differences,
+        sequences,
+        sequences_behind,
+        notes,
+    })
+}
+
+fn of_drift(drift: Drift) -> SchemaDifference {
+    SchemaDifference {
+        kind: drift.kind.in_words(),
+        object: drift.object,
+        publisher: drift.publisher,
+        subscriber: drift.subscriber,
+        statement: drift.statement,
+    }
+}
+
+/// Both comparisons see most differences; what the catalogs have named has its statement, and is named once.
+fn of_shadow(shadowed: Shadowed) -> Vec<SchemaDifference> {
+    let Shadowed { drift, printed } = shadowed;
+    let mut differences: Vec<SchemaDifference> = drift.into_iter().map(of_drift).collect();
+    let known = differences.clone();
+    for Difference {
+        object,
+        publisher,
+        subscriber,
+    } in printed
+    {
+        let texts: Vec<&String> = [&publisher, &subscriber].into_iter().flatten().collect();
+        let flares_own = texts
+            .iter()
+            .all(|text| text.contains("FUNCTION flare.") || text.contains("PROCEDURE flare."));
+        if flares_own || known.iter().any(|it| is_about(it, &object, &texts)) {
+            continue;
+        }
+        let (kind, name) = match object.find(|c: char| c.is_lowercase()) {
+            // `TABLE DATA a in schema b`: what it is comes in capitals.
+            Some(at) => object.split_at(object[..at].rfind(' ').map_or(0, |it| it + 1)),
+            None => ("OBJECT ", object.as_str()),
+        };
+        differences.push(SchemaDifference {
+            kind: kind.trim().to_lowercase(),
+            object: name.to_owned(),
+            publisher,
+            subscriber,
+            statement: None,
+        });
+    }
+    differences
+}
+
+/// Whether a difference of the catalogs is about an object as pg_dump names it.
+fn is_about(known: &SchemaDifference, object: &str, texts: &[&String]) -> bool {
+    let bare = |text: &str| text.replace('"', "");
+    let last = |name: &str| {
+        let name = name.split('(').next().unwrap_or_default();
+        let end = bare(name);
+        end.rsplit(['.', ' ']).next().unwrap_or_default().to_owned()
+    };
+    // `x on app.t` and `app.t.column` are about the table, too.
+    let mut names: Vec<String> = known.object.split(" on ").map(last).collect();
+    let parts: Vec<String> = bare(&known.object).split('.').map(str::to_owned).collect();
+    names.extend(parts.get(1).cloned());
+    let words: Vec<String> = bare(object).split([' ', '(']).map(str::to_owned).collect();
+    names.iter().filter(|it| !it.is_empty()).any(|name| {
+        words.contains(name)
+            || known.statement.as_ref().is_some_and(|statement| {
+                let statement = bare(statement);
+                texts
+                    .iter()
+                    .any(|text| bare(text).trim_end_matches(';').trim() == statement)
+            })
+    })
+}
+
+impl SchemaVerification {
+    /// Why the answer is no, if it is.
+    pub fn verdict(&self) -> Option<Failure> {
+        let count = match self.differences.len() {
+            0 => return None,
+            1 => "1 object differs".to_owned(),
+            count => format!("{count} objects differ"),
+        };
+        let statements = self.differences.iter().any(|it| it.statement.is_some());
+        let hint = match statements {
+            true => {
+                "run the statements that are shown, on the side that follows; flare replicate_schema --missing makes what is only missing"
+            }
+            false => "make them equal on the side that follows",
+        };
+        Some(Failure::no(format!("{count} on the two sides")).hint(hint))
+    }
+}
+
+impl fmt::Display for SchemaVerification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for it in &self.differences {
+            writeln!(f, "{it}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        match self.differences.len() {
+            0 => writeln!(f, "{:?}: the schemas are equal", self.dbname),
+            1 => writeln!(f, "{:?}: 1 object differs", self.dbname),
+            count => writeln!(f, "{:?}: {count} objects differ", self.dbname),
+        }
+    }
+}
+
+impl fmt::Display for SchemaDifference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let indented = |text: &str| text.trim().replace('\n', "\n        ");
+        write!(f, "{} {}", self.kind, self.object)?;
+        match (&self.publisher, &self.subscriber) {
+            (Some(_), None) => write!(f, ": only on the publisher")?,
+            (None, Some(_)) => write!(f, ": only on the subscriber")?,
+            _ => write!(f, ": differs")?,
+        }
+        for (side, definition) in [
+            ("publisher ", &self.publisher),
+            ("subscriber", &self.subscriber),
+        ] {
+            if let Some(text) = definition.as_deref().filter(|it| !it.trim().is_empty()) {
+                write!(f, "\n    {side}: {}", indented(text))?;
+            }
+        }
+        if let Some(statement) = &self.statement {
+            write!(f, "\n    mend: {};", indented(statement))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(object: &str, statement: Option<&str>) -> SchemaDifference {
+        SchemaDifference {
+            kind: "column".into(),
+            object: object.into(),
+            publisher: None,
+            subscriber: None,
+            statement: statement.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn what_the_catalogs_named_is_named_once() {
+        let none: [&String; 0] = [];
+        assert!(is_about(
+            &known("app.t.\"Col\"", None),
+            "TABLE t in schema app",
+            &none
+        ));
+        assert!(is_about(
+            &known("chk on app.t", None),
+            "CONSTRAINT t chk in schema app",
+            &none
+        ));
+        assert!(is_about(
+            &known("app.f(integer)", None),
+            "FUNCTION f(integer) in schema app",
+            &none
+        ));
+        assert!(!is_about(
+            &known("app.other", None),
+            "TABLE t in schema app",
+            &none
+        ));
+    }
+}
