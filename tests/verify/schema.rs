@@ -174,8 +174,10 @@ fn without_the_right_to_create_a_database_the_catalogs_are_compared() {
         .sql("postgres", &format!("ALTER ROLE {admin} CREATEDB"));
     let json = outcome.ok().json();
     assert_eq!(json["method"], "catalogs", "{json:#}");
-    pair.subscriber()
-        .sql(db, "SET default_transaction_read_only = off; CREATE INDEX one_more ON pgbench_history (tid)");
+    pair.subscriber().sql(
+        db,
+        "SET TRANSACTION READ WRITE; CREATE INDEX one_more ON pgbench_history (tid)",
+    );
     let json = verified(&pair, 3);
     assert_eq!(
         shown(&json),
