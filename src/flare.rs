@@ -24,7 +24,6 @@ use std::sync::Arc;
 
 pub use beginning::{FirstConfig, init_config};
 pub use exec::Executed;
-pub(crate) use headline::{Headline, Ready, Watch};
 pub use observation::{CountOn, RowCount};
 pub use pause::PauseOptions;
 pub use prepare::{PrepareReport, PrepareStep, PreparedStep};

@@ -5,6 +5,7 @@
 mod causes;
 mod copying;
 mod display;
+mod headline;
 mod history;
 mod lag;
 mod look;
@@ -24,6 +25,7 @@ pub(crate) use causes::span;
 pub use causes::{Cause, CauseKind};
 pub use copying::{CopiedTable, Copying};
 pub(crate) use display::copy_state;
+pub(crate) use headline::{Headline, Ready, Watch};
 pub(crate) use lag::lag;
 pub use lag::{LagReport, SubscriptionLag};
 pub(crate) use look::Trace;

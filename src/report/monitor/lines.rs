@@ -4,7 +4,7 @@ use std::io::{self, Write, stdout};
 use std::time::{Duration, Instant};
 
 use crate::error::{Result, WrapErr};
-use crate::flare::Watch;
+use crate::observe::Watch;
 use crate::observe::{Sample, span};
 use crate::report::Format;
 use crate::server::interrupt;

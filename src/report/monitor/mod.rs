@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use super::Format;
 use crate::error::{Failure, Result, WrapErr};
-use crate::flare::Watch;
+use crate::observe::Watch;
 use crate::server::interrupt;
 
 use frame::Frames;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 
 use crate::error::{Result, WrapErr};
-use crate::flare::{Headline, Watch};
 use crate::observe::Sample;
+use crate::observe::{Headline, Watch};
 use crate::server::interrupt;
 
 /// How often it is looked who can write where, which takes several sessions.

@@ -12,11 +12,11 @@ use super::lines;
 use super::theme::Theme;
 use super::view::View;
 use crate::config::Lag;
-use crate::flare::{Headline, Ready};
 use crate::journal::Direction;
 use crate::observe::{
     Cause, CauseKind, LagStatus, Rates, Retention, RetentionLimit, Sample, fixed_sample,
 };
+use crate::observe::{Headline, Ready};
 
 /// A replication that is behind, a copy at work, and a lock in the way.
 fn troubled() -> Sample {

@@ -14,7 +14,7 @@ use super::keys::{HELP, Wish};
 use super::panel::Panel;
 use super::theme::Theme;
 use crate::config::Lag;
-use crate::flare::{Headline, Ready, Watch};
+use crate::observe::{Headline, Ready, Watch};
 use crate::observe::{LagStatus, Sample, span};
 use crate::value::Size;
 
