@@ -66,6 +66,7 @@ check:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --test static -- -D warnings
 	$(CARGO) clippy --locked --test demo -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --lib -- -D warnings
 	$(MAKE) test
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 

@@ -25,7 +25,7 @@ pub fn run(args: Vec<OsString>) -> i32 {
     match outcome {
         Ok(outcome) => report::success(globals.format, &name, outcome),
         Err(error) => {
-            let code = report::failure(globals.format, &name, &error);
+            let code = report::failure(globals.format, &name, error);
             command.exit_code_of_error(code)
         }
     }
@@ -74,7 +74,7 @@ fn usage(args: &[OsString], error: &clap::Error) -> i32 {
         true => {
             let message = what_is_wrong(&error.to_string());
             let failure = Failure::usage(message).hint("run flare help, or flare help COMMAND");
-            report::failure(Format::Json, &command, &failure.into());
+            report::failure(Format::Json, &command, failure.into());
         }
         // A closed standard error leaves nobody to tell.
         false => error.print().unwrap_or_default(),

@@ -1,11 +1,16 @@
 //! What a failure carries beside its words: what to do next, and how the program exits.
 //!
-//! Errors travel as [`Report`]. A message is a bare verb phrase and its cause (`create publication "p": ERROR: ...`);
-//! a hint says what to do next. Both are printed in one place, by `report`.
+//! Inside, errors travel as [`Report`]; the public functions return an [`Error`], made from it where it leaves. A message
+//! is a bare verb phrase and its cause (`create publication "p": ERROR: ...`); a hint says what to do next. Both are
+//! printed in one place, by `report`.
+
+mod typed;
 
 use std::fmt;
 
 pub use eyre::{Report, Result, WrapErr};
+
+pub use typed::{Error, ErrorKind};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,19 +86,18 @@ impl Failure {
         self
     }
 
-    /// The exit code it stands for.
-    pub fn exit_code(&self) -> i32 {
-        self.exit.code()
-    }
-
-    /// What to do next, if it is known.
-    pub fn next_step(&self) -> Option<&str> {
-        self.hint.as_deref()
-    }
-
     /// The failure as the error of any result.
-    pub fn err<T>(self) -> Result<T> {
+    pub fn err<T, E: From<Failure>>(self) -> Result<T, E> {
         Err(self.into())
+    }
+
+    fn kind(&self) -> ErrorKind {
+        match self.exit {
+            Exit::Usage => ErrorKind::Usage,
+            Exit::No => ErrorKind::Refused,
+            Exit::Signal(_) => ErrorKind::Interrupted,
+            Exit::Failed | Exit::Code(_) => ErrorKind::Failed,
+        }
     }
 }
 
@@ -148,18 +152,22 @@ pub fn hint_of(report: &Report) -> Option<&str> {
     let advice = report
         .downcast_ref::<Advice>()
         .map(|advice| advice.0.as_str());
-    advice.or_else(|| {
-        report
-            .downcast_ref::<Failure>()
-            .and_then(|failure| failure.hint.as_deref())
-    })
+    let failure = || report.downcast_ref::<Failure>()?.hint.as_deref();
+    let error = || report.downcast_ref::<Error>()?.known_hint();
+    advice.or_else(failure).or_else(error)
 }
 
 /// How the program exits after this error.
 pub fn exit_of(report: &Report) -> Exit {
-    report
-        .downcast_ref::<Failure>()
-        .map_or(Exit::Failed, |failure| failure.exit)
+    let failure = report.downcast_ref::<Failure>().map(|it| it.exit);
+    let error = || report.downcast_ref::<Error>().map(Error::exit);
+    failure.or_else(error).unwrap_or(Exit::Failed)
+}
+
+/// Which kind of failure it is, as far as it was flare that found it.
+pub fn kind_of(report: &Report) -> Option<ErrorKind> {
+    let failure = report.downcast_ref::<Failure>().map(Failure::kind);
+    failure.or_else(|| report.downcast_ref::<Error>().map(Error::kind))
 }
 
 #[cfg(test)]

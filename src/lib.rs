@@ -3,14 +3,16 @@
 //! The program `flare` is a thin command line over this crate: each command is one method of [`Flare`]. A
 //! [configuration](config::Config) declares two servers by their `system_identifier`; every method opens its sessions,
 //! checks who the servers are, and works only when they are the declared ones. Results are values; what long work has
-//! to say on the way goes to a [`progress::Progress`]. Errors carry [what to do next](error::hint_of) and
-//! [an exit code](error::exit_of).
+//! to say on the way goes to a [`progress::Progress`]. An [`Error`] has its [kind](ErrorKind), the server's SQLSTATE, and
+//! what to do next.
+//!
+//! The program is the default feature `cli`; without it no crate is compiled that only a terminal needs.
 //!
 //! The rooms, in order; each reaches only those above it:
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`error`] | message, hint, exit code |
+//! | `error` | [`Error`]: message, hint, kind |
 //! | [`value`] | identifiers, literals, LSNs, sizes: the only place that quotes |
 //! | [`progress`] | what long work reports to |
 //! | [`config`] | what the user declared, and where secrets come from |
@@ -28,7 +30,7 @@
 //! | `cutover` | the pause and the way out of it |
 //! | [`attack`] | the load generator, its ledger and the replay of it |
 //! | [`flare`] | the façade |
-//! | [`cli`] | with `report` and `commands`: the program |
+//! | `cli` | with `report` and `commands`: the program |
 //!
 //! A comparison under a pause, as one function. The test suite runs it.
 //!
@@ -36,29 +38,36 @@
 #![doc = include_str!("../tests/library/example.rs")]
 //! ```
 
+// What only commands call, such as the guard process, has no caller then.
+#![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
+
 pub mod attack;
 mod catalog;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
+#[cfg(feature = "cli")]
 mod commands;
 pub mod config;
 mod copy;
 mod cutover;
 mod ddl;
-pub mod error;
+mod error;
 pub mod flare;
 mod journal;
 pub mod observe;
 mod preflight;
 pub mod progress;
 mod replicate;
+#[cfg(feature = "cli")]
 mod report;
-
 mod schema;
 pub mod server;
 mod tools;
 pub mod value;
 mod verify;
 
+pub use error::{Error, ErrorKind};
 pub use flare::Flare;
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::dsn::Dsn;
 use super::shape::{self, Relation};
 use super::{DBNAME, shape::ITEMS, shape::SESSIONS};
-use crate::error::{Advise, Failure, Result, WrapErr};
+use crate::error::{Advise, Error, Failure, Result, WrapErr};
 use crate::server::{SqlError, application_name, connect_unverified};
 use crate::value::Ident;
 
@@ -36,6 +36,7 @@ pub struct AttackDatabase {
 
 /// A statement and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Step {
     /// What it is for.
     pub what: String,
@@ -45,6 +46,7 @@ pub struct Step {
 
 /// What was done, or in a dry run would be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Created {
     /// The database.
     pub dbname: String,
@@ -84,7 +86,11 @@ impl AttackDatabase {
     ///
     /// # Errors
     /// When the application's role is missing, or a `flare_test` holds what is not the generator's: nothing was changed.
-    pub fn create(&self) -> Result<Created> {
+    pub fn create(&self) -> Result<Created, Error> {
+        Ok(self.carry_out()?)
+    }
+
+    fn carry_out(&self) -> Result<Created> {
         let base = Dsn::read(&self.base_dsn)?;
         let (postgres, own) = (base.with_dbname("postgres")?, base.with_dbname(DBNAME)?);
         let mut server = connect(&postgres)?;

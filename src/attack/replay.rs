@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::dsn::Dsn;
 use super::ledger::Table;
 use super::story::{Story, Text};
-use crate::error::{Advise, Failure, Result, WrapErr};
+use crate::error::{Advise, Error, Failure, Result, WrapErr};
 use crate::server::{SqlError, application_name, connect_unverified};
 
 /// How many differences are named.
@@ -17,6 +17,7 @@ pub(super) const EXAMPLES: usize = 20;
 
 /// A row that is not as the ledger says, or a place where the ledger is not whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Example {
     /// `lost`, `extra` or `wrong`; `missing` or `doubled` of the ledger's lines.
     pub kind: &'static str,
@@ -28,6 +29,7 @@ pub struct Example {
 
 /// What the replay found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Replay {
     /// Acknowledged rows that are not there.
     pub lost: u64,
@@ -53,7 +55,7 @@ pub struct Replay {
 ///
 /// # Errors
 /// When a ledger or the server cannot be read. Differences are no error: [`Replay::verdict`].
-pub fn verify(ledgers: &[PathBuf], dsn: &str) -> Result<Replay> {
+pub fn verify(ledgers: &[PathBuf], dsn: &str) -> Result<Replay, Error> {
     let dsn = Dsn::read(dsn)?;
     let mut sql = connect_unverified(dsn.reveal(), &application_name("verify_attack"))
         .wrap_err_with(|| format!("connect to {}", dsn.shown))
@@ -132,8 +134,8 @@ impl Replay {
         }
     }
 
-    /// The failure when something differs (exit code 3).
-    pub fn verdict(&self) -> Option<Failure> {
+    /// The failure when something differs.
+    pub fn verdict(&self) -> Option<Error> {
         let Replay {
             lost, extra, wrong, ..
         } = self;
@@ -152,8 +154,8 @@ impl Replay {
         };
         match (self.rows_that_differ(), self.missing + self.doubled) {
             (0, 0) => None,
-            (0, _) => Some(lines()),
-            (_, _) => Some(rows()),
+            (0, _) => Some(lines().into()),
+            (_, _) => Some(rows().into()),
         }
     }
 
@@ -265,6 +267,9 @@ mod tests {
             doubled: 1,
             ..Replay::default()
         };
-        assert_eq!(replay.verdict().map(|failure| failure.exit_code()), Some(3));
+        assert_eq!(
+            replay.verdict().map(|failure| failure.exit().code()),
+            Some(3)
+        );
     }
 }

@@ -16,7 +16,7 @@ use super::plot;
 use super::seat::Seat;
 use super::summary::Summary;
 use super::timeline::Timeline;
-use crate::error::{Failure, Report, Result, WrapErr, hint_of, message_of};
+use crate::error::{Error, Failure, Report, Result, WrapErr, hint_of, message_of};
 use crate::progress::Progress;
 use crate::server::{SqlError, interrupt};
 
@@ -50,6 +50,7 @@ pub struct Attack {
 
 /// A run that is over.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Attacked {
     /// What it ended with.
     pub summary: Summary,
@@ -62,8 +63,8 @@ impl Attacked {
     ///
     /// # Errors
     /// When it cannot be drawn.
-    pub fn plot(&self) -> Result<String> {
-        plot::svg(&self.summary, &self.timeline, &self.servers)
+    pub fn plot(&self) -> Result<String, Error> {
+        Ok(plot::svg(&self.summary, &self.timeline, &self.servers)?)
     }
 }
 
@@ -72,7 +73,7 @@ impl Attacked {
 /// # Errors
 /// When no server can be connected to at the start, one holds tables that are not the generator's, or the ledger
 /// cannot be written. What the servers answer later is counted.
-pub fn attack(attack: &Attack, progress: &dyn Progress) -> Result<Attacked> {
+pub fn attack(attack: &Attack, progress: &dyn Progress) -> Result<Attacked, Error> {
     let dsns: Vec<Dsn> = attack
         .dsns
         .iter()
@@ -122,7 +123,7 @@ pub fn attack(attack: &Attack, progress: &dyn Progress) -> Result<Attacked> {
         shared.record_unknown(client.seat.give_up());
     }
     if let Some(report) = locked(&shared.fatal).take() {
-        return Err(report);
+        return Err(report.into());
     }
     if let (Some(ledger), true) = (&shared.ledger, all_ended) {
         ledger.is_complete()?;

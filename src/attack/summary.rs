@@ -11,6 +11,7 @@ use super::meter::Meter;
 
 /// What was acknowledged, what failed, and how long nothing was acknowledged.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Summary {
     /// Operations (inserted, updated, deleted rows) that a server acknowledged, without the heartbeat's.
     pub acknowledged: u64,

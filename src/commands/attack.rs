@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::attack::{self, Attack as Options};
-use crate::error::{Failure, Report, Result, hint_of, message_of};
+use crate::error::{Error, Result};
 use crate::report::{Outcome, Terminal, textfile};
 
 /// Write to the database flare_test as an application does, until Ctrl-C
@@ -80,22 +80,13 @@ impl Attack {
             textfile::check(path)?;
         }
         let attacked = attack::attack(&options, &Terminal::default())?;
-        let drawn = self.plot.as_ref().map_or(Ok(()), |path| {
-            attacked.plot().and_then(|svg| textfile::write(path, &svg))
-        });
+        // The picture may be missing; what was measured is said all the same.
+        let drawn: Result<(), Error> = self
+            .plot
+            .as_ref()
+            .map_or(Ok(()), |path| Ok(textfile::write(path, &attacked.plot()?)?));
         let summary = &attacked.summary;
         let changed = summary.acknowledged + summary.heartbeats > 0;
-        Ok(Outcome::of(summary)?
-            .changed(changed)
-            .verdict(drawn.err().map(undrawn)))
-    }
-}
-
-/// The picture is missing; what was measured is said all the same.
-fn undrawn(report: Report) -> Failure {
-    let failure = Failure::new(message_of(&report));
-    match hint_of(&report) {
-        Some(hint) => failure.hint(hint),
-        None => failure,
+        Ok(Outcome::of(summary)?.changed(changed).verdict(drawn.err()))
     }
 }

@@ -64,10 +64,20 @@ impl Lag {
                     LagStatus::Unknown => "run flare verify_connectivity",
                     _ => "flare monitor DB SUB shows what holds it up",
                 };
-                let code = Exit::Code(status.exit_code());
+                let code = Exit::Code(exit_code(status));
                 let failure = Failure::new(words).hint(hint).exit(code);
                 Ok(outcome.verdict(Some(failure)).told())
             }
         }
+    }
+}
+
+/// Nagios's exit codes.
+pub(super) fn exit_code(status: LagStatus) -> i32 {
+    match status {
+        LagStatus::Ok => 0,
+        LagStatus::Warning => 1,
+        LagStatus::Critical => 2,
+        LagStatus::Unknown => 3,
     }
 }

@@ -195,7 +195,7 @@ impl Command {
     pub(crate) fn exit_code_of_error(&self, code: i32) -> i32 {
         const SIGNALS: i32 = 128;
         match self {
-            Command::Lag(_) if code < SIGNALS => LagStatus::Unknown.exit_code(),
+            Command::Lag(_) if code < SIGNALS => lag::exit_code(LagStatus::Unknown),
             _ => code,
         }
     }

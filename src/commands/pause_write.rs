@@ -49,6 +49,6 @@ impl PauseWrite {
         let flare = flare.dry_run_if(self.dry_run);
         let report = flare.pause_write(&self.dbname, self.subname.as_deref(), &options)?;
         let outcome = Outcome::of(&report)?.changed(report.outcome == PauseOutcome::Paused);
-        Ok(outcome.verdict(report.into_verdict()))
+        Ok(outcome.verdict(report.verdict()))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flare::{Flare, SwitchOptions, SwitchOutcome, SwitchReport};
 use crate::report::{self, Outcome};
 
@@ -34,7 +34,7 @@ impl SwitchArgs {
         &self,
         flare: &Flare,
         verb: &str,
-        switch: fn(&Flare, &[String], &SwitchOptions) -> Result<SwitchReport>,
+        switch: fn(&Flare, &[String], &SwitchOptions) -> Result<SwitchReport, Error>,
     ) -> Result<Outcome> {
         let dbnames = flare.databases_of(&self.subnames)?;
         if !self.yes && !self.dry_run {
@@ -47,6 +47,6 @@ impl SwitchArgs {
         };
         let report = switch(&flare.dry_run_if(self.dry_run), &self.subnames, &options)?;
         let outcome = Outcome::of(&report)?.changed(report.outcome == SwitchOutcome::Switched);
-        Ok(outcome.verdict(report.into_verdict()))
+        Ok(outcome.verdict(report.verdict()))
     }
 }

@@ -1,6 +1,6 @@
 //! `verify_data`: every row on both sides.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flare::{DataOptions, Flare, Values};
 use crate::report::Outcome;
 use crate::value::Size;
@@ -66,7 +66,7 @@ impl VerifyData {
     pub(crate) fn run(&self, flare: &Flare) -> Result<Outcome> {
         let tables = self.tables.iter().map(|table| table.parse());
         let options = DataOptions {
-            tables: tables.collect::<Result<_>>()?,
+            tables: tables.collect::<Result<_, Error>>()?,
             sample_percent: self.sample.filter(|percent| *percent < 100.0),
             jobs: self.jobs,
             max_rate: self.max_rate,

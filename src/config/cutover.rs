@@ -12,6 +12,7 @@ const POOLER_DBNAME: &str = "pgbouncer";
 
 /// `cutover`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Cutover {
     /// The roles that write, besides PUBLIC.
     pub app_users: Vec<String>,
@@ -29,6 +30,7 @@ pub struct Cutover {
 
 /// `cutover.hooks`: each a program with its arguments, run without a shell.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Hooks {
     /// Before anything is shut.
     pub before_pause: Option<Vec<String>>,
@@ -44,6 +46,7 @@ pub struct Hooks {
 
 /// One entry of `cutover.poolers`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Pooler {
     /// Its admin console.
     pub admin: PoolerAdmin,
@@ -53,6 +56,7 @@ pub struct Pooler {
 
 /// How to reach PgBouncer's admin console.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct PoolerAdmin {
     /// The pooler's host.
     pub host: String,

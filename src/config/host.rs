@@ -12,6 +12,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A declared server (`hosts.publisher.conn`, `hosts.subscriber.conn`).
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Host {
     /// The name that is connected to and that TLS verifies.
     pub host: String,
@@ -37,6 +38,7 @@ pub struct Host {
 
 /// A role and its password.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Account {
     /// The role, exact.
     pub user: String,
@@ -46,6 +48,7 @@ pub struct Account {
 
 /// What libpq calls sslmode and its companions (manual: "SSL Support").
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Tls {
     /// How much is demanded.
     pub sslmode: SslMode,
@@ -59,6 +62,7 @@ pub struct Tls {
 
 /// How the other server reaches this one; in the subscription's connection string.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Via {
     /// As the other server resolves it; by default `host`.
     pub host: String,
@@ -72,6 +76,7 @@ pub struct Via {
 
 /// libpq's `sslmode`, without `allow`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SslMode {
     /// Never encrypted.
     Disable,
@@ -87,6 +92,7 @@ pub enum SslMode {
 
 /// libpq's `sslrootcert`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RootCert {
     /// A file of certificates.
     File(PathBuf),

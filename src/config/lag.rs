@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::field::{Field, duration_of};
 use super::section::Section;
-use crate::error::{Failure, Report};
+use crate::error::{Error, Failure};
 use crate::value::Size;
 
 /// `lag`: from where on it is worth a warning, and from where on it is critical.
@@ -115,8 +115,8 @@ pub enum Limit {
 }
 
 impl FromStr for Limit {
-    type Err = Report;
-    fn from_str(text: &str) -> Result<Self, Report> {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
         if let Some(left) = text.strip_prefix("left=").and_then(duration_of) {
             return Ok(Limit::HoursLeft(left.as_secs_f64() / 3600.0));
         }

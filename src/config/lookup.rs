@@ -4,14 +4,14 @@ use indexmap::IndexMap;
 
 use super::source::nearest;
 use super::{Config, Publication, Subscription};
-use crate::error::{Failure, Result};
+use crate::error::{Error, Failure, Result};
 
 impl Config {
     /// What a database publishes.
     ///
     /// # Errors
-    /// Exit code 2 when the file declares no publication for it: the error names those it does.
-    pub fn publication(&self, dbname: &str) -> Result<&Publication> {
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) when the file declares no publication for it: the error names those it does.
+    pub fn publication(&self, dbname: &str) -> Result<&Publication, Error> {
         self.publications
             .get(dbname)
             .ok_or_else(|| self.undeclared("publications", "database", dbname, &self.publications))
@@ -27,8 +27,8 @@ impl Config {
     /// A subscription by its name.
     ///
     /// # Errors
-    /// Exit code 2 when the file does not declare it: the error names those it does.
-    pub fn subscription(&self, subname: &str) -> Result<&Subscription> {
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) when the file does not declare it: the error names those it does.
+    pub fn subscription(&self, subname: &str) -> Result<&Subscription, Error> {
         self.subscriptions
             .get(subname)
             .ok_or_else(|| {
@@ -45,12 +45,12 @@ impl Config {
     /// The subscription of a database: the named one, or the only one.
     ///
     /// # Errors
-    /// Exit code 2 when it is not declared, is another database's, or when there is more than one to choose from.
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) when it is not declared, is another database's, or when there is more than one to choose from.
     pub fn subscription_of<'c>(
         &'c self,
         dbname: &str,
         subname: Option<&'c str>,
-    ) -> Result<(&'c str, &'c Subscription)> {
+    ) -> Result<(&'c str, &'c Subscription), Error> {
         if let Some(subname) = subname {
             let subscription = self.subscription(subname)?;
             return match subscription.dbname == dbname {

@@ -30,7 +30,7 @@ pub use password::PasswordSource;
 pub use replication::{Publication, Subscription};
 pub(crate) use template::{Content, Reached, template};
 
-use crate::error::{Failure, Result};
+use crate::error::{Error, Failure, Result};
 use crate::value::Secret;
 use field::Field;
 use section::Section;
@@ -41,6 +41,7 @@ pub const DEFAULT_PATH: &str = "./flare.yml";
 
 /// A configuration that was read and found right.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// The file it came from.
     pub path: PathBuf,
@@ -66,6 +67,7 @@ pub struct Config {
 
 /// `tools`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tools {
     /// The directory of pg_dump, pg_dumpall, pg_restore and psql; `None`: they are looked for.
     pub path: Option<PathBuf>,
@@ -75,8 +77,8 @@ impl Config {
     /// Reads a file.
     ///
     /// # Errors
-    /// Exit code 2 when it cannot be read, is no YAML or declares what cannot be: all problems in one error.
-    pub fn load(path: &Path) -> Result<Config> {
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) when it cannot be read, is no YAML or declares what cannot be: all problems in one error.
+    pub fn load(path: &Path) -> Result<Config, Error> {
         let refused = |why: &str| {
             let message = format!("read the configuration {}: {why}", path.display());
             Failure::usage(message).hint(
@@ -97,7 +99,7 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub fn parse(text: &str, origin: &Path) -> Result<Config> {
+    pub fn parse(text: &str, origin: &Path) -> Result<Config, Error> {
         let source = Source::new(origin);
         let root = build::read(text, &source);
         let read = root.as_ref().and_then(|root| {
@@ -108,7 +110,7 @@ impl Config {
             Some(config)
         });
         match (read, source.error()) {
-            (_, Some(error)) => Err(error),
+            (_, Some(error)) => Err(error.into()),
             (Some(config), None) => Ok(config),
             (None, None) => Failure::usage(format!(
                 "read the configuration {}: there is nothing in it",

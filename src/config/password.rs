@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::field::Field;
 use super::section::Section;
 use super::source::suggestion;
-use crate::error::{Failure, Result, WrapErr};
+use crate::error::{Error, Failure, Result, WrapErr};
 use crate::value::Secret;
 
 /// How long a command may take to print a password.
@@ -17,6 +17,7 @@ const SOURCES: [&str; 3] = ["env", "file", "command"];
 
 /// Where a password comes from. Its `Debug` shows neither a password nor the arguments of a command.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PasswordSource {
     /// It stands in the configuration. Empty text: none is sent.
     Plain(Secret),
@@ -32,13 +33,13 @@ impl PasswordSource {
     /// The password itself, without the newline that ends a file or an output.
     ///
     /// # Errors
-    /// Exit code 2 when the variable or the file is not there, 1 when the command fails or takes longer than 30 s.
-    pub fn read(&self) -> Result<Secret> {
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) when the variable or the file is not there, `Failed` when the command fails or takes longer than 30 s.
+    pub fn read(&self) -> Result<Secret, Error> {
         match self {
             PasswordSource::Plain(secret) => Ok(secret.clone()),
-            PasswordSource::Env(variable) => from_env(variable),
-            PasswordSource::File(path) => from_file(path),
-            PasswordSource::Command(argv) => from_command(argv, COMMAND_TIMEOUT),
+            PasswordSource::Env(variable) => Ok(from_env(variable)?),
+            PasswordSource::File(path) => Ok(from_file(path)?),
+            PasswordSource::Command(argv) => Ok(from_command(argv, COMMAND_TIMEOUT)?),
         }
     }
 
@@ -183,7 +184,6 @@ fn without_newline(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{exit_of, message_of};
     use std::io::Write;
     use std::time::Instant;
 
@@ -193,7 +193,7 @@ mod tests {
 
     fn failure(source: &PasswordSource) -> (String, i32) {
         let error = source.read().unwrap_err();
-        (message_of(&error), exit_of(&error).code())
+        (error.message(), error.exit().code())
     }
 
     #[test]
@@ -241,7 +241,7 @@ mod tests {
         let argv = ["sh", "-c", "sleep 5 & wait"].map(str::to_owned);
         let start = Instant::now();
         let error = from_command(&argv, Duration::from_millis(200)).unwrap_err();
-        assert!(message_of(&error).ends_with("no answer within 200ms"));
+        assert!(crate::error::message_of(&error).ends_with("no answer within 200ms"));
         assert!(start.elapsed() < Duration::from_secs(3));
     }
 

@@ -7,6 +7,7 @@ use crate::value::TableName;
 
 /// What one database publishes (`publications.<dbname>`).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Publication {
     /// Its name on the publisher.
     pub pubname: String,
@@ -22,6 +23,7 @@ pub struct Publication {
 
 /// What one database subscribes to (`subscriptions.<subname>`).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Subscription {
     /// The database, of the same name on both servers.
     pub dbname: String,

@@ -142,12 +142,19 @@ fn suffixed(dbname: &str, suffix: &str) -> String {
     format!("{}{suffix}", &dbname[..end])
 }
 
-/// A text as YAML wants it, on one line: in quotes where it would be taken for something else.
+/// A text as YAML wants it, on one line: in quotes unless it can be taken for nothing else. JSON's quotes and escapes are
+/// YAML's too.
 fn quoted(text: &str) -> String {
-    match serde_yaml::to_string(text) {
-        Ok(yaml) if yaml.lines().count() == 1 => yaml.trim_end().to_owned(),
-        // A line break would begin a block. JSON's quotes and escapes are YAML's too.
-        _ => serde_json::Value::from(text).to_string(),
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    let is_word = |word: &&str| text.eq_ignore_ascii_case(word);
+    if text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(|c| plain(c) || c == '.' || c == '-')
+        && !words.iter().any(is_word)
+    {
+        text.to_owned()
+    } else {
+        serde_json::Value::from(text).to_string()
     }
 }
 
@@ -172,7 +179,7 @@ mod tests {
         let text = template(&reached("7711450698225866494"), &reached("12"), content);
         let text = text.replace(UNFILLED, "shop");
         Config::parse(&text, Path::new("flare.yml"))
-            .unwrap_or_else(|error| panic!("{}\n{text}", crate::error::message_of(&error)))
+            .unwrap_or_else(|error| panic!("{}\n{text}", error.message()))
     }
 
     #[test]

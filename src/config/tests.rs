@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::error::{exit_of, hint_of, message_of};
 use crate::value::{Size, TableName};
 
 const SEED: &str = include_str!("../../fixtures/seed-example.yml");
@@ -47,14 +46,14 @@ hosts:
         system_identifier:
 ";
 
-fn parse(text: &str) -> Result<Config> {
+fn parse(text: &str) -> Result<Config, Error> {
     Config::parse(text, Path::new("/etc/flare/f.yml"))
 }
 
 fn problems(text: &str) -> String {
     let error = parse(text).expect_err("it was taken");
-    assert_eq!(exit_of(&error).code(), 2);
-    message_of(&error).replace("/etc/flare/", "")
+    assert_eq!(error.exit().code(), 2);
+    error.message().replace("/etc/flare/", "")
 }
 
 /// The seed's example with one piece replaced.
@@ -429,10 +428,14 @@ fn a_file_with_passwords_that_others_may_read_is_a_warning() {
 #[test]
 fn a_file_that_is_not_there_says_how_to_get_one() {
     let error = Config::load(Path::new("/no/such.yml")).unwrap_err();
-    assert!(message_of(&error).starts_with("read the configuration /no/such.yml: No such file"));
-    assert!(hint_of(&error).unwrap().contains("flare init_config"));
-    assert!(hint_of(&error).unwrap().contains("--config"));
-    assert_eq!(exit_of(&error).code(), 2);
+    assert!(
+        error
+            .message()
+            .starts_with("read the configuration /no/such.yml: No such file")
+    );
+    assert!(error.hint().unwrap().contains("flare init_config"));
+    assert!(error.hint().unwrap().contains("--config"));
+    assert_eq!(error.exit().code(), 2);
 }
 
 #[test]
@@ -445,10 +448,10 @@ fn what_a_command_names_is_found_or_explained() {
             .subscription_of("pubtable2", Some("benchsub2"))
             .is_ok()
     );
-    let explained = |error: crate::error::Report| {
-        assert_eq!(exit_of(&error).code(), 2);
-        let hint = hint_of(&error).unwrap_or_default().to_owned();
-        (message_of(&error).replace("/etc/flare/", ""), hint)
+    let explained = |error: Error| {
+        assert_eq!(error.exit().code(), 2);
+        let hint = error.hint().unwrap_or_default().to_owned();
+        (error.message().replace("/etc/flare/", ""), hint)
     };
     assert_eq!(
         explained(config.publication("pubtabel1").unwrap_err()),

@@ -4,12 +4,13 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::error::{Failure, Report, exit_of, hint_of, message_of};
+use crate::error::{Error, Failure, Report, exit_of, hint_of, message_of};
 use crate::value::ShellWord;
 
 /// How a pause ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum PauseOutcome {
     /// Writes are paused until `resume_write`.
     Paused,
@@ -24,6 +25,7 @@ pub enum PauseOutcome {
 /// Where the application can write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Writable {
     /// On the publisher.
     Publisher,
@@ -105,6 +107,7 @@ pub struct StepTime {
 
 /// What `pause_write` ends with.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct PauseReport {
     /// How it ended.
     pub outcome: PauseOutcome,
@@ -134,9 +137,9 @@ pub struct PauseReport {
 }
 
 impl PauseReport {
-    /// The failure, when the pause was undone.
-    pub(crate) fn into_verdict(self) -> Option<Failure> {
-        self.cause
+    /// Why the pause was undone.
+    pub fn verdict(&self) -> Option<Error> {
+        self.cause.clone().map(Error::from)
     }
 }
 
@@ -216,6 +219,7 @@ impl fmt::Display for PauseReport {
 
 /// What `resume_write` ends with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ResumeReport {
     /// Whether anything was changed.
     pub changed: bool,

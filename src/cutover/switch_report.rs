@@ -7,13 +7,14 @@ use serde::Serialize;
 use super::plan::{self, Plan};
 use super::report::{StepTime, Writable};
 use super::state::{Pause, PauseRequest};
-use crate::error::Failure;
+use crate::error::{Error, Failure};
 use crate::journal::Direction;
 use crate::value::Lsn;
 
 /// How a switch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum SwitchOutcome {
     /// The application can write on the other server.
     Switched,
@@ -27,6 +28,7 @@ pub enum SwitchOutcome {
 
 /// One database of a switch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct SwitchedDatabase {
     /// The database.
     pub dbname: String,
@@ -44,6 +46,7 @@ pub struct SwitchedDatabase {
 
 /// What `cutover` and `fallback` end with.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct SwitchReport {
     /// How it ended.
     pub outcome: SwitchOutcome,
@@ -174,9 +177,9 @@ impl SwitchReport {
         }
     }
 
-    /// The failure, when it was undone, or is not complete.
-    pub(crate) fn into_verdict(self) -> Option<Failure> {
-        self.cause
+    /// Why it was undone, or is not complete.
+    pub fn verdict(&self) -> Option<Error> {
+        self.cause.clone().map(Error::from)
     }
 }
 

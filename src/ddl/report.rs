@@ -9,6 +9,7 @@ use crate::value::TableName;
 
 /// What `flare ddl` did.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct DdlReport {
     /// The database.
     pub dbname: String,
@@ -26,6 +27,7 @@ pub struct DdlReport {
 
 /// One statement.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct DdlStatement {
     /// On one line, without passwords.
     pub statement: String,
@@ -38,6 +40,7 @@ pub struct DdlStatement {
 /// What became of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum DdlOutcome {
     /// Both sides have it now.
     Done,

@@ -7,11 +7,12 @@ use postgres::{Client, Config};
 use serde::Serialize;
 
 use crate::config::{Content, Reached, template};
-use crate::error::{Advise, Failure, Result, WrapErr};
+use crate::error::{Advise, Error, Failure, Result, WrapErr};
 use crate::server::{Side, SqlError, application_name, connect_unverified};
 
 /// A configuration to start from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct FirstConfig {
     /// The publisher's `system_identifier`, as text.
     pub publisher_system_identifier: String,
@@ -46,7 +47,7 @@ const REPLICATION_ROLES: &str = "
 ///
 /// # Errors
 /// When a server cannot be reached, or both are one.
-pub fn init_config(publisher: &str, subscriber: &str) -> Result<FirstConfig> {
+pub fn init_config(publisher: &str, subscriber: &str) -> Result<FirstConfig, Error> {
     let (mut client, publisher) = reach(Side::Publisher, publisher)?;
     let (_, subscriber) = reach(Side::Subscriber, subscriber)?;
     if publisher.system_identifier == subscriber.system_identifier {

@@ -2,7 +2,7 @@
 
 use super::Flare;
 use crate::copy::{self, CopyOptions, InitialCopy};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::server::Login;
 
 impl Flare {
@@ -16,10 +16,17 @@ impl Flare {
         subname: &str,
         login: Login,
         options: CopyOptions,
-    ) -> Result<InitialCopy> {
+    ) -> Result<InitialCopy, Error> {
         let declared = self.config.subscription(subname)?;
         self.config.publication(&declared.dbname)?;
         let pair = self.pair(&[&declared.dbname])?;
-        copy::initial_copy(&pair, &self.config, subname, login, options, &self.run)
+        Ok(copy::initial_copy(
+            &pair,
+            &self.config,
+            subname,
+            login,
+            options,
+            &self.run,
+        )?)
     }
 }

@@ -3,7 +3,7 @@
 use super::Flare;
 use super::direction::oriented;
 use crate::ddl::{self, DdlReport, Script, Sides};
-use crate::error::{Failure, Result};
+use crate::error::{Error, Failure, Result};
 use crate::journal::Stream;
 use crate::server::Pair;
 use crate::value::ShellWord;
@@ -15,16 +15,21 @@ impl Flare {
     /// # Errors
     /// When a statement is none that both sides can have, or a server refuses it: then neither side has it. An error
     /// between the two commits says so; the next call finishes the statement.
-    pub fn ddl(&self, dbname: &str, script: &Script, role: Option<&str>) -> Result<DdlReport> {
-        self.at_both_sides(dbname, |sides| ddl::run(sides, script, role, &self.run))
+    pub fn ddl(
+        &self,
+        dbname: &str,
+        script: &Script,
+        role: Option<&str>,
+    ) -> Result<DdlReport, Error> {
+        Ok(self.at_both_sides(dbname, |sides| ddl::run(sides, script, role, &self.run))?)
     }
 
     /// Finishes statements that an earlier run has left on one side.
     ///
     /// # Errors
     /// When the side that lacks one refuses it.
-    pub fn ddl_retry(&self, dbname: &str) -> Result<DdlReport> {
-        self.at_both_sides(dbname, |sides| ddl::retry(sides, &self.run))
+    pub fn ddl_retry(&self, dbname: &str) -> Result<DdlReport, Error> {
+        Ok(self.at_both_sides(dbname, |sides| ddl::retry(sides, &self.run))?)
     }
 
     fn at_both_sides(

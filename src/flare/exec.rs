@@ -8,17 +8,15 @@ use std::process::ExitStatus;
 
 use duct::unix::HandleExt;
 use serde::Serialize;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::SignalsInfo;
-use signal_hook::iterator::exfiltrator::WithOrigin;
-use signal_hook::low_level::siginfo::{Cause, Origin};
 
 use super::Flare;
-use crate::error::{Exit, Failure, Result, WrapErr};
+use crate::error::{Error, Exit, Failure, Result, WrapErr};
+use crate::server::interrupt::Relayed;
 use crate::server::{Pair, Server};
 
 /// How a program that was run for the user ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Executed {
     /// Its exit code; 128 and the signal's number when a signal ended it.
     pub exit_code: i32,
@@ -31,8 +29,8 @@ impl Flare {
     /// servers have proven who they are. Its streams are the caller's; signals are passed on to it.
     ///
     /// # Errors
-    /// When a server is not the declared one, or the command cannot be started (exit codes 127 and 126, as a shell's).
-    pub fn exec(&self, command: &OsString, args: &[OsString]) -> Result<Executed> {
+    /// When a server is not the declared one, or the command cannot be started.
+    pub fn exec(&self, command: &OsString, args: &[OsString]) -> Result<Executed, Error> {
         let Pair {
             publisher,
             subscriber,
@@ -43,7 +41,7 @@ impl Flare {
             .collect();
         // The sessions have done their work; a long command is not to hold them.
         drop((publisher, subscriber));
-        run(command, args, &variables)
+        Ok(run(command, args, &variables)?)
     }
 }
 
@@ -64,9 +62,7 @@ fn run(
     args: &[OsString],
     variables: &BTreeMap<String, String>,
 ) -> Result<Executed> {
-    // Caught before the command starts, so that none is lost.
-    let mut signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
-        .wrap_err("listen for signals")?;
+    let mut signals = Relayed::catch()?;
     let expression = variables
         .iter()
         .fold(duct::cmd(command, args), |expression, (name, value)| {
@@ -79,13 +75,11 @@ fn run(
     let handle = signals.handle();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for origin in signals.forever() {
-                if is_for_us_alone(&origin)
-                    && let Err(error) = child.send_signal(origin.signal)
-                {
-                    log::debug!("pass on signal {}: {error}", origin.signal);
+            signals.each(|signal| {
+                if let Err(error) = child.send_signal(signal) {
+                    log::debug!("pass on signal {signal}: {error}");
                 }
-            }
+            });
         });
         let ended = child
             .wait()
@@ -94,11 +88,6 @@ fn run(
         handle.close();
         ended
     })
-}
-
-/// A terminal's Ctrl-C goes to the whole process group: the command has it already.
-fn is_for_us_alone(origin: &Origin) -> bool {
-    !matches!(origin.cause, Cause::Kernel)
 }
 
 fn executed(status: ExitStatus) -> Executed {

@@ -2,7 +2,7 @@
 
 use super::Flare;
 use crate::config::{Lag, Subscription};
-use crate::error::{Failure, Result};
+use crate::error::{Error, Failure, Result};
 use crate::journal::{Direction, Stream};
 use crate::observe::{self, LagReport, LagStatus, Sampler, Silent, SubscriptionLag, Trace};
 use crate::server::{Opened, application_name};
@@ -12,20 +12,20 @@ impl Flare {
     ///
     /// # Errors
     /// When the configuration does not declare them, a server is not the declared one, or neither can be reached.
-    pub fn sampler(&self, dbname: &str, subname: &str) -> Result<Sampler> {
+    pub fn sampler(&self, dbname: &str, subname: &str) -> Result<Sampler, Error> {
         self.config.publication(dbname)?;
         self.config.subscription_of(dbname, Some(subname))?;
         let application_name = application_name(&self.command);
         let journals = self.journals(&self.open().any()?)?;
         let direction = journals.standing(dbname).direction;
         let stream = self.stream(subname, direction)?;
-        Sampler::open(
+        Ok(Sampler::open(
             &self.config,
             &application_name,
             direction,
             dbname,
             &stream.subname,
-        )
+        )?)
     }
 
     /// How far these subscriptions are behind, or all that are declared when none is named.
@@ -33,9 +33,9 @@ impl Flare {
     /// # Errors
     /// When the configuration does not declare them, or a server is not the declared one. One that cannot be reached
     /// is in the report.
-    pub fn lag(&self, subnames: &[String], limits: &Lag) -> Result<LagReport> {
+    pub fn lag(&self, subnames: &[String], limits: &Lag) -> Result<LagReport, Error> {
         let declared = self.declared(subnames)?;
-        self.look(&declared, limits, Trace::Position, None)
+        Ok(self.look(&declared, limits, Trace::Position, None)?)
     }
 
     /// Looks at the streams as they flow. Most flow forward, so that is where it looks first; only what is not there is

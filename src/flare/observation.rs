@@ -6,7 +6,7 @@ use postgres::error::SqlState;
 use serde::Serialize;
 
 use super::Flare;
-use crate::error::{Advise, Result, WrapErr};
+use crate::error::{Advise, Error, Result, WrapErr};
 use crate::preflight::connectivity::{self, Connectivity};
 use crate::server::{Login, Pair, Server, Timeout, application_name, params, sqlstate_of};
 use crate::value::TableName;
@@ -22,6 +22,7 @@ pub enum CountOn {
 
 /// How many rows a table has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct RowCount {
     /// The database.
     pub dbname: String,
@@ -46,12 +47,15 @@ impl fmt::Display for RowCount {
 
 impl Flare {
     /// Checks that every user of both sides can connect, and that both servers are the declared ones.
-    pub fn verify_connectivity(&self) -> Result<Connectivity> {
-        connectivity::verify(&self.config, &application_name(&self.command))
+    pub fn verify_connectivity(&self) -> Result<Connectivity, Error> {
+        Ok(connectivity::verify(
+            &self.config,
+            &application_name(&self.command),
+        )?)
     }
 
     /// Counts the rows of a table.
-    pub fn count(&self, dbname: &str, table: &TableName, on: CountOn) -> Result<RowCount> {
+    pub fn count(&self, dbname: &str, table: &TableName, on: CountOn) -> Result<RowCount, Error> {
         self.config.publication(dbname)?;
         let opened = self.open();
         let (subscriber, publisher) = match on {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Flare;
 use crate::cutover::{self, Clearing, PauseReport, PauseRequest, ResumeReport, Wanted};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::journal::{Direction, Purpose};
 
 /// How writes are paused; what is not said comes from the configuration's `cutover`.
@@ -38,7 +38,7 @@ impl Flare {
         dbname: &str,
         subname: Option<&str>,
         options: &PauseOptions,
-    ) -> Result<PauseReport> {
+    ) -> Result<PauseReport, Error> {
         let (subname, subscription) = self.config.subscription_of(dbname, subname)?;
         let declared = &self.config.cutover;
         let app_users = match options.app_users.is_empty() {
@@ -63,16 +63,21 @@ impl Flare {
             reverse: false,
         };
         let pair = self.pair(&[dbname])?;
-        cutover::pause_write(&pair, &self.config, &request, &self.run)
+        Ok(cutover::pause_write(
+            &pair,
+            &self.config,
+            &request,
+            &self.run,
+        )?)
     }
 
     /// Opens the door of a paused database, with its privileges exactly as they were. Needs only the publisher.
-    pub fn resume_write(&self, dbname: &str) -> Result<ResumeReport> {
+    pub fn resume_write(&self, dbname: &str) -> Result<ResumeReport, Error> {
         let opened = self.open().any()?;
         let journals = self.journals(&opened)?;
         self.forward_only(&journals, &[dbname])?;
         let publisher = opened.publisher()?;
         self.begin(&[&publisher], &[dbname])?;
-        cutover::resume_write(&publisher, dbname, &self.run)
+        Ok(cutover::resume_write(&publisher, dbname, &self.run)?)
     }
 }

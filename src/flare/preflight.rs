@@ -2,7 +2,7 @@
 
 use super::Flare;
 use super::direction::oriented;
-use crate::error::{Advise, Failure, Result};
+use crate::error::{Advise, Error, Failure, Result};
 use crate::journal::Direction;
 use crate::preflight::{self, Before, Preflight, Scope, Severity};
 use crate::server::{Opened, Server};
@@ -14,7 +14,7 @@ impl Flare {
     ///
     /// # Errors
     /// When a server cannot be looked at.
-    pub fn preflight(&self, dbnames: &[String]) -> Result<Preflight> {
+    pub fn preflight(&self, dbnames: &[String]) -> Result<Preflight, Error> {
         let declared: Vec<&str> = match dbnames {
             [] => self
                 .config

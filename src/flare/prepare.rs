@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Change, Flare, RolesOptions, SchemaOutcome, Target, Wait};
 use crate::catalog::tables;
-use crate::error::{Advise, Result, WrapErr, message_of};
+use crate::error::{Advise, Error, Result, WrapErr};
 use crate::replicate::Mode;
 use crate::server::{Login, Opened};
 use crate::value::ShellWord;
@@ -18,6 +18,7 @@ const JOBS: usize = 2;
 /// A command of the preparation, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum PrepareStep {
     /// Both servers answer, and are the declared ones.
     VerifyConnectivity,
@@ -79,6 +80,7 @@ impl PrepareStep {
 
 /// One step, done.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct PreparedStep {
     /// Which.
     pub step: PrepareStep,
@@ -93,6 +95,7 @@ pub struct PreparedStep {
 
 /// What the preparation ends with.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct PrepareReport {
     /// The subscription.
     pub subname: String,
@@ -114,7 +117,7 @@ impl Flare {
     ///
     /// # Errors
     /// When a step fails; those before it are done, and the same call goes on from there.
-    pub fn prepare(&self, subname: &str) -> Result<PrepareReport> {
+    pub fn prepare(&self, subname: &str) -> Result<PrepareReport, Error> {
         let dbname = self.config.subscription(subname)?.dbname.clone();
         self.config.publication(&dbname)?;
         // What cannot be reached is said by the first step.
@@ -140,17 +143,15 @@ impl Flare {
             let waits_for_others = dry_run && steps.iter().any(|it| it.changed);
             let (changed, note) = match done {
                 Ok(changed) => (changed, None),
-                Err(report) if waits_for_others => (true, Some(message_of(&report))),
-                Err(report) => {
-                    return Err(report)
-                        .wrap_err_with(|| format!("{command}, step {} of {total}", at + 1))
-                        .hint(|| {
-                            format!(
-                                "mend it, then run flare prepare {} again: it goes on from there",
-                                ShellWord(subname)
-                            )
-                        });
-                }
+                Err(report) if waits_for_others => (true, Some(report.message())),
+                Err(report) => Err(report)
+                    .wrap_err_with(|| format!("{command}, step {} of {total}", at + 1))
+                    .hint(|| {
+                        format!(
+                            "mend it, then run flare prepare {} again: it goes on from there",
+                            ShellWord(subname)
+                        )
+                    })?,
             };
             let ms = (begun.elapsed().as_secs_f64() * 1e5).round() / 100.0;
             let step = PreparedStep {
@@ -176,11 +177,11 @@ impl Flare {
     }
 
     /// Whether it changed something, or in a dry run would.
-    fn prepare_step(&self, step: PrepareStep, subname: &str, dbname: &str) -> Result<bool> {
+    fn prepare_step(&self, step: PrepareStep, subname: &str, dbname: &str) -> Result<bool, Error> {
         let changes = |change: Change| change.changed || !change.statements.is_empty();
         match step {
             PrepareStep::VerifyConnectivity => match self.verify_connectivity()?.verdict() {
-                Some(failure) => failure.err(),
+                Some(error) => Err(error),
                 None => Ok(false),
             },
             PrepareStep::ReplicateRoles => {

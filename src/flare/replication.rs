@@ -3,7 +3,7 @@
 use super::Flare;
 use crate::copy;
 use crate::cutover;
-use crate::error::{Result, message_of};
+use crate::error::{Error, Result, message_of};
 use crate::replicate::{
     Change, InUse, OldSlot, Sequences, Target, Unreachable, Wait, closed, grants, publication,
     sequences, status_table, subscription, unsubscribe,
@@ -12,41 +12,43 @@ use crate::server::{Login, Server};
 
 impl Flare {
     /// Grants CREATE and CONNECT on a database to the superuser of the configuration, on the publisher.
-    pub fn grant_create(&self, dbname: &str, login: Login) -> Result<Change> {
+    pub fn grant_create(&self, dbname: &str, login: Login) -> Result<Change, Error> {
         self.config.publication(dbname)?;
         let publisher = self.publisher(&[dbname])?;
-        grants::grant_create(&publisher, dbname, login, &self.run)
+        Ok(grants::grant_create(&publisher, dbname, login, &self.run)?)
     }
 
     /// Grants the replication user all privileges on a database and what is published in it, on the publisher.
-    pub fn grant_replication(&self, dbname: &str, login: Login) -> Result<Change> {
+    pub fn grant_replication(&self, dbname: &str, login: Login) -> Result<Change, Error> {
         let pubname = &self.config.publication(dbname)?.pubname;
         let publisher = self.publisher(&[dbname])?;
-        grants::grant_replication(&publisher, dbname, pubname, login, &self.run)
+        Ok(grants::grant_replication(
+            &publisher, dbname, pubname, login, &self.run,
+        )?)
     }
 
     /// Creates a database's publication, or completes the one that is there.
-    pub fn create_publication(&self, dbname: &str) -> Result<Change> {
+    pub fn create_publication(&self, dbname: &str) -> Result<Change, Error> {
         let wanted = self.config.publication(dbname)?;
         let publisher = self.publisher(&[dbname])?;
-        publication::create(&publisher, dbname, wanted, &self.run)
+        Ok(publication::create(&publisher, dbname, wanted, &self.run)?)
     }
 
     /// Drops a database's publication.
-    pub fn drop_publication(&self, dbname: &str, in_use: InUse) -> Result<Change> {
+    pub fn drop_publication(&self, dbname: &str, in_use: InUse) -> Result<Change, Error> {
         self.config.publication(dbname)?;
         let opened = self.open().any()?;
         self.check_forward(&opened, &[dbname])?;
         let (publisher, subscriber) = opened.publisher_first()?;
         self.begin(&[&publisher], &[dbname])?;
-        publication::drop(
+        Ok(publication::drop(
             &publisher,
             &subscriber,
             &self.config,
             dbname,
             in_use,
             &self.run,
-        )
+        )?)
     }
 
     /// Creates a subscription with its slot, or completes the one that is there; `login` is whom the subscriber
@@ -58,10 +60,17 @@ impl Flare {
         login: Login,
         target: Target,
         wait: Wait,
-    ) -> Result<Change> {
+    ) -> Result<Change, Error> {
         let declared = self.config.subscription(subname)?;
         let pair = self.pair(&[&declared.dbname])?;
-        subscription::create(&pair, subname, declared, (login, target), wait, &self.run)
+        Ok(subscription::create(
+            &pair,
+            subname,
+            declared,
+            (login, target),
+            wait,
+            &self.run,
+        )?)
     }
 
     /// Drops a subscription and its slot.
@@ -70,7 +79,7 @@ impl Flare {
         subname: &str,
         slot: OldSlot,
         unreachable: Unreachable,
-    ) -> Result<Change> {
+    ) -> Result<Change, Error> {
         let dbname = &self.config.subscription(subname)?.dbname;
         let opened = self.open().any()?;
         self.check_forward(&opened, &[dbname])?;
@@ -91,7 +100,7 @@ impl Flare {
     }
 
     /// Creates `flare_replication_status` on both sides where the database exists, and publishes it.
-    pub fn create_replication_status_table(&self, dbname: &str) -> Result<Change> {
+    pub fn create_replication_status_table(&self, dbname: &str) -> Result<Change, Error> {
         let pubname = &self.config.publication(dbname)?.pubname;
         let pair = self.pair(&[dbname])?;
         let subnames: Vec<&str> = self
@@ -102,13 +111,13 @@ impl Flare {
             .map(|(subname, _)| subname.as_str())
             .collect();
         let (publisher, subscriber) = (&pair.publisher, &pair.subscriber);
-        status_table::create_everywhere(
+        Ok(status_table::create_everywhere(
             publisher, subscriber, dbname, pubname, &subnames, &self.run,
-        )
+        )?)
     }
 
     /// Deletes the publisher's row of `flare_replication_status`, on both sides as the original does.
-    pub fn reset_replication_status(&self, dbname: &str) -> Result<Change> {
+    pub fn reset_replication_status(&self, dbname: &str) -> Result<Change, Error> {
         self.config.publication(dbname)?;
         let opened = self.open().any()?;
         self.check_forward(&opened, &[dbname])?;
@@ -131,9 +140,9 @@ impl Flare {
     }
 
     /// Sets the subscriber's sequences to the publisher's values; a dry run only shows them.
-    pub fn replicate_sequences(&self, subname: &str) -> Result<Sequences> {
+    pub fn replicate_sequences(&self, subname: &str) -> Result<Sequences, Error> {
         let dbname = &self.config.subscription(subname)?.dbname;
         let pair = self.pair(&[dbname])?;
-        sequences::replicate(&pair, dbname, &self.run)
+        Ok(sequences::replicate(&pair, dbname, &self.run)?)
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use super::Flare;
 use super::direction::oriented;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::journal::Direction;
 use crate::replicate::{
     ExtensionList, ExtensionsChange, MissingLoaded, RolesChange, RolesOptions, SchemaChange, drift,
@@ -14,10 +14,15 @@ use crate::server::{Login, Pair};
 
 impl Flare {
     /// Creates and updates the publisher's roles on the subscriber, as one transaction.
-    pub fn replicate_roles(&self, options: RolesOptions) -> Result<RolesChange> {
+    pub fn replicate_roles(&self, options: RolesOptions) -> Result<RolesChange, Error> {
         let pair = self.pair(&["postgres"])?;
         self.roles_go_forward(&pair)?;
-        roles::replicate(&pair, &self.config.tools, options, &self.run)
+        Ok(roles::replicate(
+            &pair,
+            &self.config.tools,
+            options,
+            &self.run,
+        )?)
     }
 
     /// Once the application is on the subscriber its roles are changed there: refused when no database is left that
@@ -45,46 +50,60 @@ impl Flare {
     }
 
     /// The publisher's roles as SQL, at its start; with password hashes unless the options leave them out.
-    pub fn dump_roles(&self, options: RolesOptions) -> Result<File> {
+    pub fn dump_roles(&self, options: RolesOptions) -> Result<File, Error> {
         let pair = self.open().both()?;
-        roles::print(&pair, &self.config.tools, options)
+        Ok(roles::print(&pair, &self.config.tools, options)?)
     }
 
     /// Creates a database on the subscriber with the publisher's schema.
-    pub fn replicate_schema(&self, dbname: &str, login: Login) -> Result<SchemaChange> {
+    pub fn replicate_schema(&self, dbname: &str, login: Login) -> Result<SchemaChange, Error> {
         self.config.publication(dbname)?;
         let pair = self.pair(&[dbname])?;
-        schema::replicate(&pair, &self.config.tools, dbname, login, &self.run)
+        Ok(schema::replicate(
+            &pair,
+            &self.config.tools,
+            dbname,
+            login,
+            &self.run,
+        )?)
     }
 
     /// Makes what the database that follows only lacks of the one that is written: the subscriber's before a cutover, the
     /// publisher's after it.
-    pub fn replicate_missing(&self, dbname: &str) -> Result<MissingLoaded> {
+    pub fn replicate_missing(&self, dbname: &str) -> Result<MissingLoaded, Error> {
         self.config.publication(dbname)?;
         let pair = self.open().both()?;
         let direction = self.settle(&pair, &[dbname])?.standing(dbname).direction;
         self.begin_in(direction, &[&pair.publisher, &pair.subscriber], &[dbname])?;
-        drift::load_missing(&oriented(&pair, direction), dbname, &self.run)
+        Ok(drift::load_missing(
+            &oriented(&pair, direction),
+            dbname,
+            &self.run,
+        )?)
     }
 
     /// The SQL that [`Flare::replicate_schema`] loads into a new database, the database's own statements first.
-    pub fn dump_schema(&self, dbname: &str, login: Login) -> Result<File> {
+    pub fn dump_schema(&self, dbname: &str, login: Login) -> Result<File, Error> {
         self.config.publication(dbname)?;
         let pair = self.open().both()?;
-        schema::print(&pair, &self.config.tools, dbname, login)
+        Ok(schema::print(&pair, &self.config.tools, dbname, login)?)
     }
 
     /// Creates the publisher's extensions in the subscriber's database, and the database when it is not there.
-    pub fn install_extensions(&self, dbname: &str, login: Login) -> Result<ExtensionsChange> {
+    pub fn install_extensions(
+        &self,
+        dbname: &str,
+        login: Login,
+    ) -> Result<ExtensionsChange, Error> {
         self.config.publication(dbname)?;
         let pair = self.pair(&[dbname])?;
-        extensions::install(&pair, dbname, login, &self.run)
+        Ok(extensions::install(&pair, dbname, login, &self.run)?)
     }
 
     /// The publisher's extensions and what the subscriber has of them.
-    pub fn list_extensions(&self, dbname: &str, login: Login) -> Result<ExtensionList> {
+    pub fn list_extensions(&self, dbname: &str, login: Login) -> Result<ExtensionList, Error> {
         self.config.publication(dbname)?;
         let pair = self.open().both()?;
-        extensions::list(&pair, dbname, login)
+        Ok(extensions::list(&pair, dbname, login)?)
     }
 }

@@ -13,6 +13,7 @@ use crate::value::ShellWord;
 
 /// Where one subscription's migration stands. `None` is what could not be asked.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Standing {
     /// The subscription.
     pub subname: String,
@@ -85,6 +86,7 @@ pub struct Sides {
 /// How far a migration has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Stage {
     /// A server does not answer.
     Unknown,

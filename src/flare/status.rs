@@ -11,7 +11,7 @@ use crate::catalog::side::{self, SideFacts};
 use crate::catalog::{databases, publications, tables};
 use crate::config::Subscription;
 use crate::cutover::{self, AtWork, Wanted, Writable};
-use crate::error::{Result, message_of};
+use crate::error::{Error, Result, message_of};
 use crate::journal::Direction;
 use crate::observe::Trace;
 use crate::replicate::{closed, drift};
@@ -21,6 +21,7 @@ use crate::value::{ShellWord, TableName};
 
 /// What is under way, and who can write.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct StatusReport {
     /// Where the application can write: nowhere while any database is paused; none when nobody could be asked.
     pub writable: Option<Writable>,
@@ -45,8 +46,8 @@ impl Flare {
     ///
     /// # Errors
     /// When the configuration declares no subscription, a server is not the declared one, or neither answers.
-    pub fn status(&self) -> Result<StatusReport> {
-        self.report(self.declared(&[])?, HalfDone::Settle)
+    pub fn status(&self) -> Result<StatusReport, Error> {
+        Ok(self.report(self.declared(&[])?, HalfDone::Settle)?)
     }
 
     /// Where one subscription's migration stands. Changes nothing at all: what was left half-way stays as it is.
@@ -66,7 +67,7 @@ impl Flare {
         let opened = opened.any();
         let mismatch = opened.as_ref().is_err_and(is_identity_mismatch);
         if let Some(failure) = lag.unreachable().filter(|_| !mismatch) {
-            return failure.err();
+            return Err(failure.into());
         }
         let opened = opened?;
         let mut warnings = Vec::new();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::direction::oriented;
 use super::{Change, Flare};
 use crate::cutover::{self, Clearing, PauseRequest, SwitchReport, Wanted};
-use crate::error::{Failure, Report, Result, message_of};
+use crate::error::{Error, Failure, Report, Result, message_of};
 use crate::journal::{Direction, Purpose};
 use crate::replicate::Mode;
 use crate::server::{Opened, Subscriber, is_identity_mismatch};
@@ -26,20 +26,28 @@ impl Flare {
     ///
     /// # Errors
     /// When it could not begin. A run that began and was undone is a report with that outcome.
-    pub fn cutover(&self, subnames: &[String], options: &SwitchOptions) -> Result<SwitchReport> {
-        self.switch(subnames, Direction::Forward, options)
+    pub fn cutover(
+        &self,
+        subnames: &[String],
+        options: &SwitchOptions,
+    ) -> Result<SwitchReport, Error> {
+        Ok(self.switch(subnames, Direction::Forward, options)?)
     }
 
     /// Moves it back to the publisher, losing nothing.
     ///
     /// # Errors
     /// As [`Flare::cutover`].
-    pub fn fallback(&self, subnames: &[String], options: &SwitchOptions) -> Result<SwitchReport> {
-        self.switch(subnames, Direction::Back, options)
+    pub fn fallback(
+        &self,
+        subnames: &[String],
+        options: &SwitchOptions,
+    ) -> Result<SwitchReport, Error> {
+        Ok(self.switch(subnames, Direction::Back, options)?)
     }
 
     /// The databases that a switch is about.
-    pub fn databases_of(&self, subnames: &[String]) -> Result<Vec<String>> {
+    pub fn databases_of(&self, subnames: &[String]) -> Result<Vec<String>, Error> {
         let wanted = self.wanted(subnames)?;
         Ok(wanted.into_iter().map(|it| it.dbname).collect())
     }
@@ -49,7 +57,7 @@ impl Flare {
     ///
     /// # Errors
     /// When the subscriber answers, or was not switched to.
-    pub fn abandon_target(&self, subnames: &[String]) -> Result<SwitchReport> {
+    pub fn abandon_target(&self, subnames: &[String]) -> Result<SwitchReport, Error> {
         let wanted = self.wanted(subnames)?;
         let opened = self.open().any()?;
         let (publisher, subscriber) = opened.publisher_first()?;
@@ -73,11 +81,11 @@ impl Flare {
     ///
     /// # Errors
     /// When something could not be removed; what is gone by then is gone, and the same call goes on.
-    pub fn cleanup(&self, subname: &str) -> Result<Change> {
+    pub fn cleanup(&self, subname: &str) -> Result<Change, Error> {
         let wanted = self.wanted(std::slice::from_ref(&subname.to_owned()))?;
         let opened = self.open().any()?;
         if let (Err(dead), Ok(subscriber)) = (&opened.publisher, &opened.subscriber) {
-            return self.cleanup_alone(subscriber, dead, &opened, &wanted);
+            return Ok(self.cleanup_alone(subscriber, dead, &opened, &wanted)?);
         }
         let pair = opened.both()?;
         let dbnames: Vec<&str> = wanted.iter().map(|it| it.dbname.as_str()).collect();

@@ -2,7 +2,7 @@
 
 use super::Flare;
 use super::direction::oriented;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::journal::{Direction, Stream};
 use crate::server::{Opened, Pair};
 use crate::verify::{self, DataOptions, DataVerification, SchemaVerification};
@@ -13,18 +13,30 @@ impl Flare {
     ///
     /// # Errors
     /// When nothing could be compared. Tables that could not be, and rows that differ, are in the result.
-    pub fn verify_data(&self, subname: &str, options: &DataOptions) -> Result<DataVerification> {
+    pub fn verify_data(
+        &self,
+        subname: &str,
+        options: &DataOptions,
+    ) -> Result<DataVerification, Error> {
         let (pair, stream, direction) = self.stream_to_verify(subname)?;
-        verify::verify(&pair, &stream, direction, options, &self.run)
+        Ok(verify::verify(
+            &pair, &stream, direction, options, &self.run,
+        )?)
     }
 
     /// Compares the schema of a subscription's database on both sides, and what no dump of a schema holds.
     ///
     /// # Errors
     /// When it could not be compared. What differs is in the result.
-    pub fn verify_schema(&self, subname: &str) -> Result<SchemaVerification> {
+    pub fn verify_schema(&self, subname: &str) -> Result<SchemaVerification, Error> {
         let (pair, stream, direction) = self.stream_to_verify(subname)?;
-        verify::verify_schema(&pair, &self.config.tools, &stream, direction, &self.run)
+        Ok(verify::verify_schema(
+            &pair,
+            &self.config.tools,
+            &stream,
+            direction,
+            &self.run,
+        )?)
     }
 
     /// Both servers, oriented as the data flows, and what the replication between them is called.

@@ -27,6 +27,7 @@ const RESTART_SECONDS: f64 = 20.0;
 
 /// A reason for slowness, with its object's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Cause {
     /// Which.
     pub cause: CauseKind,
@@ -37,6 +38,7 @@ pub struct Cause {
 /// Reasons for slowness; the gravest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum CauseKind {
     /// A worker ends and is started again and again.
     WorkerRestarts,

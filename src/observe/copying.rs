@@ -10,6 +10,7 @@ use crate::progress::Eta;
 
 /// The initial copy, measured in bytes of the publisher's tables without their indexes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Copying {
     /// All published tables.
     pub bytes_total: u64,
@@ -25,6 +26,7 @@ pub struct Copying {
 
 /// A table whose copy is not complete.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct CopiedTable {
     /// The table.
     pub table: String,

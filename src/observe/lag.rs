@@ -11,11 +11,12 @@ use super::sample::{Sample, Tables};
 use super::verdict::{LagStatus, judge};
 use super::watched::Silent;
 use crate::config::{Config, Lag};
-use crate::error::{Failure, Result};
+use crate::error::{Error, Failure, Result};
 use crate::journal::Direction;
 
 /// How far all that was asked for is behind.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct LagReport {
     /// The worst of all.
     pub status: LagStatus,
@@ -25,6 +26,7 @@ pub struct LagReport {
 
 /// How far one subscription is behind. `None` is what is not known, or not there.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct SubscriptionLag {
     /// The subscription.
     pub subname: String,
@@ -103,7 +105,7 @@ impl SubscriptionLag {
 
 impl LagReport {
     /// The error when neither server could be asked about anything.
-    pub fn unreachable(&self) -> Option<Failure> {
+    pub fn unreachable(&self) -> Option<Error> {
         let errors = |it: &SubscriptionLag| {
             let Sample {
                 publisher_error,
@@ -120,7 +122,7 @@ impl LagReport {
         let all = errors.iter().all(Option::is_some);
         let first = errors.into_iter().flatten().next().filter(|_| all)?;
         let hint = "check that the servers run and can be reached from here, with flare verify_connectivity";
-        Some(Failure::new(first).hint(hint))
+        Some(Failure::new(first).hint(hint).into())
     }
 
     /// The same in Prometheus's text format. What is not known has no line.

@@ -4,6 +4,7 @@
 
 mod causes;
 mod copying;
+#[cfg(feature = "cli")]
 mod display;
 mod headline;
 mod history;
@@ -24,6 +25,7 @@ mod window;
 pub(crate) use causes::span;
 pub use causes::{Cause, CauseKind};
 pub use copying::{CopiedTable, Copying};
+#[cfg(feature = "cli")]
 pub(crate) use display::copy_state;
 pub(crate) use headline::{Headline, Ready, Watch};
 pub(crate) use lag::lag;

@@ -10,6 +10,7 @@ const SECONDS: f64 = 20.0;
 
 /// What moved how fast, per second. `None` is what was not seen twice.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Rates {
     /// Over how many seconds.
     pub seconds: f64,

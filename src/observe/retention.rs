@@ -8,6 +8,7 @@ use crate::config::Lag;
 
 /// The WAL that a slot keeps, and its limit. `None` is what is not known, or has no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Retention {
     /// What the slot keeps now.
     pub retained_wal_bytes: u64,
@@ -26,6 +27,7 @@ pub struct Retention {
 /// What limits the WAL that a slot keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum RetentionLimit {
     /// The publisher's `max_slot_wal_keep_size`: `safe_wal_size` is what it leaves.
     MaxSlotWalKeepSize,

@@ -14,6 +14,7 @@ use crate::value::{ShellWord, Size};
 /// How a subscription fares, as Nagios counts it; the worse the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum LagStatus {
     /// All is well.
     Ok,
@@ -23,18 +24,6 @@ pub enum LagStatus {
     Unknown,
     /// Behind by more than is critical, or it will not catch up by itself.
     Critical,
-}
-
-impl LagStatus {
-    /// Nagios's exit code.
-    pub fn exit_code(self) -> i32 {
-        match self {
-            LagStatus::Ok => 0,
-            LagStatus::Warning => 1,
-            LagStatus::Critical => 2,
-            LagStatus::Unknown => 3,
-        }
-    }
 }
 
 impl fmt::Display for LagStatus {

@@ -8,12 +8,13 @@ use serde::Serialize;
 
 use super::way::{self, Way};
 use crate::config::{Account, Config};
-use crate::error::{Failure, Report, Result, hint_of, message_of};
+use crate::error::{Error, Failure, Report, Result, hint_of, message_of};
 use crate::server::{Facts, Login, Server, open_both, params};
 
 /// How one user's attempt to log in ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Status {
     /// It logged in, and the server is the declared one.
     Ok,
@@ -25,6 +26,7 @@ pub enum Status {
 
 /// One user of one server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct User {
     /// Which of the configuration's accounts.
     pub login: Login,
@@ -42,6 +44,7 @@ pub struct User {
 
 /// One server with its users.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ServerConnectivity {
     /// `system_identifier`, as text.
     pub system_identifier: String,
@@ -57,6 +60,7 @@ pub struct ServerConnectivity {
 
 /// What `verify_connectivity` found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Connectivity {
     /// The publisher.
     pub publisher: ServerConnectivity,
@@ -182,7 +186,7 @@ fn missing_roles(server: &Server, names: Vec<String>) -> Result<Vec<String>> {
 
 impl Connectivity {
     /// The failure when a user could not log in, or the subscriber does not reach the publisher.
-    pub fn verdict(&self) -> Option<Failure> {
+    pub fn verdict(&self) -> Option<Error> {
         let sides = [&self.publisher, &self.subscriber];
         let users = sides.into_iter().flat_map(|side| &side.users);
         let failed_users = users.filter(|user| user.status == Status::Failed);
@@ -196,11 +200,7 @@ impl Connectivity {
             ))
         });
         let (message, hint) = failed.next().or_else(|| ways.into_iter().next())?;
-        let failure = Failure::new(message);
-        Some(match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        })
+        Some(Error::from(Failure::new(message)).with_hint(hint))
     }
 }
 

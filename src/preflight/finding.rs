@@ -4,11 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::error::{Failure, Result};
+use crate::error::{Error, Failure, Result};
 
 /// What a finding means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Severity {
     /// Nothing is wrong; the message may have something to know.
     Pass,
@@ -75,6 +76,7 @@ impl Finding {
 
 /// A check with what it has found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Checked {
     /// Which check; stable.
     pub id: &'static str,
@@ -94,6 +96,7 @@ pub struct Checked {
 
 /// What all checks have found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Preflight {
     /// How many blockers.
     pub blockers: usize,
@@ -130,7 +133,7 @@ impl Preflight {
     }
 
     /// The answer no, with blockers, or with warnings where they count.
-    pub fn verdict(&self, on_warning: OnWarning) -> Option<Failure> {
+    pub fn verdict(&self, on_warning: OnWarning) -> Option<Error> {
         let denied = on_warning == OnWarning::Deny && self.warnings > 0;
         if self.blockers == 0 && !denied {
             return None;
@@ -140,9 +143,10 @@ impl Preflight {
             counted(self.blockers, "blocker"),
             counted(self.warnings, "warning")
         );
-        Some(Failure::no(words).hint(
+        let failure = Failure::no(words).hint(
             "each finding has the statement that mends it; run flare preflight again afterwards",
-        ))
+        );
+        Some(failure.into())
     }
 
     /// What is found of this severity.
@@ -261,9 +265,9 @@ mod tests {
         assert!(warned.verdict(OnWarning::Pass).is_none());
         assert!(warned.refuse().is_ok());
         let denied = warned.verdict(OnWarning::Deny).unwrap();
-        assert_eq!(denied.exit_code(), 3);
+        assert_eq!(denied.exit().code(), 3);
         let blocked = Preflight::of(vec![checked("bad", Severity::Blocker)]);
-        assert_eq!(blocked.verdict(OnWarning::Pass).unwrap().exit_code(), 3);
+        assert_eq!(blocked.verdict(OnWarning::Pass).unwrap().exit().code(), 3);
         let refused = blocked.refuse().unwrap_err();
         assert!(
             refused.to_string().contains("o9 and 2 more (bad)"),

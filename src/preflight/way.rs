@@ -14,6 +14,7 @@ use crate::value::{Ident, Literal, Secret};
 
 /// The subscriber's own way to the publisher, for one subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Way {
     /// The subscription.
     pub subname: String,

@@ -18,6 +18,7 @@ use crate::server::{Login, Pair, Side, Subscriber, Timeout};
 
 /// An extension of the publisher's database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ExtensionStatus {
     /// Its name.
     pub extname: String,
@@ -33,6 +34,7 @@ pub struct ExtensionStatus {
 
 /// What `install_extensions` did, or in a dry run would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ExtensionsChange {
     /// The database.
     pub dbname: String,
@@ -51,6 +53,7 @@ impl fmt::Display for ExtensionsChange {
 
 /// The publisher's extensions and what the subscriber has of them (`install_extensions --only-show`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ExtensionList {
     /// The database.
     pub dbname: String,

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::BufReader;
 
-use crate::error::{Advise, Failure, Result, WrapErr};
+use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::schema::{psql_failure, redact, statement_at};
 use crate::server::{Login, Server};
 use crate::tools::{Toolbox, rewind, share};
@@ -83,7 +83,7 @@ pub(super) fn load_in(
         statement.unwrap_or_default(),
         message.join(" | ")
     ))
-    .err::<()>()
+    .err::<(), Report>()
     .hint(|| {
         "mend what the server says and run the command again: the transaction was rolled back"
             .into()

@@ -52,6 +52,7 @@ pub(crate) struct Plan {
 
 /// A statement as it was run, or would be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Done {
     /// On which server.
     pub side: Side,
@@ -65,6 +66,7 @@ pub struct Done {
 
 /// What a command changed, or in a dry run would change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Change {
     /// Whether anything was changed.
     pub changed: bool,

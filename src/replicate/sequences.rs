@@ -13,6 +13,7 @@ use crate::value::TableName;
 
 /// A sequence on both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Sequence {
     /// Its schema.
     pub schema: String,
@@ -30,6 +31,7 @@ pub struct Sequence {
 
 /// What `replicate_sequences` did or would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Sequences {
     /// The database.
     pub dbname: String,

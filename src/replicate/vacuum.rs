@@ -16,6 +16,7 @@ use crate::value::TableName;
 
 /// What was vacuumed and analysed, or in a dry run would be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Vacuumed {
     /// The database, on the subscriber.
     pub dbname: String,

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::error::{Failure, Result, WrapErr};
+use crate::error::{Error, Result, WrapErr};
 use crate::replicate::Change;
 
 /// How a result is printed.
@@ -26,7 +26,7 @@ pub struct Outcome {
     pub(super) fields: Map<String, Value>,
     pub(super) words: String,
     pub(super) changed: bool,
-    pub(super) verdict: Option<Failure>,
+    pub(super) verdict: Option<Error>,
     pub(super) sql: Option<File>,
     pub(super) exit_code: i32,
     pub(super) silent: bool,
@@ -70,8 +70,8 @@ impl Outcome {
     }
 
     /// It was looked at, and the answer is no: printed with the fields, after the words.
-    pub fn verdict(mut self, verdict: Option<Failure>) -> Outcome {
-        self.verdict = verdict;
+    pub fn verdict(mut self, verdict: Option<impl Into<Error>>) -> Outcome {
+        self.verdict = verdict.map(Into::into);
         self
     }
 

@@ -6,13 +6,12 @@ use std::io::{self, BufRead, BufReader, Write};
 use serde_json::{Map, Value, json};
 
 use super::{Format, Outcome};
-use crate::error::{Report, Result, WrapErr, exit_of, hint_of, message_of};
-use crate::server::next_step;
+use crate::error::{Error, Report, Result, WrapErr};
 
 /// Prints what a command ended with; the exit code of the process.
 pub fn success(format: Format, command: &str, outcome: Outcome) -> i32 {
     let code = match &outcome.verdict {
-        Some(verdict) => verdict.exit_code(),
+        Some(verdict) => verdict.exit().code(),
         None => outcome.exit_code,
     };
     let written = match format {
@@ -21,7 +20,7 @@ pub fn success(format: Format, command: &str, outcome: Outcome) -> i32 {
         Format::Json => json(command, &outcome),
     };
     if let Some(verdict) = outcome.verdict.as_ref().filter(|_| !outcome.told) {
-        complain(&verdict.to_string(), verdict.next_step());
+        complain(&verdict.message(), verdict.hint());
     }
     match written {
         Ok(()) => code,
@@ -38,9 +37,9 @@ pub fn success(format: Format, command: &str, outcome: Outcome) -> i32 {
 }
 
 /// Prints an error; the exit code of the process.
-pub fn failure(format: Format, command: &str, report: &Report) -> i32 {
-    let message = message_of(report);
-    let hint = hint_of(report).or_else(|| next_step(report));
+pub fn failure(format: Format, command: &str, report: Report) -> i32 {
+    let error = Error::from(report);
+    let (message, hint) = (error.message(), error.hint());
     if format == Format::Json {
         let mut object = json!({
             "command": command, "ok": false, "changed": false,
@@ -59,7 +58,7 @@ pub fn failure(format: Format, command: &str, report: &Report) -> i32 {
         }
     }
     complain(&message, hint);
-    exit_of(report).code()
+    error.exit().code()
 }
 
 /// One line on standard output, at once: what a program at the other end of a pipe waits for.
@@ -101,7 +100,7 @@ fn json(command: &str, outcome: &Outcome) -> io::Result<()> {
         "error".into(),
         error.map_or(
             Value::Null,
-            |verdict| json!({"message": verdict.to_string(), "hint": verdict.next_step()}),
+            |verdict| json!({"message": verdict.message(), "hint": verdict.hint()}),
         ),
     );
     let mut stdout = io::stdout().lock();

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use postgres::error::SqlState;
+use postgres::error::{Severity, SqlState};
 
-use crate::error::Report;
+use super::verified::is_identity_mismatch;
+use crate::error::{Error, ErrorKind, Report, exit_of, hint_of, kind_of};
 
 /// A server's answer, or the loss of the connection to it.
 #[derive(Debug)]
@@ -38,7 +39,11 @@ impl From<postgres::Error> for SqlError {
                 words.push_str(&format!(" ({name}: {extra})"));
             }
         }
-        let lost = matches!(answer.severity(), "FATAL" | "PANIC");
+        // The severity's words are in the server's language.
+        let lost = matches!(
+            answer.parsed_severity(),
+            Some(Severity::Fatal | Severity::Panic)
+        );
         SqlError {
             sqlstate: Some(answer.code().clone()),
             words,
@@ -57,7 +62,10 @@ impl std::error::Error for SqlError {}
 
 /// The SQLSTATE of the server's answer in this chain, if a server answered.
 pub(crate) fn sqlstate_of(report: &Report) -> Option<&SqlState> {
-    report.downcast_ref::<SqlError>()?.sqlstate.as_ref()
+    match report.downcast_ref::<SqlError>() {
+        Some(answer) => answer.sqlstate.as_ref(),
+        None => report.downcast_ref::<Error>()?.sql_state(),
+    }
 }
 
 /// Whether the server refused because of a missing right.
@@ -72,19 +80,71 @@ pub(crate) fn timed_out(report: &Report) -> bool {
 
 /// Whether the session is gone: what was asked last may or may not have happened.
 pub(crate) fn is_lost(report: &Report) -> bool {
-    report
-        .downcast_ref::<SqlError>()
-        .is_some_and(|error| error.lost)
-        || timed_out(report)
+    let lost = report.downcast_ref::<SqlError>().map(|error| error.lost);
+    lost.unwrap_or_else(|| timed_out(report) || kind_of(report) == Some(ErrorKind::Connection))
 }
 
-/// What to do next about a server's answer, or its silence, that nobody on the way up knew more about.
-pub(crate) fn next_step(report: &Report) -> Option<&'static str> {
-    if is_lost(report) {
-        return Some(
-            "check that the server runs and can be reached, then run the command again: it finishes what is half done, or undoes it",
-        );
+/// The one place where an error leaves the library.
+impl From<Report> for Error {
+    fn from(report: Report) -> Error {
+        let kind = if is_identity_mismatch(&report) {
+            ErrorKind::WrongServer
+        } else if let Some(known) = kind_of(&report) {
+            known
+        } else if is_lost(&report) {
+            ErrorKind::Connection
+        } else if report.downcast_ref::<SqlError>().is_some() {
+            ErrorKind::Server
+        } else {
+            ErrorKind::Failed
+        };
+        let words: Vec<String> = report.chain().map(ToString::to_string).collect();
+        Error::of_chain(kind, words.into_iter())
+            .with_sqlstate(sqlstate_of(&report).cloned())
+            .with_hint(hint_of(&report).map(str::to_owned))
+            .with_exit(exit_of(&report))
     }
-    let answered = report.downcast_ref::<SqlError>();
-    answered.map(|_| "mend what the server says, and run the command again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Advise, Failure, WrapErr};
+
+    #[test]
+    fn an_error_that_leaves_keeps_kind_hint_and_words_on_its_way_through_reports() {
+        let report = Failure::no("2 rows differ").hint("look at them");
+        let inner = Error::from(Report::from(report).wrap_err("verify table \"a\""));
+        let outer = Err::<(), _>(inner)
+            .wrap_err("prepare")
+            .hint(|| "not this one".into())
+            .unwrap_err();
+        let error = Error::from(outer);
+        assert_eq!(
+            error.message(),
+            "prepare: verify table \"a\": 2 rows differ"
+        );
+        assert_eq!(error.kind(), ErrorKind::Refused);
+        assert_eq!(error.hint(), Some("look at them"));
+        assert_eq!(error.exit().code(), 3);
+    }
+
+    #[test]
+    fn what_a_server_says_is_known_by_its_code_and_a_hint_by_kind_yields_to_a_better_one() {
+        let answered = |lost| SqlError {
+            sqlstate: Some(SqlState::INSUFFICIENT_PRIVILEGE),
+            words: "ERROR: permission denied".into(),
+            lost,
+        };
+        let refused = Error::from(Report::from(answered(false)).wrap_err("count"));
+        assert_eq!(refused.kind(), ErrorKind::Server);
+        assert_eq!(refused.sqlstate(), Some("42501"));
+        assert!(refused.hint().is_some());
+        let prepared = Err::<(), _>(refused).hint(|| "go on".into()).unwrap_err();
+        assert!(is_denied(&prepared) && !is_lost(&prepared));
+        assert_eq!(Error::from(prepared).hint(), Some("go on"));
+        let lost = Error::from(Report::from(answered(true)));
+        assert_eq!(lost.kind(), ErrorKind::Connection);
+        assert!(is_lost(&Report::from(lost)));
+    }
 }

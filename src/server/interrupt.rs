@@ -1,11 +1,14 @@
 //! SIGINT and SIGTERM: whoever waits for a server is woken, undoes what is in flight, and the program exits 130 or 143.
+//! A program that is run for the user gets them passed on.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, never, unbounded};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::iterator::{Handle, Signals, SignalsInfo};
+use signal_hook::low_level::siginfo::{Cause, Origin};
 
 use crate::error::{Exit, Failure, Report, Result, WrapErr};
 
@@ -89,5 +92,30 @@ pub(crate) fn sleep(duration: std::time::Duration) -> Result<()> {
     match channel().recv_timeout(duration) {
         Err(crossbeam_channel::RecvTimeoutError::Timeout) => Ok(()),
         _ => Err(interrupted()),
+    }
+}
+
+/// The signals that a program run for the user is to get as well.
+pub(crate) struct Relayed(SignalsInfo<WithOrigin>);
+
+impl Relayed {
+    /// Caught from now on: before the program starts, so that none is lost.
+    pub(crate) fn catch() -> Result<Relayed> {
+        let signals = SignalsInfo::<WithOrigin>::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT]);
+        signals.map(Relayed).wrap_err("listen for signals")
+    }
+
+    /// What ends [`Relayed::each`].
+    pub(crate) fn handle(&self) -> Handle {
+        self.0.handle()
+    }
+
+    /// Passes on each signal that was sent to this process alone: a terminal's Ctrl-C goes to the whole process group, and
+    /// the program has it already.
+    pub(crate) fn each(&mut self, mut pass_on: impl FnMut(i32)) {
+        let from_a_process = |origin: &Origin| !matches!(origin.cause, Cause::Kernel);
+        for origin in self.0.forever().filter(from_a_process) {
+            pass_on(origin.signal);
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Failure, Report};
+use crate::error::{Error, Failure};
 
 /// A log sequence number; as text `16/B374D848`, as PostgreSQL prints it.
 #[derive(
@@ -34,15 +34,15 @@ impl From<Lsn> for String {
 }
 
 impl TryFrom<String> for Lsn {
-    type Error = Report;
-    fn try_from(text: String) -> Result<Self, Report> {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
         text.parse()
     }
 }
 
 impl FromStr for Lsn {
-    type Err = Report;
-    fn from_str(text: &str) -> Result<Self, Report> {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
         let halves = text.split_once('/').and_then(|(high, low)| {
             let high = u32::from_str_radix(high, 16).ok()?;
             let low = u32::from_str_radix(low, 16).ok()?;

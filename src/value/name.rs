@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Failure, Report};
+use crate::error::{Error, Failure};
 
 /// The longest name PostgreSQL keeps (`NAMEDATALEN` - 1); it cuts longer ones off.
 pub const MAX_IDENT_BYTES: usize = 63;
@@ -76,8 +76,8 @@ impl fmt::Display for TableName {
 }
 
 impl FromStr for TableName {
-    type Err = Report;
-    fn from_str(text: &str) -> Result<Self, Report> {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
         let refused = |why: &str| {
             Failure::usage(format!("read the table name {text:?}: {why}"))
                 .hint("write table, schema.table, or \"sche.ma\".\"ta.ble\" for names with dots")

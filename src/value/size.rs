@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Failure, Report};
+use crate::error::{Error, Failure};
 
 const UNITS: [(&str, u64); 5] = [
     ("TB", 1 << 40),
@@ -28,8 +28,8 @@ enum Written {
 }
 
 impl TryFrom<Written> for Size {
-    type Error = Report;
-    fn try_from(written: Written) -> Result<Self, Report> {
+    type Error = Error;
+    fn try_from(written: Written) -> Result<Self, Error> {
         match written {
             Written::Bytes(bytes) => Ok(Size(bytes)),
             Written::Text(text) => text.parse(),
@@ -44,8 +44,8 @@ impl From<Size> for u64 {
 }
 
 impl FromStr for Size {
-    type Err = Report;
-    fn from_str(text: &str) -> Result<Self, Report> {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
         let refused = || {
             Failure::usage(format!(
                 "read the size {text:?}: it is a number and B, kB, MB, GB or TB, like 64MB"

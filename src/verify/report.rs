@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::findings::{ColumnDifference, Kind, RowDifference, Shown};
-use crate::error::Failure;
+use crate::error::{Error, Failure};
 use crate::journal::Direction;
 use crate::value::{Size, TableName};
 
@@ -95,7 +95,11 @@ pub struct DataVerification {
 
 impl DataVerification {
     /// Why the answer is no, if it is.
-    pub fn verdict(&self) -> Option<Failure> {
+    pub fn verdict(&self) -> Option<Error> {
+        self.failure().map(Error::from)
+    }
+
+    fn failure(&self) -> Option<Failure> {
         let failed: Vec<&VerifiedTable> = self
             .tables
             .iter()

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::beside::{self, Beside};
 use crate::config::Tools;
-use crate::error::{Failure, Result, message_of};
+use crate::error::{Error, Failure, Result, message_of};
 use crate::journal::{Direction, Stream};
 use crate::replicate::schema::{Shadowed, compare_in_shadow};
 use crate::replicate::{Run, drift};
@@ -183,7 +183,7 @@ fn is_about(known: &SchemaDifference, object: &str, texts: &[&String]) -> bool {
 
 impl SchemaVerification {
     /// Why the answer is no, if it is.
-    pub fn verdict(&self) -> Option<Failure> {
+    pub fn verdict(&self) -> Option<Error> {
         let count = match self.differences.len() {
             0 => return None,
             1 => "1 object differs".to_owned(),
@@ -196,7 +196,11 @@ impl SchemaVerification {
             }
             false => "make them equal on the side that follows",
         };
-        Some(Failure::no(format!("{count} on the two sides")).hint(hint))
+        Some(
+            Failure::no(format!("{count} on the two sides"))
+                .hint(hint)
+                .into(),
+        )
     }
 }
 

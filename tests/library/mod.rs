@@ -1,6 +1,9 @@
-//! The crate's front-page example, compiled there, run here.
+//! The library as other programs use it: its features, and the front page's example, compiled there, run here.
 
 mod example;
+mod features;
+
+use pg_flare::ErrorKind;
 
 use crate::support::{Pair, flare};
 
@@ -17,7 +20,16 @@ fn the_front_pages_example_works() {
     assert!(compare("pgbench_accounts").expect("both sides are compared"));
     // Even when it fails in between, the application writes on.
     let failed = compare("nonexistent");
-    assert!(failed.is_err(), "a table that is not there");
+    let error = failed.expect_err("a table that is not there");
+    assert_eq!(
+        (error.kind(), error.sqlstate()),
+        (ErrorKind::Server, Some("42P01"))
+    );
+    assert!(
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("never folded"))
+    );
     let app = &pair.names().app;
     let connects = format!(
         "SELECT has_database_privilege('{app}', '{}', 'CONNECT')",

@@ -27,6 +27,7 @@ pub use survey::{PublishedTable, Survey};
 
 /// Both sides of one subscription, at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Sample {
     /// When it was taken (UTC).
     pub time: String,
@@ -78,6 +79,7 @@ pub struct Sample {
 
 /// The lag, cut where it waits: `pg_stat_replication` of the subscription's walsender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct LagParts {
     /// From `sent_lsn` to the publisher's position.
     pub unsent_bytes: u64,
@@ -89,6 +91,7 @@ pub struct LagParts {
 
 /// How far the initial copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Tables {
     /// All tables of the subscription.
     pub total: u64,

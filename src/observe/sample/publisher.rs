@@ -7,6 +7,7 @@ use crate::value::Lsn;
 
 /// What the publisher says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PublisherSample {
     /// The publisher's clock.
     #[serde(default)]
@@ -52,6 +53,7 @@ pub(in crate::observe) enum LsnHistory {
 
 /// A slot as `pg_replication_slots` shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Slot {
     /// Its name.
     pub slot_name: String,
@@ -82,6 +84,7 @@ pub struct Slot {
 
 /// `pg_stat_replication_slots` (14 and later).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DecodingStats {
     /// Bytes of transactions that were too large for `logical_decoding_work_mem`, written to disk while decoding.
     pub spill_bytes: u64,
@@ -93,6 +96,7 @@ pub struct DecodingStats {
 
 /// A walsender as `pg_stat_replication` shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Walsender {
     /// Its process.
     pub pid: i32,
@@ -119,6 +123,7 @@ pub struct Walsender {
 
 /// What a process waits for at this moment, as `pg_stat_activity` shows it; both none: for nothing, it works.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Waits {
     /// The kind of event.
     pub wait_event_type: Option<String>,
@@ -141,6 +146,7 @@ impl Waits {
 
 /// A transaction that has an xid and has not ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct OldTransaction {
     /// Its session; none for a prepared one.
     pub pid: Option<i32>,
@@ -158,6 +164,7 @@ pub struct OldTransaction {
 
 /// Rows changed, from `pg_stat_database`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RowCounts {
     /// Inserted.
     pub tup_inserted: u64,
@@ -176,6 +183,7 @@ impl RowCounts {
 
 /// Sessions of one user in the database.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Connection {
     /// The role; none for the server's own processes.
     pub usename: Option<String>,

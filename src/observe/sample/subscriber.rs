@@ -9,6 +9,7 @@ use crate::value::Lsn;
 
 /// What the subscriber says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SubscriberSample {
     /// The subscription; none when there is none of that name in the database.
     pub subscription: Option<Subscription>,
@@ -45,6 +46,7 @@ pub struct SubscriberSample {
 
 /// A subscription, as far as everybody may read `pg_subscription`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Subscription {
     /// Its name.
     pub subname: String,
@@ -58,6 +60,7 @@ pub struct Subscription {
 
 /// A worker of a subscription.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Worker {
     /// Its process.
     pub pid: i32,
@@ -94,6 +97,7 @@ pub struct Worker {
 
 /// A session that holds a lock which a worker waits for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Blocker {
     /// Its process; 0 is a prepared transaction.
     pub pid: i32,
@@ -109,6 +113,7 @@ pub struct Blocker {
 
 /// Workers of all subscriptions of the server, and the settings that limit them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Workers {
     /// Apply and sync workers that run, of all subscriptions.
     pub running: u64,
@@ -122,6 +127,7 @@ pub struct Workers {
 
 /// A table whose copy is not complete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Unready {
     /// The table.
     pub table: String,
@@ -133,6 +139,7 @@ pub struct Unready {
 
 /// A COPY at work on the subscriber.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CopyProgress {
     /// Its process.
     pub pid: i32,
@@ -146,6 +153,7 @@ pub struct CopyProgress {
 
 /// An index being built.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct IndexBuild {
     /// Its process.
     pub pid: i32,
@@ -167,6 +175,7 @@ pub struct IndexBuild {
 
 /// `pg_stat_subscription_stats`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ApplyErrors {
     /// Errors while applying changes.
     pub apply_error_count: u64,

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 /// What `replicate_roles` did, or in a dry run would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct RolesChange {
     /// Whether anything was changed.
     pub changed: bool,

@@ -11,6 +11,7 @@ use crate::schema::DumpReport;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum SchemaOutcome {
     /// The database was created and filled.
     Created,
@@ -22,6 +23,7 @@ pub enum SchemaOutcome {
 
 /// How many statements of the dump were treated in one way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Treated {
     /// Why.
     pub reason: String,
@@ -31,6 +33,7 @@ pub struct Treated {
 
 /// What `replicate_schema` did, or in a dry run would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct SchemaChange {
     /// Whether anything was changed.
     pub changed: bool,
