@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::error::Result;
-use crate::server::{Server, Session, params};
+use crate::error::{Result, WrapErr};
+use crate::server::{Server, Session, is_lost, params};
+use crate::value::Literal;
 
 /// One setting of a role, a database, or a role in a database; both `None`: of every role (`ALTER ROLE ALL`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -40,6 +41,8 @@ pub(crate) enum Settable {
     NotPermitted,
     /// This version has no such parameter.
     Unknown,
+    /// It does not take the value, or a library that the value names is not there.
+    Refused,
 }
 
 /// What the role of a session may set for roles and databases.
@@ -47,10 +50,11 @@ pub(crate) enum Settable {
 pub(crate) struct Parameters {
     superuser: bool,
     settable: BTreeMap<String, bool>,
+    refused: Vec<Setting>,
 }
 
-/// Reads what the role of the administrator's session may set.
-pub(crate) fn parameters(server: &Server) -> Result<Parameters> {
+/// Reads what the role of the administrator's session may set, and tries the values of those that are wanted.
+pub(crate) fn parameters(server: &Server, wanted: &[Setting]) -> Result<Parameters> {
     #[derive(Deserialize)]
     struct Parameter {
         name: String,
@@ -72,10 +76,135 @@ pub(crate) fn parameters(server: &Server) -> Result<Parameters> {
             .into_iter()
             .map(|parameter| (parameter.name, parameter.settable))
             .collect(),
+        refused: refused(server, wanted)?
+            .into_iter()
+            .map(|it| it.0)
+            .collect(),
     })
 }
 
+/// Sets each value in a transaction that only reads, one by one, and takes it back: what a server refuses it says itself.
+/// Values that only count when a session begins, or name what need not exist, are not tried so.
+const TRY: &str = "
+    DO LANGUAGE plpgsql $flare$
+    DECLARE one record; refused jsonb := '[]';
+    BEGIN
+      FOR one IN SELECT t.at, t.setting ->> 'name' AS name, t.setting ->> 'value' AS value
+                   FROM jsonb_array_elements(current_setting('flare.wanted')::jsonb) WITH ORDINALITY t(setting, at)
+                   JOIN pg_settings s ON lower(s.name) = lower(t.setting ->> 'name')
+                  WHERE s.context NOT IN ('backend', 'superuser-backend', 'internal', 'postmaster', 'sighup')
+                    AND lower(s.name) NOT IN ('role', 'session_authorization', 'default_tablespace', 'temp_tablespaces',
+                        'default_text_search_config', 'search_path', 'session_preload_libraries', 'local_preload_libraries')
+      LOOP
+        BEGIN
+          PERFORM set_config(one.name, one.value, true);
+          RAISE SQLSTATE 'FLARE';
+        EXCEPTION
+          WHEN SQLSTATE 'FLARE' THEN NULL;
+          WHEN data_exception THEN refused := refused || jsonb_build_object('at', one.at - 1, 'why', SQLERRM);
+          WHEN OTHERS THEN NULL;
+        END;
+      END LOOP;
+      PERFORM set_config('flare.wanted', refused::text, true);
+    END $flare$";
+
+/// Those of the settings whose value the server does not take, and why.
+pub(crate) fn refused(server: &Server, wanted: &[Setting]) -> Result<Vec<(Setting, String)>> {
+    #[derive(Deserialize)]
+    struct Refused {
+        at: usize,
+        why: String,
+    }
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let admin = server.admin();
+    let values: Vec<serde_json::Value> = wanted
+        .iter()
+        .map(|it| serde_json::json!({"name": it.name, "value": it.value}))
+        .collect();
+    let values = Literal(serde_json::Value::from(values).to_string());
+    let tried = admin
+        .batch(&format!(
+            "BEGIN READ ONLY; SELECT set_config('flare.wanted', {values}, true); {TRY}"
+        ))
+        .and_then(|()| {
+            admin.list::<Refused>(
+                "SELECT jsonb_array_elements(current_setting('flare.wanted')::jsonb)",
+                params![],
+            )
+        });
+    if !tried.as_ref().is_err_and(is_lost) {
+        admin.batch("ROLLBACK")?;
+    }
+    let tried = tried.wrap_err("try the settings of roles and databases")?;
+    let mut refused: Vec<(Setting, String)> = tried
+        .into_iter()
+        .filter_map(|it| Some((wanted.get(it.at)?.clone(), it.why)))
+        .collect();
+    let loading = |it: &&Setting| LOADING.contains(&it.name.to_lowercase().as_str());
+    let loading: Vec<&Setting> = wanted.iter().filter(loading).collect();
+    if !loading.is_empty()
+        && let Some(there) = libraries(server)?
+    {
+        for setting in loading {
+            if let Some(name) = missing_library(&setting.value, &there) {
+                refused.push((setting.clone(), format!("library {name:?} is not there")));
+            }
+        }
+    }
+    Ok(refused)
+}
+
+/// Settings that load libraries when a session begins: one that is missing ends the session.
+pub(crate) const LOADING: [&str; 2] = ["session_preload_libraries", "local_preload_libraries"];
+
+/// The files of the server's own directory of libraries, where this role may look (a superuser, from 11 on).
+fn libraries(server: &Server) -> Result<Option<Vec<String>>> {
+    if server.major() < 11 || !server.facts().superuser {
+        return Ok(None);
+    }
+    let files = server.admin().value(
+        "SELECT array(SELECT f FROM pg_config c, pg_ls_dir(c.setting) f WHERE c.name = 'PKGLIBDIR')",
+        params![],
+    )?;
+    Ok(Some(files))
+}
+
+/// The first library that a value names and that is not there. A path may lead anywhere: it is not judged.
+pub(crate) fn missing_library<'v>(value: &'v str, there: &[String]) -> Option<&'v str> {
+    libraries_in(value).find(|name| {
+        let name = name.strip_prefix("$libdir/").unwrap_or(name);
+        let file = name.strip_suffix(".so").unwrap_or(name);
+        !file.contains('/') && !there.iter().any(|it| *it == format!("{file}.so"))
+    })
+}
+
+/// The libraries that a value names.
+pub(crate) fn libraries_in(value: &str) -> impl Iterator<Item = &str> {
+    let names = value.split(',').map(|it| it.trim().trim_matches('"'));
+    names.filter(|it| !it.is_empty())
+}
+
 impl Parameters {
+    /// Whether a role or a database may have this setting, by its name and the value that was tried.
+    pub(crate) fn may_have(
+        &self,
+        role: Option<&str>,
+        dbname: Option<&str>,
+        name: &str,
+    ) -> Settable {
+        let same = |it: &Setting| {
+            it.role.as_deref() == role
+                && it.dbname.as_deref() == dbname
+                && it.name.eq_ignore_ascii_case(name)
+        };
+        match self.may_set(name) {
+            Settable::Yes if self.refused.iter().any(same) => Settable::Refused,
+            settable => settable,
+        }
+    }
+
     /// Whether a parameter may be set. Names with a dot that no loaded library knows are placeholders, a superuser's to set.
     pub(crate) fn may_set(&self, name: &str) -> Settable {
         match self.settable.get(&name.to_lowercase()) {
@@ -93,6 +222,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_library_that_is_missing_is_found_by_any_of_its_spellings() {
+        let there = ["auto_explain.so".to_owned()];
+        let of = |value| missing_library(value, &there);
+        assert_eq!(of("auto_explain, \"$libdir/auto_explain\""), None);
+        assert_eq!(of("/opt/x.so, plugins/x"), None);
+        assert_eq!(of("auto_explain, nix"), Some("nix"));
+    }
+
+    #[test]
     fn placeholders_need_superuser_and_old_names_are_unknown() {
         let of = |superuser| Parameters {
             superuser,
@@ -101,6 +239,7 @@ mod tests {
                 ("log_statement".to_owned(), superuser),
             ]
             .into(),
+            refused: vec![],
         };
         assert_eq!(of(false).may_set("DateStyle"), Settable::Yes);
         assert_eq!(of(false).may_set("log_statement"), Settable::NotPermitted);

@@ -1,6 +1,7 @@
 //! What would go wrong: one file per family of pitfalls, all asked in one pass. Reads only.
 
 mod ask;
+mod beyond;
 pub mod connectivity;
 mod family;
 mod finding;

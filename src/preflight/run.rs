@@ -5,15 +5,16 @@ use std::thread::ScopedJoinHandle;
 use postgres::error::SqlState;
 
 use super::ask::{Names, ask};
+use super::beyond;
 use super::family::subscription;
 use super::finding::{Checked, Finding, Preflight, Severity};
 use super::question::{Answers, Ask, On, Place, Text};
 use super::registry::{Before, Check, NOT_SEEN, checks};
 use super::view::{Moving, SideView, View};
-use crate::config::Config;
+use crate::config::{Config, Host};
 use crate::error::{Failure, Result, message_of};
 use crate::journal::{Direction, Stream};
-use crate::server::{Login, Server, sqlstate_of};
+use crate::server::{Login, Server, Session, sqlstate_of};
 
 /// Databases that are asked at the same time: one session each on both servers.
 const AT_ONCE: usize = 4;
@@ -46,8 +47,9 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
             .collect::<Result<_>>()?;
         for (names, entered) in moving.iter().zip(scope.databases_answer(&wanted, &moving)?) {
             let [on_publisher, on_subscriber] = entered;
-            let publisher = publisher.as_ref().map(|it| it.within(on_publisher));
-            let subscriber = subscriber.as_ref().map(|it| it.within(on_subscriber));
+            let (publisher, from) = within(publisher.as_ref(), on_publisher);
+            let (subscriber, to) = within(subscriber.as_ref(), on_subscriber);
+            let sessions = from.zip(to);
             let declared = scope.declared(&names.dbname)?;
             let mut view = View {
                 config: scope.config,
@@ -68,6 +70,18 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
             any_streams |= view.streams;
             unsubscribed += usize::from(!view.subscribed);
             checked.extend(judge(&wanted, Place::Database, &view)?);
+            if let (Some((from, to)), true, Before::Cutover) =
+                (sessions, view.subscribed, scope.before)
+            {
+                let found = beyond::schema_drift(&view, &from, &to)?;
+                checked.push(judged(
+                    (beyond::SCHEMA_DRIFT, beyond::SAME),
+                    Before::Cutover,
+                    &view,
+                    found,
+                    Vec::new(),
+                ));
+            }
         }
     }
     let view = View {
@@ -81,6 +95,17 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
         subscribed: any_streams,
     };
     checked.extend(judge(&wanted, Place::Server, &view)?);
+    if let (Some(_), Some(subscriber), false) = (scope.publisher, scope.subscriber, view.is_back())
+    {
+        let found = beyond::setting_values(&view, subscriber)?;
+        checked.push(judged(
+            (beyond::SETTING_VALUES, beyond::TAKEN),
+            Before::Setup,
+            &view,
+            found,
+            Vec::new(),
+        ));
+    }
     Ok(Preflight::of(with_unseen(checked)))
 }
 
@@ -91,35 +116,51 @@ struct Judged {
 }
 
 fn judge(wanted: &[&Check], place: Place, view: &View<'_>) -> Result<Vec<Judged>> {
-    let dbname = view.moving.map(|moving| moving.dbname.to_owned());
-    let mut judged = Vec::new();
-    for check in wanted.iter().filter(|check| check.place == place) {
-        let unseen = unseen(check, view);
-        let mut findings = (check.judge)(view)?;
-        if findings.is_empty() {
-            findings.push(match unseen.is_empty() {
-                true => Finding::note(check.title),
-                false => Finding::note("not looked at, or only in part"),
-            });
-        }
-        let checked = findings.into_iter().map(|found| Checked {
-            id: check.id,
-            severity: match (check.before, found.severity) {
-                (Before::Cutover, Severity::Blocker) if !view.streams => Severity::Warning,
-                (_, severity) => severity,
-            },
-            dbname: dbname.clone(),
-            message: found.message,
-            objects: found.objects,
-            fix: found.fix,
-            readme: format!("README.md#{}", check.id),
-        });
-        judged.push(Judged {
-            checked: checked.collect(),
-            unseen,
+    let here = wanted.iter().filter(|check| check.place == place);
+    here.map(|check| {
+        let found = (check.judge)(view)?;
+        let named = (check.id, check.title);
+        Ok(judged(
+            named,
+            check.before,
+            view,
+            found,
+            unseen(check, view),
+        ))
+    })
+    .collect()
+}
+
+/// The findings of a check as they are reported; what passes says so.
+fn judged(
+    (id, title): (&'static str, &'static str),
+    before: Before,
+    view: &View<'_>,
+    mut found: Vec<Finding>,
+    unseen: Vec<String>,
+) -> Judged {
+    if found.is_empty() {
+        found.push(match unseen.is_empty() {
+            true => Finding::note(title),
+            false => Finding::note("not looked at, or only in part"),
         });
     }
-    Ok(judged)
+    let checked = found.into_iter().map(|found| Checked {
+        id,
+        severity: match (before, found.severity) {
+            (Before::Cutover, Severity::Blocker) if !view.streams => Severity::Warning,
+            (_, severity) => severity,
+        },
+        dbname: view.moving.map(|moving| moving.dbname.to_owned()),
+        message: found.message,
+        objects: found.objects,
+        fix: found.fix,
+        readme: format!("README.md#{id}"),
+    });
+    Judged {
+        checked: checked.collect(),
+        unseen,
+    }
 }
 
 /// Questions of a check without an answer, in words.
@@ -206,11 +247,7 @@ impl<'a> Scope<'a> {
         let subname = declared.subname.unwrap_or_default();
         let pubname = &declared.publication.pubname;
         let stream = Stream::of(dbname, subname, pubname, self.direction);
-        let host = match self.direction {
-            Direction::Forward => &self.config.publisher,
-            Direction::Back => &self.config.subscriber,
-        };
-        let repl = host.repl.as_ref().unwrap_or(&host.superuser);
+        let host = self.from();
         Ok(Names {
             dbname: dbname.to_owned(),
             pubname: stream.pubname,
@@ -219,14 +256,16 @@ impl<'a> Scope<'a> {
                 None => String::new(),
             },
             db_owner: host.db_owner.user.clone(),
-            repl: repl.user.clone(),
+            repl: host.repl.as_ref().unwrap_or(&host.superuser).user.clone(),
         })
     }
 
     /// The servers themselves, at once.
     fn servers_answer(&self, wanted: &[&Check]) -> Result<[Option<SideView>; 2]> {
+        let host = self.from();
         let names = Names {
-            repl: self.names_of_servers(),
+            repl: host.repl.as_ref().unwrap_or(&host.superuser).user.clone(),
+            db_owner: host.db_owner.user.clone(),
             ..Names::default()
         };
         let answer = |server: Option<&Server>, on: On| -> Result<Option<SideView>> {
@@ -244,6 +283,7 @@ impl<'a> Scope<'a> {
             Ok(Some(SideView {
                 side: server.side(),
                 major: server.major(),
+                superuser: server.facts().superuser,
                 user: server.declared().superuser.user.clone(),
                 server: answers,
                 database: None,
@@ -257,10 +297,12 @@ impl<'a> Scope<'a> {
         })
     }
 
-    fn names_of_servers(&self) -> String {
-        let host = &self.config.publisher;
-        let repl = host.repl.as_ref().unwrap_or(&host.superuser);
-        repl.user.clone()
+    /// The host that the data comes from.
+    fn from(&self) -> &'a Host {
+        match self.direction {
+            Direction::Forward => &self.config.publisher,
+            Direction::Back => &self.config.subscriber,
+        }
     }
 
     /// The databases of both servers, at once.
@@ -291,7 +333,7 @@ impl<'a> Scope<'a> {
 pub(super) enum Entered {
     Missing,
     Refused(String),
-    Said(Answers),
+    Said(Answers, Session),
 }
 
 fn enter(server: Option<&Server>, names: &Names, texts: &[Text]) -> Result<Entered> {
@@ -309,23 +351,23 @@ fn enter(server: Option<&Server>, names: &Names, texts: &[Text]) -> Result<Enter
         }
     };
     let (major, superuser) = (server.major(), server.facts().superuser);
-    ask(&session, major, superuser, names, texts).map(Entered::Said)
+    let answers = ask(&session, major, superuser, names, texts)?;
+    Ok(Entered::Said(answers, session))
 }
 
-impl SideView {
-    /// The same server with what one of its databases said.
-    fn within(&self, entered: Entered) -> SideView {
-        let (database, refused) = match entered {
-            Entered::Missing => (None, None),
-            Entered::Refused(why) => (None, Some(why)),
-            Entered::Said(answers) => (Some(answers), None),
-        };
-        SideView {
-            database,
-            refused,
-            ..self.clone()
-        }
-    }
+/// A server with what one of its databases said, and the session there.
+fn within(server: Option<&SideView>, entered: Entered) -> (Option<SideView>, Option<Session>) {
+    let (database, refused, session) = match entered {
+        Entered::Missing => (None, None, None),
+        Entered::Refused(why) => (None, Some(why), None),
+        Entered::Said(answers, session) => (Some(answers), None, Some(session)),
+    };
+    let view = server.map(|server| SideView {
+        database,
+        refused,
+        ..server.clone()
+    });
+    (view, session)
 }
 
 /// The questions that the checks put to a side in this place, each once.

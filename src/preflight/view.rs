@@ -12,6 +12,7 @@ use crate::server::Side;
 pub(crate) struct SideView {
     pub(crate) side: Side,
     pub(crate) major: i32,
+    pub(crate) superuser: bool,
     /// The administrator's role.
     pub(crate) user: String,
     pub(crate) server: Answers,
@@ -64,4 +65,11 @@ pub(crate) struct View<'a> {
     pub(crate) streams: bool,
     /// The subscription is there.
     pub(crate) subscribed: bool,
+}
+
+impl View<'_> {
+    /// Whether the data flows back: the application has been moved already.
+    pub(crate) fn is_back(&self) -> bool {
+        self.publisher.is_some_and(|it| it.side == Side::Subscriber)
+    }
 }

@@ -210,9 +210,14 @@ impl Properties {
         }
     }
 
+    /// What may be set on the subscriber, of what this database's settings are.
+    pub(super) fn parameters(&self, subscriber: &Subscriber) -> Result<Parameters> {
+        settings::parameters(subscriber, &self.settings)
+    }
+
     /// Makes the subscriber's database equal, in one transaction.
     pub(super) fn equalise(&self, subscriber: &Subscriber, run: &Run) -> Result<Change> {
-        let plan = self.plan(&settings::parameters(subscriber)?);
+        let plan = self.plan(&self.parameters(subscriber)?);
         if plan.is_empty() || run.mode == Mode::DryRun {
             return plan.carry_out(subscriber.admin(), run);
         }

@@ -93,7 +93,7 @@ pub(crate) fn replicate(
     let (dumped, passwords) = dump(pair, &toolbox, options, source_seen)?;
     let source = State::read(publisher, passwords)?;
     let target = State::read(subscriber, target_seen)?;
-    let parameters = settings::parameters(subscriber)?;
+    let parameters = settings::parameters(subscriber, &source.settings)?;
     let connecting: BTreeSet<&str> = subscriber
         .declared()
         .accounts()

@@ -54,10 +54,15 @@ pub(crate) fn what(setting: &Setting) -> String {
 
 /// Why a setting cannot be made, when it cannot.
 pub(super) fn obstacle(parameters: &Parameters, setting: &Setting) -> Option<String> {
-    let why = match parameters.may_set(&setting.name) {
+    let why = match parameters.may_have(
+        setting.role.as_deref(),
+        setting.dbname.as_deref(),
+        &setting.name,
+    ) {
         Settable::Yes => return None,
         Settable::NotPermitted => "needs more rights than there are on the subscriber",
         Settable::Unknown => "does not exist on the subscriber",
+        Settable::Refused => "has a value that the subscriber does not take",
     };
     Some(format!("the setting {} {why}", what(setting)))
 }

@@ -110,6 +110,13 @@ impl Settings {
         self.0.get(name).map(String::as_str)
     }
 
+    /// The same, whatever the case of its letters.
+    pub(crate) fn folded(&self, name: &str) -> Option<&str> {
+        let mut settings = self.0.iter();
+        let same = settings.find(|(known, _)| known.eq_ignore_ascii_case(name));
+        same.map(|(_, value)| value.as_str())
+    }
+
     pub(crate) fn number(&self, name: &str) -> Option<i64> {
         self.text(name)?.parse().ok()
     }

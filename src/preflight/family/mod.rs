@@ -2,13 +2,22 @@
 
 pub(super) mod beside;
 pub(super) mod capacity;
+pub(super) mod constraints;
 pub(super) mod coverage;
 pub(super) mod databases;
+pub(super) mod expressions;
+pub(super) mod extensions;
+mod hba;
 pub(super) mod identity;
+pub(super) mod logins;
+pub(super) mod role_settings;
 pub(super) mod sequences;
 pub(super) mod slots;
 pub(super) mod subscription;
+pub(super) mod target;
 pub(super) mod transactions;
+pub(super) mod triggers;
+pub(super) mod versions;
 
 /// A table with a primary key and some rows.
 #[cfg(test)]

@@ -81,7 +81,11 @@ impl Scope<'_> {
                 continue;
             };
             if following.contains(role)
-                && self.parameters.may_set(&setting.name) == Settable::Yes
+                && self.parameters.may_have(
+                    setting.role.as_deref(),
+                    setting.dbname.as_deref(),
+                    &setting.name,
+                ) == Settable::Yes
                 && !self.target.settings.contains(setting)
             {
                 differing.insert(role.clone());

@@ -129,11 +129,13 @@ impl Scope<'_> {
             .iter()
             .map(|(name, role)| (name.clone(), standing(role)))
             .collect();
-        let setting = |name: &str| match self.parameters.may_set(name) {
-            Settable::Yes => Verdict::Settable,
-            Settable::NotPermitted => Verdict::NotPermitted,
-            Settable::Unknown => Verdict::Unknown,
-        };
+        let setting =
+            |role: &str, name: &str| match self.parameters.may_have(Some(role), None, name) {
+                Settable::Yes => Verdict::Settable,
+                Settable::NotPermitted => Verdict::NotPermitted,
+                Settable::Unknown => Verdict::Unknown,
+                Settable::Refused => Verdict::Refused,
+            };
         let target = RolesTarget {
             major: subscriber.major().unsigned_abs(),
             executor: executor(subscriber),

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::Write;
 
 use super::Work;
-use crate::catalog::settings;
 use crate::config::Tools;
 use crate::error::{Result, WrapErr};
 use crate::replicate::Mode;
@@ -20,9 +19,9 @@ pub(crate) fn print(pair: &Pair, tools: &Tools, dbname: &str, login: Login) -> R
     let work = Work::read(pair, tools, dbname, login)?;
     let (publisher, subscriber) = (&pair.publisher, &pair.subscriber);
     let creation = database::create_statement(&work.source, subscriber.major(), Owner::Source)?;
-    let properties = Properties::read(publisher, subscriber, &work.source)?
-        .of_a_new_database()
-        .plan(&settings::parameters(subscriber)?)
+    let properties = Properties::read(publisher, subscriber, &work.source)?.of_a_new_database();
+    let properties = properties
+        .plan(&properties.parameters(subscriber)?)
         .into_change(Mode::DryRun, false);
     let toolbox = work.toolbox(publisher.major())?;
     let dumped = work.dump(&toolbox, publisher, &[])?;

@@ -68,6 +68,8 @@ pub(crate) enum Setting {
     NotPermitted,
     /// The subscriber's version has no such parameter.
     Unknown,
+    /// It does not take the value.
+    Refused,
 }
 
 /// The server that the roles go to.
@@ -82,8 +84,8 @@ pub(crate) struct RolesTarget<'a> {
     pub(crate) roles: &'a BTreeMap<String, Standing>,
     /// The bootstrap superusers (oid 10) of publisher and subscriber.
     pub(crate) bootstrap: &'a BTreeSet<String>,
-    /// What the executor may set, by the parameter's name.
-    pub(crate) setting: &'a dyn Fn(&str) -> Setting,
+    /// By the role and the parameter.
+    pub(crate) setting: &'a dyn Fn(&str, &str) -> Setting,
 }
 
 impl RolesTarget<'_> {

@@ -225,10 +225,11 @@ impl<W: Write> Rewriter<'_, W> {
             self.drop(item, "the role is left alone");
             return Ok(());
         }
-        let why = match (self.target.setting)(parameter) {
+        let why = match (self.target.setting)(role, parameter) {
             Setting::Settable => return self.output.write_all(&item.text),
             Setting::NotPermitted => "needs more rights than there are on the subscriber",
             Setting::Unknown => "does not exist on the subscriber",
+            Setting::Refused => "has a value that the subscriber does not take",
         };
         self.note(item, format!("setting {parameter} of role {role:?} {why}"));
         Ok(())

@@ -44,7 +44,7 @@ impl Subscriber {
             restrict: Restrict::Remove,
             roles: &self.roles,
             bootstrap: &BTreeSet::from(["postgres".to_owned()]),
-            setting: &|name| match (name, self.executor) {
+            setting: &|_, name| match (name, self.executor) {
                 ("log_statement", Executor::Administrator) => Setting::NotPermitted,
                 ("gone", _) => Setting::Unknown,
                 _ => Setting::Settable,

@@ -1,0 +1,137 @@
+//! Checks that need more than questions: what one server says is tried on the other, or both catalogs are compared.
+
+use super::family::beside::is_left_behind;
+use super::family::role_settings::{ROLE_SETTINGS, RoleSetting};
+use super::finding::Finding;
+use super::view::View;
+use crate::catalog::settings::{self, LOADING, Setting};
+use crate::error::Result;
+use crate::schema::drift::{self, Drift, Roles};
+use crate::server::{Server, Session, Side};
+use crate::value::ShellWord;
+
+/// Values of role settings, tried on the subscriber.
+pub(super) const SETTING_VALUES: &str = "setting_values";
+pub(super) const TAKEN: &str =
+    "the subscriber takes the value of every setting of roles and databases";
+
+/// Both catalogs, compared.
+pub(super) const SCHEMA_DRIFT: &str = "schema_drift";
+pub(super) const SAME: &str = "both schemas are the same";
+
+/// Tries the publisher's settings of roles and databases on the subscriber.
+pub(super) fn setting_values(view: &View<'_>, subscriber: &Server) -> Result<Vec<Finding>> {
+    let Some(publisher) = view.publisher else {
+        return Ok(Vec::new());
+    };
+    let wanted: Vec<Setting> = publisher
+        .rows(&ROLE_SETTINGS)?
+        .into_iter()
+        // Libraries have a check of their own.
+        .filter(|it| !LOADING.contains(&it.name.as_str()))
+        .map(|it| Setting {
+            role: it.role,
+            dbname: it.dbname,
+            name: it.name,
+            value: it.value,
+        })
+        .collect();
+    Ok(refused(settings::refused(subscriber, &wanted)?))
+}
+
+fn refused(refused: Vec<(Setting, String)>) -> Vec<Finding> {
+    let refused: Vec<(RoleSetting, String)> = refused
+        .into_iter()
+        .map(|(it, why)| {
+            let setting = RoleSetting {
+                role: it.role,
+                dbname: it.dbname,
+                name: it.name,
+                value: it.value,
+            };
+            (setting, why)
+        })
+        .collect();
+    match refused.first() {
+        None => Vec::new(),
+        Some((first, _)) => vec![
+            Finding::warning("the subscriber does not take the value of settings: replicate_roles leaves them out")
+                .fix(format!("{} on the publisher, or ALTER ... SET another value on the subscriber", first.reset()))
+                .objects(refused.iter().map(|(it, why)| format!("{} ({why})", it.in_words()))),
+        ],
+    }
+}
+
+/// Compares both databases once they are one migration.
+pub(super) fn schema_drift(view: &View<'_>, from: &Session, to: &Session) -> Result<Vec<Finding>> {
+    let Some(moving) = view.moving else {
+        return Ok(Vec::new());
+    };
+    let hosts = [&view.config.publisher, &view.config.subscriber];
+    let names = hosts.iter().flat_map(|host| {
+        let repl = host.repl.as_ref().map(|it| it.user.clone());
+        repl.into_iter().chain([host.superuser.user.clone()])
+    });
+    let roles = Roles {
+        names: names.collect(),
+    };
+    let mut found = drift::compare(from, to, &roles)?;
+    found.retain(|it| it.matters() && !is_left_behind(moving.publication, &it.object));
+    let sides = view.publisher.zip(view.subscriber);
+    let sides = sides.map_or((Side::Publisher, Side::Subscriber), |(from, to)| {
+        (from.side, to.side)
+    });
+    Ok(drifted(&found, sides, moving.dbname))
+}
+
+fn drifted(found: &[Drift], (from, to): (Side, Side), dbname: &str) -> Vec<Finding> {
+    let Some(first) = found
+        .iter()
+        .find_map(|it| it.statement.as_deref())
+        .or(Some(""))
+    else {
+        return Vec::new();
+    };
+    if found.is_empty() {
+        return Vec::new();
+    }
+    let only_missing = found.iter().all(|it| it.missing && it.statement.is_some());
+    let fix = match (only_missing, first) {
+        (true, _) => format!("flare replicate_schema --missing {}", ShellWord(dbname)),
+        (false, "") => format!("make them equal on the {to}, or name them in leave_behind"),
+        (false, statement) => format!("on the {to}: {statement}; flare status has every statement"),
+    };
+    vec![
+        Finding::blocker(format!("the schema of the {to} is not the {from}'s"))
+            .objects(found.iter().map(|it| it.in_words(from, to)))
+            .fix(fix),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_is_refused_is_named_with_the_servers_words() {
+        assert!(refused(Vec::new()).is_empty());
+        let setting = Setting {
+            role: Some("app".into()),
+            dbname: None,
+            name: "work_mem".into(),
+            value: "1 parsec".into(),
+        };
+        let found = &refused(vec![(setting, "invalid value".into())])[0];
+        assert_eq!(
+            found.objects,
+            ["work_mem = 1 parsec of role app (invalid value)"]
+        );
+        assert!(
+            found
+                .fix
+                .as_deref()
+                .unwrap()
+                .starts_with(r#"ALTER ROLE "app" RESET work_mem"#)
+        );
+    }
+}

@@ -1,0 +1,202 @@
+//! Extensions and libraries that the subscriber has to offer.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::preflight::finding::Finding;
+use crate::preflight::question::{Place, Question};
+use crate::preflight::registry::{Before, Check};
+use crate::value::Ident;
+
+pub(crate) const CHECKS: &[Check] = &[
+    Check {
+        id: "extensions",
+        title: "the subscriber offers every extension of the database",
+        before: Before::Setup,
+        place: Place::Database,
+        asks: &[EXTENSIONS.on_both(), OFFERED.on_subscriber()],
+        judge: |view| match (view.publisher, view.subscriber) {
+            (Some(publisher), Some(subscriber))
+                if !subscriber.server.unseen.contains_key(OFFERED.text.name) =>
+            {
+                Ok(not_offered(
+                    &publisher.rows(&EXTENSIONS)?,
+                    &subscriber.rows(&EXTENSIONS)?,
+                    &subscriber.rows(&OFFERED)?,
+                ))
+            }
+            _ => Ok(Vec::new()),
+        },
+    },
+    Check {
+        id: "untrusted_languages",
+        title: "functions need no library and no rights that the subscriber lacks",
+        before: Before::Setup,
+        place: Place::Database,
+        asks: &[FUNCTIONS.on_publisher()],
+        judge: |view| match (view.publisher, view.subscriber) {
+            (Some(publisher), Some(subscriber)) => Ok(untrusted(
+                &publisher.rows(&FUNCTIONS)?,
+                subscriber.superuser,
+            )),
+            _ => Ok(Vec::new()),
+        },
+    },
+];
+
+/// An extension of a database.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Extension {
+    extname: String,
+    extversion: String,
+}
+
+const EXTENSIONS: Question<Extension> = Question::database(
+    "extensions",
+    "SELECT jsonb_build_object('extname', extname, 'extversion', extversion) FROM pg_extension ORDER BY extname",
+);
+
+/// An extension that could be installed.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Offered {
+    name: String,
+    default_version: Option<String>,
+}
+
+const OFFERED: Question<Offered> = Question::server(
+    "offered",
+    "SELECT jsonb_build_object('name', name, 'default_version', default_version) FROM pg_available_extensions",
+);
+
+/// Functions in C or in a language that only a superuser may use, which belong to no extension.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Function {
+    function: String,
+    lanname: String,
+    probin: Option<String>,
+}
+
+const FUNCTIONS: Question<Function> = Question::database(
+    "untrusted_functions",
+    "SELECT jsonb_build_object('function', p.oid::regprocedure, 'lanname', l.lanname, 'probin', encode(p.probin::text::bytea, 'escape'))
+       FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+      WHERE p.oid >= 16384 AND NOT l.lanpltrusted AND l.lanname NOT IN ('internal', 'sql')
+        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+        AND NOT EXISTS (SELECT FROM pg_language h WHERE p.oid IN (h.lanplcallfoid, h.laninline, h.lanvalidator))",
+);
+
+fn not_offered(wanted: &[Extension], installed: &[Extension], offered: &[Offered]) -> Vec<Finding> {
+    let offers: BTreeMap<&str, Option<&str>> = offered
+        .iter()
+        .map(|it| (it.name.as_str(), it.default_version.as_deref()))
+        .collect();
+    let is_installed = |name: &str| installed.iter().any(|it| it.extname == name);
+    let missing: Vec<&Extension> = wanted
+        .iter()
+        .filter(|it| !is_installed(&it.extname) && !offers.contains_key(it.extname.as_str()))
+        .collect();
+    let mut found = Vec::new();
+    if let Some(first) = missing.first() {
+        found.push(
+            Finding::blocker("the subscriber does not offer extensions of the database")
+                .objects(missing.iter().map(|it| format!("{} {}", it.extname, it.extversion)))
+                .fix(format!(
+                    "install the package of the extension on the subscriber's machine, or DROP EXTENSION {} on the publisher when nothing uses it",
+                    Ident::new(&first.extname)
+                )),
+        );
+    }
+    let newer: Vec<String> = wanted
+        .iter()
+        .filter(|it| !is_installed(&it.extname))
+        .filter_map(|it| {
+            let version = offers.get(it.extname.as_str()).copied().flatten()?;
+            (version != it.extversion)
+                .then(|| format!("{} {} -> {version}", it.extname, it.extversion))
+        })
+        .collect();
+    if !newer.is_empty() {
+        found.push(
+            Finding::note("extensions are installed in the version that the subscriber offers")
+                .objects(newer),
+        );
+    }
+    found
+}
+
+fn untrusted(functions: &[Function], superuser: bool) -> Vec<Finding> {
+    let described = |it: &&Function| match &it.probin {
+        Some(library) => format!("{} ({}, library {library})", it.function, it.lanname),
+        None => format!("{} ({})", it.function, it.lanname),
+    };
+    let (compiled, others): (Vec<&Function>, Vec<&Function>) =
+        functions.iter().partition(|it| it.lanname == "c");
+    let mut found = Vec::new();
+    if !compiled.is_empty() {
+        found.push(
+            Finding::warning("functions in C that belong to no extension: their libraries have to be on the subscriber, made for its version")
+                .objects(compiled.iter().map(described))
+                .fix("install these libraries there before the schema is loaded"),
+        );
+    }
+    if !others.is_empty() && !superuser {
+        found.push(
+            Finding::blocker("functions in untrusted languages: only a superuser may create them on the subscriber")
+                .objects(others.iter().map(described))
+                .fix("let a superuser of the subscriber load the schema, or drop them"),
+        );
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preflight::finding::Severity;
+
+    #[test]
+    fn what_is_not_offered_blocks_unless_it_is_installed() {
+        let extension = |name: &str| Extension {
+            extname: name.into(),
+            extversion: "1.0".into(),
+        };
+        let offered = |name: &str, version: &str| Offered {
+            name: name.into(),
+            default_version: Some(version.into()),
+        };
+        let wanted = [extension("a"), extension("b\"c")];
+        let found = not_offered(&wanted, &[extension("a")], &[]);
+        assert_eq!(found[0].objects, ["b\"c 1.0"]);
+        assert!(
+            found[0]
+                .fix
+                .as_deref()
+                .unwrap()
+                .contains(r#"DROP EXTENSION "b""c""#)
+        );
+        let found = not_offered(&wanted, &[], &[offered("a", "1.0"), offered("b\"c", "2")]);
+        assert_eq!(
+            (found[0].severity, found[0].objects[0].as_str()),
+            (Severity::Pass, "b\"c 1.0 -> 2")
+        );
+    }
+
+    #[test]
+    fn untrusted_languages_are_a_superusers() {
+        let function = |lanname: &str| Function {
+            function: "f()".into(),
+            lanname: lanname.into(),
+            probin: None,
+        };
+        assert!(untrusted(&[function("plpython3u")], true).is_empty());
+        assert_eq!(
+            untrusted(&[function("plpython3u")], false)[0].severity,
+            Severity::Blocker
+        );
+        assert_eq!(
+            untrusted(&[function("c")], true)[0].severity,
+            Severity::Warning
+        );
+    }
+}

@@ -1,0 +1,179 @@
+//! The first line of pg_hba.conf that fits a login, as the server reads it (manual: "The pg_hba.conf File").
+
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use crate::preflight::question::Question;
+
+/// A line of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Rule {
+    pub(super) line_number: i64,
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) database: Vec<String>,
+    pub(super) user_name: Vec<String>,
+    pub(super) address: Option<String>,
+    pub(super) netmask: Option<String>,
+    pub(super) auth_method: String,
+}
+
+pub(super) const RULES: Question<Rule> = Question::server(
+    "hba",
+    "SELECT to_jsonb(r) FROM pg_hba_file_rules r WHERE r.type IS NOT NULL AND r.error IS NULL ORDER BY r.line_number",
+)
+.privileged();
+
+/// What the file says of a login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fit<'r> {
+    /// The first line that fits.
+    Line(&'r Rule),
+    /// A line before any other may fit: groups, host names and expressions are the server's to tell.
+    Unsure,
+    /// No line.
+    None,
+}
+
+/// The line for a login over TCP. Without an address any line of a host may fit.
+pub(super) fn fit<'r>(
+    rules: &'r [Rule],
+    user: &str,
+    dbname: &str,
+    address: Option<IpAddr>,
+) -> Fit<'r> {
+    for rule in rules.iter().filter(|it| it.kind.starts_with("host")) {
+        let parts = [
+            named(&rule.user_name, user, &["all"]),
+            named(&rule.database, dbname, &["all"]),
+            reaches(rule, address),
+            // Whether the application speaks TLS is not known.
+            match rule.kind.as_str() {
+                "host" => Answer::Yes,
+                _ => Answer::Perhaps,
+            },
+        ];
+        if parts.contains(&Answer::No) {
+            continue;
+        }
+        return match parts.contains(&Answer::Perhaps) {
+            true => Fit::Unsure,
+            false => Fit::Line(rule),
+        };
+    }
+    Fit::None
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Yes,
+    No,
+    Perhaps,
+}
+
+fn named(names: &[String], name: &str, all: &[&str]) -> Answer {
+    let mut answer = Answer::No;
+    for listed in names {
+        if listed == name || all.contains(&listed.as_str()) {
+            return Answer::Yes;
+        }
+        let own_kind = listed.starts_with(['+', '/', '@']);
+        if own_kind || matches!(listed.as_str(), "sameuser" | "samerole" | "samegroup") {
+            answer = Answer::Perhaps;
+        }
+    }
+    answer
+}
+
+fn reaches(rule: &Rule, address: Option<IpAddr>) -> Answer {
+    let (Some(network), Some(address)) = (&rule.address, address) else {
+        return match (rule.address.as_deref(), address) {
+            (Some("all"), _) => Answer::Yes,
+            _ => Answer::Perhaps,
+        };
+    };
+    let within = |network: &str, mask: &str| -> Option<bool> {
+        let (network, mask) = (network.parse().ok()?, mask.parse().ok()?);
+        Some(match (network, mask, address) {
+            (IpAddr::V4(network), IpAddr::V4(mask), IpAddr::V4(address)) => {
+                u32::from(address) & u32::from(mask) == u32::from(network) & u32::from(mask)
+            }
+            (IpAddr::V6(network), IpAddr::V6(mask), IpAddr::V6(address)) => {
+                u128::from(address) & u128::from(mask) == u128::from(network) & u128::from(mask)
+            }
+            _ => false,
+        })
+    };
+    match (network.as_str(), rule.netmask.as_deref()) {
+        ("all", _) => Answer::Yes,
+        (network, Some(mask)) => match within(network, mask) {
+            Some(true) => Answer::Yes,
+            Some(false) => Answer::No,
+            None => Answer::Perhaps,
+        },
+        _ => Answer::Perhaps,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(user: &str, database: &str, address: &str, mask: &str, method: &str) -> Rule {
+        Rule {
+            line_number: 1,
+            kind: "host".into(),
+            database: vec![database.into()],
+            user_name: vec![user.into()],
+            address: Some(address.into()),
+            netmask: Some(mask.into()).filter(|it: &String| !it.is_empty()),
+            auth_method: method.into(),
+        }
+    }
+
+    fn method(fit: Fit<'_>) -> &str {
+        match fit {
+            Fit::Line(rule) => &rule.auth_method,
+            Fit::Unsure => "unsure",
+            Fit::None => "none",
+        }
+    }
+
+    #[test]
+    fn the_first_line_that_fits_counts() {
+        let rules = [
+            rule("bob", "all", "all", "", "reject"),
+            rule("all", "shop", "10.1.0.0", "255.255.0.0", "md5"),
+            rule("all", "all", "10.0.0.0", "255.0.0.0", "scram-sha-256"),
+            rule("all", "all", "fe80::", "ffff::", "trust"),
+        ];
+        let of =
+            |user, dbname, address: &str| method(fit(&rules, user, dbname, address.parse().ok()));
+        assert_eq!(of("bob", "shop", "10.1.2.3"), "reject");
+        assert_eq!(of("app", "shop", "10.1.2.3"), "md5");
+        assert_eq!(of("app", "shop", "10.2.2.3"), "scram-sha-256");
+        assert_eq!(of("app", "other", "10.1.2.3"), "scram-sha-256");
+        assert_eq!(of("app", "shop", "192.168.0.1"), "none");
+        assert_eq!(of("app", "shop", "fe80::1"), "trust");
+    }
+
+    #[test]
+    fn what_only_the_server_can_tell_is_not_judged() {
+        let group = [rule("+staff", "all", "all", "", "reject")];
+        assert_eq!(fit(&group, "app", "shop", None), Fit::Unsure);
+        let host = [rule("all", "all", "app.example", "", "md5")];
+        let address = "10.0.0.1".parse().ok();
+        assert_eq!(fit(&host, "app", "shop", address), Fit::Unsure);
+        let tls = [Rule {
+            kind: "hostssl".into(),
+            ..rule("all", "all", "all", "", "md5")
+        }];
+        assert_eq!(fit(&tls, "app", "shop", address), Fit::Unsure);
+        let local = [Rule {
+            kind: "local".into(),
+            ..rule("all", "all", "", "", "trust")
+        }];
+        assert_eq!(fit(&local, "app", "shop", address), Fit::None);
+    }
+}

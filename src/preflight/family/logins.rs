@@ -1,0 +1,584 @@
+//! Who logs in to the publisher now, and whether they can on the subscriber; and whether the subscriber itself can.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use super::capacity::{SETTINGS, Settings};
+use super::databases::DATABASES;
+use super::hba::{self, Fit, Rule};
+use crate::error::Result;
+use crate::preflight::finding::Finding;
+use crate::preflight::question::{Place, Question};
+use crate::preflight::registry::{Before, Check};
+use crate::preflight::view::View;
+use crate::server::Side;
+use crate::value::Ident;
+
+pub(crate) const CHECKS: &[Check] = &[
+    Check {
+        id: "app_login",
+        title: "pg_hba.conf of the subscriber lets the application in, by the passwords it has",
+        before: Before::Cutover,
+        place: Place::Database,
+        asks: &[
+            SESSIONS.on_publisher(),
+            PASSWORDS.on_both(),
+            hba::RULES.on_subscriber(),
+        ],
+        judge: |view| {
+            let (Some(moving), Some(publisher), Some(subscriber)) =
+                (view.moving, view.publisher, view.subscriber)
+            else {
+                return Ok(Vec::new());
+            };
+            if view.is_back() || subscriber.server.unseen.contains_key(hba::RULES.text.name) {
+                return Ok(Vec::new());
+            }
+            let kinds = |rows: Vec<Password>| -> BTreeMap<String, String> {
+                rows.into_iter().map(|it| (it.rolname, it.kind)).collect()
+            };
+            let mut passwords = kinds(publisher.rows(&PASSWORDS)?);
+            passwords.extend(kinds(subscriber.rows(&PASSWORDS)?));
+            Ok(logins(
+                &applications(view)?,
+                &passwords,
+                &subscriber.rows(&hba::RULES)?,
+                moving.dbname,
+            ))
+        },
+    },
+    Check {
+        id: "app_connect",
+        title: "the application has CONNECT on the subscriber, too",
+        before: Before::Cutover,
+        place: Place::Database,
+        asks: &[SESSIONS.on_publisher(), CONNECTS.on_both()],
+        judge: |view| match (view.moving, view.publisher, view.subscriber) {
+            (Some(moving), Some(publisher), Some(subscriber)) if !view.is_back() => Ok(shut_out(
+                &applications(view)?,
+                &publisher.rows(&CONNECTS)?,
+                &subscriber.rows(&CONNECTS)?,
+                moving.dbname,
+            )),
+            _ => Ok(Vec::new()),
+        },
+    },
+    Check {
+        id: "app_limits",
+        title: "the subscriber takes as many sessions as there are now",
+        before: Before::Cutover,
+        place: Place::Database,
+        asks: &[
+            SESSIONS.on_publisher(),
+            ROLES.on_subscriber(),
+            DATABASES.on_subscriber(),
+            SETTINGS.on_subscriber(),
+        ],
+        judge: |view| match (view.moving, view.subscriber) {
+            (Some(moving), Some(subscriber)) if !view.is_back() => {
+                let databases = subscriber.rows(&DATABASES)?;
+                let limit = databases
+                    .iter()
+                    .find(|it| it.datname == moving.dbname)
+                    .map(|it| i64::from(it.datconnlimit));
+                Ok(limits(
+                    &applications(view)?,
+                    &subscriber.rows(&ROLES)?,
+                    limit,
+                    &Settings::of(subscriber)?,
+                    moving.dbname,
+                ))
+            }
+            _ => Ok(Vec::new()),
+        },
+    },
+    Check {
+        id: "superuser_sessions",
+        title: "flare may end every session of the application",
+        before: Before::Cutover,
+        place: Place::Database,
+        asks: &[SESSIONS.on_publisher(), ROLES.on_publisher()],
+        judge: |view| match view.publisher {
+            Some(publisher) if !publisher.superuser => Ok(beyond_reach(
+                &publisher.rows(&SESSIONS)?,
+                &publisher.rows(&ROLES)?,
+                &publisher.user,
+            )),
+            _ => Ok(Vec::new()),
+        },
+    },
+    Check {
+        id: "repl_user",
+        title: "the replication user may log in and replicate",
+        before: Before::Subscription,
+        place: Place::Server,
+        asks: &[REPL.on_publisher()],
+        judge: |view| match view.publisher {
+            Some(publisher) => Ok(replicates(publisher.first(&REPL)?, publisher.side)),
+            None => Ok(Vec::new()),
+        },
+    },
+    Check {
+        id: "repl_connect",
+        title: "the replication user has CONNECT on the database",
+        before: Before::Cutover,
+        place: Place::Database,
+        asks: &[REPL_CONNECT.on_publisher()],
+        judge: |view| match (view.moving, view.publisher) {
+            (Some(moving), Some(publisher)) if view.subscribed => {
+                Ok(kept_out(publisher.first(&REPL_CONNECT)?, moving.dbname))
+            }
+            _ => Ok(Vec::new()),
+        },
+    },
+];
+
+/// A role as `pg_roles` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Role {
+    pub(super) rolname: String,
+    pub(super) rolsuper: bool,
+    pub(super) rolcanlogin: bool,
+    pub(super) rolconnlimit: i64,
+}
+
+pub(super) const ROLES: Question<Role> = Question::server(
+    "roles",
+    "SELECT jsonb_build_object('rolname', rolname, 'rolsuper', rolsuper, 'rolcanlogin', rolcanlogin, 'rolconnlimit', rolconnlimit)
+       FROM pg_roles",
+);
+
+/// What kind of password a role has.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Password {
+    rolname: String,
+    kind: String,
+}
+
+const PASSWORDS: Question<Password> = Question::server(
+    "passwords",
+    "SELECT jsonb_build_object('rolname', rolname, 'kind',
+              CASE WHEN rolpassword IS NULL THEN 'none' WHEN rolpassword LIKE 'SCRAM-SHA-256$%' THEN 'scram' ELSE 'md5' END)
+       FROM pg_authid WHERE rolcanlogin",
+)
+.privileged();
+
+/// Sessions of one role from one address.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Sessions {
+    user: String,
+    address: Option<IpAddr>,
+    n: i64,
+}
+
+const SESSIONS: Question<Sessions> = Question::database(
+    "sessions",
+    "SELECT jsonb_build_object('user', usename, 'address', host(client_addr), 'n', count(*)) FROM pg_stat_activity
+      WHERE datname = current_database() AND usename IS NOT NULL AND backend_type = 'client backend'
+        AND application_name NOT LIKE 'flare/%' AND usename <> {repl} GROUP BY usename, client_addr",
+);
+
+/// Whether a role has CONNECT.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Connect {
+    rolname: String,
+    connect: bool,
+}
+
+const CONNECTS: Question<Connect> = Question::database(
+    "connects",
+    "SELECT jsonb_build_object('rolname', rolname, 'connect', has_database_privilege(oid, current_database(), 'CONNECT'))
+       FROM pg_roles WHERE rolcanlogin",
+);
+
+/// Whom the subscriber logs in as.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+struct Repl {
+    rolname: String,
+    rolcanlogin: bool,
+    replicates: bool,
+    rolconnlimit: i64,
+    expired: bool,
+}
+
+const REPL: Question<Repl> = Question::server(
+    "repl",
+    "SELECT jsonb_build_object('rolname', n.name, 'rolcanlogin', coalesce(r.rolcanlogin, false),
+              'rolconnlimit', coalesce(r.rolconnlimit, -1), 'expired', coalesce(r.rolvaliduntil < now(), false),
+              'replicates', coalesce(r.rolreplication OR r.rolsuper, false) OR EXISTS (SELECT FROM pg_roles g
+                 WHERE g.rolname = 'rds_replication' AND pg_has_role(r.oid, g.oid, 'MEMBER')))
+       FROM (SELECT {repl}::text AS name) n LEFT JOIN pg_roles r ON r.rolname = n.name",
+);
+
+const REPL_CONNECT: Question<Connect> = Question::database(
+    "repl_connect",
+    "SELECT jsonb_build_object('rolname', rolname, 'connect', has_database_privilege(oid, current_database(), 'CONNECT'))
+       FROM pg_roles WHERE rolname = {repl}",
+);
+
+/// The application's logins: sessions of now, and the roles that the configuration names.
+fn applications(view: &View<'_>) -> Result<Vec<Sessions>> {
+    let Some(publisher) = view.publisher else {
+        return Ok(Vec::new());
+    };
+    let mut sessions = publisher.rows(&SESSIONS)?;
+    sessions.retain(|it| it.user != publisher.user);
+    for user in &view.config.cutover.app_users {
+        if !sessions.iter().any(|it| it.user == *user) {
+            sessions.push(Sessions {
+                user: user.clone(),
+                address: None,
+                n: 0,
+            });
+        }
+    }
+    Ok(sessions)
+}
+
+/// A session on the server's own machine comes from another address after the cutover.
+fn from_afar(address: Option<IpAddr>) -> Option<IpAddr> {
+    address.filter(|it| !it.is_loopback())
+}
+
+fn logins(
+    sessions: &[Sessions],
+    passwords: &BTreeMap<String, String>,
+    rules: &[Rule],
+    dbname: &str,
+) -> Vec<Finding> {
+    let mut no_line = BTreeSet::new();
+    let mut wrong_kind = BTreeSet::new();
+    for session in sessions {
+        let user = session.user.as_str();
+        let address = from_afar(session.address);
+        let from = match address {
+            Some(address) => format!("{user} from {address}"),
+            None => user.to_owned(),
+        };
+        let kind = passwords.get(user).map(String::as_str);
+        match hba::fit(rules, user, dbname, address) {
+            Fit::None => drop(no_line.insert((from, session.user.clone()))),
+            Fit::Line(rule) => match (rule.auth_method.as_str(), kind) {
+                ("reject", _) => drop(no_line.insert((
+                    format!("{from} (line {} rejects)", rule.line_number),
+                    session.user.clone(),
+                ))),
+                ("scram-sha-256", Some("md5")) => {
+                    wrong_kind.insert(format!(
+                        "{user} (an md5 hash, and line {} asks for scram-sha-256)",
+                        rule.line_number
+                    ));
+                }
+                ("scram-sha-256" | "md5" | "password", Some("none")) => {
+                    wrong_kind.insert(format!(
+                        "{user} (no password, and line {} asks for one)",
+                        rule.line_number
+                    ));
+                }
+                _ => {}
+            },
+            Fit::Unsure => {}
+        }
+    }
+    let mut found = Vec::new();
+    if let Some((_, user)) = no_line.first() {
+        found.push(
+            Finding::blocker("pg_hba.conf of the subscriber does not let the application in")
+                .fix(format!(
+                    "a line such as: host {} {} 0.0.0.0/0 scram-sha-256, and SELECT pg_reload_conf() there",
+                    Ident::from(dbname),
+                    Ident::new(user)
+                ))
+                .objects(no_line.iter().map(|(from, _)| from.clone())),
+        );
+    }
+    if !wrong_kind.is_empty() {
+        found.push(
+            Finding::blocker("pg_hba.conf of the subscriber asks for a password that these roles do not have")
+                .objects(wrong_kind)
+                .fix("ALTER ROLE ... PASSWORD on the publisher with password_encryption = 'scram-sha-256' and flare replicate_roles; or the method md5 in that line"),
+        );
+    }
+    found
+}
+
+fn shut_out(
+    sessions: &[Sessions],
+    here: &[Connect],
+    there: &[Connect],
+    dbname: &str,
+) -> Vec<Finding> {
+    let connect = |rows: &[Connect], user: &str| {
+        let mut rows = rows.iter();
+        rows.find(|it| it.rolname == user).map(|it| it.connect)
+    };
+    let users: BTreeSet<&str> = sessions.iter().map(|it| it.user.as_str()).collect();
+    let out: Vec<String> = users
+        .into_iter()
+        .filter(|user| connect(here, user) == Some(true) && connect(there, user) == Some(false))
+        .map(str::to_owned)
+        .collect();
+    match out.first() {
+        None => Vec::new(),
+        Some(first) => vec![
+            Finding::blocker("the application may connect to the publisher's database and not to the subscriber's")
+                .fix(format!(
+                    "GRANT CONNECT ON DATABASE {} TO {} on the subscriber",
+                    Ident::from(dbname),
+                    Ident::new(first)
+                ))
+                .objects(out),
+        ],
+    }
+}
+
+fn limits(
+    sessions: &[Sessions],
+    roles: &[Role],
+    of_database: Option<i64>,
+    settings: &Settings,
+    dbname: &str,
+) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut by_user: BTreeMap<&str, i64> = BTreeMap::new();
+    for session in sessions {
+        *by_user.entry(&session.user).or_default() += session.n;
+    }
+    let all: i64 = by_user.values().sum();
+    let tight: Vec<(&str, String)> = roles
+        .iter()
+        .filter(|it| it.rolconnlimit >= 0 && !it.rolsuper)
+        .filter_map(|it| {
+            let n = *by_user.get(it.rolname.as_str())?;
+            let words = format!("{} (limit {}, {n} sessions)", it.rolname, it.rolconnlimit);
+            (n > it.rolconnlimit).then_some((it.rolname.as_str(), words))
+        })
+        .collect();
+    if let Some((first, _)) = tight.first() {
+        found.push(
+            Finding::blocker("roles have more sessions on the publisher than their connection limit allows on the subscriber")
+                .fix(format!("ALTER ROLE {} CONNECTION LIMIT -1 on the subscriber", Ident::from(*first)))
+                .objects(tight.iter().map(|(_, words)| words.clone())),
+        );
+    }
+    if let Some(limit) = of_database.filter(|limit| *limit >= 0 && all > *limit) {
+        found.push(
+            Finding::blocker(format!(
+                "the database has {all} sessions on the publisher, and its connection limit on the subscriber is {limit}"
+            ))
+            .fix(format!("ALTER DATABASE {} CONNECTION LIMIT -1 on the subscriber", Ident::from(dbname))),
+        );
+    }
+    let max = settings.number("max_connections");
+    let reserved = settings
+        .number("superuser_reserved_connections")
+        .unwrap_or(0);
+    if let Some(max) = max.filter(|max| all > max - reserved) {
+        found.push(
+            Finding::blocker(format!(
+                "the database has {all} sessions on the publisher, and max_connections of the subscriber is {max}"
+            ))
+            .fix(format!("ALTER SYSTEM SET max_connections = {} on the subscriber, and restart it", all + reserved + 10)),
+        );
+    }
+    found
+}
+
+fn beyond_reach(sessions: &[Sessions], roles: &[Role], admin: &str) -> Vec<Finding> {
+    let is_super = |user: &str| roles.iter().any(|it| it.rolname == user && it.rolsuper);
+    let beyond: BTreeSet<String> = sessions
+        .iter()
+        .filter(|it| is_super(&it.user))
+        .map(|it| it.user.clone())
+        .collect();
+    match beyond.is_empty() {
+        true => Vec::new(),
+        false => vec![
+            Finding::blocker(format!(
+                "superusers are at work in the database, and {admin:?}, who is none, may not end their sessions"
+            ))
+            .objects(beyond)
+            .fix("let the application use a role without superuser, or end those sessions before the cutover"),
+        ],
+    }
+}
+
+fn replicates(repl: Option<Repl>, side: Side) -> Vec<Finding> {
+    let Some(repl) = repl else {
+        return Vec::new();
+    };
+    let user = Ident::new(&repl.rolname);
+    let lacking = match &repl {
+        it if !it.rolcanlogin => Some((
+            "does not exist or may not log in",
+            format!("CREATE ROLE {user} LOGIN REPLICATION PASSWORD '...'"),
+        )),
+        it if !it.replicates => Some((
+            "may not replicate",
+            format!("ALTER ROLE {user} REPLICATION (Amazon RDS: GRANT rds_replication TO {user})"),
+        )),
+        it if it.expired => Some((
+            "has a password that has expired",
+            format!("ALTER ROLE {user} VALID UNTIL 'infinity'"),
+        )),
+        it if (0..3).contains(&it.rolconnlimit) => Some((
+            "has a connection limit below the three that a copy takes",
+            format!("ALTER ROLE {user} CONNECTION LIMIT -1"),
+        )),
+        _ => None,
+    };
+    let finding = lacking.map(|(why, fix)| {
+        Finding::blocker(format!("the replication user {:?} {why}", repl.rolname))
+            .fix(format!("{fix} on the {side}"))
+    });
+    finding.into_iter().collect()
+}
+
+fn kept_out(repl: Option<Connect>, dbname: &str) -> Vec<Finding> {
+    match repl.filter(|it| !it.connect) {
+        None => Vec::new(),
+        Some(repl) => vec![
+            Finding::blocker(format!(
+                "the replication user {:?} has no CONNECT on the database: apply stops when its connection ends",
+                repl.rolname
+            ))
+            .fix(format!(
+                "GRANT CONNECT ON DATABASE {} TO {} on the publisher",
+                Ident::from(dbname),
+                Ident::new(&repl.rolname)
+            )),
+        ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sessions(user: &str, address: &str, n: i64) -> Sessions {
+        Sessions {
+            user: user.into(),
+            address: address.parse().ok(),
+            n,
+        }
+    }
+
+    fn rule(method: &str) -> Rule {
+        Rule {
+            line_number: 9,
+            kind: "host".into(),
+            database: vec!["all".into()],
+            user_name: vec!["app".into()],
+            address: Some("10.0.0.0".into()),
+            netmask: Some("255.0.0.0".into()),
+            auth_method: method.into(),
+        }
+    }
+
+    #[test]
+    fn logins_fail_for_want_of_a_line_or_of_a_password_of_that_kind() {
+        let passwords = |kind: &str| BTreeMap::from([("app".to_owned(), kind.to_owned())]);
+        let of = |session: &Sessions, kind, method| {
+            let found = logins(
+                std::slice::from_ref(session),
+                &passwords(kind),
+                &[rule(method)],
+                "shop",
+            );
+            found
+                .first()
+                .map(|it| it.objects[0].clone())
+                .unwrap_or_default()
+        };
+        let app = sessions("app", "10.1.1.1", 1);
+        assert_eq!(of(&app, "scram", "scram-sha-256"), "");
+        assert_eq!(of(&app, "md5", "md5"), "");
+        assert!(of(&app, "md5", "scram-sha-256").contains("line 9 asks for scram"));
+        assert!(of(&app, "none", "md5").contains("no password"));
+        assert!(of(&app, "scram", "reject").contains("rejects"));
+        assert_eq!(
+            of(&sessions("app", "192.168.1.1", 1), "scram", "md5"),
+            "app from 192.168.1.1"
+        );
+        assert_eq!(
+            of(&sessions("bob", "10.1.1.1", 1), "scram", "md5"),
+            "bob from 10.1.1.1"
+        );
+    }
+
+    #[test]
+    fn connect_is_missed_only_where_it_was_had() {
+        let row = |connect| {
+            vec![Connect {
+                rolname: "app".into(),
+                connect,
+            }]
+        };
+        let app = [sessions("app", "", 1)];
+        assert_eq!(
+            shut_out(&app, &row(true), &row(false), "d")[0].objects,
+            ["app"]
+        );
+        assert!(shut_out(&app, &row(false), &row(false), "d").is_empty());
+        assert!(shut_out(&app, &row(true), &[], "d").is_empty());
+    }
+
+    #[test]
+    fn every_limit_is_compared_with_the_sessions_of_now() {
+        let app = [
+            sessions("app", "10.0.0.1", 6),
+            sessions("app", "10.0.0.2", 6),
+        ];
+        let role = |rolconnlimit| Role {
+            rolname: "app".into(),
+            rolconnlimit,
+            ..Role::default()
+        };
+        let settings = |max| {
+            Settings::from(&[
+                ("max_connections", max),
+                ("superuser_reserved_connections", "3"),
+            ])
+        };
+        let count = |limit, of_database, max| {
+            limits(&app, &[role(limit)], of_database, &settings(max), "d").len()
+        };
+        assert_eq!(count(-1, Some(-1), "100"), 0);
+        assert_eq!(count(10, Some(-1), "100"), 1);
+        assert_eq!(count(-1, Some(11), "100"), 1);
+        assert_eq!(count(-1, None, "14"), 1);
+    }
+
+    #[test]
+    fn the_replication_user_lacks_one_thing_at_a_time() {
+        let repl = Repl {
+            rolname: "repl".into(),
+            rolcanlogin: true,
+            replicates: true,
+            rolconnlimit: -1,
+            expired: false,
+        };
+        let of = |change: fn(&mut Repl)| {
+            let mut repl = repl.clone();
+            change(&mut repl);
+            replicates(Some(repl), Side::Publisher)
+        };
+        assert!(of(|_| ()).is_empty());
+        assert!(
+            of(|it| it.rolcanlogin = false)[0]
+                .fix
+                .as_deref()
+                .unwrap()
+                .starts_with("CREATE ROLE")
+        );
+        assert!(
+            of(|it| it.replicates = false)[0]
+                .message
+                .contains("may not replicate")
+        );
+        assert!(of(|it| it.expired = true)[0].message.contains("expired"));
+        assert!(of(|it| it.rolconnlimit = 1)[0].message.contains("limit"));
+    }
+}

@@ -1,0 +1,183 @@
+//! What two versions do not share: client programs, TRUNCATE, the last bits of a float.
+
+use serde::Deserialize;
+
+use crate::error::{hint_of, message_of};
+use crate::preflight::finding::Finding;
+use crate::preflight::question::{Place, Question};
+use crate::preflight::registry::{Before, Check};
+use crate::server::Side;
+use crate::tools::{DumpProgram, Job, Toolbox};
+use crate::value::Ident;
+
+pub(crate) const CHECKS: &[Check] = &[
+    Check {
+        id: "client_programs",
+        title: "pg_dump, pg_dumpall and psql fit both servers",
+        before: Before::Setup,
+        place: Place::Server,
+        asks: &[VERSION.on_both()],
+        judge: |view| {
+            let (Some(publisher), Some(subscriber)) = (view.publisher, view.subscriber) else {
+                return Ok(Vec::new());
+            };
+            // Once it streams, or flows back, no dump is made any more.
+            if view.unsubscribed == 0 || view.is_back() {
+                return Ok(Vec::new());
+            }
+            let lacking = [DumpProgram::PgDump, DumpProgram::PgDumpall].map(|dump| {
+                let job = Job {
+                    dump,
+                    publisher: publisher.major,
+                    subscriber: subscriber.major,
+                };
+                Toolbox::find(&view.config.tools, job).err()
+            });
+            let finding = lacking.into_iter().flatten().next().map(|report| {
+                let found = Finding::blocker(message_of(&report));
+                match hint_of(&report) {
+                    Some(hint) => found.fix(hint),
+                    None => found,
+                }
+            });
+            Ok(finding.into_iter().collect())
+        },
+    },
+    Check {
+        id: "truncate",
+        title: "TRUNCATE is carried both ways",
+        before: Before::Cutover,
+        place: Place::Server,
+        asks: &[VERSION.on_both()],
+        judge: |view| match (view.publisher, view.subscriber) {
+            (Some(publisher), Some(subscriber)) => Ok(truncates(
+                (publisher.side, publisher.major),
+                (subscriber.side, subscriber.major),
+                view.config.cutover.reverse,
+            )),
+            _ => Ok(Vec::new()),
+        },
+    },
+    Check {
+        id: "float_digits",
+        title: "floats arrive to the last bit",
+        before: Before::Cutover,
+        place: Place::Database,
+        asks: &[FLOATS.on_publisher(), DIGITS.on_subscriber()],
+        judge: |view| match (view.publisher, view.subscriber) {
+            (Some(publisher), Some(subscriber)) if view.subscribed => Ok(rounded(
+                (publisher.major, subscriber.major),
+                &publisher.rows(&FLOATS)?,
+                subscriber.first(&DIGITS)?,
+                view.moving.and_then(|it| it.subname).unwrap_or_default(),
+            )),
+            _ => Ok(Vec::new()),
+        },
+    },
+];
+
+const VERSION: Question<String> = Question::server(
+    "version",
+    "SELECT to_jsonb(current_setting('server_version'))",
+);
+
+/// Columns of float4 and float8, and arrays of them.
+const FLOATS: Question<String> = Question::database(
+    "floats",
+    "SELECT to_jsonb(format('%s.%s.%s', n.nspname, c.relname, a.attname))
+       FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+       JOIN pg_type t ON t.oid = a.atttypid
+      WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped AND c.oid >= 16384 AND n.nspname !~ '^pg_'
+        AND (a.atttypid IN (700, 701, 1021, 1022) OR t.typbasetype IN (700, 701, 1021, 1022))
+        AND current_setting('server_version_num')::int < 120000
+      ORDER BY 1",
+);
+
+/// Whether the subscription asks for all digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+struct Digits(bool);
+
+const DIGITS: Question<Digits> = Question::database(
+    "digits",
+    "SELECT to_jsonb(subconninfo ~ 'extra_float_digits') FROM pg_subscription WHERE subname = {subname}
+        AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
+)
+.privileged();
+
+/// Known from the versions alone, and nothing to mend: it is said, and no warning.
+fn truncates(from: (Side, i32), to: (Side, i32), reverse: bool) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if from.1 < 11 {
+        found.push(
+            Finding::note(format!(
+                "a {} of {} does not send TRUNCATE: rows of a table that is emptied so stay on the {}, and collide when they come again",
+                from.0, from.1, to.0
+            ))
+            .objects([from.0.to_string()])
+            .fix("DELETE instead of TRUNCATE while the migration runs; or REVOKE TRUNCATE from who might"),
+        );
+    }
+    if reverse && from.1 < 11 && to.1 >= 11 {
+        found.push(
+            Finding::note(format!(
+                "the way back to a {} leaves TRUNCATE out: its apply worker would die of one",
+                from.1
+            ))
+            .objects([to.0.to_string()])
+            .fix("DELETE instead of TRUNCATE until cleanup"),
+        );
+    }
+    found
+}
+
+/// 10 and 11 send floats with 15 digits, and a walsender for a subscriber of 15 or later is told otherwise.
+fn rounded(
+    (from, to): (i32, i32),
+    columns: &[String],
+    digits: Option<Digits>,
+    subname: &str,
+) -> Vec<Finding> {
+    let exact = from >= 12 || to >= 15 || digits.is_none_or(|it| it.0);
+    match exact || columns.is_empty() {
+        true => Vec::new(),
+        false => vec![
+            Finding::blocker(format!(
+                "a publisher of {from} sends floats with 15 digits to a subscriber of {to}: their last bits are lost"
+            ))
+            .objects(columns.iter().cloned())
+            .fix(format!(
+                "flare drop_subscription and flare create_subscription copy them anew; ALTER SUBSCRIPTION {} CONNECTION '... options=''-c extra_float_digits=3''' mends what comes from now on",
+                Ident::from(subname)
+            )),
+        ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn truncate_is_lost_from_10_and_left_out_back_to_it() {
+        let of = |from, to, reverse| {
+            truncates((Side::Publisher, from), (Side::Subscriber, to), reverse).len()
+        };
+        assert_eq!(of(10, 18, true), 2);
+        assert_eq!(of(10, 18, false), 1);
+        assert_eq!(of(11, 18, true), 0);
+    }
+
+    #[test]
+    fn floats_are_rounded_between_old_versions_unless_asked_otherwise() {
+        let columns = ["public.t.f".to_owned()];
+        let of = |versions, digits: Option<bool>| {
+            rounded(versions, &columns, digits.map(Digits), "s").len()
+        };
+        assert_eq!(of((10, 14), Some(false)), 1);
+        assert_eq!(of((10, 14), Some(true)), 0);
+        assert_eq!(of((10, 14), None), 0);
+        assert_eq!(of((10, 15), Some(false)), 0);
+        assert_eq!(of((12, 13), Some(false)), 0);
+        assert!(rounded((10, 14), &[], Some(Digits(false)), "s").is_empty());
+    }
+}
