@@ -333,7 +333,7 @@ impl<'a> Scope<'a> {
 pub(super) enum Entered {
     Missing,
     Refused(String),
-    Said(Answers, Session),
+    Said(Answers, Box<Session>),
 }
 
 fn enter(server: Option<&Server>, names: &Names, texts: &[Text]) -> Result<Entered> {
@@ -352,11 +352,11 @@ fn enter(server: Option<&Server>, names: &Names, texts: &[Text]) -> Result<Enter
     };
     let (major, superuser) = (server.major(), server.facts().superuser);
     let answers = ask(&session, major, superuser, names, texts)?;
-    Ok(Entered::Said(answers, session))
+    Ok(Entered::Said(answers, Box::new(session)))
 }
 
 /// A server with what one of its databases said, and the session there.
-fn within(server: Option<&SideView>, entered: Entered) -> (Option<SideView>, Option<Session>) {
+fn within(server: Option<&SideView>, entered: Entered) -> (Option<SideView>, Option<Box<Session>>) {
     let (database, refused, session) = match entered {
         Entered::Missing => (None, None, None),
         Entered::Refused(why) => (None, Some(why), None),

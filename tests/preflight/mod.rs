@@ -62,9 +62,12 @@ fn assert_healthy(output: &Output, when: &str) {
     let json = output.ok().json();
     assert_eq!(found(&json, "blocker"), Vec::<String>::new(), "{when}");
     assert_eq!(found(&json, "warning"), Vec::<String>::new(), "{when}");
-    assert_eq!(
-        of(&json, "not_seen")[0]["objects"],
-        serde_json::json!([]),
-        "{when}"
-    );
+    let unseen = of(&json, "not_seen")[0]["objects"].as_array().cloned();
+    // The servers of the tests carry control files of newer versions, which a 10 stumbles over.
+    let unseen: Vec<Value> = unseen
+        .expect("objects")
+        .into_iter()
+        .filter(|it| !text(it).contains("unrecognized parameter \"trusted\""))
+        .collect();
+    assert_eq!(unseen, Vec::<Value>::new(), "{when}");
 }

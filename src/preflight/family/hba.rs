@@ -36,14 +36,19 @@ pub(super) enum Fit<'r> {
     None,
 }
 
-/// The line for a login over TCP. Without an address any line of a host may fit.
+/// The line for a login over TCP. Without an address any line of a host may fit; one that stands for all is taken, where they
+/// ask for the same.
 pub(super) fn fit<'r>(
     rules: &'r [Rule],
     user: &str,
     dbname: &str,
     address: Option<IpAddr>,
 ) -> Fit<'r> {
-    for rule in rules.iter().filter(|it| it.kind.starts_with("host")) {
+    let hosts = rules.iter().filter(|it| it.kind.starts_with("host"));
+    if address.is_none() {
+        return anywhere(hosts, user, dbname);
+    }
+    for rule in hosts {
         let parts = [
             named(&rule.user_name, user, &["all"]),
             named(&rule.database, dbname, &["all"]),
@@ -63,6 +68,26 @@ pub(super) fn fit<'r>(
         };
     }
     Fit::None
+}
+
+/// The same without an address.
+fn anywhere<'r>(hosts: impl Iterator<Item = &'r Rule>, user: &str, dbname: &str) -> Fit<'r> {
+    let mut found: Option<&Rule> = None;
+    for rule in hosts {
+        let parts = [
+            named(&rule.user_name, user, &["all"]),
+            named(&rule.database, dbname, &["all"]),
+        ];
+        if parts.contains(&Answer::No) {
+            continue;
+        }
+        let same = found.is_none_or(|it| it.auth_method == rule.auth_method);
+        if parts.contains(&Answer::Perhaps) || !same {
+            return Fit::Unsure;
+        }
+        found = Some(rule);
+    }
+    found.map_or(Fit::None, Fit::Line)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +181,23 @@ mod tests {
         assert_eq!(of("app", "other", "10.1.2.3"), "scram-sha-256");
         assert_eq!(of("app", "shop", "192.168.0.1"), "none");
         assert_eq!(of("app", "shop", "fe80::1"), "trust");
+    }
+
+    #[test]
+    fn without_an_address_lines_count_that_ask_for_the_same() {
+        let near = rule("all", "all", "10.0.0.0", "255.0.0.0", "scram-sha-256");
+        let far = rule("all", "all", "all", "", "scram-sha-256");
+        assert_eq!(
+            method(fit(&[near.clone(), far], "app", "shop", None)),
+            "scram-sha-256"
+        );
+        let other = rule("all", "all", "all", "", "md5");
+        assert_eq!(
+            fit(&[near.clone(), other], "app", "shop", None),
+            Fit::Unsure
+        );
+        let bobs = rule("bob", "all", "all", "", "md5");
+        assert_eq!(fit(&[bobs], "app", "shop", None), Fit::None);
     }
 
     #[test]
