@@ -38,7 +38,7 @@ pub use crate::cutover::{
     PauseOutcome, PauseReport, ResumeReport, StepName, StepTime, SwitchOutcome, SwitchReport,
     SwitchedDatabase, Writable,
 };
-pub use crate::ddl::{DdlOutcome, DdlReport, DdlStatement, Script};
+pub use crate::ddl::{DdlOutcome, DdlReport, DdlStatement, Decision, Script, StuckStatement};
 use crate::error::Result;
 pub use crate::journal::Direction;
 pub use crate::observe::{LagReport, LagStatus, Sample, Sampler, SubscriptionLag};

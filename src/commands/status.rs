@@ -8,7 +8,7 @@ use crate::report::Outcome;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Changes: nothing, unless a pause, cutover or fallback was cut off: that is finished or undone first, when both servers \
-answer, and said. Else reads both servers, and goes on when one is down.
+answer, and said. With ddl: carry the subscription takes new tables. Else reads both servers, and goes on when one is down.
 
 Example:
   flare status

@@ -5,6 +5,7 @@
 
 mod build;
 mod cutover;
+mod ddl;
 mod field;
 mod host;
 mod lag;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 
 pub use cutover::{Cutover, Hooks, Pooler, PoolerAdmin};
+pub use ddl::DdlMode;
 pub use host::{Account, Host, RootCert, SslMode, Tls, Via};
 pub use lag::{Lag, Limit, Thresholds};
 pub use password::PasswordSource;
@@ -61,6 +63,8 @@ pub struct Config {
     pub cutover: Cutover,
     /// `lag`.
     pub lag: Lag,
+    /// `ddl`.
+    pub ddl: DdlMode,
     /// What is allowed and yet worth saying.
     pub warnings: Vec<String>,
 }
@@ -144,6 +148,7 @@ impl Config {
         });
         let cutover = file.section("cutover", Cutover::read);
         let lag = file.section("lag", Lag::read);
+        let ddl = file.or("ddl", DdlMode::default(), DdlMode::read);
         let (publisher, subscriber) = hosts?;
         Some(Config {
             path: origin.to_owned(),
@@ -155,6 +160,7 @@ impl Config {
             subscriptions: subscriptions?,
             cutover: cutover?,
             lag: lag?,
+            ddl: ddl?,
             warnings: Vec::new(),
         })
     }

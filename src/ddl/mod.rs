@@ -3,6 +3,9 @@
 //! `flare ddl` brings one to both sides: [`transaction`] has the order. What enters here knows one database, its stream, and
 //! statements; who may run them when is the journal's.
 
+mod arm;
+mod carried;
+mod decide;
 mod drain;
 mod failpoint;
 mod kind;
@@ -17,8 +20,12 @@ mod tables;
 mod transaction;
 mod values;
 
+pub(crate) use arm::{arm, disarm};
+pub use carried::StuckStatement;
+pub(crate) use carried::stuck;
+pub use decide::Decision;
 pub(crate) use record::forget;
 pub use report::{DdlOutcome, DdlReport, DdlStatement};
-pub(crate) use run::{retry, run, unsettled};
+pub(crate) use run::{decide, follow, retry, run, unsettled};
 pub use script::Script;
 pub(crate) use sides::Sides;

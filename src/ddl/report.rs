@@ -21,6 +21,9 @@ pub struct DdlReport {
     pub statements: Vec<DdlStatement>,
     /// Tables that the subscription has taken: their rows are copied now.
     pub tables: Vec<TableName>,
+    /// Whether a decision about a carried statement was carried out.
+    #[serde(skip)]
+    pub(super) decided: bool,
     /// What else there is to know.
     pub notes: Vec<String>,
 }
@@ -60,7 +63,8 @@ impl DdlReport {
     /// Whether anything was run.
     pub fn changed(&self) -> bool {
         let ran = |it: &DdlStatement| matches!(it.outcome, DdlOutcome::Done | DdlOutcome::Rows);
-        !self.dry_run && (self.statements.iter().any(ran) || !self.tables.is_empty())
+        let changed = self.decided || !self.tables.is_empty() || self.statements.iter().any(ran);
+        changed && !self.dry_run
     }
 }
 

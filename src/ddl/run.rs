@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
+use super::carried::stuck_for_good;
+use super::decide::{self, Decision};
 use super::kind::{First, Kind, kind_of, makes_table_of_query, without_rows};
 use super::record::{self, Record, Stage};
 use super::report::{DdlOutcome, DdlReport, DdlStatement};
@@ -12,10 +14,12 @@ use super::settle;
 use super::sides::{Sides, settle_in};
 use super::transaction::{Carried, roll_back};
 use super::{failpoint, outside, tables, transaction};
+use crate::catalog::{publications, subscriptions};
 use crate::config::Config;
 use crate::error::{Failure, Result, WrapErr};
-use crate::replicate::{Mode, Run};
-use crate::server::{Pair, is_lost, params};
+use crate::replicate::{Mode, Run, refresh};
+use crate::server::{Login, Pair, is_lost, params};
+use crate::value::TableName;
 
 /// Brings the statements of a script to both sides.
 pub(crate) fn run(
@@ -78,11 +82,28 @@ pub(crate) fn retry(sides: &Sides<'_>, run: &Run) -> Result<DdlReport> {
         return Ok(report);
     }
     report.notes = settle::settle(sides, run)?;
+    report.notes.extend(decide::retry(sides)?);
     sides.act_as(sides.owner())?;
     let all = tables::ordinary(&sides.open)?;
     let (tables, notes) = tables::take(sides, &all, run)?;
     report.tables = tables;
     report.notes.extend(notes);
+    Ok(report)
+}
+
+/// Has a carried statement skipped, or another run instead, on the receiving side.
+pub(crate) fn decide(
+    sides: &Sides<'_>,
+    id: i64,
+    decision: &Decision,
+    run: &Run,
+) -> Result<DdlReport> {
+    let mut report = empty(sides, run);
+    report.notes = match report.dry_run {
+        true => vec![format!("would decide about statement {id}")],
+        false => decide::decide(sides, id, decision)?,
+    };
+    report.decided = !report.dry_run;
     Ok(report)
 }
 
@@ -93,6 +114,7 @@ fn empty(sides: &Sides<'_>, run: &Run) -> DdlReport {
         dry_run: run.mode == Mode::DryRun,
         statements: Vec::new(),
         tables: Vec::new(),
+        decided: false,
         notes: Vec::new(),
     }
 }
@@ -287,5 +309,24 @@ pub(crate) fn unsettled(pair: &Pair, config: &Config, dbname: &str) -> Result<Ve
         let records = record::unfinished(server.admin(), config, dbname)?;
         found.extend(records.iter().map(|it| shown(&it.statement)));
     }
+    let (open, receiving) = (
+        pair.publisher.connect(Login::Superuser, dbname)?,
+        pair.subscriber.connect(Login::Superuser, dbname)?,
+    );
+    let stuck = stuck_for_good(&open, &receiving)?;
+    found.extend(stuck.iter().map(|it| it.in_words(dbname)));
     Ok(found)
+}
+
+/// Has the subscription take tables that carried statements have made, once they have come, and waits for their rows.
+pub(crate) fn follow(sides: &Sides<'_>, run: &Run) -> Result<Vec<TableName>> {
+    let published = publications::tables(sides.reader_of_open(), &sides.stream.pubname)?;
+    let relations = subscriptions::relations(&sides.reader, &sides.stream.subname)?;
+    if refresh::missing(&published, &relations).is_empty() {
+        return Ok(Vec::new());
+    }
+    sides.catch_up()?;
+    let all = tables::ordinary(&sides.open)?;
+    let (taken, _) = tables::take(sides, &all, run)?;
+    Ok(taken)
 }

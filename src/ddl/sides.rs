@@ -152,8 +152,8 @@ impl<'a> Sides<'a> {
         Ok(())
     }
 
-    /// Waits until no table is being copied: a change of one would wait for the whole copy, with everybody behind it.
-    pub(super) fn copied(&self) -> Result<()> {
+    /// Waits until no table is being copied, before a switch or a statement: a change of one would wait for the whole copy, with everybody behind it.
+    pub(crate) fn copied(&self) -> Result<()> {
         let since = Instant::now();
         loop {
             let relations = subscriptions::relations(&self.reader, &self.stream.subname)?;

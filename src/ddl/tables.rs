@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::Deserialize;
+
 use super::sides::Sides;
 use crate::catalog::tables::listed;
 use crate::catalog::{publications, subscriptions};
@@ -148,31 +150,53 @@ fn run_briefly(session: &Session, statement: &str) -> Result<()> {
         .wrap_err_with(|| format!("run {statement}"))
 }
 
+/// A table that the receiving side's user cannot read, and whose owners can change that.
+#[derive(Deserialize)]
+struct Unreadable {
+    schema_owner: Option<String>,
+    table_owner: Option<String>,
+}
+
+const UNREADABLE: &str = "
+    SELECT jsonb_build_object(
+             'schema_owner', CASE WHEN NOT has_schema_privilege($1, n.oid, 'USAGE') THEN pg_get_userbyid(n.nspowner) END,
+             'table_owner', CASE WHEN NOT has_table_privilege($1, c.oid, 'SELECT') THEN pg_get_userbyid(c.relowner) END)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $2 AND c.relname = $3";
+
 /// Lets the receiving side's user read them.
 fn grant(sides: &Sides<'_>, tables: &[TableName]) -> Result<()> {
+    let session = sides.reader_of_open();
     let user = replicating_user(&sides.pair.publisher);
+    let to = Ident::new(user);
     for table in tables {
-        let readable: bool = sides.reader_of_open().value(
-            "SELECT has_table_privilege($1, $2::text::regclass, 'SELECT') AND has_schema_privilege($1, $3, 'USAGE')",
-            params![user, table.to_string(), table.schema.as_str()],
+        let found: Option<Unreadable> = session.first(
+            UNREADABLE,
+            params![user, table.schema.as_str(), table.table.as_str()],
         )?;
-        if readable {
-            continue;
-        }
-        let user = Ident::new(user);
-        run_briefly(
-            &sides.open,
-            &format!(
-                "GRANT USAGE ON SCHEMA {} TO {user}; GRANT SELECT ON {table} TO {user}",
-                table.schema
+        let Some(found) = found else { continue };
+        let grants = [
+            (
+                found.schema_owner,
+                format!("GRANT USAGE ON SCHEMA {} TO {to}", table.schema),
             ),
-        )
-        .hint(|| {
-            format!(
-                "let {user} read {table} on the open side, and run {} --retry",
-                sides.again()
+            (
+                found.table_owner,
+                format!("GRANT SELECT ON {table} TO {to}"),
+            ),
+        ];
+        for (owner, grant) in grants {
+            let Some(owner) = owner else { continue };
+            run_briefly(
+                session,
+                &format!("SET LOCAL ROLE {}; {grant}", Ident::new(owner)),
             )
-        })?;
+            .hint(|| {
+                format!(
+                    "{grant} on the open side, and run {} --retry",
+                    sides.again()
+                )
+            })?;
+        }
     }
     Ok(())
 }

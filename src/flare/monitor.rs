@@ -1,8 +1,8 @@
 //! Samples of subscriptions: one after the other, or one of several at once.
 
 use super::Flare;
-use crate::config::{Lag, Subscription};
-use crate::error::{Error, Failure, Result};
+use crate::config::{DdlMode, Lag, Subscription};
+use crate::error::{Error, Failure, Result, message_of};
 use crate::journal::{Direction, Stream};
 use crate::observe::{self, LagReport, LagStatus, Sampler, Silent, SubscriptionLag, Trace};
 use crate::server::{Opened, application_name};
@@ -35,7 +35,45 @@ impl Flare {
     /// is in the report.
     pub fn lag(&self, subnames: &[String], limits: &Lag) -> Result<LagReport, Error> {
         let declared = self.declared(subnames)?;
-        Ok(self.look(&declared, limits, Trace::Position, None)?)
+        let mut report = self.look(&declared, limits, Trace::Position, None)?;
+        self.look_at_carried(&declared, &mut report)?;
+        Ok(report)
+    }
+
+    /// Where statements are carried, one that the other side refuses is the reason; new tables are taken.
+    fn look_at_carried(
+        &self,
+        declared: &[(&str, &Subscription)],
+        report: &mut LagReport,
+    ) -> Result<()> {
+        if self.config.ddl != DdlMode::Carry {
+            return Ok(());
+        }
+        // A server that does not answer is in the report.
+        let Ok(pair) = self.open().both() else {
+            return Ok(());
+        };
+        for (subname, declared) in declared {
+            let found = report
+                .subscriptions
+                .iter_mut()
+                .find(|it| it.subname == *subname);
+            let Some(lag) = found else { continue };
+            let words = match self.carried(&pair, lag.direction, subname, declared) {
+                Ok(stuck) => stuck
+                    .iter()
+                    .find(|it| it.error.is_some())
+                    .map(|it| it.in_words(&lag.dbname)),
+                Err(report) => Some(message_of(&report)),
+            };
+            if let Some(words) = words {
+                lag.status = lag.status.max(LagStatus::Critical);
+                lag.message = format!("{words}; {}", lag.message);
+            }
+        }
+        let worst = report.subscriptions.iter().map(|it| it.status).max();
+        report.status = worst.unwrap_or(report.status);
+        Ok(())
     }
 
     /// Looks at the streams as they flow. Most flow forward, so that is where it looks first; only what is not there is

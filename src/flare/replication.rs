@@ -63,14 +63,9 @@ impl Flare {
     ) -> Result<Change, Error> {
         let declared = self.config.subscription(subname)?;
         let pair = self.pair(&[&declared.dbname])?;
-        Ok(subscription::create(
-            &pair,
-            subname,
-            declared,
-            (login, target),
-            wait,
-            &self.run,
-        )?)
+        let target = (login, target);
+        let created = subscription::create(&pair, subname, declared, target, wait, &self.run)?;
+        Ok(created.and(self.arm(&pair, subname, declared)?))
     }
 
     /// Drops a subscription and its slot.
@@ -91,10 +86,13 @@ impl Flare {
         self.begin(&touched, &[dbname])?;
         let how = (slot, unreachable);
         let given_up = copy::give_up(&subscriber, &publisher, dbname, &self.run)?;
+        let armed = publisher.as_ref().ok().map(|it| &**it);
+        let armed = self.disarm(armed.into_iter().chain([&*subscriber]), dbname)?;
         let change = unsubscribe::drop(&subscriber, &publisher, subname, dbname, how, &self.run)?;
         let change = given_up.and(change);
         // A cutover that was undone has left it shut: nobody was to write there while it subscribed.
-        Ok(change
+        Ok(armed
+            .and(change)
             .and(closed::open(&subscriber, dbname, &self.run)?)
             .and(cutover::open_gate(&subscriber, dbname, &self.run)?))
     }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::catalog::side::{SideFacts, SideState};
 use crate::cutover::{Writable, written_before};
+use crate::ddl::StuckStatement;
 use crate::error::{Report, hint_of, message_of};
 use crate::journal::{Direction, Entry, Purpose};
 use crate::observe::{LagStatus, SubscriptionLag, Tables};
@@ -69,6 +70,8 @@ pub struct Standing {
     /// The obstacle is that they differ.
     #[serde(skip)]
     pub(super) differs: bool,
+    /// Carried statements that the side that follows does not have, the first with the reason.
+    pub statements: Vec<StuckStatement>,
 }
 
 /// Who may write on each side, as its server has it; none where that was not asked or there is no database.
@@ -261,6 +264,7 @@ impl Standing {
             sides,
             drift: None,
             differs: false,
+            statements: Vec::new(),
             subname: lag.subname,
             dbname: lag.dbname,
         };
@@ -416,6 +420,7 @@ mod tests {
             sides: Sides::default(),
             drift: None,
             differs: false,
+            statements: Vec::new(),
         }
     }
 

@@ -109,6 +109,11 @@ impl Flare {
                 },
             };
             let mut standing = Standing::of(lag, on_publisher, on_subscriber, record);
+            if let Some(pair) = &pair {
+                let direction = standing.direction;
+                let stuck = self.carried(pair, direction, &standing.subname, subscription);
+                standing.statements = kept(stuck, &mut warnings).unwrap_or_default();
+            }
             if let (true, Some(pair)) = (standing.may_switch(), &pair) {
                 let outlook = self.outlook(pair, &standing, subscription);
                 standing.drift = kept(self.drift(pair, &standing), &mut warnings);
@@ -281,6 +286,9 @@ impl fmt::Display for StatusReport {
             writeln!(f, "{}: {}", standing.subname, standing.in_words())?;
             if let Some(obstacle) = &standing.obstacle {
                 writeln!(f, "    in the way: {obstacle}")?;
+            }
+            for statement in &standing.statements {
+                writeln!(f, "    {}", statement.in_words(&standing.dbname))?;
             }
             for drift in standing.unsaid_drift() {
                 writeln!(f, "    differs: {drift}")?;

@@ -95,8 +95,9 @@ impl Flare {
             let direction = journals.standing(&wanted.dbname).direction;
             let dbnames = [wanted.dbname.as_str()];
             self.begin_in(direction, &[&pair.publisher, &pair.subscriber], &dbnames)?;
+            let disarmed = self.disarm([&*pair.publisher, &*pair.subscriber], &wanted.dbname)?;
             let cleaned = cutover::cleanup(&pair, &self.config, wanted, direction, &self.run)?;
-            change = change.and(cleaned);
+            change = change.and(disarmed).and(cleaned);
         }
         Ok(change)
     }
@@ -119,6 +120,7 @@ impl Flare {
                     .err();
             }
             self.begin_in(Direction::Back, &[subscriber], &[dbname])?;
+            let disarmed = self.disarm([&**subscriber], dbname)?;
             let cleaned = cutover::cleanup_without_publisher(
                 subscriber,
                 &self.config,
@@ -126,7 +128,7 @@ impl Flare {
                 dead,
                 &self.run,
             )?;
-            change = change.and(cleaned);
+            change = change.and(disarmed).and(cleaned);
         }
         Ok(change)
     }
@@ -211,9 +213,11 @@ impl Flare {
             .iter()
             .map(|it| it.dbname.as_str())
             .collect();
+        let of_data = oriented(&pair, direction);
         for dbname in &dbnames {
-            self.refuse_unsettled(&pair, dbname)?;
+            self.refuse_unsettled(&of_data, dbname)?;
         }
+        self.follow_all(&of_data, direction, &request.databases)?;
         self.begin_in(direction, &[&pair.publisher, &pair.subscriber], &dbnames)?;
         cutover::switch(
             &oriented(&pair, direction),

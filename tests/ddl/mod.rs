@@ -1,6 +1,9 @@
 //! Statements that change the schema while the data is replicated.
 
 mod both_sides;
+mod carry;
 mod interrupted;
+mod refusals;
 mod same;
+mod stuck;
 mod writer;

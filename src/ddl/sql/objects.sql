@@ -1,0 +1,28 @@
+-- Statements as they were run on the open side, in the order of their numbers within a session. Row -N is what a person
+-- has decided about statement N, on the side that receives it.
+CREATE TABLE IF NOT EXISTS flare.ddl (
+    id       bigserial PRIMARY KEY,
+    at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    role     name NOT NULL,
+    tag      text NOT NULL,
+    text     text NOT NULL,
+    settings jsonb NOT NULL,
+    objects  text[],
+    -- Statements that give rows the values that the open side has computed.
+    fix      text[],
+    outcome  text,
+    error    text
+);
+REVOKE ALL ON flare.ddl FROM public;
+
+-- pg_write_all_data passes privileges that nobody was given.
+CREATE OR REPLACE FUNCTION flare.ddl_guard() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+    IF NOT pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = tg_relid), 'USAGE') THEN
+        RAISE EXCEPTION 'flare.ddl is written by flare''s event triggers alone' USING errcode = 'insufficient_privilege';
+    END IF;
+    RETURN new;
+END $f$;
+DROP TRIGGER IF EXISTS a_guard ON flare.ddl;
+CREATE TRIGGER a_guard BEFORE INSERT OR UPDATE ON flare.ddl FOR EACH ROW EXECUTE PROCEDURE flare.ddl_guard();
+ALTER TABLE flare.ddl ENABLE ALWAYS TRIGGER a_guard;

@@ -1,0 +1,160 @@
+//! `ddl: refuse` and `ddl: carry`: what the application's own deploys do, on the oldest and newest versions, both ways.
+
+use std::time::Duration;
+
+use postgres::Client;
+
+use crate::cutover::fixture::{ready, switched_to};
+use crate::support::application::Side;
+use crate::support::pair::Passwords;
+use crate::support::{Pair, matrix, wait};
+
+use super::same::assert_same;
+
+/// A pair whose statements are refused or carried.
+pub fn armed(pair: Pair, mode: &str) -> Pair {
+    let pair = ready(pair.with_accounts(10));
+    pair.configure(|config| config["ddl"] = mode.into());
+    pair.flare(&["create_subscription", pair.subname()]).ok();
+    pair
+}
+
+/// The owner's own session on a side.
+pub fn owner(pair: &Pair, side: Side) -> Client {
+    side.of(pair)
+        .connect(pair.db(), &pair.names().owner, Passwords::OWNER)
+        .expect("the owner's session")
+}
+
+#[track_caller]
+pub fn runs(client: &mut Client, sql: &str) {
+    if let Err(error) = client.batch_execute(sql) {
+        panic!("{sql}: {}", words(&error));
+    }
+}
+
+pub fn words(error: &postgres::Error) -> String {
+    error.as_db_error().map_or(error.to_string(), |error| {
+        format!("{} {}", error.message(), error.hint().unwrap_or_default())
+    })
+}
+
+#[track_caller]
+pub fn is_refused(client: &mut Client, sql: &str, says: &str) {
+    match client.batch_execute(sql) {
+        Ok(()) => panic!("{sql}: was not refused"),
+        Err(error) => {
+            let words = words(&error);
+            assert!(words.contains(says), "{sql}: {words}");
+        }
+    }
+    client.batch_execute("ROLLBACK").ok();
+}
+
+/// Waits until every statement has been run on the other side, and new tables are followed.
+#[track_caller]
+pub fn settle(pair: &Pair, open: Side) {
+    let ids =
+        "SELECT coalesce(string_agg(id::text, ' ' ORDER BY id), '') FROM flare.ddl WHERE id > 0";
+    let same = wait::until(Duration::from_secs(30), || {
+        open.of(pair).value(pair.db(), ids) == open.other().of(pair).value(pair.db(), ids)
+    });
+    if !same {
+        let log = open.other().of(pair).log();
+        let last: Vec<&str> = log.lines().rev().take(12).collect();
+        panic!("not all statements have come: {last:#?}");
+    }
+    let failed = open.other().of(pair).rows(
+        pair.db(),
+        "SELECT id, text, error FROM flare.ddl WHERE outcome = 'failed'",
+    );
+    assert!(failed.is_empty(), "{failed:?}");
+    pair.flare(&["ddl", pair.db(), "--retry"]).ok();
+    let unready = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r'";
+    wait::for_("every table to be ready", Duration::from_secs(60), || {
+        open.other().of(pair).value(pair.db(), unready) == "0"
+    });
+}
+
+/// The page's table of kinds, through the habits of programs. ROUND makes names anew.
+const HABITS: [&str; 36] = [
+    // psql: one at a time
+    "CREATE TABLE ROUND_t (id int PRIMARY KEY, a text, b int)",
+    "INSERT INTO ROUND_t SELECT n, 'a' || n, n FROM generate_series(1, 100) n",
+    "ALTER TABLE ROUND_t ADD COLUMN c int DEFAULT 7",
+    // Rails, Django: a transaction with rows and statements
+    "BEGIN; ALTER TABLE ROUND_t ADD COLUMN d text; UPDATE ROUND_t SET d = 'x;' || id; ALTER TABLE ROUND_t RENAME COLUMN a TO name; INSERT INTO ROUND_t (id, name) VALUES (1000, 'ü'); COMMIT",
+    // Flyway: a file as one string
+    "/* V2 */ CREATE SCHEMA ROUND_s; -- ; nothing\nCREATE TABLE ROUND_s.a (id int PRIMARY KEY DEFAULT (1), t text DEFAULT ';');\nCREATE INDEX ON ROUND_s.a (t);\nINSERT INTO ROUND_s.a (id) VALUES (1); ALTER TABLE ROUND_s.a ADD e int; UPDATE ROUND_s.a SET e = 5",
+    "DO $$ BEGIN CREATE TYPE ROUND_e AS ENUM ('a'); EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+    "DO $do$ DECLARE n text := 'ROUND_dyn'; BEGIN FOR i IN 1..2 LOOP EXECUTE format('CREATE TABLE %I (id int PRIMARY KEY)', n || i); END LOOP; END $do$",
+    "CREATE TABLE IF NOT EXISTS ROUND_t (id int)",
+    "CREATE TABLE IF NOT EXISTS ROUND_t2 (id int PRIMARY KEY, \"we\"\"ird ;\" text)",
+    "DROP TABLE IF EXISTS no_such_table",
+    "ALTER TABLE ROUND_t ALTER COLUMN b TYPE text USING b::text || 'u'",
+    "CREATE TABLE ROUND_p (id int, at date) PARTITION BY RANGE (at)",
+    "CREATE TABLE ROUND_p1 PARTITION OF ROUND_p FOR VALUES FROM ('2026-01-01') TO ('2026-02-01')",
+    "CREATE TABLE ROUND_p2 (id int, at date)",
+    "ALTER TABLE ROUND_p ATTACH PARTITION ROUND_p2 FOR VALUES FROM ('2026-02-01') TO ('2026-03-01')",
+    "INSERT INTO ROUND_p VALUES (1, '2026-01-05'), (2, '2026-02-05')",
+    "CREATE TABLE ROUND_ctas AS SELECT id, name FROM ROUND_t",
+    "CREATE TABLE ROUND_ctas2 AS SELECT id FROM ROUND_t WITH NO DATA",
+    "CREATE TEMP TABLE scratch AS SELECT 1 AS a; CREATE TEMP TABLE more (a int); DROP TABLE scratch, more",
+    "CREATE INDEX CONCURRENTLY ROUND_i ON ROUND_t (name)",
+    "CREATE VIEW ROUND_v AS SELECT id, 'a;b' AS x FROM ROUND_t",
+    "CREATE FUNCTION ROUND_f() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN new.name := 'set; ' || new.name; RETURN new; END $f$",
+    "CREATE TRIGGER ROUND_tr BEFORE UPDATE ON ROUND_t FOR EACH ROW EXECUTE PROCEDURE ROUND_f()",
+    "UPDATE ROUND_t SET c = 9 WHERE id < 5",
+    "COMMENT ON TABLE ROUND_t IS 'it''s; --'; GRANT SELECT ON ROUND_t TO APP",
+    "ALTER TABLE ROUND_t ENABLE ROW LEVEL SECURITY; CREATE POLICY ROUND_po ON ROUND_t USING (id > 0)",
+    "CREATE SEQUENCE ROUND_q; CREATE DOMAIN ROUND_d AS text CHECK (value <> '')",
+    "BEGIN",
+    "SAVEPOINT a",
+    "CREATE TABLE ROUND_gone (id int)",
+    "ROLLBACK TO a",
+    "CREATE TABLE ROUND_stays (id int PRIMARY KEY)",
+    "COMMIT",
+    "SET search_path = ROUND_s, public; CREATE TABLE found_by_path (id int PRIMARY KEY); RESET search_path",
+    "ALTER TABLE ROUND_t RENAME TO ROUND_t9; ALTER TABLE ROUND_t2 SET SCHEMA ROUND_s",
+    "DROP TABLE ROUND_dyn1",
+];
+
+fn pairs() -> Vec<(u32, u32)> {
+    match matrix::is_all() {
+        true => matrix::pairs(),
+        false => vec![(10, 18)],
+    }
+}
+
+#[test]
+fn deploys_are_carried_there_and_back() {
+    for (old, new) in pairs() {
+        let pair = armed(Pair::new(old, new), "carry");
+        for (open, round) in [(Side::Publisher, "there"), (Side::Subscriber, "back")] {
+            if open == Side::Subscriber {
+                switched_to(&pair, Side::Subscriber);
+            }
+            let mut client = owner(&pair, open);
+            for habit in HABITS {
+                let sql = habit
+                    .replace("ROUND", round)
+                    .replace("APP", &pair.names().app);
+                runs(&mut client, &sql);
+            }
+            settle(&pair, open);
+            assert_same(&pair);
+            if open == Side::Subscriber {
+                continue;
+            }
+            let mut closed = owner(&pair, open.other());
+            runs(&mut closed, "SET default_transaction_read_only = off");
+            let sql = "ALTER TABLE app_orders ADD x int";
+            is_refused(&mut closed, sql, "receives from the other server");
+        }
+        pair.flare(&["cleanup", pair.subname(), "--yes"]).ok();
+        for server in [pair.publisher(), pair.subscriber()] {
+            let left = "SELECT (SELECT count(*) FROM pg_event_trigger) + (SELECT count(*) FROM pg_namespace WHERE nspname = 'flare')";
+            assert_eq!(server.value(pair.db(), left), "0");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What is refused, with a sentence, and what nobody gets by trying.
+
+use crate::support::Pair;
+use crate::support::application::Side;
+use crate::support::pair::Passwords;
+
+use super::carry::{armed, is_refused, owner, runs, settle};
+use super::same::assert_same;
+
+#[test]
+fn what_would_differ_is_refused_or_corrected() {
+    for (old, new) in [(18, 10), (10, 17)] {
+        let pair = armed(Pair::new(old.min(new), old.max(new)), "carry");
+        let open = match old > new {
+            true => {
+                crate::cutover::fixture::switched_to(&pair, Side::Subscriber);
+                Side::Subscriber
+            }
+            false => Side::Publisher,
+        };
+        let mut client = owner(&pair, open);
+        runs(
+            &mut client,
+            "CREATE TABLE filled (id int PRIMARY KEY, t text)",
+        );
+        runs(
+            &mut client,
+            "INSERT INTO filled SELECT n, 'x' FROM generate_series(1, 50) n",
+        );
+        runs(&mut client, "CREATE TYPE mood AS ENUM ('sad')");
+        for (sql, says) in [
+            (
+                "ALTER TABLE filled ADD c float DEFAULT random()",
+                "In three statements: ALTER TABLE",
+            ),
+            ("ALTER TABLE filled ADD c serial", "would get other values"),
+            (
+                "ALTER TABLE filled ADD c int GENERATED ALWAYS AS IDENTITY",
+                "would get other values",
+            ),
+            (
+                "ALTER TABLE filled ALTER t TYPE text USING random()::text",
+                "volatile function",
+            ),
+            (
+                "SELECT * INTO other FROM filled",
+                "CREATE TABLE ... AS SELECT",
+            ),
+            (
+                "CREATE TABLE one (a int); ROLLBACK",
+                "string of statements with ROLLBACK",
+            ),
+            (
+                "BEGIN; CREATE TEMP TABLE tt (a int); CREATE TABLE u (a int); DROP TABLE tt, u; COMMIT",
+                "temporary objects",
+            ),
+            (
+                "DO $$ DECLARE n int := 3; BEGIN CREATE TABLE ctas AS SELECT n AS n; END $$",
+                "variables of a function",
+            ),
+        ] {
+            is_refused(&mut client, sql, says);
+        }
+        let now = "ALTER TABLE filled ADD at timestamptz DEFAULT now()";
+        match open.of(&pair).version() {
+            10 => is_refused(&mut client, now, "would get other values"),
+            _ => runs(&mut client, now),
+        }
+        if open.other().of(&pair).version() < 12 {
+            is_refused(&mut client, "ALTER TYPE mood ADD VALUE 'ok'", "before 12");
+        }
+        settle(&pair, open);
+        assert_same(&pair);
+    }
+}
+
+#[test]
+fn refuse_lets_pass_what_does_not_part_the_sides() {
+    let pair = armed(Pair::new(12, 16), "refuse");
+    let mut client = owner(&pair, Side::Publisher);
+    for sql in [
+        "CREATE TABLE t (a int)",
+        "ALTER TABLE app_orders ADD x int",
+        "DROP TABLE app_orders",
+        "CREATE SCHEMA s",
+        "CREATE TYPE e AS ENUM ('a')",
+        "CREATE SEQUENCE q",
+        "CREATE TABLE t AS SELECT 1 AS a",
+        "SELECT 1 AS a INTO t",
+        "DO $$ BEGIN EXECUTE 'CREATE TABLE t (a int)'; END $$",
+    ] {
+        is_refused(&mut client, sql, "flare is moving this database");
+    }
+    for sql in [
+        "CREATE TEMP TABLE t (a int); ALTER TABLE t ADD b int; DROP TABLE t",
+        "DROP TABLE IF EXISTS nowhere",
+        "CREATE TABLE IF NOT EXISTS app_orders (a int)",
+        "CREATE INDEX passes ON app_orders (value)",
+        "REINDEX INDEX passes",
+        "DROP INDEX passes",
+        "CREATE VIEW v AS SELECT 1 AS a; DROP VIEW v",
+        "GRANT SELECT ON app_orders TO PUBLIC",
+    ] {
+        runs(&mut client, sql);
+    }
+    // flare's own commands go on.
+    pair.flare(&["ddl", pair.db(), "ALTER TABLE app_orders ADD x int"])
+        .ok();
+    pair.flare(&["drop_subscription", pair.subname()]).ok();
+    runs(&mut client, "CREATE TABLE t (a int)");
+}
+
+#[test]
+fn attacks_are_refused() {
+    let pair = armed(Pair::new(15, 17), "carry");
+    let (db, app) = (pair.db(), &pair.names().app);
+    let (publisher, subscriber) = (pair.publisher(), pair.subscriber());
+    publisher.sql(db, &format!("GRANT pg_write_all_data, pg_read_all_data TO {app}; GRANT CREATE ON SCHEMA public TO {app}; GRANT CREATE ON DATABASE {db} TO {app}"));
+    subscriber.sql(db, &format!("GRANT CREATE ON DATABASE {db} TO {app}"));
+    let mut client = publisher
+        .connect(db, app, Passwords::APP)
+        .expect("a session");
+    // Forged records, direct calls.
+    for sql in [
+        "INSERT INTO flare.ddl (role, tag, text, settings) VALUES ('postgres', 'CREATE TABLE', 'CREATE ROLE evil SUPERUSER', '{}')",
+        "UPDATE flare.ddl SET text = 'CREATE ROLE evil'",
+    ] {
+        runs(
+            &mut client,
+            "CREATE TABLE IF NOT EXISTS seed (id int PRIMARY KEY)",
+        );
+        is_refused(&mut client, sql, "flare");
+    }
+    for call in [
+        "flare.ddl_sandbox('postgres', 'CREATE ROLE evil', '{}')",
+        "flare.ddl_text('', '', true)",
+    ] {
+        is_refused(&mut client, &format!("SELECT {call}"), "permission denied");
+    }
+    is_refused(
+        &mut client,
+        "CREATE OR REPLACE FUNCTION flare.ddl_mode() RETURNS text LANGUAGE sql AS $$SELECT 'off'::text$$",
+        "permission denied",
+    );
+    is_refused(
+        &mut client,
+        "ALTER TABLE flare.ddl DISABLE TRIGGER ALL",
+        "must be owner",
+    );
+    // Settings that would hide a statement, or another's name.
+    for (number, setting) in [
+        "SET flare.carry = off",
+        "SET flare.extension = on",
+        "SET application_name = 'flare/ddl'",
+        "SET flare.who = 'postgres'",
+        "SET session_replication_role = replica",
+        "SET event_triggers = off",
+    ]
+    .iter()
+    .enumerate()
+    {
+        client.batch_execute(setting).ok();
+        runs(
+            &mut client,
+            &format!("CREATE TABLE hidden_{number} (id int PRIMARY KEY)"),
+        );
+        client.batch_execute("RESET ALL").ok();
+    }
+    let roles = "SELECT string_agg(DISTINCT role::text, ' ') FROM flare.ddl WHERE tag <> 'GRANT'";
+    assert_eq!(publisher.value(db, roles), *app);
+    settle(&pair, Side::Publisher);
+    assert_same(&pair);
+    // What a function of the attacker's does under apply: the statement fails, and nothing else happens.
+    let evil = [
+        "PERFORM set_config('role', 'none', false)",
+        "RESET ROLE",
+        "SET SESSION AUTHORIZATION DEFAULT",
+        "EXECUTE 'CREATE ROLE evil SUPERUSER'",
+        "CREATE TEMP TABLE pg_class (a int)",
+        "DROP TABLE flare.ddl",
+        "UPDATE flare.ddl SET role = 'postgres'",
+    ];
+    runs(
+        &mut client,
+        "ALTER TABLE seed ADD t text; INSERT INTO seed VALUES (1, 'a')",
+    );
+    for (number, deed) in evil.iter().enumerate() {
+        let sql = format!(
+            "CREATE FUNCTION deed_{number}() RETURNS void LANGUAGE plpgsql AS $f$ BEGIN {deed}; END $f$;
+             CREATE FUNCTION evil_{number}(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $f$ BEGIN
+                 IF current_setting('server_version_num')::int / 10000 = 17 THEN PERFORM public.deed_{number}(); END IF; RETURN $1; END $f$"
+        );
+        runs(&mut client, &sql);
+        let index = format!("CREATE INDEX evil_i{number} ON seed (evil_{number}(t))");
+        runs(&mut client, &index);
+    }
+    let last = "SELECT max(id) FROM flare.ddl WHERE tag <> 'GRANT'";
+    let came = format!(
+        "SELECT EXISTS (SELECT FROM flare.ddl WHERE id = {})",
+        publisher.value(db, last)
+    );
+    crate::support::wait::for_("the statements", std::time::Duration::from_secs(60), || {
+        subscriber.value(db, &came) == "t"
+    });
+    let failed = "SELECT count(*), string_agg(error, '; ') FROM flare.ddl WHERE outcome = 'failed' AND text LIKE '%evil%'";
+    let failed = subscriber.rows(db, failed).remove(0);
+    println!("{failed:?}");
+    assert_eq!(failed[0].as_deref(), Some("7"), "{failed:?}");
+    let roles = "SELECT count(*) FROM pg_roles WHERE rolname = 'evil' OR rolsuper AND rolname <> 'postgres'";
+    assert_eq!(subscriber.value(db, roles), "0");
+    let who = format!("SELECT count(*) FROM flare.ddl WHERE role <> '{app}' AND tag <> 'GRANT'");
+    assert_eq!(subscriber.value(db, &who), "0");
+}

@@ -1,0 +1,126 @@
+//! A carried statement that fails on the other side: seen, and decided.
+
+use std::time::{Duration, Instant};
+
+use crate::cutover::fixture::switched_to;
+use crate::support::application::{Application, Side};
+use crate::support::{Pair, wait};
+
+use super::carry::{armed, is_refused, owner, runs, settle};
+use super::same::assert_same;
+
+#[test]
+fn a_statement_that_fails_is_seen_and_retried_skipped_or_replaced() {
+    let pair = armed(Pair::new(14, 18), "carry");
+    let (db, sub) = (pair.db(), pair.subname());
+    let mut client = owner(&pair, Side::Publisher);
+    let application = Application::start(&pair);
+    // An index is passed over, and apply goes on.
+    pair.subscriber()
+        .sql(db, "CREATE INDEX there ON app_orders (value)");
+    runs(&mut client, "CREATE INDEX there ON app_orders (value)");
+    wait::for_("the failure", Duration::from_secs(10), || {
+        pair.flare(&["status"])
+            .stdout()
+            .contains("was passed over: CREATE INDEX there")
+    });
+    pair.flare(&["cutover", sub, "--yes"])
+        .code(1)
+        .says("was passed over");
+    let lag = pair.flare(&["lag"]);
+    lag.code(2).prints("already exists");
+    pair.subscriber().sql(db, "DROP INDEX there");
+    pair.flare(&["ddl", sub, "--retry"])
+        .ok()
+        .prints("is done now");
+    // A column stops it.
+    let stop = |client: &mut postgres::Client, column: &str| -> String {
+        pair.subscriber().sql(
+            db,
+            &format!("SET flare.carry = off; ALTER TABLE app_orders ADD {column} text"),
+        );
+        let since = Instant::now();
+        runs(client, &format!("ALTER TABLE app_orders ADD {column} int"));
+        wait::for_("the failure", Duration::from_secs(20), || {
+            let status = pair.flare(&["status"]);
+            status
+                .stdout()
+                .contains("apply waits for it: ALTER TABLE app_orders ADD")
+        });
+        assert!(
+            since.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            since.elapsed()
+        );
+        pair.publisher().value(db, "SELECT max(id) FROM flare.ddl")
+    };
+    let id = stop(&mut client, "one");
+    pair.flare(&["ddl", sub, "--retry"])
+        .code(1)
+        .says("still fails")
+        .says(&format!("--skip {id}"));
+    pair.flare(&["lag"]).code(2).prints("already exists");
+    pair.flare(&["cutover", sub, "--yes"])
+        .code(1)
+        .says("apply waits for it");
+    pair.subscriber().sql(
+        db,
+        "SET flare.carry = off; ALTER TABLE app_orders DROP COLUMN one",
+    );
+    pair.flare(&["ddl", sub, "--retry"])
+        .ok()
+        .prints("is done now");
+    let id = stop(&mut client, "two");
+    pair.flare(&[
+        "ddl",
+        sub,
+        "--replace",
+        &id,
+        "ALTER TABLE app_orders ALTER two TYPE int USING two::int",
+    ])
+    .ok();
+    let id = stop(&mut client, "three");
+    // Whatever dies between decision and apply, the decision stands.
+    let run = pair.spawn(&["ddl", sub, "--skip", &id]);
+    std::thread::sleep(Duration::from_millis(250));
+    run.kill_9();
+    run.wait();
+    pair.flare(&["ddl", sub, "--skip", &id]);
+    wait::for_("the decision", Duration::from_secs(20), || {
+        !pair.flare(&["status"]).stdout().contains("apply waits")
+    });
+    let outcomes = "SELECT string_agg(outcome, ' ' ORDER BY id) FROM flare.ddl WHERE id > 0";
+    assert_eq!(
+        pair.subscriber().value(db, outcomes),
+        "done done replaced skipped"
+    );
+    pair.subscriber().sql(
+        db,
+        "SET flare.carry = off; ALTER TABLE app_orders ALTER three TYPE int USING three::int",
+    );
+    runs(
+        &mut client,
+        "CREATE TABLE late (id int PRIMARY KEY); INSERT INTO late VALUES (1)",
+    );
+    application.await_writes_on(Side::Publisher, 50);
+    drop(client);
+    // The cutover itself has the new table taken.
+    switched_to(&pair, Side::Subscriber);
+    application.await_writes_on(Side::Subscriber, 50);
+    let mut client = owner(&pair, Side::Subscriber);
+    runs(
+        &mut client,
+        "ALTER TABLE late ADD b int DEFAULT 5; UPDATE late SET b = 6",
+    );
+    is_refused(
+        &mut client,
+        "ALTER TABLE late ADD c float DEFAULT random()",
+        "three statements",
+    );
+    settle(&pair, Side::Subscriber);
+    let written = application.stop();
+    written
+        .verify(pair.subscriber())
+        .verify_arrives(pair.publisher());
+    assert_same(&pair);
+}
