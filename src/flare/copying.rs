@@ -20,13 +20,8 @@ impl Flare {
         let declared = self.config.subscription(subname)?;
         self.config.publication(&declared.dbname)?;
         let pair = self.pair(&[&declared.dbname])?;
-        Ok(copy::initial_copy(
-            &pair,
-            &self.config,
-            subname,
-            login,
-            options,
-            &self.run,
-        )?)
+        let copied = copy::initial_copy(&pair, &self.config, subname, login, options, &self.run)?;
+        self.arm(&pair, subname, declared)?;
+        Ok(copied)
     }
 }

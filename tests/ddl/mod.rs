@@ -2,6 +2,7 @@
 
 mod both_sides;
 mod carry;
+mod deploys;
 mod interrupted;
 mod refusals;
 mod same;
