@@ -29,7 +29,7 @@ pub use pause::PauseOptions;
 pub use prepare::{PrepareReport, PrepareStep, PreparedStep};
 pub use standing::{Sides, Stage, Standing};
 pub use status::StatusReport;
-pub use switch::SwitchOptions;
+pub use switch::{Proven, SwitchOptions};
 
 pub use crate::catalog::side::SideState;
 use crate::config::Config;
@@ -55,9 +55,9 @@ use crate::replicate::{Mode, Run};
 pub use crate::schema::drift::{Drift, Kind as DriftKind};
 use crate::server::{Opened, Pair, Publisher, Server, Subscriber, application_name, open_both};
 pub use crate::verify::{
-    ColumnDifference, DataOptions, DataVerification, KeyValue, Kind, RowDifference,
-    SchemaDifference, SchemaMethod, SchemaVerification, Shown, TableStatus, Values, VerifiedTable,
-    Walk,
+    ColumnDifference, DataOptions, DataVerification, KeyValue, Kind, LastVerification, Resume,
+    RowDifference, SchemaDifference, SchemaMethod, SchemaVerification, Shown, TableStatus, Values,
+    VerifiedTable, Walk,
 };
 
 /// One configuration's migrations.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::flare::{Flare, SwitchOptions, SwitchOutcome, SwitchReport};
+use crate::flare::{Flare, Proven, SwitchOptions, SwitchOutcome, SwitchReport};
 use crate::report::{self, Outcome};
 
 /// Arguments of `cutover` and `fallback`.
@@ -21,6 +21,9 @@ pub(crate) struct SwitchArgs {
     /// Make no way back: the other server stays behind
     #[arg(long)]
     no_reverse: bool,
+    /// Refuse unless flare verify_data has found every published table equal since this direction began
+    #[arg(long)]
+    verified: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -44,6 +47,10 @@ impl SwitchArgs {
         let options = SwitchOptions {
             max_pause: self.max_pause,
             no_reverse: self.no_reverse,
+            proven: match self.verified {
+                true => Proven::Required,
+                false => Proven::Said,
+            },
         };
         let report = switch(&flare.dry_run_if(self.dry_run), &self.subnames, &options)?;
         let outcome = Outcome::of(&report)?.changed(report.outcome == SwitchOutcome::Switched);

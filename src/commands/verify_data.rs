@@ -1,14 +1,15 @@
 //! `verify_data`: every row on both sides.
 
 use crate::error::{Error, Result};
-use crate::flare::{DataOptions, Flare, Values};
+use crate::flare::{DataOptions, Flare, Resume, Values};
 use crate::report::Outcome;
 use crate::value::Size;
 
 /// Compare every row of the published tables on both sides, while the application writes
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: nothing of the user's. Rows of flare_replication_status travel through the subscription and are taken away at the end.
+Changes: nothing of the user's. Rows of flare_replication_status travel through the subscription and are taken away at \
+the end; how far it has come is kept in flare.verified in the database postgres of the subscriber.
 
 Both servers hash their rows in one canonical form; no row leaves them but those that differ, which are named by their \
 key with the columns that differ. It follows the direction: after a cutover the subscriber's rows are compared with what \
@@ -35,6 +36,9 @@ pub(crate) struct VerifyData {
     /// At most so much a second, such as 50MB, of the tables as they are on disk
     #[arg(long, value_name = "SIZE", value_parser = rate)]
     max_rate: Option<Size>,
+    /// Go on where the last run was cut off; tables that it had found equal are not compared again
+    #[arg(long, conflicts_with = "sample")]
+    resume: bool,
     /// Name the columns that differ, but show no values other than keys
     #[arg(long)]
     no_values: bool,
@@ -70,6 +74,10 @@ impl VerifyData {
             sample_percent: self.sample.filter(|percent| *percent < 100.0),
             jobs: self.jobs,
             max_rate: self.max_rate,
+            resume: match self.resume {
+                true => Resume::LastRun,
+                false => Resume::Anew,
+            },
             values: match self.no_values {
                 true => Values::Hidden,
                 false => Values::Shown,

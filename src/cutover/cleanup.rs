@@ -14,6 +14,7 @@ use crate::journal::{self, Direction, Stream};
 use crate::replicate::{Change, Mode, Plan, Run, closed, loaded, slot, unsubscribe};
 use crate::server::{Login, Pair, Publisher, Server, Session, Subscriber, params};
 use crate::value::{Ident, TableName};
+use crate::verify;
 
 /// Removes it, or in a dry run lists it. `pair` is the configuration's; `direction` is that of the data.
 pub(crate) fn cleanup(
@@ -192,6 +193,12 @@ fn forget(server: &Server, config: &Config, dbname: &str, run: &Run) -> Result<C
     // Whoever administers has made it, and may do with it as it likes.
     loaded::forget(server.admin(), dbname)?;
     ddl::forget(session, config, dbname)?;
+    verify::forget(
+        server.admin(),
+        config.publisher.system_identifier,
+        config.subscriber.system_identifier,
+        dbname,
+    )?;
     journal::forget(session, config, dbname)?;
     if journal::is_empty(session)? {
         drop_schema(session).wrap_err("drop the schema flare in the database postgres")?;

@@ -10,6 +10,7 @@ use super::state::{Pause, PauseRequest};
 use crate::error::{Error, Failure};
 use crate::journal::Direction;
 use crate::value::Lsn;
+use crate::verify::LastVerification;
 
 /// How a switch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -67,6 +68,8 @@ pub struct SwitchReport {
     pub reverse_subscription: Option<String>,
     /// Where the application can write now.
     pub writable: Writable,
+    /// When the rows of each database were last compared; none: that was not looked at.
+    pub verified: Vec<LastVerification>,
     /// What else there is to know.
     pub warnings: Vec<String>,
     /// Why it was undone, or what is left to do.
@@ -151,6 +154,7 @@ impl SwitchReport {
             databases: databases.collect(),
             reverse_subscription: None,
             writable: written_after(request.direction),
+            verified: Vec::new(),
             warnings: Vec::new(),
             cause: None,
             command: request.command(),
@@ -252,6 +256,11 @@ impl fmt::Display for SwitchReport {
                 f,
                 "The other server follows by {reverse}; `flare {back}` leads back, losing nothing."
             )?;
+        }
+        if self.outcome != SwitchOutcome::Already {
+            for verified in &self.verified {
+                writeln!(f, "{verified}")?;
+            }
         }
         for warning in &self.warnings {
             writeln!(f, "note: {warning}")?;

@@ -6,10 +6,11 @@ use super::direction::oriented;
 use super::{Change, Flare};
 use crate::cutover::{self, Clearing, PauseRequest, SwitchReport, Wanted};
 use crate::error::{Error, Failure, Report, Result, message_of};
-use crate::journal::{Direction, Purpose};
+use crate::journal::{Direction, Purpose, Stream};
 use crate::replicate::Mode;
-use crate::server::{Opened, Subscriber, is_identity_mismatch};
+use crate::server::{Opened, Pair, Subscriber, is_identity_mismatch};
 use crate::value::ShellWord;
+use crate::verify::{self, LastVerification};
 
 /// How the application is moved; what is not said comes from the configuration's `cutover`.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,18 @@ pub struct SwitchOptions {
     pub max_pause: Option<Duration>,
     /// No way back is made.
     pub no_reverse: bool,
+    /// Whether every table must have been found equal before.
+    pub proven: Proven,
+}
+
+/// Whether a switch wants proof that every row is on the other side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proven {
+    /// The report says when the rows were last compared.
+    #[default]
+    Said,
+    /// It refuses unless `verify_data` has found every published table equal in this direction.
+    Required,
 }
 
 impl Flare {
@@ -219,12 +232,55 @@ impl Flare {
         }
         self.follow_all(&of_data, direction, &request.databases)?;
         self.begin_in(direction, &[&pair.publisher, &pair.subscriber], &dbnames)?;
-        cutover::switch(
+        let verified = self.last_verified(&pair, &request, options.proven)?;
+        let mut report = cutover::switch(
             &oriented(&pair, direction),
             &self.config,
             &request,
             &self.run,
-        )
+        )?;
+        report.verified = verified;
+        Ok(report)
+    }
+
+    /// When the rows of the databases were last compared; refuses where proof is required and missing.
+    fn last_verified(
+        &self,
+        pair: &Pair,
+        request: &PauseRequest,
+        proven: Proven,
+    ) -> Result<Vec<LastVerification>> {
+        let direction = request.direction;
+        let mut verified = Vec::new();
+        for wanted in &request.databases {
+            let stream = Stream::of(&wanted.dbname, &wanted.subname, &wanted.pubname, direction);
+            let oriented = oriented(pair, direction);
+            let proof = match verify::missing_proof(pair, &oriented, &stream, direction) {
+                Ok(proof) => proof,
+                Err(report) if proven == Proven::Required => return Err(report),
+                // Nothing that was asked for depends on it.
+                Err(report) => {
+                    log::info!("look when rows were last compared: {report:#}");
+                    continue;
+                }
+            };
+            if proven == Proven::Required && !proof.missing.is_empty() {
+                return Failure::new(format!(
+                    "switch {:?}: not every table is known to be equal on both sides: {}; nothing was begun",
+                    wanted.dbname,
+                    verify::listed(&proof.missing)
+                ))
+                .hint(format!("flare verify_data {}", ShellWord(&wanted.subname)))
+                .err();
+            }
+            verified.push(LastVerification {
+                dbname: wanted.dbname.clone(),
+                finished_at: proof.last,
+                equal: proof.missing.is_empty(),
+                missing: proof.missing,
+            });
+        }
+        Ok(verified)
     }
 }
 

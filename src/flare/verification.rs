@@ -18,9 +18,15 @@ impl Flare {
         subname: &str,
         options: &DataOptions,
     ) -> Result<DataVerification, Error> {
-        let (pair, stream, direction) = self.stream_to_verify(subname)?;
+        let (configured, stream, direction) = self.stream_to_verify(subname)?;
+        let pair = oriented(&configured, direction);
         Ok(verify::verify(
-            &pair, &stream, direction, options, &self.run,
+            &configured,
+            &pair,
+            &stream,
+            direction,
+            options,
+            &self.run,
         )?)
     }
 
@@ -29,7 +35,8 @@ impl Flare {
     /// # Errors
     /// When it could not be compared. What differs is in the result.
     pub fn verify_schema(&self, subname: &str) -> Result<SchemaVerification, Error> {
-        let (pair, stream, direction) = self.stream_to_verify(subname)?;
+        let (configured, stream, direction) = self.stream_to_verify(subname)?;
+        let pair = oriented(&configured, direction);
         Ok(verify::verify_schema(
             &pair,
             &self.config.tools,
@@ -39,7 +46,7 @@ impl Flare {
         )?)
     }
 
-    /// Both servers, oriented as the data flows, and what the replication between them is called.
+    /// Both servers of the configuration, which way the data flows, and what the replication between them is called.
     fn stream_to_verify(&self, subname: &str) -> Result<(Pair, Stream, Direction)> {
         let declared = self.config.subscription(subname)?;
         let dbname = &declared.dbname;
@@ -50,7 +57,7 @@ impl Flare {
         })?;
         let direction = journals.standing(dbname).direction;
         let stream = Stream::of(dbname, subname, &declared.pubname, direction);
-        let pair = oriented(&pair, direction);
+        let flowing = oriented(&pair, direction);
         let place = |server: &crate::server::Server| {
             let host = server.declared();
             format!("{} {}:{}", server.side(), host.host, host.port)
@@ -58,8 +65,8 @@ impl Flare {
         self.run.progress.announce(&format!(
             "{} compares database {dbname:?} of {} with {}; direction {}; configuration {}",
             self.command,
-            place(&pair.publisher),
-            place(&pair.subscriber),
+            place(&flowing.publisher),
+            place(&flowing.subscriber),
             direction.as_str(),
             self.config.path.display()
         ));

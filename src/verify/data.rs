@@ -1,5 +1,6 @@
 //! `verify_data`: every row of every published table, on both sides, while the application writes.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,12 +9,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::findings::{Kind, RowDifference};
 use super::hash::Hash;
-use super::pinned::{Both, Pinned};
+use super::pinned::{Both, Pinned, Text};
 use super::probe::Probe;
 use super::ranges::{CHUNK, Outcome, key_of};
+use super::record::{Kept, Record, Resume, Row};
 use super::report::{DataVerification, TableStatus, VerifiedTable, Walk};
-use super::settle::{Values, Work};
-use super::statement::{On, Range};
+use super::settle::{Values, Work, settle};
+use super::statement::{Key, On, Range};
 use super::subject::Subject;
 use super::table::Table;
 use super::{bags, buckets, lookup, ranges};
@@ -21,7 +23,7 @@ use crate::error::{Failure, Report, Result, WrapErr, message_of};
 use crate::journal::{Direction, Stream};
 use crate::progress::Unit;
 use crate::replicate::Run;
-use crate::server::{Pair, Side, interrupt, is_lost, params, sqlstate_of};
+use crate::server::{Pair, Server, Side, interrupt, is_lost, params, sqlstate_of};
 use crate::value::{Size, TableName};
 
 /// What is compared, and how hard.
@@ -37,6 +39,8 @@ pub struct DataOptions {
     pub max_rate: Option<Size>,
     /// Whether values of rows that differ are shown.
     pub values: Values,
+    /// Whether a run that was cut off goes on.
+    pub resume: Resume,
 }
 
 /// Two chunks in flight keep both servers busy while one is looked at here.
@@ -50,9 +54,17 @@ const RANDOM: f64 = 0.5;
 
 /// A piece of work.
 enum Task {
-    Range(usize, Range),
+    /// A chunk of a table, and which one it is.
+    Range(usize, u64, Range),
     Whole(usize, Walk),
+    /// Keys that an earlier part of the run has named.
+    Again(usize, Vec<Key>),
 }
+
+/// How often a table's progress is written down.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+/// With more rows named, a table that is cut off begins anew.
+const KEPT_KEYS: usize = 1000;
 
 /// How far a table has come.
 struct State {
@@ -68,6 +80,21 @@ struct State {
     examples: Vec<RowDifference>,
     error: Option<String>,
     bytes_done: i64,
+    /// Found in an earlier part of the run to be what it is.
+    settled: Option<TableStatus>,
+    /// Where an earlier part of the run had come to.
+    begins_after: Option<Key>,
+    /// Keys that it had named.
+    again: Vec<Key>,
+    /// Chunks that are compared, behind one that is not: where they end, and their rows.
+    ahead: BTreeMap<u64, (Option<Key>, i64)>,
+    /// The chunk before which all are compared.
+    next: u64,
+    /// Where it begins, and the rows before it.
+    reached: (Option<Key>, i64),
+    /// Keys of rows that were named.
+    named: Vec<Key>,
+    kept_at: Option<Instant>,
 }
 
 /// What all threads share.
@@ -76,6 +103,7 @@ struct Shared<'a> {
     states: Vec<Mutex<State>>,
     confirmed: Vec<AtomicU64>,
     hash: Hash,
+    bounds_of: Side,
     values: Values,
     stop: AtomicBool,
     done_bytes: AtomicU64,
@@ -83,10 +111,14 @@ struct Shared<'a> {
     since: Instant,
     max_rate: Option<Size>,
     run: &'a Run,
+    record: Option<Record<'a>>,
+    signatures: Vec<String>,
 }
 
-/// Compares the tables of a stream; `pair` has the side that is written as its publisher.
+/// Compares the tables of a stream; `pair` has the side that is written as its publisher, `configured` is the
+/// configuration's.
 pub(crate) fn verify(
+    configured: &Pair,
     pair: &Pair,
     stream: &Stream,
     direction: Direction,
@@ -95,10 +127,14 @@ pub(crate) fn verify(
 ) -> Result<DataVerification> {
     let since = Instant::now();
     let jobs = options.jobs.unwrap_or(JOBS).max(1);
-    let open = |server| Pinned::open(server, &stream.dbname);
+    let open = |server: &Server| Pinned::open(server, &stream.dbname);
     let mut sessions = open_all(pair, stream, jobs)?;
-    let bounds = open(&pair.subscriber)?;
     let first = &sessions[0];
+    let bounds_of = bounding(&first.publisher, &first.subscriber)?;
+    let bounds = open(match bounds_of {
+        Side::Publisher => &pair.publisher,
+        Side::Subscriber => &pair.subscriber,
+    })?;
     let subject = Subject::read(&first.publisher, &first.subscriber, stream, &options.tables)?;
     let hash = Hash::agreed(
         (first.publisher.session(), first.publisher.major()),
@@ -106,15 +142,33 @@ pub(crate) fn verify(
     )?;
     let cached = cached_bytes(&first.publisher)?.min(cached_bytes(&first.subscriber)?);
     sessions.truncate(jobs);
+    let mut notes = Vec::new();
+    let (record, kept) = match options.sample_percent {
+        // A sample is no proof.
+        Some(_) => (None, None),
+        None => begin(configured, stream, direction, &subject, options, &mut notes)?,
+    };
+    let resumed = kept.is_some();
+    let kept = kept.unwrap_or_default();
+    let signatures: Vec<String> = subject.tables.iter().map(signature).collect();
     let shared = Shared {
         tables: &subject.tables,
         states: subject
             .tables
             .iter()
-            .map(|table| Mutex::new(State::new(walk_of(table, options, cached))))
+            .zip(&signatures)
+            .map(|(table, signature)| {
+                let kept = kept.iter().find(|it| it.name == table.name);
+                Mutex::new(
+                    State::new(walk_of(table, options, cached)).going_on(table, signature, kept),
+                )
+            })
             .collect(),
+        record,
+        signatures,
         confirmed: subject.tables.iter().map(|_| AtomicU64::new(0)).collect(),
         hash,
+        bounds_of,
         values: options.values,
         stop: AtomicBool::new(false),
         done_bytes: AtomicU64::new(0),
@@ -133,6 +187,7 @@ pub(crate) fn verify(
     outcome?;
     removed?;
     shared.advance(shared.total_bytes);
+    let record = shared.record;
     let tables: Vec<VerifiedTable> = shared
         .tables
         .iter()
@@ -144,6 +199,15 @@ pub(crate) fn verify(
         .collect();
     let sum = |of: &dyn Fn(&VerifiedTable) -> u64| tables.iter().map(of).sum::<u64>();
     let (differences, undecided) = (sum(&|it| it.differences), sum(&|it| it.undecided));
+    if let Some(record) = record {
+        let worst = [
+            TableStatus::Failed,
+            TableStatus::Different,
+            TableStatus::Undecided,
+        ];
+        let has = |status: &TableStatus| tables.iter().any(|it| it.status == *status);
+        record.end(worst.into_iter().find(has).unwrap_or(TableStatus::Equal))?;
+    }
     Ok(DataVerification {
         subname: stream.subname.clone(),
         dbname: stream.dbname.clone(),
@@ -160,9 +224,57 @@ pub(crate) fn verify(
         undecided,
         tables,
         sample_percent: options.sample_percent,
+        resumed,
+        notes,
         finished_at: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
         seconds: (since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
     })
+}
+
+/// Puts the run on record; without the right to, it is said, and that is all.
+fn begin<'a>(
+    configured: &'a Pair,
+    stream: &Stream,
+    direction: Direction,
+    subject: &Subject,
+    options: &DataOptions,
+    notes: &mut Vec<String>,
+) -> Result<(Option<Record<'a>>, Option<Vec<Kept>>)> {
+    let dbname = &stream.dbname;
+    match Record::begin(
+        configured,
+        dbname,
+        direction,
+        &subject.subscription,
+        options.resume,
+    ) {
+        Ok((record, kept)) => {
+            if options.resume == Resume::LastRun && kept.is_none() {
+                notes.push("no run was cut off: all tables were compared".into());
+            }
+            Ok((Some(record), kept))
+        }
+        Err(report) if is_lost(&report) => Err(report),
+        Err(report) => {
+            notes.push(format!(
+                "not on record, so that it cannot be resumed and cutover --verified does not know of it: {}",
+                message_of(&report)
+            ));
+            Ok((None, None))
+        }
+    }
+}
+
+/// What has to be the same for a table to go on where it was cut off.
+fn signature(table: &Table) -> String {
+    let key = table.key.iter().flat_map(|key| &key.columns);
+    let key: Vec<String> = key.map(ToString::to_string).collect();
+    format!(
+        "{} | {} | {}",
+        key.join(", "),
+        table.publisher.row,
+        table.subscriber.row
+    )
 }
 
 /// The workers' sessions, all connected at once.
@@ -194,6 +306,21 @@ fn cached_bytes(pinned: &Pinned) -> Result<i64> {
             params![],
         )
         .wrap_err("read shared_buffers")
+}
+
+/// Whose keys bound the chunks: the subscriber's, which has less to do, unless the publisher's encoding cannot spell all.
+fn bounding(publisher: &Pinned, subscriber: &Pinned) -> Result<Side> {
+    let encoding = |pinned: &Pinned| -> Result<String> {
+        pinned
+            .session()
+            .value("SELECT current_setting('server_encoding')", params![])
+            .wrap_err("read the encoding")
+    };
+    let ours = encoding(publisher)?;
+    Ok(match ours == "UTF8" || ours == encoding(subscriber)? {
+        true => Side::Subscriber,
+        false => Side::Publisher,
+    })
 }
 
 /// How a table is gone through.
@@ -259,7 +386,14 @@ impl Shared<'_> {
     /// Divides all tables into tasks, each bound looked up while earlier chunks are compared.
     fn produce(&self, bounds: &Pinned, tasks: &Sender<Task>, sample: Option<f64>) -> Result<()> {
         for (at, table) in self.tables.iter().enumerate() {
-            let walk = self.state(at, |state| state.walk);
+            let (walk, settled) = self.state(at, |state| (state.walk, state.settled));
+            if settled.is_some() {
+                continue;
+            }
+            let again = self.state(at, |state| std::mem::take(&mut state.again));
+            if !again.is_empty() {
+                self.hand_out(at, tasks, Task::Again(at, again))?;
+            }
             let produced = match walk {
                 Walk::Ranges => self.produce_ranges(at, bounds, tasks, sample),
                 walk => self.hand_out(at, tasks, Task::Whole(at, walk)),
@@ -276,6 +410,8 @@ impl Shared<'_> {
             // The last chunk may be compared already: then nobody else closes the table.
             if self.state(at, State::completes) {
                 self.hand_out(at, tasks, Task::Whole(at, Walk::Lookup))?;
+            } else {
+                self.keep(at)?;
             }
         }
         Ok(())
@@ -298,16 +434,23 @@ impl Shared<'_> {
         sample: Option<f64>,
     ) -> Result<()> {
         let table = &self.tables[at];
-        if (0.0..SMALL.0).contains(&table.reltuples) && table.bytes < SMALL.1 {
-            return self.hand_out(at, tasks, Task::Range(at, Range::default()));
+        let begins_after = self.state(at, |state| state.begins_after.clone());
+        if (0.0..SMALL.0).contains(&table.reltuples)
+            && table.bytes < SMALL.1
+            && begins_after.is_none()
+        {
+            return self.hand_out(at, tasks, Task::Range(at, 0, Range::default()));
         }
         let on = On {
             table,
-            side: Side::Subscriber,
+            side: self.bounds_of,
             hash: self.hash,
         };
-        let mut rest = Range::default();
-        let mut first = true;
+        let mut rest = Range {
+            after: begins_after,
+            to: None,
+        };
+        let mut number = 0;
         loop {
             let (sql, arguments) = on.bound(&rest, CHUNK);
             let rows = bounds
@@ -318,10 +461,10 @@ impl Shared<'_> {
                 after: rest.after.clone(),
                 to: bound.clone(),
             };
-            if first || sample.is_none_or(chosen) {
-                self.hand_out(at, tasks, Task::Range(at, range))?;
+            if number == 0 || sample.is_none_or(chosen) {
+                self.hand_out(at, tasks, Task::Range(at, number, range))?;
             }
-            first = false;
+            number += 1;
             let scattered = self.state(at, |state| state.scattered || state.error.is_some());
             if bound.is_none() || scattered || self.stopped() {
                 return Ok(());
@@ -337,7 +480,7 @@ impl Shared<'_> {
             }
             interrupt::check()?;
             let at = match &task {
-                Task::Range(at, _) | Task::Whole(at, _) => *at,
+                Task::Range(at, ..) | Task::Whole(at, _) | Task::Again(at, _) => *at,
             };
             let work = Work {
                 both,
@@ -345,19 +488,29 @@ impl Shared<'_> {
                 hash: self.hash,
                 probe,
                 values: self.values,
+                bounds: self.bounds_of,
                 confirmed: &self.confirmed[at],
             };
             let mut compared = match &task {
-                Task::Range(_, range) => ranges::compare(&work, range),
+                Task::Range(_, _, range) => ranges::compare(&work, range),
                 Task::Whole(_, walk) => self.whole(&work, at, *walk),
+                Task::Again(_, keys) => settle(&work, keys.clone()).map(|found| Outcome {
+                    found,
+                    ..Outcome::default()
+                }),
+            };
+            let mut chunk = match task {
+                Task::Range(_, number, range) => Some((number, range.to)),
+                Task::Whole(..) | Task::Again(..) => None,
             };
             loop {
                 match compared {
-                    Ok(outcome) => self.count(at, outcome)?,
+                    Ok(outcome) => self.count(at, outcome, chunk.take())?,
                     Err(report) => self.failed(at, report)?,
                 }
                 // The last chunk of a table whose key has two orders: all of it again, by lookup.
                 if !self.state(at, State::one_less) {
+                    self.keep(at)?;
                     break;
                 }
                 self.state(at, |state| state.outstanding += 1);
@@ -392,9 +545,14 @@ impl Shared<'_> {
     }
 
     /// Adds what a chunk has come to, and keeps to the rate.
-    fn count(&self, at: usize, outcome: Outcome) -> Result<()> {
+    fn count(&self, at: usize, outcome: Outcome, chunk: Option<(u64, Option<Key>)>) -> Result<()> {
         let table = &self.tables[at];
-        let bytes = self.state(at, |state| state.add(outcome, table));
+        let bytes = self.state(at, |state| {
+            if let Some((number, to)) = chunk {
+                state.reach(number, to, outcome.rows);
+            }
+            state.add(outcome, table)
+        });
         let done = self.done_bytes.fetch_add(bytes, Ordering::SeqCst) + bytes;
         self.advance(done.min(self.total_bytes.saturating_sub(1)));
         if let Some(Size(rate)) = self.max_rate {
@@ -403,6 +561,41 @@ impl Shared<'_> {
             interrupt::sleep(early)?;
         }
         Ok(())
+    }
+
+    /// Writes down how far a table has come: each second, and when it is through.
+    fn keep(&self, at: usize) -> Result<()> {
+        let Some(record) = &self.record else {
+            return Ok(());
+        };
+        let (row_rows, bound, candidates, status) = {
+            let mut state = self.states[at].lock().unwrap_or_else(|e| e.into_inner());
+            let through = state.complete && state.outstanding == 0;
+            let due = state.kept_at.is_none_or(|it| it.elapsed() > KEEP_EVERY);
+            if !through && (!due || state.walk != Walk::Ranges || state.named.len() > KEPT_KEYS) {
+                return Ok(());
+            }
+            state.kept_at = Some(Instant::now());
+            match through {
+                true => (state.rows, None, Vec::new(), Some(state.status())),
+                false => (
+                    state.reached.1,
+                    state.reached.0.clone(),
+                    state.named.clone(),
+                    None,
+                ),
+            }
+        };
+        record.write(
+            &self.tables[at].name,
+            &Row {
+                signature: Some(&self.signatures[at]),
+                bound: bound.as_ref(),
+                rows: row_rows,
+                candidates,
+                status,
+            },
+        )
     }
 
     fn advance(&self, done: u64) {
@@ -430,7 +623,56 @@ impl State {
             examples: Vec::new(),
             error: None,
             bytes_done: 0,
+            settled: None,
+            begins_after: None,
+            again: Vec::new(),
+            ahead: BTreeMap::new(),
+            next: 0,
+            reached: (None, 0),
+            named: Vec::new(),
+            kept_at: None,
         }
+    }
+
+    /// The same with what an earlier part of the run has found out.
+    fn going_on(mut self, table: &Table, signature: &str, kept: Option<&Kept>) -> State {
+        let Some(kept) = kept else {
+            return self;
+        };
+        if kept.status == Some(TableStatus::Equal) {
+            self.settled = kept.status;
+            self.rows = kept.rows;
+        } else if let (None, Walk::Ranges, Some(key)) = (kept.status, self.walk, &table.key)
+            && let Some((bound, again)) = kept.goes_on(signature, key.columns.len())
+        {
+            self.rows = kept.rows;
+            self.reached = (Some(bound.clone()), kept.rows);
+            self.begins_after = Some(bound);
+            self.again = again;
+        }
+        self
+    }
+
+    /// A chunk is compared: how far all before it are.
+    fn reach(&mut self, number: u64, to: Option<Key>, rows: i64) {
+        self.ahead.insert(number, (to, rows));
+        while let Some((to, rows)) = self.ahead.remove(&self.next) {
+            self.next += 1;
+            self.reached = (to, self.reached.1 + rows);
+        }
+    }
+
+    fn status(&self) -> TableStatus {
+        match (&self.error, self.differences, self.undecided) {
+            (Some(_), ..) => TableStatus::Failed,
+            (None, 0, 0) => TableStatus::Equal,
+            (None, 0, _) => TableStatus::Undecided,
+            (None, ..) => TableStatus::Different,
+        }
+    }
+
+    fn falls_to_lookup_next(&self) -> bool {
+        self.scattered && self.error.is_none() && self.walk == Walk::Ranges
     }
 
     /// Adds a chunk; the bytes that it stands for.
@@ -441,6 +683,10 @@ impl State {
             match found.kind {
                 Kind::Undecided => self.undecided += 1,
                 _ => self.differences += 1,
+            }
+            if self.named.len() <= KEPT_KEYS {
+                let key = found.key.iter().map(|it| Text::from(it.value.as_str()));
+                self.named.push(key.collect());
             }
             if self.examples.len() < EXAMPLES {
                 self.examples.push(found);
@@ -466,11 +712,7 @@ impl State {
     }
 
     fn falls_to_lookup(&mut self) -> bool {
-        let due = self.complete
-            && self.outstanding == 0
-            && self.scattered
-            && self.error.is_none()
-            && self.walk == Walk::Ranges;
+        let due = self.complete && self.outstanding == 0 && self.falls_to_lookup_next();
         if due {
             self.walk = Walk::Lookup;
         }
@@ -489,12 +731,7 @@ impl State {
         VerifiedTable {
             schema: table.name.schema.as_str().to_owned(),
             table: table.name.table.as_str().to_owned(),
-            status: match (&self.error, self.differences, self.undecided) {
-                (Some(_), ..) => TableStatus::Failed,
-                (None, 0, 0) => TableStatus::Equal,
-                (None, 0, _) => TableStatus::Undecided,
-                (None, ..) => TableStatus::Different,
-            },
+            status: self.status(),
             rows: self.rows,
             bytes: table.bytes,
             walk: self.walk,

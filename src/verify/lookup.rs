@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::pinned::Scan;
 use super::ranges::{Outcome, hashed, key_of, walk};
-use super::settle::{Work, settle};
+use super::settle::{Work, cannot_be_spelled, settle};
 use super::statement::{Key, Range};
 use crate::error::{Result, WrapErr};
 use crate::server::Side;
@@ -38,11 +38,14 @@ pub(super) fn compare(work: &Work<'_>) -> Result<Outcome> {
             .map(key_of)
             .collect();
         for some in keys.chunks(AT_ONCE) {
-            let missing = work.rows(Side::Publisher, |on| on.missing(some))?;
-            let candidates = missing
-                .iter()
-                .filter_map(|row| some.get(row.get::<_, i64>(0) as usize - 1).cloned());
-            outcome.found.extend(settle(work, candidates.collect())?);
+            let candidates = match work.rows(Side::Publisher, |on| on.missing(some)) {
+                Err(report) if cannot_be_spelled(&report) => some.to_vec(),
+                missing => missing?
+                    .iter()
+                    .filter_map(|row| some.get(row.get::<_, i64>(0) as usize - 1).cloned())
+                    .collect(),
+            };
+            outcome.found.extend(settle(work, candidates)?);
         }
         Ok(true)
     })

@@ -51,6 +51,7 @@ mod lookup;
 mod pinned;
 mod probe;
 mod ranges;
+mod record;
 mod report;
 mod schema;
 mod settle;
@@ -62,7 +63,33 @@ mod types;
 pub use data::DataOptions;
 pub(crate) use data::verify;
 pub use findings::{ColumnDifference, KeyValue, Kind, RowDifference, Shown};
+pub use record::{LastVerification, Resume};
+pub(crate) use record::{Proof, forget, listed};
 pub use report::{DataVerification, TableStatus, VerifiedTable, Walk};
 pub(crate) use schema::verify_schema;
 pub use schema::{SchemaDifference, SchemaMethod, SchemaVerification};
 pub use settle::Values;
+
+use crate::error::Result;
+use crate::journal::{Direction, Stream};
+use crate::server::Pair;
+
+/// What is on record of a stream's rows: whether every published table was found equal, as they are carried now.
+/// `configured` is the configuration's pair, `pair` has the side that is written as its publisher.
+pub(crate) fn missing_proof(
+    configured: &Pair,
+    pair: &Pair,
+    stream: &Stream,
+    direction: Direction,
+) -> Result<Proof> {
+    let from = pair.publisher.enter(&stream.dbname)?;
+    let to = pair.subscriber.enter(&stream.dbname)?;
+    let (tables, subscription) = subject::published(&from, &to, stream)?;
+    record::proof(
+        configured,
+        &stream.dbname,
+        direction,
+        &subscription,
+        &tables,
+    )
+}

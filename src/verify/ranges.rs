@@ -63,7 +63,7 @@ pub(super) fn compare(work: &Work<'_>, range: &Range) -> Result<Outcome> {
     }
     if ours.0.max(theirs.0) > TOO_MANY {
         let mut parts = Outcome::default();
-        walk(work, Side::Subscriber, range, |part| {
+        walk(work, work.bounds, range, |part| {
             parts.merge(differing(work, part)?);
             Ok(true)
         })?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::findings::{ColumnDifference, Kind, RowDifference, Shown};
 use crate::error::{Error, Failure};
@@ -24,7 +24,7 @@ pub enum Walk {
 }
 
 /// What is known of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TableStatus {
     /// Every row that was compared is equal.
@@ -35,6 +35,17 @@ pub enum TableStatus {
     Undecided,
     /// It could not be compared.
     Failed,
+}
+
+impl TableStatus {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            TableStatus::Equal => "equal",
+            TableStatus::Different => "different",
+            TableStatus::Undecided => "undecided",
+            TableStatus::Failed => "failed",
+        }
+    }
 }
 
 /// One table.
@@ -87,6 +98,10 @@ pub struct DataVerification {
     pub undecided: u64,
     /// The part of each table that was compared, in percent; none: all of it.
     pub sample_percent: Option<f64>,
+    /// Whether it went on where an earlier run was cut off.
+    pub resumed: bool,
+    /// What else there is to know.
+    pub notes: Vec<String>,
     /// When it ended, by this machine's clock.
     pub finished_at: String,
     /// How long it took.
@@ -146,6 +161,9 @@ impl fmt::Display for DataVerification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for table in &self.tables {
             write!(f, "{table}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
         }
         let part = match self.sample_percent {
             Some(percent) => format!("a sample of {percent} % of "),

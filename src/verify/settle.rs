@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use postgres::Row;
+use postgres::error::SqlState;
 
 use super::arbiter::{Ruling, arbitrate};
 use super::evidence::{Evidence, Look, Round, Txid, Verdict};
@@ -15,8 +16,8 @@ use super::pinned::{Asked, Both, Pinned, Scan};
 use super::probe::Probe;
 use super::statement::{Key, On};
 use super::table::Table;
-use crate::error::Result;
-use crate::server::{Side, interrupt};
+use crate::error::{Report, Result};
+use crate::server::{Side, interrupt, sqlstate_of};
 
 /// Whether values are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub(super) struct Work<'a> {
     pub(super) hash: Hash,
     pub(super) probe: &'a Probe,
     pub(super) values: Values,
+    /// Whose keys bound the chunks.
+    pub(super) bounds: Side,
     /// Rows of the table that have been found to differ.
     pub(super) confirmed: &'a AtomicU64,
 }
@@ -108,7 +111,13 @@ pub(super) struct Looks {
 
 impl Looks {
     pub(super) fn take(work: &Work<'_>, side: Side, keys: &[Key]) -> Result<Looks> {
-        let rows = work.rows(side, |on| on.looks(keys))?;
+        let rows = match work.rows(side, |on| on.looks(keys)) {
+            // What this encoding cannot spell is not here.
+            Err(report) if cannot_be_spelled(&report) && keys.len() == 1 => {
+                work.rows(side, |on| on.looks(&[]))?
+            }
+            looked => looked?,
+        };
         let mut looks = Looks {
             xmin: 0,
             xmax: 0,
@@ -139,9 +148,27 @@ impl Looks {
 pub(super) fn settle(work: &Work<'_>, candidates: Vec<Key>) -> Result<Vec<RowDifference>> {
     let mut found = Vec::new();
     for batch in candidates.chunks(AT_ONCE) {
-        found.extend(settle_batch(work, batch)?);
+        found.extend(settle_halves(work, batch)?);
     }
     Ok(found)
+}
+
+/// A key with characters that the publisher's encoding lacks fails the statement for all: the others go without it.
+fn settle_halves(work: &Work<'_>, batch: &[Key]) -> Result<Vec<RowDifference>> {
+    match settle_batch(work, batch) {
+        Err(report) if cannot_be_spelled(&report) && batch.len() > 1 => {
+            let (one, other) = batch.split_at(batch.len() / 2);
+            let mut found = settle_halves(work, one)?;
+            found.extend(settle_halves(work, other)?);
+            Ok(found)
+        }
+        settled => settled,
+    }
+}
+
+/// Whether a value has characters that the server's encoding lacks.
+pub(super) fn cannot_be_spelled(report: &Report) -> bool {
+    sqlstate_of(report) == Some(&SqlState::UNTRANSLATABLE_CHARACTER)
 }
 
 fn settle_batch(work: &Work<'_>, batch: &[Key]) -> Result<Vec<RowDifference>> {

@@ -6,8 +6,8 @@ use super::canonical::FloatText;
 use super::pinned::Pinned;
 use super::probe::Way;
 use super::table::{Catalog, Sent, Table, pair};
-use crate::catalog::subscriptions;
 use crate::catalog::tables::listed;
+use crate::catalog::{publications, subscriptions};
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::Stream;
 use crate::replicate::status_table;
@@ -18,6 +18,8 @@ use crate::value::TableName;
 pub(super) struct Subject {
     pub(super) tables: Vec<Table>,
     pub(super) way: Way,
+    /// The subscription's oid: what was verified of another one is no proof of this.
+    pub(super) subscription: String,
 }
 
 /// What a publication sends of each table.
@@ -140,8 +142,27 @@ impl Subject {
             true => Way::Row(own),
             false => Way::Slot(subscription.subslotname.unwrap_or_else(|| subname.clone())),
         };
-        Ok(Subject { tables, way })
+        Ok(Subject {
+            tables,
+            way,
+            subscription: subscription.oid,
+        })
     }
+}
+
+/// The tables that are to be proven equal, and the oid of the subscription that carries them.
+pub(super) fn published(
+    publisher: &Session,
+    subscriber: &Session,
+    stream: &Stream,
+) -> Result<(Vec<TableName>, String)> {
+    let Some(subscription) = subscriptions::find(subscriber, &stream.subname)? else {
+        return Ok((Vec::new(), String::new()));
+    };
+    let own = status_table::table();
+    let mut tables = publications::tables(publisher, &stream.pubname)?;
+    tables.retain(|name| *name != own);
+    Ok((tables, subscription.oid))
 }
 
 /// A table that a second subscription writes has no single order of commits.

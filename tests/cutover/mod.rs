@@ -4,7 +4,7 @@ mod abandon;
 mod afterwards;
 mod as_before;
 mod at_work;
-mod dice;
+pub mod dice;
 mod faults;
 pub mod fixture;
 mod guards;

@@ -1,7 +1,10 @@
 //! `verify_data` and `verify_schema`: what differs is found and named, and nothing else.
 
 mod planted;
+mod proof;
+mod random;
 mod schema;
+mod traps;
 mod types;
 
 use serde_json::Value;

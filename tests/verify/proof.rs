@@ -1,0 +1,118 @@
+//! The record of what was verified: a run that was cut off goes on, and a switch may want proof.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{named, verify_data};
+use crate::support::{Pair, wait};
+
+#[test]
+fn a_switch_that_wants_proof_refuses_without_it_there_and_back() {
+    let pair = Pair::new(15, 18).with_accounts(100);
+    let (subname, db) = (pair.subname(), pair.db());
+    pair.create_roles_on(pair.subscriber());
+    pair.flare(&["prepare", subname, "--yes"]).ok();
+    let proven =
+        |verb: &str| pair.flare(&[verb, subname, "--yes", "--verified", "--format", "json"]);
+    let verified = |json: &Value| -> (bool, bool) {
+        let of = &json["verified"][0];
+        (of["equal"] == true, of["finished_at"].is_string())
+    };
+    proven("cutover").fails_with("public.pgbench_accounts (not verified)");
+    verify_data(&pair, &["--table", "pgbench_accounts"]).ok();
+    let refused = proven("cutover");
+    refused.fails_with("public.pgbench_branches (not verified)");
+    assert!(!refused.stderr().contains("pgbench_accounts"), "{refused}");
+    verify_data(&pair, &["--sample", "50"]).ok();
+    proven("cutover").fails_with("not verified");
+    verify_data(&pair, &[]).ok();
+    let there = proven("cutover");
+    assert_eq!(verified(&there.ok().json()), (true, true), "{there}");
+
+    // The other way nothing is proven yet; what is not asked for is said.
+    proven("fallback").fails_with("not verified");
+    wait::for_("the way back", Duration::from_secs(30), || {
+        verify_data(&pair, &[]).status().success()
+    });
+    let seen = verify_data(&pair, &[]);
+    assert_eq!(seen.ok().json()["direction"], "back");
+    pair.publisher().sql(
+        db,
+        "BEGIN; SET LOCAL session_replication_role = replica; SET LOCAL transaction_read_only = off;
+         UPDATE pgbench_accounts SET abalance = 9 WHERE aid = 5; COMMIT",
+    );
+    let different = verify_data(&pair, &[]);
+    assert_eq!(
+        named(&different.code(3).json()),
+        ["pgbench_accounts: different 5: abalance"]
+    );
+    proven("fallback").fails_with("public.pgbench_accounts (different)");
+    pair.subscriber()
+        .sql(db, "UPDATE pgbench_accounts SET abalance = 1 WHERE aid = 5");
+    verify_data(&pair, &[]).ok();
+    let back = proven("fallback");
+    assert_eq!(verified(&back.ok().json()), (true, true), "{back}");
+    let said = pair.flare(&["cutover", subname, "--yes"]);
+    said.ok().prints("its rows were never compared");
+    pair.flare(&["cleanup", subname, "--yes"]).ok();
+    // Other tests may have theirs on the same server.
+    let there = "SELECT to_regclass('flare.verified') IS NOT NULL";
+    if pair.subscriber().value("postgres", there) == "t" {
+        let left = format!("SELECT count(*) FROM flare.verified WHERE dbname = '{db}'");
+        assert_eq!(pair.subscriber().value("postgres", &left), "0");
+    }
+}
+
+#[test]
+fn a_run_that_was_cut_off_goes_on() {
+    let pair = Pair::new(13, 17).with_accounts(100_000).replicating();
+    let subscriber = pair.subscriber();
+    subscriber.sql(
+        pair.db(),
+        "UPDATE pgbench_accounts SET abalance = 7 WHERE aid IN (100, 99000)",
+    );
+    let args = [
+        "verify_data",
+        pair.subname(),
+        "--jobs",
+        "1",
+        "--max-rate",
+        "3MB",
+    ];
+    let running = pair.spawn(&args);
+    let reached = format!(
+        "SELECT count(*) FROM flare.verified WHERE dbname = '{}' AND \"table\" = 'pgbench_accounts' AND bound IS NOT NULL",
+        pair.db()
+    );
+    wait::for_("a bound on record", Duration::from_secs(60), || {
+        let there = "SELECT to_regclass('flare.verified') IS NOT NULL";
+        subscriber.value("postgres", there) == "t" && subscriber.value("postgres", &reached) == "1"
+    });
+    running.kill_9();
+    running.wait();
+    let resumed = verify_data(&pair, &["--resume"]);
+    let json = resumed.code(3).json();
+    assert_eq!(
+        named(&json),
+        [
+            "pgbench_accounts: different 100: abalance",
+            "pgbench_accounts: different 99000: abalance"
+        ],
+        "{resumed}"
+    );
+    assert_eq!(
+        (&json["resumed"], &json["tables"][0]["rows"]),
+        (&true.into(), &100_000.into()),
+        "{resumed}"
+    );
+    let again = verify_data(&pair, &["--resume"]);
+    let json = again.code(3).json();
+    assert_eq!(json["resumed"], false);
+    assert!(
+        json["notes"].to_string().contains("no run was cut off"),
+        "{again}"
+    );
+    let probes = "SELECT count(*) FROM pg_class WHERE relname = 'flare_replication_status'";
+    assert_eq!(pair.publisher().value(pair.db(), probes), "0");
+}
