@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::ddl;
 use crate::error::{Failure, Report, Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Stream};
-use crate::replicate::{Change, Mode, Plan, Run, closed, loaded, slot, unsubscribe};
+use crate::replicate::{Change, Mode, Plan, Run, closed, loaded, made, slot, unsubscribe};
 use crate::server::{Login, Pair, Publisher, Server, Session, Subscriber, params};
 use crate::value::{Ident, TableName};
 use crate::verify;
@@ -51,6 +51,7 @@ pub(crate) fn cleanup(
             .and(closed::open(server, dbname, run)?)
             .and(drop_status_table(server, dbname, run)?);
     }
+    change = change.and(take_back(pair, dbname, run)?);
     let (written, left): (&Server, &Server) = match direction {
         Direction::Forward => (&pair.publisher, &pair.subscriber),
         Direction::Back => (&pair.subscriber, &pair.publisher),
@@ -69,9 +70,28 @@ pub(crate) fn cleanup(
     for server in [left, written] {
         change = change.and(forget(server, config, dbname, run)?);
     }
-    Ok(change.with_note(
-        "what grant_create and grant_replication granted stays: it may have been there before",
-    ))
+    Ok(change)
+}
+
+/// What was granted and set. The schema has brought the publisher's to the subscriber as well.
+fn take_back(pair: &Pair, dbname: &str, run: &Run) -> Result<Change> {
+    let on_publisher = made::on_record(&pair.publisher, dbname)?;
+    let mut on_subscriber = made::on_record(&pair.subscriber, dbname)?;
+    on_subscriber.extend(
+        on_publisher
+            .iter()
+            .filter(|it| !on_subscriber.contains(it))
+            .cloned()
+            .collect::<Vec<_>>(),
+    );
+    Ok(
+        made::take_back(&pair.publisher, dbname, &on_publisher, run)?.and(made::take_back(
+            &pair.subscriber,
+            dbname,
+            &on_subscriber,
+            run,
+        )?),
+    )
 }
 
 /// The same after a cutover, when the publisher that was left does not answer: what is on the subscriber goes, above all
@@ -97,6 +117,12 @@ pub(crate) fn cleanup_without_publisher(
     let change = unsubscribe::drop_slots(&sender, dbname, &idle, run)?
         .and(unpublish(&sender, &back, run)?)
         .and(drop_status_table(subscriber, dbname, run)?)
+        .and(made::take_back(
+            subscriber,
+            dbname,
+            &made::on_record(subscriber, dbname)?,
+            run,
+        )?)
         .and(forget(subscriber, config, dbname, run)?);
     Ok(change.with_note(format!(
         "the publisher does not answer: what flare has there stays, until the command is run again when it does ({})",
@@ -171,7 +197,7 @@ fn forget(server: &Server, config: &Config, dbname: &str, run: &Run) -> Result<C
     if there {
         plan.step(
             format!("delete the journal of {dbname:?}"),
-            "DELETE FROM flare.journal, flare.door, flare.loaded_schema; DROP SCHEMA flare where that leaves it empty"
+            "DELETE FROM flare.journal, flare.door, flare.loaded_schema, flare.made; DROP SCHEMA flare where that leaves it empty"
                 .to_owned(),
         );
     }
@@ -192,6 +218,7 @@ fn forget(server: &Server, config: &Config, dbname: &str, run: &Run) -> Result<C
     };
     // Whoever administers has made it, and may do with it as it likes.
     loaded::forget(server.admin(), dbname)?;
+    made::forget(server.admin(), dbname)?;
     ddl::forget(session, config, dbname)?;
     verify::forget(
         server.admin(),

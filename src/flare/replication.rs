@@ -5,8 +5,8 @@ use crate::copy;
 use crate::cutover;
 use crate::error::{Error, Result, message_of};
 use crate::replicate::{
-    Change, InUse, OldSlot, Sequences, Target, Unreachable, Wait, closed, grants, publication,
-    sequences, status_table, subscription, unsubscribe,
+    Change, InUse, OldSlot, Sequences, Target, Unreachable, Wait, closed, grants, made,
+    publication, sequences, status_table, subscription, unsubscribe,
 };
 use crate::server::{Login, Server};
 
@@ -90,6 +90,18 @@ impl Flare {
         let armed = self.disarm(armed.into_iter().chain([&*subscriber]), dbname)?;
         let change = unsubscribe::drop(&subscriber, &publisher, subname, dbname, how, &self.run)?;
         let change = given_up.and(change);
+        let of_workers = |it: &made::Made| matches!(it, made::Made::Setting { .. });
+        let mut change = change.and(made::take_back_some(
+            &subscriber,
+            dbname,
+            of_workers,
+            &self.run,
+        )?);
+        if let Ok(publisher) = &publisher {
+            change = change.and(made::take_back_some(
+                publisher, dbname, of_workers, &self.run,
+            )?);
+        }
         // A cutover that was undone has left it shut: nobody was to write there while it subscribed.
         Ok(armed
             .and(change)

@@ -55,7 +55,7 @@ fn reach(
     if !lets_in(publisher, login, dbname)? {
         return Ok(Status::Missing);
     }
-    let conninfo = conninfo_for_subscriber(publisher, login, dbname)?;
+    let conninfo = conninfo_for_subscriber(publisher, subscriber, login, dbname)?;
     // Any database will do for trying, but only a superuser has CREATE in every one.
     let own;
     let session = match !subscriber.facts().superuser && has_database(subscriber, dbname)? {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Change, Plan, Run};
+use super::{Change, Plan, Run, made};
 use crate::catalog::tables::listed;
 use crate::error::{Failure, Result, WrapErr};
 use crate::server::{Login, Publisher, Session, Side, params};
@@ -24,7 +24,11 @@ pub(crate) fn grant_create(
           WHERE has_database_privilege($1, $2, privilege))",
         params![grantee, dbname],
     )?;
-    create_plan(dbname, grantee, &held).carry_out(&session, run)
+    let plan = create_plan(dbname, grantee, &held);
+    if plan.is_empty() {
+        return plan.carry_out(&session, run);
+    }
+    made::recording(publisher, dbname, run, || plan.carry_out(&session, run))
 }
 
 fn create_plan(dbname: &str, grantee: &str, held: &[String]) -> Plan {
@@ -166,7 +170,12 @@ pub(crate) fn grant_replication(
             .wrap_err_with(|| format!("read the privileges of {grantee:?}"))?;
         replication_plan(dbname, grantee, &session.endpoint().user, &held)
     };
-    let change = plan()?.carry_out(&session, run)?;
+    let first = plan()?;
+    let change = if first.is_empty() {
+        first.carry_out(&session, run)?
+    } else {
+        made::recording(publisher, dbname, run, || first.carry_out(&session, run))?
+    };
     // A GRANT without grant option is only a warning of the server's.
     match change.changed && !plan()?.statements().is_empty() {
         true => Failure::new(format!(

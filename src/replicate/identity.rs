@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Change, Plan, Run};
+use super::{Change, Plan, Run, made};
 use crate::catalog::identities::{Identity, identities};
 use crate::catalog::tables::listed;
 use crate::error::{Result, WrapErr};
@@ -21,9 +21,13 @@ pub(super) fn equalise(
     let session = subscriber.enter(dbname)?;
     let mut wanted = identities(&pair.publisher.connect(Login::Superuser, dbname)?)?;
     wanted.retain(|identity| tables.is_none_or(|tables| tables.contains(&identity.name)));
-    plan(dbname, &wanted, &identities(&session)?)
-        .carry_out(&session, run)
-        .wrap_err("make the replica identities equal on the subscriber")
+    let plan = plan(dbname, &wanted, &identities(&session)?);
+    let equalised = if plan.is_empty() {
+        plan.carry_out(&session, run)
+    } else {
+        made::recording(subscriber, dbname, run, || plan.carry_out(&session, run))
+    };
+    equalised.wrap_err("make the replica identities equal on the subscriber")
 }
 
 fn plan(dbname: &str, wanted: &[Identity], there: &[Identity]) -> Plan {

@@ -13,6 +13,7 @@ pub(crate) mod grants;
 mod identity;
 pub(crate) mod load;
 pub(crate) mod loaded;
+pub(crate) mod made;
 mod nudge;
 pub(crate) mod options;
 mod plan;
@@ -31,6 +32,7 @@ pub(crate) mod subscription;
 pub(crate) mod unsubscribe;
 pub(crate) mod vacuum;
 mod watch;
+mod worker_settings;
 
 pub use drift::MissingLoaded;
 pub use extensions::{ExtensionList, ExtensionStatus, ExtensionsChange};

@@ -5,7 +5,7 @@ mod decision;
 mod membership;
 
 use self::decision::{AllTables, Situation, Users, decide, status_table_to_be};
-use super::{Change, Plan, Run, status_table};
+use super::{Change, Plan, Run, made, status_table};
 use crate::catalog::publications::{self};
 use crate::catalog::tables::{self, Table};
 use crate::catalog::{slots, subscriptions};
@@ -69,16 +69,20 @@ pub(crate) fn create(
     }
     let decision = decide(&known)?;
     let change = status_table::create(publisher, dbname, run)?;
-    let identity = match decision.owners.statements().is_empty() {
-        true => decision.owners.carry_out(&admin, run)?,
-        false => {
-            let owner = publisher.as_owner(dbname)?;
-            decision.owners.carry_out(&owner, run)?
-        }
+    let identities = if decision.owners.is_empty() && decision.admins.is_empty() {
+        Change::none(run)
+    } else {
+        made::recording(publisher, dbname, run, || {
+            let by_owner = if decision.owners.is_empty() {
+                Change::none(run)
+            } else {
+                let owner = publisher.as_owner(dbname)?;
+                decision.owners.carry_out(&owner, run)?
+            };
+            Ok(by_owner.and(decision.admins.carry_out(&admin, run)?))
+        })?
     };
-    let change = change
-        .and(identity)
-        .and(decision.admins.carry_out(&admin, run)?);
+    let change = change.and(identities);
     let session = match decision.login {
         Login::Superuser => admin,
         login => publisher.connect(login, dbname)?,
@@ -159,10 +163,13 @@ pub(crate) fn drop(
         format!("drop publication {pubname:?}"),
         format!("DROP PUBLICATION {}", Ident::new(pubname)),
     ));
-    match existing.mine {
-        true => plan.carry_out(&admin, run),
-        false => plan.carry_out(&publisher.as_owner(dbname)?, run),
-    }
+    let dropped = match existing.mine {
+        true => plan.carry_out(&admin, run)?,
+        false => plan.carry_out(&publisher.as_owner(dbname)?, run)?,
+    };
+    // What was set so that the publication can send it.
+    let of_identity = |it: &made::Made| matches!(it, made::Made::ReplicaIdentity { .. });
+    Ok(dropped.and(made::take_back_some(publisher, dbname, of_identity, run)?))
 }
 
 /// Who uses it, in words.

@@ -1,6 +1,7 @@
 //! The way back, put in place beside the running stream and standing still: a publication and a slot on *to*, a disabled
 //! subscription on *from*. Creating it proves address, password, pg_hba.conf and the right to replicate.
 
+use super::worker_settings::{self, Worker};
 use super::{Plan, Run, granted, identity, slot, subscribing, unsubscribe};
 use crate::catalog::{publications, slots, subscriptions};
 use crate::error::{Advise, Failure, Result, WrapErr};
@@ -144,8 +145,23 @@ fn subscribe(
         grant.give(&mut plan, reverse.dbname);
     }
     let (session, _) = from.enter_as(creator.login, reverse.dbname)?;
-    let conninfo =
-        conninfo_for_subscriber(&back.publisher, login_of(&back.publisher), reverse.dbname)?;
+    let sender = Worker {
+        server: &back.publisher,
+        role: user_of(&back.publisher),
+        login: login_of(&back.publisher),
+    };
+    let receiver = Worker {
+        server: from,
+        role: from.credentials(creator.login)?.user(),
+        login: creator.login,
+    };
+    worker_settings::settle(back, reverse.dbname, &sender, &receiver, run)?;
+    let conninfo = conninfo_for_subscriber(
+        &back.publisher,
+        from,
+        login_of(&back.publisher),
+        reverse.dbname,
+    )?;
     let origin = match from.major() >= 16 && back.publisher.major() >= 16 {
         true => ", origin = none",
         false => "",

@@ -36,7 +36,7 @@ const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("client_min_messages", "warning"),
     ("DateStyle", "ISO"),
     ("IntervalStyle", "postgres"),
-    ("extra_float_digits", "1"),
+    ("extra_float_digits", "3"),
     ("row_security", "off"),
 ];
 

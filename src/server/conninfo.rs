@@ -1,12 +1,17 @@
 //! The connection string that a subscription carries: how one server reaches the other.
 
-use super::{Login, Publisher};
+use super::{Login, Publisher, Server};
 use crate::error::Result;
 use crate::value::Conninfo;
+
+/// How values are written for a subscriber that does not ask for that itself, as 15 and later do: without
+/// `extra_float_digits` a publisher of 10 or 11 sends floats with 15 digits, and their last bits are lost.
+const WRITTEN_EXACTLY: &str = "-c extra_float_digits=3 -c DateStyle=ISO -c IntervalStyle=postgres";
 
 /// How the subscriber reaches the publisher's database, as one of the publisher's accounts.
 pub(crate) fn conninfo_for_subscriber(
     publisher: &Publisher,
+    subscriber: &Server,
     login: Login,
     dbname: &str,
 ) -> Result<Conninfo> {
@@ -20,6 +25,9 @@ pub(crate) fn conninfo_for_subscriber(
         .with("sslmode", via.sslmode.as_str());
     if let Some(root) = &via.sslrootcert {
         conninfo = conninfo.with("sslrootcert", root.as_str());
+    }
+    if subscriber.major() < 15 {
+        conninfo = conninfo.with("options", WRITTEN_EXACTLY);
     }
     Ok(conninfo.with_password(credentials.password()?))
 }

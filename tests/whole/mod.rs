@@ -1,3 +1,5 @@
-//! Nothing is left behind: what publication and subscription do not carry is known by name.
+//! Nothing is left behind and nothing left over: what publication and subscription do not carry, and what flare puts there.
 
 mod drift;
+mod exact;
+mod traces;

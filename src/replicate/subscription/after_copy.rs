@@ -46,6 +46,7 @@ impl Wanted<'_> {
             run,
         )?);
         change = change.and(self.close(&self.published, creator.login, run)?);
+        change = change.and(self.worker_settings(creator.login, run)?);
         let session = self.pair.subscriber.connect(creator.login, self.dbname())?;
         let mut plan = Plan::new(Side::Subscriber, self.dbname());
         for grant in &creator.grants {

@@ -11,9 +11,10 @@ use crate::error::{Advise, Failure, Report, Result, message_of};
 use crate::replicate::options::Copy;
 use crate::replicate::slot::{self, Standby};
 use crate::replicate::subscribing::{self, Creator};
+use crate::replicate::worker_settings::{self, Worker};
 use crate::replicate::{Change, Plan, Run, closed, granted, identity, status_table, unsubscribe};
 use crate::server::{
-    Login, Session, Side, Statement, conninfo_for_subscriber, interrupt, is_lost,
+    Login, Pair, Session, Side, Statement, conninfo_for_subscriber, interrupt, is_lost,
     silence_statement_log, sqlstate_of,
 };
 use crate::value::{Ident, Literal, Secret, TableName};
@@ -32,6 +33,7 @@ impl Wanted<'_> {
         let identities = identity::equalise(self.pair, self.dbname(), Some(&self.published), run)?;
         let session = self.pair.subscriber.connect(creator.login, self.dbname())?;
         let closed = self.close(&self.published, creator.login, run)?;
+        let settings = self.worker_settings(creator.login, run)?;
         let mut on_publisher = Plan::new(Side::Publisher, self.dbname());
         if leftover {
             on_publisher.step(
@@ -74,6 +76,7 @@ impl Wanted<'_> {
         let mut change = status
             .and(identities)
             .and(closed)
+            .and(settings)
             .and(slot)
             .and(subscription);
         if !self.published.contains(&status_table::table()) {
@@ -97,6 +100,25 @@ impl Wanted<'_> {
                 self.dbname()
             ))),
         }
+    }
+
+    /// Rows are written and read in one way, and no timeout ends a copy.
+    pub(super) fn worker_settings(&self, login: Login, run: &Run) -> Result<Change> {
+        let Pair {
+            publisher,
+            subscriber,
+        } = self.pair;
+        let sender = Worker {
+            server: publisher,
+            role: publisher.credentials(self.login)?.user(),
+            login: self.login,
+        };
+        let receiver = Worker {
+            server: subscriber,
+            role: subscriber.credentials(login)?.user(),
+            login,
+        };
+        worker_settings::settle(self.pair, self.dbname(), &sender, &receiver, run)
     }
 
     pub(super) fn creator(&self) -> Result<Creator> {
@@ -139,7 +161,12 @@ impl Wanted<'_> {
     }
 
     pub(super) fn statement(&self, slot_name: &str) -> Result<Statement> {
-        let conninfo = conninfo_for_subscriber(&self.pair.publisher, self.login, self.dbname())?;
+        let conninfo = conninfo_for_subscriber(
+            &self.pair.publisher,
+            &self.pair.subscriber,
+            self.login,
+            self.dbname(),
+        )?;
         let sql = |conninfo: &str| {
             format!(
                 "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} WITH (create_slot = false, slot_name = {}{})",

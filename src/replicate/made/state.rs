@@ -1,0 +1,381 @@
+//! Privileges, replica identities and settings as they are at one moment, and what has come between two.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Result, WrapErr};
+use crate::server::{Session, Statement, params};
+use crate::value::{Ident, Literal};
+
+/// One thing that flare has made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "made", rename_all = "snake_case")]
+pub(crate) enum Made {
+    /// A privilege of a role that flare works as. `on` is quoted as in GRANT.
+    Privilege {
+        on: String,
+        privilege: String,
+        to: String,
+    },
+    /// A privilege on objects that will be made.
+    DefaultPrivilege {
+        role: String,
+        schema: Option<String>,
+        on: String,
+        privilege: String,
+        to: String,
+    },
+    /// BYPASSRLS of a role.
+    BypassRls { role: String },
+    /// A table's replica identity.
+    ReplicaIdentity {
+        /// Quoted as the server does.
+        table: String,
+        was: String,
+        is: String,
+    },
+    /// A setting of a role in the database.
+    Setting {
+        role: String,
+        name: String,
+        was: Option<String>,
+        is: String,
+    },
+}
+
+impl Made {
+    /// Whether both speak of one thing, whatever it was before.
+    pub(super) fn is_of_the_same(&self, other: &Made) -> bool {
+        match (self, other) {
+            (Made::ReplicaIdentity { table, .. }, Made::ReplicaIdentity { table: another, .. }) => {
+                table == another
+            }
+            (
+                Made::Setting { role, name, .. },
+                Made::Setting {
+                    role: other_role,
+                    name: other_name,
+                    ..
+                },
+            ) => (role, name) == (other_role, other_name),
+            (one, other) => one == other,
+        }
+    }
+}
+
+/// What there is of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    /// Privileges, default privileges and attributes.
+    held: BTreeSet<Made>,
+    /// By table, quoted; those that are DEFAULT are not named.
+    identities: BTreeMap<String, String>,
+    settings: Vec<RoleSetting>,
+    /// Privileges on columns, which REVOKE on the table takes as well.
+    #[serde(skip)]
+    columns: Vec<OnColumn>,
+}
+
+/// A privilege on one column, its table as in GRANT.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct OnColumn {
+    table: String,
+    column: String,
+    privilege: String,
+    to: String,
+}
+
+/// A setting of a role in the database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct RoleSetting {
+    role: String,
+    name: String,
+    value: String,
+}
+
+/// What the roles `$1` hold in this database by grants of their own.
+const HELD: &str = "
+    WITH acl(kind, name, acl, owner) AS (
+        SELECT 'DATABASE', quote_ident(datname), datacl, datdba FROM pg_database WHERE datname = current_database()
+        UNION ALL SELECT 'SCHEMA', quote_ident(nspname), nspacl, nspowner FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'flare')
+        UNION ALL SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relacl, c.relowner
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE c.relacl IS NOT NULL AND c.relkind IN ('r', 'p', 'S') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'flare') AND c.relname !~ '^flare_replication_status')
+    SELECT jsonb_build_object('made', 'privilege', 'on', o.kind || ' ' || o.name, 'privilege', a.privilege_type, 'to', r.rolname)
+      FROM acl o, aclexplode(o.acl) a JOIN pg_roles r ON r.oid = a.grantee WHERE r.rolname = ANY ($1) AND a.grantee <> o.owner
+    UNION ALL
+    SELECT jsonb_build_object('made', 'default_privilege', 'role', pg_get_userbyid(d.defaclrole), 'schema', n.nspname,
+             'on', CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS' WHEN 'T' THEN 'TYPES' ELSE 'SCHEMAS' END, 'privilege', a.privilege_type, 'to', r.rolname)
+      FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace, aclexplode(d.defaclacl) a JOIN pg_roles r ON r.oid = a.grantee
+     WHERE r.rolname = ANY ($1) AND a.grantee <> d.defaclrole AND d.defaclobjtype IN ('r', 'S', 'f', 'T', 'n')
+    UNION ALL
+    SELECT jsonb_build_object('made', 'bypass_rls', 'role', rolname) FROM pg_roles WHERE rolname = ANY ($1) AND rolbypassrls AND NOT rolsuper";
+
+const ON_COLUMNS: &str = "
+    SELECT jsonb_build_object('table', quote_ident(n.nspname) || '.' || quote_ident(c.relname), 'column', quote_ident(t.attname), 'privilege', a.privilege_type, 'to', r.rolname)
+      FROM pg_attribute t JOIN pg_class c ON c.oid = t.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(t.attacl) a JOIN pg_roles r ON r.oid = a.grantee
+     WHERE t.attacl IS NOT NULL AND r.rolname = ANY ($1)";
+
+const IDENTITIES: &str = "
+    SELECT jsonb_build_object('name', quote_ident(n.nspname) || '.' || quote_ident(c.relname), 'identity', CASE c.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING'
+             ELSE 'USING INDEX ' || (SELECT quote_ident(x.relname) FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid AND i.indisreplident) END)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p') AND c.relreplident <> 'd' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'flare')";
+
+/// The fence has its own record of the default that it sets.
+const SETTINGS: &str = "
+    SELECT jsonb_build_object('role', r.rolname, 'name', split_part(c, '=', 1), 'value', substr(c, strpos(c, '=') + 1))
+      FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase JOIN pg_roles r ON r.oid = s.setrole, unnest(s.setconfig) c
+     WHERE d.datname = current_database() AND r.rolname = ANY ($1) AND split_part(c, '=', 1) <> 'default_transaction_read_only'";
+
+#[derive(Deserialize)]
+struct Identity {
+    name: String,
+    identity: Option<String>,
+}
+
+impl State {
+    pub(super) fn of(session: &Session, roles: &[String]) -> Result<State> {
+        let read = || -> Result<State> {
+            let identities: Vec<Identity> = session.list(IDENTITIES, params![])?;
+            Ok(State {
+                held: session
+                    .list(HELD, params![roles.to_vec()])?
+                    .into_iter()
+                    .collect(),
+                identities: identities
+                    .into_iter()
+                    .filter_map(|it| Some((it.name, it.identity?)))
+                    .collect(),
+                settings: session.list(SETTINGS, params![roles.to_vec()])?,
+                columns: session.list(ON_COLUMNS, params![roles.to_vec()])?,
+            })
+        };
+        read().wrap_err("read privileges, replica identities and settings")
+    }
+
+    fn identity(&self, table: &str) -> &str {
+        self.identities.get(table).map_or(DEFAULT, String::as_str)
+    }
+
+    fn setting(&self, role: &str, name: &str) -> Option<&str> {
+        let found = self
+            .settings
+            .iter()
+            .find(|it| (it.role.as_str(), it.name.as_str()) == (role, name));
+        found.map(|it| it.value.as_str())
+    }
+}
+
+const DEFAULT: &str = "DEFAULT";
+
+/// What has come between two moments.
+pub(super) fn made_between(before: &State, now: &State) -> Vec<Made> {
+    let mut made: Vec<Made> = now.held.difference(&before.held).cloned().collect();
+    let tables: BTreeSet<&String> = before
+        .identities
+        .keys()
+        .chain(now.identities.keys())
+        .collect();
+    for table in tables {
+        let (was, is) = (before.identity(table), now.identity(table));
+        if was != is {
+            made.push(Made::ReplicaIdentity {
+                table: table.clone(),
+                was: was.to_owned(),
+                is: is.to_owned(),
+            });
+        }
+    }
+    for RoleSetting { role, name, value } in &now.settings {
+        let was = before.setting(role, name);
+        if was != Some(value) {
+            made.push(Made::Setting {
+                role: role.clone(),
+                name: name.clone(),
+                was: was.map(str::to_owned),
+                is: value.clone(),
+            });
+        }
+    }
+    made
+}
+
+/// The roles that the record speaks of.
+pub(super) fn roles_of(made: &[Made]) -> Vec<String> {
+    let roles: BTreeSet<&String> = made
+        .iter()
+        .filter_map(|it| match it {
+            Made::Privilege { to, .. } | Made::DefaultPrivilege { to, .. } => Some(to),
+            Made::BypassRls { role } | Made::Setting { role, .. } => Some(role),
+            Made::ReplicaIdentity { .. } => None,
+        })
+        .collect();
+    roles.into_iter().cloned().collect()
+}
+
+/// The statements that take back what still is as it was made.
+pub(super) fn undoing(dbname: &str, made: &[Made], now: &State) -> Vec<Statement> {
+    let mut privileges: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    let mut defaults: BTreeMap<(&str, Option<&str>, &str, &str), Vec<&str>> = BTreeMap::new();
+    let mut statements = Vec::new();
+    for it in made {
+        match it {
+            Made::Privilege { on, privilege, to } if now.held.contains(it) => {
+                privileges.entry((on, to)).or_default().push(privilege);
+            }
+            Made::DefaultPrivilege {
+                role,
+                schema,
+                on,
+                privilege,
+                to,
+            } if now.held.contains(it) => {
+                let key = (role.as_str(), schema.as_deref(), on.as_str(), to.as_str());
+                defaults.entry(key).or_default().push(privilege);
+            }
+            Made::BypassRls { role } if now.held.contains(it) => statements.push(Statement::new(
+                format!("take back BYPASSRLS from {role:?}"),
+                format!("ALTER ROLE {} NOBYPASSRLS", Ident::new(role)),
+            )),
+            Made::ReplicaIdentity { table, was, is } if now.identity(table) == is => statements
+                .push(Statement::new(
+                    format!("give {table} its replica identity back"),
+                    format!("ALTER TABLE {table} REPLICA IDENTITY {was}"),
+                )),
+            Made::Setting {
+                role,
+                name,
+                was,
+                is,
+            } if now.setting(role, name) == Some(is) => {
+                let whose = format!(
+                    "ALTER ROLE {} IN DATABASE {}",
+                    Ident::new(role),
+                    Ident::from(dbname)
+                );
+                statements.push(Statement::new(
+                    format!("give {role:?} its own {name} back"),
+                    match was {
+                        Some(value) => {
+                            format!("{whose} SET {} = {}", Ident::new(name), Literal(value))
+                        }
+                        None => format!("{whose} RESET {}", Ident::new(name)),
+                    },
+                ));
+            }
+            _ => {}
+        }
+    }
+    for ((role, schema, on, to), privileges) in defaults {
+        let place = schema.map(|it| format!(" IN SCHEMA {}", Ident::from(it)));
+        statements.push(Statement::new(
+            format!(
+                "take back from {to:?} what it gets on the next {} of {role:?}",
+                on.to_lowercase()
+            ),
+            format!(
+                "ALTER DEFAULT PRIVILEGES FOR ROLE {}{} REVOKE {} ON {on} FROM {}",
+                Ident::from(role),
+                place.unwrap_or_default(),
+                privileges.join(", "),
+                Ident::from(to)
+            ),
+        ));
+    }
+    statements.extend(revokes(privileges, &now.columns));
+    statements
+}
+
+/// Objects with the same privileges go in one statement.
+fn revokes(privileges: BTreeMap<(&str, &str), Vec<&str>>, columns: &[OnColumn]) -> Vec<Statement> {
+    const AT_ONCE: usize = 100;
+    let mut alike: BTreeMap<(&str, &str, Vec<&str>), Vec<&str>> = BTreeMap::new();
+    for ((on, to), privileges) in privileges {
+        let (kind, name) = on.split_once(' ').unwrap_or((on, ""));
+        alike.entry((kind, to, privileges)).or_default().push(name);
+    }
+    let mut statements = Vec::new();
+    for ((kind, to, privileges), names) in alike {
+        for names in names.chunks(AT_ONCE) {
+            let what = match names {
+                [one] => format!("{} {one}", kind.to_lowercase()),
+                more => format!("{} {}s", more.len(), kind.to_lowercase()),
+            };
+            let mut sql = format!(
+                "REVOKE {} ON {kind} {} FROM {}",
+                privileges.join(", "),
+                names.join(", "),
+                Ident::from(to)
+            );
+            let kept = columns.iter().filter(|it| {
+                kind == "TABLE"
+                    && it.to == to
+                    && names.contains(&it.table.as_str())
+                    && privileges.contains(&it.privilege.as_str())
+            });
+            for OnColumn {
+                table,
+                column,
+                privilege,
+                ..
+            } in kept
+            {
+                sql.push_str(&format!(
+                    "; GRANT {privilege} ({column}) ON {table} TO {}",
+                    Ident::from(to)
+                ));
+            }
+            let what = format!("take back from {to:?} what flare granted on {what}");
+            statements.push(Statement::new(what, sql));
+        }
+    }
+    statements
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn privilege(on: &str, privilege: &str) -> Made {
+        Made::Privilege {
+            on: on.into(),
+            privilege: privilege.into(),
+            to: "re\"pl".into(),
+        }
+    }
+
+    #[test]
+    fn only_what_came_and_still_stands_is_taken_back() {
+        let (own, ours, gone) = (
+            privilege("TABLE a.b", "SELECT"),
+            privilege("TABLE a.b", "INSERT"),
+            privilege("TABLE a.c", "SELECT"),
+        );
+        let mut before = State::default();
+        before.held.insert(own.clone());
+        before.identities.insert("a.keep".into(), "FULL".into());
+        let mut after = before.clone();
+        after.held.extend([ours.clone(), gone.clone()]);
+        after.identities.insert("a.b".into(), "FULL".into());
+        after
+            .identities
+            .insert("a.keep".into(), "USING INDEX i".into());
+        let made = made_between(&before, &after);
+        assert_eq!(made.len(), 4, "{made:?}");
+        after.held.remove(&gone);
+        after.identities.remove("a.keep");
+        let sql: Vec<String> = undoing("d", &made, &after)
+            .iter()
+            .map(|it| it.shown.clone())
+            .collect();
+        assert_eq!(
+            sql,
+            [
+                "ALTER TABLE a.b REPLICA IDENTITY DEFAULT",
+                "REVOKE INSERT ON TABLE a.b FROM \"re\"\"pl\"",
+            ]
+        );
+    }
+}
