@@ -218,7 +218,7 @@ fn forget(server: &Server, config: &Config, dbname: &str, run: &Run) -> Result<C
     };
     // Whoever administers has made it, and may do with it as it likes.
     loaded::forget(server.admin(), dbname)?;
-    made::forget(server.admin(), dbname)?;
+    made::forget(server, dbname)?;
     ddl::forget(session, config, dbname)?;
     verify::forget(
         server.admin(),

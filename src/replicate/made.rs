@@ -12,7 +12,8 @@ pub(crate) use self::state::Made;
 use self::state::{State, made_between};
 use super::{Change, Mode, Plan, Run};
 use crate::error::{Result, WrapErr, message_of};
-use crate::server::{Login, Server, Session, params};
+use crate::server::{Login, Server, is_denied, params};
+use crate::value::Ident;
 
 const CREATE: &str = "
     CREATE SCHEMA IF NOT EXISTS flare;
@@ -46,17 +47,19 @@ impl Record {
         Ok(record.unwrap_or_default())
     }
 
-    fn write(&self, server: &Server, dbname: &str) -> Result<()> {
+    /// Whether it could be written: an administrator who may create nothing in `postgres`, whose db_owner may neither,
+    /// has no place for it.
+    fn write(&self, server: &Server, dbname: &str) -> Result<bool> {
         let admin = server.admin();
         let there = admin.value::<bool>(EXISTS, params![])?;
         if self.made.is_empty() && self.before.is_none() {
-            return match there {
-                true => forget(admin, dbname),
-                false => Ok(()),
-            };
+            if there {
+                forget(server, dbname)?;
+            }
+            return Ok(true);
         }
-        if !there {
-            admin.batch(CREATE)?;
+        if !there && !create(server)? {
+            return Ok(false);
         }
         admin
             .execute(
@@ -65,7 +68,7 @@ impl Record {
                 params![dbname, serde_json::json!(self)],
             )
             .wrap_err("record what flare makes, in table flare.made")?;
-        Ok(())
+        Ok(true)
     }
 
     /// Adds what has come since `before`; what is on record already stays as it was first seen.
@@ -78,8 +81,30 @@ impl Record {
     }
 }
 
+/// Makes the table, as the administrator or as the owner, for both; whether one of them may.
+fn create(server: &Server) -> Result<bool> {
+    let declared = server.declared();
+    let (admin, owner) = (&declared.superuser.user, &declared.db_owner.user);
+    match server.admin().batch(CREATE) {
+        Err(report) if is_denied(&report) => {}
+        created => return created.map(|()| true).wrap_err("create table flare.made"),
+    }
+    let for_admin = format!(
+        "{CREATE}; GRANT USAGE ON SCHEMA flare TO {0}; GRANT SELECT, INSERT, UPDATE, DELETE ON flare.made TO {0}",
+        Ident::new(admin)
+    );
+    let created = server
+        .connect(Login::DbOwner, "postgres")
+        .and_then(|session| session.batch(&for_admin));
+    if let Err(report) = &created {
+        log::info!("neither {admin:?} nor {owner:?} may create table flare.made: {report:#}");
+    }
+    Ok(created.is_ok())
+}
+
 /// Forgets a database, and those that are no more; the table goes with the last of them.
-pub(crate) fn forget(admin: &Session, dbname: &str) -> Result<()> {
+pub(crate) fn forget(server: &Server, dbname: &str) -> Result<()> {
+    let admin = server.admin();
     if !admin.value::<bool>(EXISTS, params![])? {
         return Ok(());
     }
@@ -87,10 +112,15 @@ pub(crate) fn forget(admin: &Session, dbname: &str) -> Result<()> {
         "DELETE FROM flare.made WHERE dboid NOT IN (SELECT oid FROM pg_database WHERE datname <> $1)",
         params![dbname],
     )?;
-    let empty = admin.value("SELECT NOT EXISTS (SELECT FROM flare.made)", params![])?;
-    match empty {
-        true => admin.batch("DROP TABLE flare.made"),
-        false => Ok(()),
+    let empty: bool = admin.value("SELECT NOT EXISTS (SELECT FROM flare.made)", params![])?;
+    if !empty {
+        return Ok(());
+    }
+    match admin.batch("DROP TABLE flare.made") {
+        Err(report) if is_denied(&report) => server
+            .connect(Login::DbOwner, "postgres")?
+            .batch("DROP TABLE flare.made"),
+        dropped => dropped,
     }
 }
 
@@ -112,7 +142,17 @@ pub(super) fn recording(
         record.add(&earlier, &before);
     }
     record.before = Some(before.clone());
-    record.write(server, dbname)?;
+    if !record.write(server, dbname)? {
+        let change = act()?;
+        return Ok(match change.changed {
+            false => change,
+            true => change.with_note(format!(
+                "what was made is not on record, and cleanup will not take it back: GRANT CREATE ON DATABASE postgres TO {} on the {}",
+                Ident::new(&server.declared().superuser.user),
+                server.side()
+            )),
+        });
+    }
     let done = act();
     let now = State::of(&session, &roles)?;
     record.add(&before, &now);
