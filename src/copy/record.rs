@@ -106,7 +106,9 @@ pub(super) fn join_work() -> String {
 pub(super) fn exists(session: &Session) -> Result<bool> {
     session
         .value(
-            "SELECT to_regclass('flare.copy_run') IS NOT NULL",
+            // By the catalogs: a name needs USAGE on its schema.
+            "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                             WHERE n.nspname = 'flare' AND c.relname = 'copy_run' AND has_schema_privilege(n.oid, 'USAGE'))",
             params![],
         )
         .wrap_err("look for a copy on record")
