@@ -26,14 +26,14 @@ pub use beginning::{FirstConfig, init_config};
 pub use exec::Executed;
 pub use observation::{CountOn, RowCount};
 pub use pause::PauseOptions;
-pub use prepare::{PrepareReport, PrepareStep, PreparedStep};
+pub use prepare::{PrepareCopy, PrepareReport, PrepareStep, PreparedStep};
 pub use standing::{Sides, Stage, Standing};
 pub use status::StatusReport;
 pub use switch::{Proven, SwitchOptions};
 
 pub use crate::catalog::side::SideState;
 use crate::config::Config;
-pub use crate::copy::{CopyOptions, CopySeconds, InitialCopy, Restart};
+pub use crate::copy::{AdoptBegun, AdoptMeasured, CopyOptions, CopySeconds, InitialCopy, Restart};
 pub use crate::cutover::{
     PauseOutcome, PauseReport, ResumeReport, StepName, StepTime, SwitchOutcome, SwitchReport,
     SwitchedDatabase, Writable,

@@ -1,5 +1,6 @@
 //! One file per command: its arguments and one short function.
 
+mod adopt;
 mod attack;
 mod cleanup;
 mod completions;
@@ -65,6 +66,7 @@ pub(crate) enum Command {
     CreateSubscription(create_subscription::CreateSubscription),
     DropSubscription(drop_subscription::DropSubscription),
     InitialCopy(initial_copy::InitialCopy),
+    Adopt(adopt::Adopt),
     CreateReplicationStatusTable(create_replication_status_table::CreateReplicationStatusTable),
     ResetReplicationStatus(reset_replication_status::ResetReplicationStatus),
     ReplicateSequences(replicate_sequences::ReplicateSequences),
@@ -117,6 +119,7 @@ impl Command {
             Command::CreateSubscription(args) => args.run(&flare()?),
             Command::DropSubscription(args) => args.run(&flare()?),
             Command::InitialCopy(args) => args.run(&flare()?),
+            Command::Adopt(args) => args.run(&flare()?),
             Command::CreateReplicationStatusTable(args) => args.run(&flare()?),
             Command::ResetReplicationStatus(args) => args.run(&flare()?),
             Command::ReplicateSequences(args) => args.run(&flare()?),
@@ -161,6 +164,7 @@ impl Command {
             Command::CreateSubscription(_) => "create_subscription",
             Command::DropSubscription(_) => "drop_subscription",
             Command::InitialCopy(_) => "initial_copy",
+            Command::Adopt(_) => "adopt",
             Command::CreateReplicationStatusTable(_) => "create_replication_status_table",
             Command::ResetReplicationStatus(_) => "reset_replication_status",
             Command::ReplicateSequences(_) => "replicate_sequences",

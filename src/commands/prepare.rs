@@ -1,7 +1,7 @@
 //! `prepare`: everything up to the cutover.
 
 use crate::error::Result;
-use crate::flare::Flare;
+use crate::flare::{Flare, PrepareCopy};
 use crate::report::{self, Outcome};
 
 /// Do everything up to the cutover, from verify_connectivity to statistics
@@ -24,9 +24,21 @@ pub(crate) struct Prepare {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+    /// How rows are copied: fast by initial_copy, where the subscriber's database holds nothing yet and its administrator is
+    /// a superuser; native by PostgreSQL itself
+    #[arg(long, value_enum, default_value_t)]
+    copy: Copy,
     /// Show what would be done and change nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+/// How rows are copied.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Copy {
+    Fast,
+    #[default]
+    Native,
 }
 
 impl Prepare {
@@ -36,7 +48,12 @@ impl Prepare {
             let what = format!("prepare the migration of database {dbname:?}");
             report::confirm(&what, dbname)?;
         }
-        let report = flare.dry_run_if(self.dry_run).prepare(&self.subname)?;
+        let copy = match self.copy {
+            Copy::Fast => PrepareCopy::Fast,
+            Copy::Native => PrepareCopy::Native,
+        };
+        let flare = flare.dry_run_if(self.dry_run);
+        let report = flare.prepare(&self.subname, copy)?;
         Ok(Outcome::of(&report)?.changed(report.changed))
     }
 }

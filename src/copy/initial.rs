@@ -14,14 +14,14 @@ use super::rest::{self, Rest};
 use super::rows::{self, Workers};
 use super::sources;
 use super::watch::Watch;
-use crate::catalog::{publications, slots, subscriptions, tables};
+use crate::catalog::{databases, objects, publications, slots, subscriptions, tables};
 use crate::config::{Config, Subscription};
 use crate::error::{Advise, Failure, Result, WrapErr, message_of};
 use crate::replicate::load::Transactions;
 use crate::replicate::schema::{Halves, Place};
 use crate::replicate::{Mode, Run, closed, sequences, slot, subscription};
 use crate::schema::post_data;
-use crate::server::{Login, Pair, Session, Timeout, interrupt, params};
+use crate::server::{Login, Pair, Session, Subscriber, Timeout, interrupt, params};
 use crate::tools::own_program;
 use crate::value::{Literal, Lsn, ShellWord, TableName};
 
@@ -118,6 +118,21 @@ pub(crate) fn initial_copy(
     };
     copy.run()
         .wrap_err_with(|| format!("copy database {dbname:?}"))
+}
+
+/// Whether a copy may begin or go on in a database of the subscriber, as a superuser.
+pub(crate) fn may_begin(subscriber: &Subscriber, subname: &str, dbname: &str) -> Result<bool> {
+    if !subscriber.facts().superuser {
+        return Ok(false);
+    }
+    if databases::database(subscriber.admin(), dbname)?.is_none() {
+        return Ok(true);
+    }
+    let session = subscriber.connect(Login::Superuser, dbname)?;
+    if subscriptions::find(&session, subname)?.is_some() {
+        return Ok(false);
+    }
+    Ok(record::exists(&session)? || objects::first_object(&session)?.is_none())
 }
 
 /// Who reads the publisher: the administrator where it may read everything, else the owner.
@@ -504,7 +519,7 @@ impl Copy<'_> {
             self.subname,
             self.declared,
             self.login,
-            &copied,
+            (&copied, subscription::Begin::AtSlot),
             self.run,
         )?;
         record::forget(control)?;

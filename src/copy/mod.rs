@@ -4,6 +4,7 @@
 //! copied in parallel (`plan`, `rows`, `pipe`), each job with what is on record of it in one transaction (`record`), then
 //! indexes and the rest are made (`rest`), and the subscription begins at the slot's point.
 
+pub(crate) mod adopt;
 mod give_up;
 pub(crate) mod holder;
 mod initial;
@@ -16,7 +17,8 @@ mod rows;
 mod sources;
 mod watch;
 
+pub use adopt::{AdoptBegun, AdoptMeasured};
 pub(crate) use give_up::give_up;
-pub(crate) use initial::initial_copy;
 pub use initial::{CopyOptions, Restart};
+pub(crate) use initial::{initial_copy, may_begin};
 pub use report::{CopySeconds, InitialCopy};

@@ -140,7 +140,7 @@ impl Workers<'_> {
             "run the command again: it goes on, or says what it can do without the snapshot".into()
         })?;
         let to = writer(self.subscriber, self.dbname)?;
-        to.batch(&format!("{encoding}; SET synchronous_commit = off"))?;
+        to.batch(&encoding)?;
         Ok((
             from.with_timeout(Timeout::WhileServerAnswers),
             to.with_timeout(Timeout::WhileServerAnswers),

@@ -1,7 +1,7 @@
-//! The initial copy.
+//! The initial copy, and doing without it.
 
-use super::Flare;
-use crate::copy::{self, CopyOptions, InitialCopy};
+use super::{Change, Flare};
+use crate::copy::{self, AdoptBegun, AdoptMeasured, CopyOptions, InitialCopy, adopt};
 use crate::error::{Error, Result};
 use crate::server::Login;
 
@@ -23,5 +23,37 @@ impl Flare {
         let copied = copy::initial_copy(&pair, &self.config, subname, login, options, &self.run)?;
         self.arm(&pair, subname, declared)?;
         Ok(copied)
+    }
+
+    /// Makes the slot of a subscription whose subscriber will be a clone of the publisher that is taken after it.
+    ///
+    /// # Errors
+    /// When there is no publication, or the slot cannot be made.
+    pub fn adopt_begin(&self, subname: &str) -> Result<AdoptBegun, Error> {
+        let declared = self.config.subscription(subname)?;
+        let publisher = self.publisher(&[&declared.dbname])?;
+        Ok(adopt::begin(&publisher, subname, declared, &self.run)?)
+    }
+
+    /// Finds the point that a clone has reached, and proves it; `clone` is a connection string.
+    ///
+    /// # Errors
+    /// When a subscription could not begin there, with the reason.
+    pub fn adopt_measure(&self, subname: &str, clone: &str) -> Result<AdoptMeasured, Error> {
+        let declared = self.config.subscription(subname)?;
+        let publisher = self.publisher(&[&declared.dbname])?;
+        Ok(adopt::measure(
+            &publisher, subname, declared, clone, &self.run,
+        )?)
+    }
+
+    /// Has the subscription begin at the point that was measured.
+    ///
+    /// # Errors
+    /// When nothing was measured, or the slot has gone on.
+    pub fn adopt_finish(&self, subname: &str, login: Login) -> Result<Change, Error> {
+        let declared = self.config.subscription(subname)?;
+        let pair = self.pair(&[&declared.dbname])?;
+        Ok(adopt::finish(&pair, subname, declared, login, &self.run)?)
     }
 }

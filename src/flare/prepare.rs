@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::{Change, Flare, RolesOptions, SchemaOutcome, Target, Wait};
+use super::{Change, CopyOptions, Flare, RolesOptions, SchemaOutcome, Target, Wait};
 use crate::catalog::tables;
+use crate::copy;
 use crate::error::{Advise, Error, Result, WrapErr};
 use crate::replicate::Mode;
 use crate::server::{Login, Opened};
@@ -14,6 +15,17 @@ use crate::value::ShellWord;
 
 /// Sessions that vacuum at once.
 const JOBS: usize = 2;
+
+/// How the rows come to the subscriber.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PrepareCopy {
+    /// By `initial_copy`, where the subscriber's database holds nothing yet and its administrator is a superuser; else by
+    /// PostgreSQL itself.
+    Fast,
+    /// By PostgreSQL itself.
+    #[default]
+    Native,
+}
 
 /// A command of the preparation, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -117,7 +129,7 @@ impl Flare {
     ///
     /// # Errors
     /// When a step fails; those before it are done, and the same call goes on from there.
-    pub fn prepare(&self, subname: &str) -> Result<PrepareReport, Error> {
+    pub fn prepare(&self, subname: &str, copy: PrepareCopy) -> Result<PrepareReport, Error> {
         let dbname = self.config.subscription(subname)?.dbname.clone();
         self.config.publication(&dbname)?;
         // What cannot be reached is said by the first step.
@@ -132,6 +144,10 @@ impl Flare {
             }
         }
         let dry_run = self.run.mode == Mode::DryRun;
+        let copy = match copy {
+            PrepareCopy::Fast if self.may_copy_fast(subname, &dbname)? => PrepareCopy::Fast,
+            _ => PrepareCopy::Native,
+        };
         let mut steps: Vec<PreparedStep> = Vec::new();
         for (at, step) in PrepareStep::ALL.into_iter().enumerate() {
             let (total, command) = (PrepareStep::ALL.len(), step.command());
@@ -139,7 +155,7 @@ impl Flare {
                 .progress
                 .step(&format!("step {} of {total}: {command}", at + 1));
             let begun = Instant::now();
-            let done = self.prepare_step(step, subname, &dbname);
+            let done = self.prepare_step(step, subname, &dbname, copy);
             let waits_for_others = dry_run && steps.iter().any(|it| it.changed);
             let (changed, note) = match done {
                 Ok(changed) => (changed, None),
@@ -177,7 +193,13 @@ impl Flare {
     }
 
     /// Whether it changed something, or in a dry run would.
-    fn prepare_step(&self, step: PrepareStep, subname: &str, dbname: &str) -> Result<bool, Error> {
+    fn prepare_step(
+        &self,
+        step: PrepareStep,
+        subname: &str,
+        dbname: &str,
+        copy: PrepareCopy,
+    ) -> Result<bool, Error> {
         let changes = |change: Change| change.changed || !change.statements.is_empty();
         match step {
             PrepareStep::VerifyConnectivity => match self.verify_connectivity()?.verdict() {
@@ -201,6 +223,11 @@ impl Flare {
                     .grant_replication(dbname, self.owner_login()?)
                     .map(changes),
             },
+            // The copy brings the schema as of its snapshot.
+            PrepareStep::ReplicateSchema if copy == PrepareCopy::Fast => Ok(false),
+            PrepareStep::CreateSubscription if copy == PrepareCopy::Fast => self
+                .initial_copy(subname, self.replication_login(), CopyOptions::default())
+                .map(|copied| copied.changed || copied.dry_run),
             PrepareStep::ReplicateSchema => self
                 .replicate_schema(dbname, self.owner_login()?)
                 .map(|change| change.outcome != SchemaOutcome::Already),
@@ -225,6 +252,15 @@ impl Flare {
                     false => Ok(false),
                 }
             }
+        }
+    }
+
+    /// Whether the copy may be flare's own: for a database that is not there yet or holds nothing, or one whose copy goes on.
+    fn may_copy_fast(&self, subname: &str, dbname: &str) -> Result<bool> {
+        // What cannot be reached is said by the first step.
+        match self.open().subscriber() {
+            Ok(subscriber) => copy::may_begin(&subscriber, subname, dbname),
+            Err(_) => Ok(false),
         }
     }
 

@@ -85,7 +85,10 @@ impl Flare {
         }
         self.begin(&touched, &[dbname])?;
         let how = (slot, unreachable);
-        let given_up = copy::give_up(&subscriber, &publisher, dbname, &self.run)?;
+        let mut given_up = copy::give_up(&subscriber, &publisher, dbname, &self.run)?;
+        if let Ok(publisher) = &publisher {
+            given_up = given_up.and(copy::adopt::give_up(publisher, subname, &self.run)?);
+        }
         let armed = publisher.as_ref().ok().map(|it| &**it);
         let armed = self.disarm(armed.into_iter().chain([&*subscriber]), dbname)?;
         let change = unsubscribe::drop(&subscriber, &publisher, subname, dbname, how, &self.run)?;

@@ -8,7 +8,7 @@ mod creation;
 
 use std::collections::HashMap;
 
-pub(crate) use after_copy::create_after_copy;
+pub(crate) use after_copy::{Begin, create_after_copy};
 pub(crate) use checks::check_room;
 
 use super::nudge::Nudge;

@@ -1,5 +1,8 @@
 //! The initial copy: PostgreSQL's own, and flare's.
 
+mod adopt;
+mod faults;
 mod kinds;
 mod native;
 mod same;
+mod writers;

@@ -4,9 +4,18 @@ use super::{Target, Wanted};
 use crate::catalog::{slots, subscriptions};
 use crate::error::{Failure, Result, WrapErr};
 use crate::replicate::options::Options;
-use crate::replicate::{Change, Plan, Run, granted, identity, slot};
+use crate::replicate::{Change, Plan, Run, granted, identity, reverse, slot};
 use crate::server::{Login, Pair, Side};
 use crate::value::{Ident, Literal, Lsn, TableName};
+
+/// Where the subscription begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// Where its slot does.
+    AtSlot,
+    /// Later: what is before is there already.
+    At(Lsn),
+}
 
 /// What was copied: each table with the point of its snapshot, where that is not the slot's own.
 pub(crate) type Copied = (TableName, Option<Lsn>);
@@ -17,7 +26,7 @@ pub(crate) fn create_after_copy(
     subname: &str,
     declared: &crate::config::Subscription,
     login: Login,
-    copied: &[Copied],
+    (copied, begin): (&[Copied], Begin),
     run: &Run,
 ) -> Result<Change> {
     let attempt = || format!("create subscription {subname:?} over the rows that were copied");
@@ -26,11 +35,13 @@ pub(crate) fn create_after_copy(
     let options = Options::read(subname, &options, pair.subscriber.major())?;
     let login = (login, Target::Closed);
     let wanted = Wanted::read(pair, subname, declared, login, options.without_rows())?;
-    wanted.create_after_copy(copied, run).wrap_err_with(attempt)
+    wanted
+        .create_after_copy(copied, begin, run)
+        .wrap_err_with(attempt)
 }
 
 impl Wanted<'_> {
-    fn create_after_copy(&self, copied: &[Copied], run: &Run) -> Result<Change> {
+    fn create_after_copy(&self, copied: &[Copied], begin: Begin, run: &Run) -> Result<Change> {
         let slot_name = slot::name_for(self.subname);
         if slots::find(&self.on_publisher, &slot_name)?.is_none() {
             return Failure::new(format!("the publisher has no slot {slot_name:?} any more"))
@@ -55,10 +66,28 @@ impl Wanted<'_> {
         plan.push(self.statement(&slot_name)?);
         granted::record(&mut plan, self.subname, "", &creator.grants);
         self.states(&mut plan, copied)?;
-        plan.step(
-            format!("enable subscription {:?}", self.subname),
-            format!("ALTER SUBSCRIPTION {} ENABLE", Ident::new(self.subname)),
-        );
+        // Who may not move origins has the slot moved instead, once the subscription is there.
+        let later = match begin {
+            Begin::At(lsn) if !self.pair.subscriber.facts().superuser => Some(lsn),
+            _ => None,
+        };
+        if let (Begin::At(lsn), None) = (begin, later) {
+            plan.step(
+                format!("have it begin at {lsn}"),
+                format!(
+                    "SELECT pg_catalog.pg_replication_origin_advance('pg_' || oid, {}::pg_lsn) FROM pg_catalog.pg_subscription
+                      WHERE subname = {} AND subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
+                    Literal(lsn.to_string()),
+                    Literal(self.subname)
+                ),
+            );
+        }
+        if later.is_none() {
+            plan.step(
+                format!("enable subscription {:?}", self.subname),
+                format!("ALTER SUBSCRIPTION {} ENABLE", Ident::new(self.subname)),
+            );
+        }
         let by_owner = creator.grants.iter().filter(|grant| grant.is_by_owner());
         let by_owner = by_owner.count();
         change = change.and(plan.carry_out_by(run, |statements| {
@@ -66,6 +95,9 @@ impl Wanted<'_> {
             self.enable(by_owner, run)?;
             if subscriptions::find(&self.on_subscriber, self.subname)?.is_none() {
                 self.subscribe(&session, by_creator)?;
+            }
+            if let Some(lsn) = later {
+                reverse::start(self.pair, self.dbname(), self.subname, lsn)?;
             }
             self.attached(&slot_name)
         })?);

@@ -147,6 +147,11 @@ impl Cluster {
         self.used == Use::Private
     }
 
+    /// One of the server's programs in that directory, as its user.
+    pub fn program(&self, program: &str, dir: &std::path::Path) -> std::process::Command {
+        self.programs.command(program, dir)
+    }
+
     pub fn host(&self) -> &'static str {
         "127.0.0.1"
     }

@@ -1,0 +1,411 @@
+//! What a clone has reached, and the proof of it.
+
+use postgres::Client;
+
+use super::report::AdoptMeasured;
+use super::{not_begun, recorded};
+use crate::catalog::slots;
+use crate::config::Subscription;
+use crate::error::{Failure, Result, WrapErr};
+use crate::replicate::{Mode, Run};
+use crate::server::{Login, Publisher, SqlError, connect_unverified, params};
+use crate::value::{Ident, Literal, Lsn};
+
+/// How far beyond the clone's point the stream is looked at.
+const BEYOND_BYTES: u64 = 16 << 20;
+
+/// What a clone says of itself.
+struct Clone {
+    identifier: String,
+    in_recovery: bool,
+    replayed: Option<Lsn>,
+    timeline: i32,
+    previous_timeline: i32,
+    prepared: i64,
+    /// The first transaction number that it had not seen, with its epoch.
+    next_xid: i64,
+    aurora: bool,
+    workers: i32,
+}
+
+impl Clone {
+    fn read(client: &mut Client) -> Result<Clone> {
+        // A checkpoint at the point knows the next transaction of that moment; the clone may have begun some of its own.
+        let row = client
+            .query_one(
+                "SELECT (SELECT system_identifier::text FROM pg_control_system()), pg_is_in_recovery(), pg_last_wal_replay_lsn()::text,
+                        c.timeline_id, c.prev_timeline_id, (SELECT count(*) FROM pg_prepared_xacts),
+                        CASE WHEN c.checkpoint_lsn = pg_last_wal_replay_lsn()
+                             THEN split_part(c.next_xid, ':', 1)::int8 * 4294967296 + split_part(c.next_xid, ':', 2)::int8
+                             ELSE txid_snapshot_xmax(txid_current_snapshot()) END,
+                        EXISTS (SELECT FROM pg_proc WHERE proname = 'aurora_version'),
+                        current_setting('max_logical_replication_workers')::int
+                   FROM pg_control_checkpoint() c",
+                &[],
+            )
+            .map_err(SqlError::from)?;
+        let replayed: Option<String> = row.get(2);
+        Ok(Clone {
+            identifier: row.get(0),
+            in_recovery: row.get(1),
+            replayed: replayed.map(|lsn| lsn.parse()).transpose()?,
+            timeline: row.get(3),
+            previous_timeline: row.get(4),
+            prepared: row.get(5),
+            next_xid: row.get(6),
+            aurora: row.get(7),
+            workers: row.get(8),
+        })
+    }
+
+    /// The point, or why there is none that a subscription could begin at.
+    fn point(&self, publisher: u64, timeline: i32, confirmed: Lsn, now: Lsn) -> Result<Lsn> {
+        let refuse = |why: String, hint: &str| Failure::new(why).hint(hint).err();
+        if self.identifier != publisher.to_string() {
+            return refuse(
+                format!(
+                    "it is no clone of the publisher: its system_identifier is {}, the publisher's {publisher}",
+                    self.identifier
+                ),
+                "measure the clone before pg_upgrade gives it an identifier of its own",
+            );
+        }
+        if self.aurora {
+            return refuse(
+                "it is an Aurora cluster, whose log positions are not the publisher's".into(),
+                "restore the snapshot as an RDS for PostgreSQL instance",
+            );
+        }
+        if self.in_recovery {
+            return refuse(
+                "it is still in recovery, and has not reached its point".into(),
+                "cut a standby off its primary (primary_conninfo = ''), restart and promote it; or wait for the recovery's end",
+            );
+        }
+        let Some(point) = self.replayed else {
+            return refuse(
+                "it was restarted since it was taken, and no longer knows how far it had replayed"
+                    .into(),
+                "measure a clone at its first start: take another one",
+            );
+        };
+        if self.prepared > 0 {
+            return refuse(
+                format!(
+                    "it has {} prepared transactions, which the publisher may end otherwise",
+                    self.prepared
+                ),
+                "end them on the publisher and take another clone",
+            );
+        }
+        if self.timeline != timeline
+            && self.previous_timeline != timeline
+            && self.timeline != timeline + 1
+        {
+            return refuse(
+                format!(
+                    "its timeline {} does not come from the publisher's, {timeline}",
+                    self.timeline
+                ),
+                "take the clone of the publisher itself, or of a standby that follows it",
+            );
+        }
+        if point < confirmed {
+            return refuse(
+                format!(
+                    "it has reached {point}, and the slot begins at {confirmed}: it was taken before the slot was made, and rows in between would be lost in silence"
+                ),
+                "take the clone after flare adopt begin",
+            );
+        }
+        if point > now {
+            return refuse(
+                format!(
+                    "it has reached {point}, and the publisher is at {now}: its history is another one"
+                ),
+                "take the clone of the publisher itself",
+            );
+        }
+        Ok(point)
+    }
+}
+
+/// A transaction of the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Commit {
+    /// As the log has it, without its epoch.
+    xid: u32,
+    lsn: Lsn,
+}
+
+/// The number with its epoch, given the next one of the clone.
+fn with_epoch(xid: u32, next: i64) -> i64 {
+    let (epoch, low) = (next >> 32, next & 0xFFFF_FFFF);
+    let xid = i64::from(xid);
+    let same = (epoch << 32) + xid;
+    // Numbers go round: the nearer of two epochs.
+    match xid - low {
+        ahead if ahead > 1 << 31 => same - (1 << 32),
+        behind if behind < -(1 << 31) => same + (1 << 32),
+        _ => same,
+    }
+}
+
+/// Measures a clone and puts its point on record.
+pub(crate) fn measure(
+    publisher: &Publisher,
+    subname: &str,
+    declared: &Subscription,
+    clone: &str,
+    run: &Run,
+) -> Result<AdoptMeasured> {
+    let attempt = || format!("measure the clone that is to become subscription {subname:?}");
+    let admin = publisher.admin();
+    let Some(known) = recorded(admin, subname)? else {
+        return not_begun(subname).err();
+    };
+    let mut client = connect_unverified(clone, "flare/adopt").wrap_err_with(attempt)?;
+    let found = Clone::read(&mut client).wrap_err_with(attempt)?;
+    let confirmed = slots::find(admin, &known.slot_name)?.and_then(|it| it.confirmed_flush_lsn);
+    let Some(confirmed) = confirmed else {
+        return Failure::new(format!("{}: slot {:?} is gone", attempt(), known.slot_name))
+            .hint("begin again with a new clone: flare adopt begin")
+            .err();
+    };
+    let timeline: i32 =
+        admin.value("SELECT timeline_id FROM pg_control_checkpoint()", params![])?;
+    let now: String = admin.value("SELECT pg_current_wal_lsn()::text", params![])?;
+    let point = found
+        .point(publisher.identifier(), timeline, confirmed, now.parse()?)
+        .wrap_err_with(attempt)?;
+    let commits = commits(publisher, declared, &known.slot_name, point)?;
+    let (before, after) =
+        prove(&mut client, &commits, point, found.next_xid).wrap_err_with(attempt)?;
+    let mut notes = Vec::new();
+    if commits.is_empty() {
+        notes.push("no transaction was there to prove the point by: nothing was written since the slot was made".to_owned());
+    }
+    if found.workers > 0 {
+        notes.push("the clone runs with logical replication workers: its copied subscriptions may take what is not theirs (max_logical_replication_workers = 0)".to_owned());
+    }
+    let changed = run.mode == Mode::Apply && Some(point) != known.point;
+    if changed {
+        admin.execute(
+            "UPDATE flare.adopt SET point = $2, measured_at = clock_timestamp() WHERE subname = $1",
+            params![subname, point.to_string()],
+        )?;
+    }
+    Ok(AdoptMeasured {
+        subname: subname.to_owned(),
+        dbname: declared.dbname.clone(),
+        changed,
+        dry_run: run.mode == Mode::DryRun,
+        point,
+        transactions: commits.len(),
+        before,
+        after,
+        statements: leftovers(&mut client)?,
+        notes,
+    })
+}
+
+/// The transactions that the slot would send, up to some way beyond the point.
+fn commits(
+    publisher: &Publisher,
+    declared: &Subscription,
+    slot_name: &str,
+    point: Lsn,
+) -> Result<Vec<Commit>> {
+    let session = publisher.connect(Login::Superuser, &declared.dbname)?;
+    let until = Lsn(point.0 + BEYOND_BYTES).to_string();
+    let session = session.with_timeout(crate::server::Timeout::WhileServerAnswers);
+    let rows = session
+        .rows(
+            "SELECT xid::text, encode(substring(data FROM 3 FOR 8), 'hex')
+               FROM pg_logical_slot_peek_binary_changes($1::text::name, $2::text::pg_lsn, NULL, 'proto_version', '1', 'publication_names', $3)
+              WHERE get_byte(data, 0) = 67",
+            params![slot_name, until, Ident::from(declared.pubname.as_str()).to_string()],
+        )
+        .wrap_err("look at the slot's transactions")?;
+    rows.iter()
+        .map(|row| {
+            let (xid, lsn): (String, String) = (row.get(0), row.get(1));
+            Ok(Commit {
+                xid: xid.parse().wrap_err("read a transaction's number")?,
+                lsn: Lsn(u64::from_str_radix(&lsn, 16).wrap_err("read a commit's position")?),
+            })
+        })
+        .collect()
+}
+
+/// The clone has committed a transaction if and only if its commit is before the point; how many are before and after.
+fn prove(
+    client: &mut Client,
+    commits: &[Commit],
+    point: Lsn,
+    next_xid: i64,
+) -> Result<(usize, usize)> {
+    let known: Vec<i64> = commits
+        .iter()
+        .map(|it| with_epoch(it.xid, next_xid))
+        .filter(|xid| *xid < next_xid)
+        .collect();
+    let rows = client
+        .query(
+            "SELECT x FROM unnest($1::int8[]) x WHERE txid_status(x) = 'committed'",
+            &[&known],
+        )
+        .map_err(SqlError::from)?;
+    let committed: std::collections::HashSet<i64> = rows.iter().map(|row| row.get(0)).collect();
+    let is_there = |commit: &Commit| committed.contains(&with_epoch(commit.xid, next_xid));
+    let (before, after): (Vec<&Commit>, Vec<&Commit>) =
+        commits.iter().partition(|commit| commit.lsn < point);
+    let lacking = before.iter().find(|commit| !is_there(commit));
+    let beyond = after.iter().find(|commit| is_there(commit));
+    let wrong = |commit: &Commit, what: &str| {
+        Failure::no(format!(
+            "transaction {} committed at {} {what} the point {point}, and the clone says otherwise: it is not what the publisher was there",
+            commit.xid, commit.lsn
+        ))
+        .hint("take another clone, with all volumes at one moment; nothing was put on record")
+        .err()
+    };
+    match (lacking, beyond) {
+        (Some(commit), _) => wrong(commit, "before"),
+        (_, Some(commit)) => wrong(commit, "after"),
+        (None, None) => Ok((before.len(), after.len())),
+    }
+}
+
+/// What came along in the clone and must not be used by two servers.
+fn leftovers(client: &mut Client) -> Result<Vec<String>> {
+    let rows = client
+        .query(
+            "SELECT 'slot', slot_name::text, '' FROM pg_replication_slots
+             UNION ALL SELECT 'subscription', s.subname::text, d.datname::text FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid ORDER BY 1, 2",
+            &[],
+        )
+        .map_err(SqlError::from)?;
+    Ok(rows
+        .iter()
+        .flat_map(|row| {
+            let (kind, name, dbname): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+            let subscription = Ident::new(&name);
+            match kind.as_str() {
+                "slot" => vec![format!("SELECT pg_drop_replication_slot({})", Literal(&name))],
+                _ => vec![format!(
+                    "/* in database {} */ ALTER SUBSCRIPTION {subscription} DISABLE; ALTER SUBSCRIPTION {subscription} SET (slot_name = NONE); DROP SUBSCRIPTION {subscription}",
+                    Ident::new(dbname)
+                )],
+            }
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clone() -> Clone {
+        Clone {
+            identifier: "7".into(),
+            in_recovery: false,
+            replayed: Some(Lsn(50)),
+            timeline: 1,
+            previous_timeline: 1,
+            prepared: 0,
+            next_xid: 100,
+            aurora: false,
+            workers: 0,
+        }
+    }
+
+    #[test]
+    fn a_clone_that_a_subscription_cannot_begin_at_is_refused_with_the_reason() {
+        let point = |clone: &Clone| {
+            clone
+                .point(7, 1, Lsn(40), Lsn(60))
+                .map_err(|it| it.to_string())
+        };
+        assert_eq!(point(&clone()), Ok(Lsn(50)));
+        let promoted = Clone {
+            timeline: 2,
+            previous_timeline: 1,
+            ..clone()
+        };
+        assert_eq!(point(&promoted), Ok(Lsn(50)));
+        for (refused, word) in [
+            (
+                Clone {
+                    identifier: "8".into(),
+                    ..clone()
+                },
+                "no clone",
+            ),
+            (
+                Clone {
+                    aurora: true,
+                    ..clone()
+                },
+                "Aurora",
+            ),
+            (
+                Clone {
+                    in_recovery: true,
+                    ..clone()
+                },
+                "recovery",
+            ),
+            (
+                Clone {
+                    replayed: None,
+                    ..clone()
+                },
+                "restarted",
+            ),
+            (
+                Clone {
+                    replayed: Some(Lsn(39)),
+                    ..clone()
+                },
+                "before the slot",
+            ),
+            (
+                Clone {
+                    replayed: Some(Lsn(61)),
+                    ..clone()
+                },
+                "another one",
+            ),
+            (
+                Clone {
+                    prepared: 1,
+                    ..clone()
+                },
+                "prepared",
+            ),
+            (
+                Clone {
+                    timeline: 5,
+                    previous_timeline: 4,
+                    ..clone()
+                },
+                "timeline",
+            ),
+        ] {
+            let why = point(&refused).unwrap_err();
+            assert!(why.contains(word), "{why}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_transactions_go_round() {
+        let epoch = 1i64 << 32;
+        assert_eq!(with_epoch(5, 100), 5);
+        assert_eq!(
+            with_epoch(u32::MAX - 1, epoch + 10),
+            i64::from(u32::MAX) - 1
+        );
+        assert_eq!(with_epoch(3, epoch - 5), epoch + 3);
+    }
+}

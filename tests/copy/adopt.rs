@@ -1,0 +1,170 @@
+//! A clone under writers becomes the subscriber: measured, proven, and no row lost or doubled.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::same;
+use super::writers::{TABLES, Writers};
+use crate::support::cluster::any_port;
+use crate::support::pair::Passwords;
+use crate::support::{Pair, clients, matrix, process, wait};
+
+/// A copy of a frozen data directory, as a snapshot of its volume is one, started alone.
+struct Clone {
+    dir: PathBuf,
+    port: u16,
+    server: Child,
+}
+
+impl Clone {
+    fn of(pair: &Pair) -> Clone {
+        let publisher = pair.publisher();
+        let dir = publisher.data_dir().with_file_name("clone");
+        publisher.freeze();
+        let copied = Command::new("cp")
+            .arg("-a")
+            .arg(publisher.data_dir())
+            .arg(&dir)
+            .status();
+        publisher.thaw();
+        assert!(copied.expect("run cp").success());
+        fs::remove_file(dir.join("postmaster.pid")).expect("remove the pid file");
+        let port = any_port();
+        let log = fs::File::create(pair.dir().join("clone.log")).expect("a log");
+        let server = publisher
+            .program("postgres", &dir)
+            .arg("-D")
+            .arg(&dir)
+            .args([
+                "-p",
+                &port.to_string(),
+                "-c",
+                "max_logical_replication_workers=0",
+                "-c",
+                "autovacuum=off",
+            ])
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("start the clone");
+        let clone = Clone { dir, port, server };
+        wait::for_("the clone", Duration::from_secs(60), || {
+            postgres::Config::new()
+                .host(publisher.host())
+                .port(port)
+                .dbname(pair.db())
+                .user(publisher.superuser())
+                .password(Passwords::ADMIN)
+                .connect(postgres::NoTls)
+                .is_ok()
+        });
+        clone
+    }
+
+    fn conninfo(&self, pair: &Pair) -> String {
+        format!(
+            "host={} port={} user={} dbname={}",
+            pair.publisher().host(),
+            self.port,
+            pair.publisher().superuser(),
+            pair.db()
+        )
+    }
+}
+
+impl Drop for Clone {
+    fn drop(&mut self) {
+        process::signal(self.server.id(), libc::SIGQUIT);
+        let _ = self.server.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn adopts(old: u32, new: u32) {
+    let pair = Pair::alone(old, new);
+    let (db, sub) = (pair.db(), pair.subname());
+    pair.create_roles_on(pair.subscriber());
+    pair.create_database_on(pair.subscriber());
+    pair.publisher().sql(db, TABLES);
+    let publication = format!(
+        "CREATE PUBLICATION \"{}\" FOR ALL TABLES",
+        pair.names().pubname
+    );
+    pair.publisher().sql(db, &publication);
+    let writers = Writers::start(&pair, 4);
+    let conninfo = |clone: &Clone| clone.conninfo(&pair);
+    let password = [("PGPASSWORD", Passwords::ADMIN)];
+    let measure = |clone: &Clone| {
+        let args = [
+            "adopt",
+            "measure",
+            sub,
+            "--clone",
+            &conninfo(clone),
+            "--format",
+            "json",
+        ];
+        pair.flare_env(&password, &args)
+    };
+
+    let early = Clone::of(&pair);
+    measure(&early).fails_with("no adoption is on record");
+    pair.flare(&["adopt", "begin", sub])
+        .ok()
+        .prints("begins at");
+    pair.flare(&["adopt", "begin", sub])
+        .ok()
+        .prints("is there already");
+    measure(&early).fails_with("before the slot was made");
+    drop(early);
+    std::thread::sleep(Duration::from_secs(1));
+    let clone = Clone::of(&pair);
+    std::thread::sleep(Duration::from_secs(1));
+    pair.flare(&["adopt", "finish", sub])
+        .fails_with("was not measured");
+    let run = measure(&clone);
+    let json = run.ok().json();
+    assert!(
+        json["before"].as_i64() > Some(0) && json["after"].as_i64() > Some(0),
+        "{run}"
+    );
+    println!("{old}-{new} {run}");
+
+    // No pg_upgrade goes with these servers: a dump of the clone is what it holds.
+    let load = format!(
+        "pg_dump --no-publications --no-subscriptions --exclude-schema=flare \"{}\" | psql -qX -o /dev/null \"host={} port={} user={} dbname={db}\"",
+        conninfo(&clone),
+        pair.subscriber().host(),
+        pair.subscriber().port(),
+        pair.subscriber().superuser()
+    );
+    let loaded = Command::new("sh")
+        .args(["-c", &load])
+        .env("PATH", clients::path(18))
+        .env("PGPASSWORD", Passwords::ADMIN)
+        .stderr(Stdio::null())
+        .status();
+    assert!(loaded.expect("run a shell").success());
+    drop(clone);
+    let finished = pair.flare(&["adopt", "finish", sub, "--format", "json"]);
+    assert_eq!(finished.ok().json()["changed"], true, "{finished}");
+    let again = pair.flare(&["adopt", "finish", sub, "--format", "json"]);
+    assert_eq!(again.ok().json()["changed"], false, "{again}");
+    let written = writers.stop();
+    pair.await_caught_up();
+    same::rows_are_equal(&pair);
+    println!("{old}-{new} {written} transactions");
+}
+
+#[test]
+fn a_snapshot_of_the_volume_becomes_the_subscriber() {
+    adopts(13, 16);
+}
+
+#[test]
+#[ignore = "a matrix for make soak"]
+fn clones_of_all_versions_become_subscribers() {
+    matrix::for_each_pair(adopts);
+}
