@@ -7,10 +7,10 @@ use crate::support::flare::Invocation;
 use crate::support::pair::Passwords;
 use crate::support::{Cluster, Pair, wait};
 
-const TABLES: &str = "CREATE TABLE items (id text PRIMARY KEY, name text NOT NULL);
+pub const TABLES: &str = "CREATE TABLE items (id text PRIMARY KEY, name text NOT NULL);
     CREATE TABLE sessions (id text PRIMARY KEY, last_keepalive_at timestamptz NOT NULL);";
 
-fn admin_url(server: &Cluster, db: &str) -> String {
+pub fn admin_url(server: &Cluster, db: &str) -> String {
     server.url(db, server.admin(), Passwords::ADMIN)
 }
 
@@ -216,6 +216,7 @@ fn the_next_server_is_tried_when_one_fails_and_nothing_is_lost() {
     let picture = pair.dir().join("run.svg");
     let running = pair.spawn(&[
         "attack",
+        "--any-error",
         "--dsn",
         &urls[0],
         "--dsn",
@@ -326,7 +327,14 @@ fn a_fenced_server_is_left_for_the_next() {
     let ledger = path.to_str().expect("a path");
     let attack = [
         &[
-            "attack", "--format", "json", "--dsn", &urls[0], "--dsn", &urls[1],
+            "attack",
+            "--any-error",
+            "--format",
+            "json",
+            "--dsn",
+            &urls[0],
+            "--dsn",
+            &urls[1],
         ][..],
         &["--clients", "3", "--duration", "1s", "--ledger", ledger],
     ];
@@ -352,7 +360,14 @@ fn a_key_that_is_there_already_is_an_error_of_this_server_and_said() {
     refuse(pair.publisher(), pair.db(), "23505");
     let urls = [pair.publisher(), pair.subscriber()].map(|server| admin_url(server, pair.db()));
     let running = pair.spawn(&[
-        "attack", "--dsn", &urls[0], "--dsn", &urls[1], "--format", "json",
+        "attack",
+        "--any-error",
+        "--dsn",
+        &urls[0],
+        "--dsn",
+        &urls[1],
+        "--format",
+        "json",
     ]);
     running.until_stderr("not here");
     pair.publisher().sql(
@@ -385,7 +400,14 @@ fn a_frozen_server_is_left_for_the_next() {
     let path = dir.path().join("ledger");
     let args = [
         &[
-            "attack", "--format", "json", "--dsn", &urls[0], "--dsn", &urls[1],
+            "attack",
+            "--any-error",
+            "--format",
+            "json",
+            "--dsn",
+            &urls[0],
+            "--dsn",
+            &urls[1],
         ][..],
         &["--clients", "3", "--ledger", path.to_str().expect("a path")],
     ];

@@ -2,6 +2,7 @@
 
 mod answers;
 mod attack;
+mod clients;
 mod commands;
 mod connectivity;
 mod copy;

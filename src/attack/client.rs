@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::dsn::Dsn;
 use super::generator::{Generator, sql, timestamp};
+use super::hosts::{self, NextHost};
 use super::ledger::{Entry, Ledger, Op, Outcome, Table, with_outcome};
 use super::meter::Meter;
 use super::pace::{Pace, Scouting, Stop, Turn, pause};
@@ -29,6 +30,7 @@ pub(super) struct Shared {
     pub(super) dsns: Vec<Dsn>,
     /// Which of them have proven to hold the generator's tables.
     pub(super) checked: Vec<Mutex<bool>>,
+    pub(super) next_host: NextHost,
     pub(super) ledger: Option<Ledger>,
     pub(super) meter: Mutex<Meter>,
     pub(super) pace: Pace,
@@ -90,11 +92,14 @@ impl Shared {
             .wrap_err_with(|| format!("connect to {}", dsn.shown))
     }
 
-    /// Once it has shown it, it is not asked again.
+    /// Whose tables they are is asked once, whether it may be written of every session, where there is another server.
     fn check(&self, at: usize, sql: &mut Sql) -> Result<()> {
         if !*locked(&self.checked[at]) {
             shape::check(sql, &self.dsns[at])?;
             *locked(&self.checked[at]) = true;
+        }
+        if self.dsns.len() > 1 {
+            hosts::refuse_read_only(sql, &self.dsns[at])?;
         }
         Ok(())
     }
@@ -209,21 +214,42 @@ impl Session {
         if self.sql.is_some() {
             return true;
         }
-        let connected = self.shared.log_in(self.at).and_then(|mut sql| {
-            self.seat.asks(self.ticket, self.at, Vec::new());
-            let checked = self.shared.check(self.at, &mut sql);
-            Ok((self.seat.answered(self.ticket), checked.map(|()| sql)?))
-        });
-        match connected {
+        match self.look_for_server() {
             Ok((held, sql)) => {
                 self.sql = Some(sql);
-                held.is_some()
+                held
             }
             Err(report) => {
                 self.failed(&report);
                 false
             }
         }
+    }
+
+    /// A session, and whether the seat is still held.
+    fn look_for_server(&mut self) -> Result<(bool, Sql)> {
+        let servers = self.shared.dsns.len();
+        if self.shared.next_host == NextHost::AnyError || servers == 1 {
+            return self.open();
+        }
+        self.at = 0;
+        loop {
+            match self.open() {
+                Err(report) if hosts::libpq_tries_next(&report) && self.at + 1 < servers => {
+                    log::debug!("{}", message_of(&report));
+                    self.at += 1;
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    fn open(&mut self) -> Result<(bool, Sql)> {
+        let mut sql = self.shared.log_in(self.at)?;
+        self.seat.asks(self.ticket, self.at, Vec::new());
+        let checked = self.shared.check(self.at, &mut sql);
+        let held = self.seat.answered(self.ticket).is_some();
+        checked.map(|()| (held, sql))
     }
 
     fn passed(&mut self) {
@@ -278,7 +304,11 @@ impl Session {
             }
         }
         // The first failure is the loss of the session; after it every server is tried before there is a pause.
-        let (tried, servers) = (self.failures - 1, shared.dsns.len() as u32);
+        let servers = match shared.next_host {
+            NextHost::AsLibpq => 1,
+            NextHost::AnyError => shared.dsns.len() as u32,
+        };
+        let tried = self.failures - 1;
         if tried.is_multiple_of(servers) {
             shared.stop.sleep(pause(tried / servers));
         }

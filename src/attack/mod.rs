@@ -7,6 +7,7 @@ mod client;
 mod database;
 mod dsn;
 mod generator;
+mod hosts;
 mod ledger;
 mod meter;
 mod pace;
@@ -21,6 +22,7 @@ mod timeline;
 mod underway;
 
 pub use database::{AttackDatabase, Created, Existing};
+pub use hosts::NextHost;
 pub use replay::{Replay, verify};
 pub use run::{Attack, Attacked, attack};
 pub use summary::Summary;

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, after, bounded, never, selec
 use super::client::{self, Complaints, Session, Shared, locked};
 use super::dsn::Dsn;
 use super::generator::{Generator, Mix};
+use super::hosts::NextHost;
 use super::ledger::{Entry, Ledger, Op, Outcome, Table};
 use super::meter::Meter;
 use super::pace::{Pace, Scouting, Stop};
@@ -23,7 +24,7 @@ use crate::server::{SqlError, interrupt};
 /// How long the run waits for answers that are under way when it ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How long a client waits for a server that does not answer; what it has asked is of unknown outcome then.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it is looked who waits for too long.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often it says how far it is.
@@ -34,8 +35,10 @@ const AT_A_TIME: usize = 1000;
 /// What to write, where, how fast and for how long.
 #[derive(Clone)]
 pub struct Attack {
-    /// Connection strings; on failure the next is tried.
+    /// Connection strings of the servers, in order.
     pub dsns: Vec<String>,
+    /// When the next of them is tried.
+    pub next_host: NextHost,
     /// The heartbeat's row.
     pub name: String,
     /// How many clients write at once.
@@ -85,6 +88,7 @@ pub fn attack(attack: &Attack, progress: &dyn Progress) -> Result<Attacked, Erro
     let shared = Arc::new(Shared {
         checked: dsns.iter().map(|_| Mutex::new(false)).collect(),
         dsns,
+        next_host: attack.next_host,
         ledger,
         meter: Mutex::new(Meter::new(Instant::now())),
         pace: Pace::new(attack.rate, Instant::now()),
@@ -172,7 +176,7 @@ fn knock(shared: &Shared) -> Result<usize> {
     }
 }
 
-/// The ledger tells the whole story of the tables, so it begins with the rows that are there.
+/// The ledger has every row of the tables, so it begins with the rows that are there.
 fn record_existing(shared: &Shared, at: usize, name: &str) -> Result<()> {
     let mut sql = shared.connect(at)?;
     for table in [Table::Items, Table::Sessions] {
@@ -296,14 +300,14 @@ fn watch(
 
 /// Leaves a thread that a server does not answer behind, and lets another go on with the next server.
 fn relieve(shared: &Arc<Shared>, client: &Client) {
-    let Some(abandoned) = client.seat.take_over(PATIENCE, Instant::now()) else {
+    let Some(abandoned) = client.seat.take_over(TIMEOUT, Instant::now()) else {
         return;
     };
     shared.record_unknown(abandoned.entries);
     shared.complain(&Report::from(Failure::new(format!(
         "write to {}: no answer within {}",
         shared.dsns[abandoned.server].shown,
-        humantime::format_duration(PATIENCE)
+        humantime::format_duration(TIMEOUT)
     ))));
     client.sit(Session::after(
         shared.clone(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::attack::{self, Attack as Options};
+use crate::attack::{self, Attack as Options, NextHost};
 use crate::error::{Error, Result};
 use crate::report::{Outcome, Terminal, textfile};
 
@@ -18,20 +18,26 @@ it updates and deletes rows of its own, too, in transactions of several statemen
 flare verify_attack replays that. SIGINT, SIGTERM or --duration end it with a summary, and with a picture of the run \
 when --plot says where: operations per second by server, latency, and the longest time without an answer.
 
-A client that is refused, thrown out, or not answered for 5 s goes on with the next --dsn. While no server takes any, \
-one client looks for all, in a round every few milliseconds; what it sees counts as errors.
+With several --dsn a client that loses its session goes on as libpq does with target_session_attrs=read-write: it \
+begins with the first server, and tries the next one only where nobody listens, after 57P03 (starting up or shutting \
+down), and when the session is read-only; any other refusal is an error, and the next attempt begins with the first \
+again. With --any-error it tries the next after any error, as pgjdbc does. While no server takes any, one client looks \
+for all, every few milliseconds; what it sees counts as errors.
 
 Example:
   flare attack --dsn postgres://app:app@127.0.0.1:5432/flare_test --clients 4 --duration 30s
   flare attack --dsn postgres://app@old/flare_test --dsn postgres://app@new/flare_test --ledger ledger.jsonl --plot run.svg")]
 pub(crate) struct Attack {
-    /// Where to write; given again: the server that is tried when the one before fails, then round and round
+    /// Where to write; given again: the servers of an application that has several addresses, in their order
     #[arg(
         long = "dsn",
         value_name = "DSN",
         default_value = "postgres://postgres:postgres@127.0.0.1:5432/flare_test"
     )]
     dsns: Vec<String>,
+    /// Try the next --dsn after any error, as pgjdbc does, instead of libpq's rule
+    #[arg(long)]
+    any_error: bool,
     /// The heartbeat's row in sessions
     #[arg(long, value_name = "ID", default_value = "flare")]
     name: String,
@@ -70,6 +76,10 @@ impl Attack {
     pub(crate) fn run(&self) -> Result<Outcome> {
         let options = Options {
             dsns: self.dsns.clone(),
+            next_host: match self.any_error {
+                true => NextHost::AnyError,
+                false => NextHost::AsLibpq,
+            },
             name: self.name.clone(),
             clients: self.clients,
             rate: self.rate,

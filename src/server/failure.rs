@@ -1,6 +1,7 @@
 //! What a server answered, kept so that its words and its SQLSTATE survive on the way up.
 
 use std::fmt;
+use std::io;
 
 use postgres::error::{Severity, SqlState};
 
@@ -13,6 +14,7 @@ pub struct SqlError {
     sqlstate: Option<SqlState>,
     words: String,
     lost: bool,
+    unreachable: bool,
 }
 
 impl SqlError {
@@ -31,6 +33,7 @@ impl From<postgres::Error> for SqlError {
                 sqlstate: None,
                 words,
                 lost: true,
+                unreachable: is_of_the_way(&error),
             };
         };
         let mut words = format!("{}: {}", answer.severity(), answer.message());
@@ -48,8 +51,25 @@ impl From<postgres::Error> for SqlError {
             sqlstate: Some(answer.code().clone()),
             words,
             lost,
+            unreachable: false,
         }
     }
+}
+
+/// Whether no connection came about at all, as far as the system says so.
+fn is_of_the_way(error: &postgres::Error) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| {
+        matches!(
+            cause.kind(),
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::NotFound
+                | io::ErrorKind::TimedOut
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+        )
+    })
 }
 
 impl fmt::Display for SqlError {
@@ -82,6 +102,12 @@ pub(crate) fn timed_out(report: &Report) -> bool {
 pub(crate) fn is_lost(report: &Report) -> bool {
     let lost = report.downcast_ref::<SqlError>().map(|error| error.lost);
     lost.unwrap_or_else(|| timed_out(report) || kind_of(report) == Some(ErrorKind::Connection))
+}
+
+/// Whether nobody listens there, or nobody answered in time.
+pub(crate) fn is_unreachable(report: &Report) -> bool {
+    let answered = report.downcast_ref::<SqlError>();
+    answered.map_or_else(|| timed_out(report), |error| error.unreachable)
 }
 
 /// The one place where an error leaves the library.
@@ -135,6 +161,7 @@ mod tests {
             sqlstate: Some(SqlState::INSUFFICIENT_PRIVILEGE),
             words: "ERROR: permission denied".into(),
             lost,
+            unreachable: false,
         };
         let refused = Error::from(Report::from(answered(false)).wrap_err("count"));
         assert_eq!(refused.kind(), ErrorKind::Server);

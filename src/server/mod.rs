@@ -27,7 +27,7 @@ pub use credentials::Login;
 pub(crate) use ddl::{Ddl, Statement, begin_before_autovacuum, is_contention};
 pub(crate) use facts::Facts;
 pub use failure::SqlError;
-pub(crate) use failure::{is_denied, is_lost, sqlstate_of};
+pub(crate) use failure::{is_denied, is_lost, is_unreachable, sqlstate_of};
 pub(crate) use pair::{Opened, Pair, Publisher, Subscriber, open_both};
 pub(crate) use param::{IntoParam, Param, params};
 pub(crate) use session::{Session, Timeout};

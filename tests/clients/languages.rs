@@ -1,0 +1,127 @@
+//! Client libraries of Python and JavaScript, fetched once into `target/`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::writer::{Writer, move_there_and_back};
+use super::{orders, ready, url};
+use crate::support::Pair;
+
+/// Where libraries of this language are.
+fn home(of: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+    target.expect("target").join("clients").join(of)
+}
+
+fn run(command: &mut Command) {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// A Python that has the libraries.
+fn python() -> PathBuf {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    let made = PYTHON.get_or_init(|| {
+        let home = home("python");
+        let python = home.join("bin/python");
+        if !home.join("complete").exists() {
+            run(Command::new("python3").args(["-m", "venv"]).arg(&home));
+            let libraries = ["psycopg2-binary", "psycopg[binary,pool]", "asyncpg"];
+            run(Command::new(&python)
+                .args([
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--disable-pip-version-check",
+                ])
+                .args(libraries));
+            std::fs::write(home.join("complete"), "").expect("say that it is complete");
+        }
+        python
+    });
+    made.clone()
+}
+
+/// A directory whose `node_modules` has postgres.js.
+fn javascript() -> PathBuf {
+    static HOME: OnceLock<PathBuf> = OnceLock::new();
+    let made = HOME.get_or_init(|| {
+        let home = home("javascript");
+        std::fs::create_dir_all(&home).expect("make a directory");
+        if !home.join("node_modules/postgres").exists() {
+            run(Command::new("npm")
+                .args([
+                    "install",
+                    "--silent",
+                    "--no-audit",
+                    "--no-fund",
+                    "postgres@3",
+                ])
+                .current_dir(&home));
+        }
+        home
+    });
+    made.clone()
+}
+
+fn python_writer(pair: &Pair, library: &str, mode: &str, name: &str, url: &str) -> Writer {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/writer.py");
+    let mut command = Command::new(python());
+    command.arg(script).args([library, mode, name, url]);
+    Writer::start(pair, name, command)
+}
+
+fn javascript_writer(pair: &Pair, mode: &str, name: &str, url: &str) -> Writer {
+    let home = javascript();
+    // It finds the library beside itself.
+    let script = home.join("writer.mjs");
+    std::fs::write(&script, include_str!("writer.mjs")).expect("write the script");
+    let mut command = Command::new("node");
+    command.arg(script).args([mode, name, url]);
+    Writer::start(pair, name, command)
+}
+
+#[test]
+#[ignore = "fetches client libraries; make soak"]
+fn libraries_with_both_addresses_move_there_and_back() {
+    let pair = ready(16, 18);
+    let mut writers = Vec::new();
+    for (order, servers) in ["old_new", "new_old"].into_iter().zip(orders(&pair)) {
+        let url = url(&pair, servers, "");
+        for (library, mode) in [
+            ("psycopg2", "each"),
+            ("psycopg2", "kept"),
+            ("psycopg", "each"),
+            ("psycopg", "pool"),
+            ("asyncpg", "kept"),
+            ("asyncpg", "pool"),
+        ] {
+            let name = format!("{library}_{mode}_{order}");
+            writers.push(python_writer(&pair, library, mode, &name, &url));
+        }
+        // Its own option says read-write: it hands unknown ones of the address to the server.
+        let plain = url.split('?').next().expect("an address");
+        for mode in ["each", "pool"] {
+            let name = format!("postgresjs_{mode}_{order}");
+            writers.push(javascript_writer(&pair, mode, &name, plain));
+        }
+    }
+    let [forward, _] = orders(&pair);
+    let random = url(&pair, forward, "&load_balance_hosts=random");
+    writers.push(python_writer(
+        &pair,
+        "psycopg2",
+        "each",
+        "psycopg2_random",
+        &random,
+    ));
+    move_there_and_back(&pair, writers);
+}

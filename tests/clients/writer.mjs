@@ -1,0 +1,22 @@
+// Writes rows as an application does: see writer.py. usage: writer.mjs each|pool NAME URL
+import postgres from "postgres";
+
+const [mode, name, url] = process.argv.slice(2);
+const open = () => postgres(url, { target_session_attrs: "read-write", max: mode === "pool" ? 3 : 1, connect_timeout: 5, backoff: () => 0.02, onnotice: () => {} });
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+let sql = open();
+for (let seq = 1; ; seq++) {
+  try {
+    const [row] = await sql`INSERT INTO moves (client, seq) VALUES (${name}, ${seq}) RETURNING inet_server_port() AS port`;
+    console.log(`ack ${seq} ${row.port}`);
+  } catch (error) {
+    console.log(`refused ${error.code} ${error.message}`);
+    await sleep(20);
+  }
+  if (mode === "each") {
+    await sql.end({ timeout: 0 });
+    sql = open();
+  }
+  await sleep(10);
+}
