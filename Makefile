@@ -8,7 +8,7 @@ IMAGE ?= pg_flare
 # The first of these that answers builds the image.
 ENGINES ?= podman docker
 
-.PHONY: build static static-test demo test soak bench check install uninstall image
+.PHONY: build static static-test demo test soak bench picture check install uninstall image
 
 build: target/release/flare
 
@@ -60,6 +60,10 @@ bench:
 	$(CARGO) bench --locked --bench cutover
 	$(CARGO) bench --locked --bench pause
 	$(CARGO) bench --locked --bench speed
+
+# The README's picture of the monitor, from a real run under load.
+picture:
+	FLARE_PICTURE="$(CURDIR)/fixtures/monitor.svg" $(CARGO) test --locked --test flare -- --ignored --exact monitor::picture::of_a_real_run
 
 check:
 	$(CARGO) fmt --check

@@ -56,6 +56,8 @@ fn usage(args: &[OsString], error: &clap::Error) -> i32 {
     let words: Vec<&str> = args.iter().skip(1).filter_map(|arg| arg.to_str()).collect();
     let wants_json = words.contains(&"--format=json")
         || words.windows(2).any(|pair| pair == ["--format", "json"]);
+    let wants_nagios = words.contains(&"--format=nagios")
+        || words.windows(2).any(|pair| pair == ["--format", "nagios"]);
     let is_known = |word: &&&str| {
         let definition = definition();
         definition
@@ -70,11 +72,15 @@ fn usage(args: &[OsString], error: &clap::Error) -> i32 {
         "lag" => 3,
         _ => 2,
     };
-    match wants_json {
+    let format = match wants_nagios {
+        true => Format::Nagios,
+        false => Format::Json,
+    };
+    match wants_json || wants_nagios {
         true => {
             let message = what_is_wrong(&error.to_string());
             let failure = Failure::usage(message).hint("run flare help, or flare help COMMAND");
-            report::failure(Format::Json, &command, failure.into());
+            report::failure(format, &command, failure.into());
         }
         // A closed standard error leaves nobody to tell.
         false => error.print().unwrap_or_default(),

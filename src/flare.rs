@@ -4,7 +4,9 @@ mod beginning;
 mod copying;
 mod ddl;
 mod direction;
+mod divergence;
 mod exec;
+mod fleet;
 mod headline;
 mod monitor;
 mod observation;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 
 pub use beginning::{FirstConfig, init_config};
 pub use exec::Executed;
+pub use fleet::{Fleet, Migration};
 pub use observation::{CountOn, RowCount};
 pub use pause::PauseOptions;
 pub use prepare::{PrepareCopy, PrepareReport, PrepareStep, PreparedStep};
@@ -59,6 +62,7 @@ pub use crate::verify::{
     RowDifference, SchemaDifference, SchemaMethod, SchemaVerification, Shown, TableStatus, Values,
     VerifiedTable, Walk,
 };
+use direction::Journals;
 
 /// One configuration's migrations.
 #[derive(Clone)]

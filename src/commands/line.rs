@@ -1,6 +1,6 @@
 //! The whole command line: what all commands share, and which command.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, CommandFactory, Parser};
 
@@ -47,7 +47,12 @@ pub(crate) struct Globals {
 impl Globals {
     /// The library's door, with the configuration that was asked for.
     pub(crate) fn flare(&self, command: &str) -> Result<Flare> {
-        let config = Config::load(&self.config)?;
+        self.flare_of(&self.config, command)
+    }
+
+    /// The same with another configuration.
+    pub(crate) fn flare_of(&self, file: &Path, command: &str) -> Result<Flare> {
+        let config = Config::load(file)?;
         for warning in &config.warnings {
             log::warn!("{warning}");
         }

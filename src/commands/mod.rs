@@ -46,9 +46,9 @@ pub(crate) use line::{Globals, Line, definition};
 
 use crate::copy::holder;
 use crate::cutover::guard_process;
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::flare::LagStatus;
-use crate::report::{self, Outcome};
+use crate::report::{self, Format, Outcome};
 
 /// What flare can be told to do.
 #[derive(Debug, Subcommand)]
@@ -105,6 +105,10 @@ pub(crate) enum Command {
 impl Command {
     /// Runs it.
     pub(crate) fn run(&self, globals: &Globals) -> Result<Outcome> {
+        if globals.format == Format::Nagios && !matches!(self, Command::Lag(_)) {
+            return Failure::usage(format!("{}: --format nagios is of lag alone", self.name()))
+                .err();
+        }
         let flare = || globals.flare(&self.name());
         match self {
             Command::VerifyConnectivity(args) => args.run(&flare()?),
@@ -131,8 +135,8 @@ impl Command {
             Command::Ddl(args) => args.run(&flare()?),
             Command::Count(args) => args.run(&flare()?),
             Command::Prepare(args) => args.run(&flare()?),
-            Command::Status(args) => args.run(&flare()?),
-            Command::Lag(args) => args.run(&flare()?),
+            Command::Status(args) => args.run(globals),
+            Command::Lag(args) => args.run(&flare()?, globals.format),
             Command::Monitor(args) => args.run(&flare()?, globals.format),
             Command::VacuumAnalyze(args) => args.run(&flare()?),
             Command::VerifyData(args) => args.run(&flare()?),

@@ -35,8 +35,24 @@ impl Flare {
     /// is in the report.
     pub fn lag(&self, subnames: &[String], limits: &Lag) -> Result<LagReport, Error> {
         let declared = self.declared(subnames)?;
-        let mut report = self.look(&declared, limits, Trace::Position, None)?;
+        let (report, compared) = std::thread::scope(|scope| {
+            let compared = scope.spawn(|| self.divergences(&declared));
+            let report = self.look(&declared, limits, Trace::Position, None);
+            (report, compared.join().unwrap_or_default())
+        });
+        let mut report = report?;
+        for (lag, found) in report.subscriptions.iter_mut().zip(compared) {
+            let follows = lag
+                .sample
+                .subscriber
+                .as_ref()
+                .is_some_and(|it| it.subscription.is_some());
+            if let (Some(found), true) = (found, follows) {
+                lag.diverges(found);
+            }
+        }
         self.look_at_carried(&declared, &mut report)?;
+        report.judge_again();
         Ok(report)
     }
 
@@ -71,8 +87,6 @@ impl Flare {
                 lag.message = format!("{words}; {}", lag.message);
             }
         }
-        let worst = report.subscriptions.iter().map(|it| it.status).max();
-        report.status = worst.unwrap_or(report.status);
         Ok(())
     }
 
@@ -156,7 +170,7 @@ impl Flare {
     }
 
     /// A subscription of the configuration, or its way back.
-    fn stream(&self, subname: &str, direction: Direction) -> Result<Stream> {
+    pub(super) fn stream(&self, subname: &str, direction: Direction) -> Result<Stream> {
         let declared = self.config.subscription(subname)?;
         Ok(Stream::of(
             &declared.dbname,

@@ -57,6 +57,13 @@ impl Flare {
         Ok(report.subscriptions.into_iter().next())
     }
 
+    /// Where all migrations of the configuration stand. Changes nothing, as [`Flare::standing_of`].
+    pub(super) fn standings(&self) -> Result<Vec<Standing>> {
+        Ok(self
+            .report(self.declared(&[])?, HalfDone::Leave)?
+            .subscriptions)
+    }
+
     fn report(
         &self,
         declared: Vec<(&str, &Subscription)>,
@@ -194,7 +201,7 @@ fn on_publisher(publisher: &Publisher, subscription: &Subscription) -> Result<On
 }
 
 /// Who may write there. The role that flare itself has exempt from the default is no surprise.
-fn side_of(session: &Session, dbname: &str, tables: &[TableName]) -> Result<SideFacts> {
+pub(super) fn side_of(session: &Session, dbname: &str, tables: &[TableName]) -> Result<SideFacts> {
     let mut facts = side::facts(session, tables)?;
     let closed = closed::recorded(session, dbname)?;
     let exempt = closed.map(|it| it.exempt).unwrap_or_default();

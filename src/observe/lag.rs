@@ -1,5 +1,6 @@
 //! How far subscriptions are behind, for whoever watches without looking: cron, Nagios, Prometheus.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,12 +8,14 @@ use serde::{Serialize, Serializer};
 
 use super::look::{Declared, Trace, look};
 use super::prometheus;
-use super::sample::{Sample, Tables};
+use super::retention::Retention;
+use super::sample::{ApplyErrors, Sample, Tables};
 use super::verdict::{LagStatus, judge};
 use super::watched::Silent;
 use crate::config::{Config, Lag};
 use crate::error::{Error, Failure, Result};
 use crate::journal::Direction;
+use crate::value::ShellWord;
 
 /// How far all that was asked for is behind.
 #[derive(Clone, Debug, Serialize)]
@@ -47,6 +50,18 @@ pub struct SubscriptionLag {
     pub retained_wal_bytes: Option<u64>,
     /// `wal_status` of the slot (13 and later).
     pub wal_status: Option<String>,
+    /// What the slot may keep, and for how long that lasts.
+    pub retention: Option<Retention>,
+    /// Errors while applying and copying (15 and later).
+    pub errors: Option<ApplyErrors>,
+    /// Conflicts by kind (18 and later).
+    pub conflicts: BTreeMap<String, u64>,
+    /// Tables that are published and not subscribed: their rows are skipped in silence. None when it was not asked.
+    pub unsubscribed_tables: Option<Vec<String>>,
+    /// Objects that are not the same on both sides, and matter. None when it was not asked.
+    pub drifted_objects: Option<Vec<String>>,
+    /// What of a side that flare has closed is open. None when it was not asked.
+    pub side_gaps: Option<Vec<String>>,
     /// How many of its tables are ready.
     pub tables: Option<Tables>,
     /// Its own status.
@@ -68,7 +83,15 @@ pub(crate) fn lag(
     trace: Trace,
     silent: &Silent,
 ) -> Result<LagReport> {
-    let seen = look(config, application_name, direction, declared, trace, silent)?;
+    let seen = look(
+        config,
+        application_name,
+        direction,
+        declared,
+        limits,
+        trace,
+        silent,
+    )?;
     let subscriptions: Vec<SubscriptionLag> = seen
         .into_iter()
         .map(|seen| {
@@ -84,7 +107,7 @@ pub(crate) fn lag(
 }
 
 impl SubscriptionLag {
-    fn of(sample: Sample, status: LagStatus, message: String) -> SubscriptionLag {
+    pub(super) fn of(sample: Sample, status: LagStatus, message: String) -> SubscriptionLag {
         SubscriptionLag {
             subname: sample.subname.clone(),
             dbname: sample.dbname.clone(),
@@ -95,6 +118,16 @@ impl SubscriptionLag {
             lag_seconds: sample.lag_seconds,
             retained_wal_bytes: sample.retained_wal_bytes,
             wal_status: sample.wal_status.clone(),
+            retention: sample.retention,
+            errors: sample.subscriber.as_ref().and_then(|it| it.errors.clone()),
+            conflicts: sample
+                .subscriber
+                .as_ref()
+                .map(|it| it.conflicts.clone())
+                .unwrap_or_default(),
+            unsubscribed_tables: None,
+            drifted_objects: None,
+            side_gaps: None,
             tables: sample.tables,
             status,
             message,
@@ -103,7 +136,66 @@ impl SubscriptionLag {
     }
 }
 
+/// What only a comparison of both databases tells.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Divergence {
+    pub(crate) unsubscribed_tables: Option<Vec<String>>,
+    pub(crate) drifted_objects: Option<Vec<String>>,
+    pub(crate) side_gaps: Option<Vec<String>>,
+}
+
+impl SubscriptionLag {
+    /// Takes in what a comparison found. What does not follow at all is said before it.
+    pub(crate) fn diverges(&mut self, found: Divergence) {
+        const SHOWN: usize = 5;
+        let (_, to) = self.sample.sides();
+        let some = |names: &[String]| match names.len().checked_sub(SHOWN) {
+            Some(more @ 1..) => format!("{} and {more} more", names[..SHOWN].join(", ")),
+            _ => names.join(", "),
+        };
+        let subname = ShellWord(&self.subname);
+        let kinds = [
+            (
+                &found.side_gaps,
+                LagStatus::Critical,
+                format!("the {to} is not closed: "),
+                String::new(),
+            ),
+            (
+                &found.unsubscribed_tables,
+                LagStatus::Critical,
+                "published and not subscribed, rows are skipped in silence: ".to_owned(),
+                format!(" (flare create_subscription {subname} takes them in)"),
+            ),
+            (
+                &found.drifted_objects,
+                LagStatus::Warning,
+                "not the same on both sides: ".to_owned(),
+                " (flare status has the statements)".to_owned(),
+            ),
+        ];
+        let mut words = Vec::new();
+        for (names, status, before, after) in kinds {
+            if let Some(names) = names.as_ref().filter(|it| !it.is_empty()) {
+                words.push(format!("{before}{}{after}", some(names)));
+                self.status = self.status.max(status);
+            }
+        }
+        words.push(std::mem::take(&mut self.message));
+        self.message = words.join("; ");
+        self.unsubscribed_tables = found.unsubscribed_tables;
+        self.drifted_objects = found.drifted_objects;
+        self.side_gaps = found.side_gaps;
+    }
+}
+
 impl LagReport {
+    /// The worst of its subscriptions, after something was found of one.
+    pub(crate) fn judge_again(&mut self) {
+        let worst = self.subscriptions.iter().map(|it| it.status).max();
+        self.status = worst.unwrap_or(LagStatus::Unknown);
+    }
+
     /// The error when neither server could be asked about anything.
     pub fn unreachable(&self) -> Option<Error> {
         let errors = |it: &SubscriptionLag| {
@@ -127,7 +219,7 @@ impl LagReport {
 
     /// The same in Prometheus's text format. What is not known has no line.
     pub fn prometheus(&self) -> String {
-        prometheus::text(self.subscriptions.iter().map(|it| &it.sample))
+        prometheus::text(&self.subscriptions)
     }
 }
 

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::sample::{Answer, PublisherSample, Sample, SubscriberSample};
+use super::retention::retention;
+use super::sample::{Answer, PublisherSample, Sample, SubscriberSample, Survey};
 use super::sampler::now;
 use super::watched::{Silent, Watched};
 use super::{lsn_history, peek};
-use crate::config::{Config, Subscription};
+use crate::config::{Config, Lag, Subscription};
 use crate::error::{Failure, Result, message_of};
 use crate::journal::Direction;
 use crate::server::{Session, interrupt, is_identity_mismatch, params};
@@ -47,6 +48,7 @@ pub(super) fn look(
     application_name: &str,
     direction: Direction,
     declared: &Declared<'_>,
+    limits: &Lag,
     trace: Trace,
     silent: &Silent,
 ) -> Result<Vec<Seen>> {
@@ -62,7 +64,10 @@ pub(super) fn look(
     std::thread::scope(|scope| {
         for (seen, (_, declared)) in seen.iter_mut().zip(declared) {
             let publisher = &publisher;
-            scope.spawn(move || measure_seconds(publisher, declared, &mut seen.sample));
+            scope.spawn(move || {
+                measure_seconds(publisher, declared, &mut seen.sample);
+                measure_retention(publisher, limits, &mut seen.sample);
+            });
         }
     });
     for Seen { sample, trouble } in &mut seen {
@@ -185,6 +190,37 @@ fn measure_seconds(publisher: &Watched, declared: &Subscription, sample: &mut Sa
         }
     };
     sample.lag_seconds = seconds;
+}
+
+/// Finds out how long the slot's WAL has room, by how it grew since earlier looks.
+fn measure_retention(publisher: &Watched, limits: &Lag, sample: &mut Sample) {
+    let (Some(answer), Some(slot), Some(session)) =
+        (&sample.publisher, sample.slot(), publisher.session())
+    else {
+        return;
+    };
+    let retained = slot.retained_wal_bytes.unwrap_or(0);
+    let mut growth = None;
+    let mut directory = None;
+    if slot.safe_wal_size.is_some() || limits.wal_disk.is_some() {
+        growth = kept(lsn_history::growth(
+            session,
+            answer.lsn_history,
+            &slot.slot_name,
+            retained,
+        ));
+    }
+    if limits.wal_disk.is_some() {
+        directory = kept(Survey::wal_directory(session));
+    }
+    sample.retention = retention(sample, growth, limits, directory);
+}
+
+fn kept<T>(found: Result<Option<T>>) -> Option<T> {
+    found.unwrap_or_else(|report| {
+        log::debug!("{}", message_of(&report));
+        None
+    })
 }
 
 fn seconds_behind(

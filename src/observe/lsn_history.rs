@@ -11,6 +11,8 @@ pub(super) const ACCESS: &str = "(
     SELECT CASE
         WHEN c.oid IS NULL AND coalesce(has_schema_privilege(n.oid, 'CREATE'),
                                         has_database_privilege(current_database(), 'CREATE')) THEN 'Creatable'
+        WHEN NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'restart_lsns')
+            THEN CASE WHEN pg_has_role(c.relowner, 'USAGE') THEN 'Creatable' ELSE 'Denied' END
         WHEN has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
          AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'DELETE') THEN 'Usable'
         ELSE 'Denied' END
@@ -19,7 +21,11 @@ pub(super) const ACCESS: &str = "(
 
 const CREATE: &str = "
     CREATE SCHEMA IF NOT EXISTS flare;
-    CREATE TABLE IF NOT EXISTS flare.sample (lsn pg_lsn PRIMARY KEY, time timestamptz NOT NULL);";
+    CREATE TABLE IF NOT EXISTS flare.sample (lsn pg_lsn PRIMARY KEY, time timestamptz NOT NULL);
+    ALTER TABLE flare.sample ADD COLUMN IF NOT EXISTS restart_lsns jsonb;";
+
+/// A rate is taken over this many seconds, or from the newest look before that.
+const RATE_SECONDS: i64 = 600;
 
 /// Writes down where the publisher was. Older than a week is forgotten.
 pub(super) fn write(session: &Session, sample: &PublisherSample) -> Result<()> {
@@ -33,7 +39,10 @@ pub(super) fn write(session: &Session, sample: &PublisherSample) -> Result<()> {
         .batch(&format!(
             "SET synchronous_commit = off; {create}
              DELETE FROM flare.sample WHERE time < clock_timestamp() - interval '7 days' OR time > clock_timestamp();
-             INSERT INTO flare.sample VALUES ({}, {}) ON CONFLICT DO NOTHING",
+             INSERT INTO flare.sample (lsn, time, restart_lsns)
+             SELECT {}::pg_lsn, {}::timestamptz, jsonb_object_agg(slot_name, restart_lsn) FROM pg_replication_slots
+                 WHERE restart_lsn IS NOT NULL
+                 ON CONFLICT (lsn) DO UPDATE SET time = excluded.time, restart_lsns = excluded.restart_lsns",
             Literal(sample.current_wal_lsn.to_string()),
             Literal(&sample.time)
         ))
@@ -56,4 +65,28 @@ pub(super) fn age_of(
             )
             .wrap_err("read table flare.sample"),
     }
+}
+
+/// How fast the WAL that a slot retains has grown since earlier looks, in bytes a second; none without such a look.
+pub(super) fn growth(
+    session: &Session,
+    lsn_history: LsnHistory,
+    slot_name: &str,
+    retained_wal_bytes: u64,
+) -> Result<Option<f64>> {
+    if lsn_history != LsnHistory::Usable {
+        return Ok(None);
+    }
+    session
+        .value(
+            "SELECT ($2::int8 - (e.lsn - (e.restart_lsns ->> $1)::pg_lsn))::float8
+                      / extract(epoch FROM clock_timestamp() - e.time)::float8
+               FROM (SELECT 1) one LEFT JOIN LATERAL (
+                      SELECT * FROM flare.sample s
+                       WHERE s.restart_lsns ? $1 AND s.time < clock_timestamp() - interval '3 seconds'
+                       ORDER BY s.time < clock_timestamp() - $3::int8 * interval '1 second',
+                                abs(extract(epoch FROM clock_timestamp() - s.time) - $3) LIMIT 1) e ON true",
+            params![slot_name, i64::try_from(retained_wal_bytes).unwrap_or(i64::MAX), RATE_SECONDS],
+        )
+        .wrap_err("read table flare.sample")
 }

@@ -11,6 +11,7 @@ mod history;
 mod lag;
 mod look;
 mod lsn_history;
+mod nagios;
 mod peek;
 mod prometheus;
 mod rates;
@@ -28,9 +29,10 @@ pub use copying::{CopiedTable, Copying};
 #[cfg(feature = "cli")]
 pub(crate) use display::copy_state;
 pub(crate) use headline::{Headline, Ready, Watch};
-pub(crate) use lag::lag;
+pub(crate) use lag::{Divergence, lag};
 pub use lag::{LagReport, SubscriptionLag};
 pub(crate) use look::Trace;
+pub(crate) use nagios::{nagios, plain};
 pub use rates::Rates;
 pub use retention::{Retention, RetentionLimit};
 #[cfg(test)]

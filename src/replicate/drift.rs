@@ -21,7 +21,18 @@ const SHOWN: usize = 10;
 pub(crate) fn look(pair: &Pair, dbname: &str) -> Result<Vec<Drift>> {
     let from = pair.publisher.connect(Login::Superuser, dbname)?;
     let to = pair.subscriber.connect(Login::Superuser, dbname)?;
-    drift::compare(&from, &to, &own_roles(pair)).wrap_err("compare the schemas")
+    between(pair, &from, &to)
+}
+
+/// The same in sessions that are open.
+pub(crate) fn between(pair: &Pair, from: &Session, to: &Session) -> Result<Vec<Drift>> {
+    drift::compare(from, to, &own_roles(pair)).wrap_err("compare the schemas")
+}
+
+/// Those that the application would meet, but for what the configuration names.
+pub(crate) fn met<'d>(found: &'d [Drift], named: &[String]) -> Vec<&'d Drift> {
+    let met = |it: &&Drift| it.matters() && !named.iter().any(|name| is(name, &it.object));
+    found.iter().filter(met).collect()
 }
 
 pub(super) fn own_roles(pair: &Pair) -> Roles {
@@ -44,10 +55,7 @@ pub(crate) fn obstacle(
     found: &[Drift],
     named: &[String],
 ) -> Option<Failure> {
-    let left: Vec<&Drift> = found
-        .iter()
-        .filter(|it| it.matters() && !named.iter().any(|name| is(name, &it.object)))
-        .collect();
+    let left = met(found, named);
     if left.is_empty() {
         return None;
     }

@@ -2,6 +2,7 @@
 
 mod confirm;
 mod monitor;
+pub(crate) mod on_change;
 mod outcome;
 mod screen;
 mod terminal;
@@ -10,6 +11,6 @@ pub(crate) mod textfile;
 pub(crate) use confirm::{confirm, confirm_list};
 pub(crate) use monitor::watch;
 pub use outcome::{Format, Outcome};
-pub(crate) use screen::line;
 pub use screen::{failure, success};
+pub(crate) use screen::{line, object};
 pub use terminal::Terminal;

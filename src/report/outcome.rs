@@ -18,6 +18,8 @@ pub enum Format {
     Human,
     /// For a program: exactly one JSON object.
     Json,
+    /// For Nagios and its kind, as a plugin prints it; of `lag` alone.
+    Nagios,
 }
 
 /// The end of a command: its fields, its words, and whether it changed something.
@@ -61,6 +63,12 @@ impl Outcome {
             silent: true,
             ..Outcome::default()
         }
+    }
+
+    /// Other words for the same fields.
+    pub fn words(mut self, words: String) -> Outcome {
+        self.words = words;
+        self
     }
 
     /// Whether the command changed something on a server.

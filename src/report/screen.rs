@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Format, Outcome};
 use crate::error::{Error, Report, Result, WrapErr};
+use crate::observe::plain;
 
 /// Prints what a command ended with; the exit code of the process.
 pub fn success(format: Format, command: &str, outcome: Outcome) -> i32 {
@@ -15,7 +16,7 @@ pub fn success(format: Format, command: &str, outcome: Outcome) -> i32 {
         None => outcome.exit_code,
     };
     let written = match format {
-        Format::Human => human(&outcome),
+        Format::Human | Format::Nagios => human(&outcome),
         Format::Json if outcome.silent => Ok(()),
         Format::Json => json(command, &outcome),
     };
@@ -57,6 +58,10 @@ pub fn failure(format: Format, command: &str, report: Report) -> i32 {
             );
         }
     }
+    if format == Format::Nagios {
+        // Whoever runs a plugin reads standard output alone.
+        line(&format!("FLARE UNKNOWN - {}", plain(&message))).unwrap_or_default();
+    }
     complain(&message, hint);
     error.exit().code()
 }
@@ -89,7 +94,8 @@ fn human(outcome: &Outcome) -> io::Result<()> {
     stdout.flush()
 }
 
-fn json(command: &str, outcome: &Outcome) -> io::Result<()> {
+/// A result as the JSON object that is printed, but for SQL.
+pub(crate) fn object(command: &str, outcome: &Outcome) -> Map<String, Value> {
     let mut object = Map::new();
     object.insert("command".into(), command.into());
     object.insert("ok".into(), outcome.verdict.is_none().into());
@@ -103,8 +109,12 @@ fn json(command: &str, outcome: &Outcome) -> io::Result<()> {
             |verdict| json!({"message": verdict.message(), "hint": verdict.hint()}),
         ),
     );
+    object
+}
+
+fn json(command: &str, outcome: &Outcome) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    let text = serde_json::to_string(&object)?;
+    let text = serde_json::to_string(&object(command, outcome))?;
     match &outcome.sql {
         None => writeln!(stdout, "{text}")?,
         Some(sql) => {

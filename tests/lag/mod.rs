@@ -1,5 +1,6 @@
 //! lag: every state planted on real servers, and compared with what the servers say themselves.
 
+mod alerts;
 mod behind;
 mod broken;
 mod output;

@@ -1,6 +1,7 @@
 //! `monitor`: what it shows, on every version, and that it goes on when a server does not.
 
 mod causes;
+mod picture;
 mod screen;
 
 use std::time::Duration;

@@ -1,0 +1,103 @@
+//! What only a comparison of both databases tells of a subscription that follows: tables that nobody subscribed,
+//! objects that have drifted apart, a side that is not closed as flare left it.
+
+use super::direction::oriented;
+use super::status::side_of;
+use super::{Flare, Journals};
+use crate::catalog::side::SideState;
+use crate::catalog::{publications, tables};
+use crate::config::Subscription;
+use crate::error::{Failure, Result, message_of};
+use crate::observe::Divergence;
+use crate::replicate::{closed, drift};
+use crate::server::{Login, Pair, Session, params};
+use crate::value::TableName;
+
+impl Flare {
+    /// For each of these subscriptions; none where it could not be asked, which `lag` says by itself.
+    pub(super) fn divergences(
+        &self,
+        declared: &[(&str, &Subscription)],
+    ) -> Vec<Option<Divergence>> {
+        let nothing = || declared.iter().map(|_| None).collect();
+        let opened = self.open();
+        let journals = match self.journals(&opened) {
+            Ok(journals) => journals,
+            Err(_) => return nothing(),
+        };
+        let Ok(pair) = opened.both() else {
+            return nothing();
+        };
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = declared
+                .iter()
+                .map(|(subname, declared)| {
+                    let (pair, journals) = (&pair, &journals);
+                    scope.spawn(move || self.divergence(pair, journals, subname, declared))
+                })
+                .collect();
+            let found = asked.into_iter().map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| {
+                        Failure::new("compare the databases: its thread has ended").err()
+                    })
+                    .inspect_err(|report| log::debug!("{}", message_of(report)))
+                    .ok()
+            });
+            found.collect()
+        })
+    }
+
+    fn divergence(
+        &self,
+        pair: &Pair,
+        journals: &Journals,
+        subname: &str,
+        declared: &Subscription,
+    ) -> Result<Divergence> {
+        let dbname = &declared.dbname;
+        let direction = journals.standing(dbname).direction;
+        let pair = oriented(pair, direction);
+        let stream = self.stream(subname, direction)?;
+        let from = pair.publisher.connect(Login::Superuser, dbname)?;
+        let to = pair.subscriber.connect(Login::Superuser, dbname)?;
+        let subscribed = subscribed(&to, &stream.subname)?;
+        let unsubscribed = publications::tables(&from, &stream.pubname)?
+            .into_iter()
+            .filter(|it| !subscribed.contains(it))
+            .map(|it| it.plain())
+            .collect();
+        let paused = journals.shutting_out(dbname).is_some();
+        let gaps = match closed::recorded(&to, dbname)? {
+            Some(_) if !paused => {
+                let facts = side_of(&to, dbname, &tables::replicated(&to)?)?;
+                match facts.state() {
+                    SideState::Closed | SideState::Shut => Vec::new(),
+                    _ => facts.gaps(),
+                }
+            }
+            _ => Vec::new(),
+        };
+        let left = self.config.left_behind(dbname);
+        let drift = drift::between(&pair, &from, &to)?;
+        let drifted = drift::met(&drift, left)
+            .into_iter()
+            .map(|it| format!("{} {}", it.kind.in_words(), it.object))
+            .collect();
+        Ok(Divergence {
+            unsubscribed_tables: Some(unsubscribed),
+            drifted_objects: Some(drifted),
+            side_gaps: Some(gaps),
+        })
+    }
+}
+
+fn subscribed(session: &Session, subname: &str) -> Result<Vec<TableName>> {
+    session.list(
+        "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
+           FROM pg_subscription_rel r JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+          WHERE r.srsubid IN (SELECT subid FROM pg_stat_subscription WHERE subname = $1)",
+        params![subname],
+    )
+}
