@@ -1,7 +1,7 @@
 //! Where the migrations of several configurations stand: one line each.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -61,7 +61,7 @@ impl Fleet {
     }
 }
 
-fn of(file: &PathBuf, flare: &Result<Flare>) -> Vec<Migration> {
+fn of(file: &Path, flare: &Result<Flare>) -> Vec<Migration> {
     let standings = match flare {
         Ok(flare) => flare.standings(),
         Err(report) => return vec![failed(file, message_of(report))],
@@ -70,7 +70,7 @@ fn of(file: &PathBuf, flare: &Result<Flare>) -> Vec<Migration> {
         Ok(standings) => standings
             .into_iter()
             .map(|standing| Migration {
-                file: file.clone(),
+                file: file.to_owned(),
                 standing: Some(standing),
                 error: None,
             })
@@ -79,9 +79,9 @@ fn of(file: &PathBuf, flare: &Result<Flare>) -> Vec<Migration> {
     }
 }
 
-fn failed(file: &PathBuf, why: String) -> Migration {
+fn failed(file: &Path, why: String) -> Migration {
     Migration {
-        file: file.clone(),
+        file: file.to_owned(),
         standing: None,
         error: Some(why),
     }
