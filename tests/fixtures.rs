@@ -49,13 +49,13 @@ fn the_makefile_carries_a_migration_and_the_crontab_watches_it() {
     let writers = Writers::start(&walk);
     for (target, where_to) in [("cutover", [false, true]), ("fallback", [true, false])] {
         make(target).ok();
-        assert_eq!(walk.may_connect(), where_to, "after {target}");
+        assert_eq!(walk.may_write(), where_to, "after {target}");
         make("status")
             .ok()
             .prints(&format!("flare {}", next_after(target)));
     }
     make("pause").ok();
-    assert_eq!(walk.may_connect(), [false, false]);
+    assert_eq!(walk.may_write(), [false, false]);
     make("compare")
         .ok()
         .prints("pgbench_accounts: publisher 1000 subscriber 1000");
@@ -67,7 +67,7 @@ fn the_makefile_carries_a_migration_and_the_crontab_watches_it() {
     assert!(!make("compare").status().success());
     make("sequences").ok();
     make("resume").ok();
-    assert_eq!(walk.may_connect(), [true, false]);
+    assert_eq!(walk.may_write(), [true, false]);
     make("cutover").ok();
     writers.stop();
     assert_eq!(cron(&walk), "");
@@ -75,7 +75,7 @@ fn the_makefile_carries_a_migration_and_the_crontab_watches_it() {
     make("drop").ok();
     let mailed = cron(&walk);
     assert!(mailed.starts_with("CRITICAL: bench1: "), "{mailed}");
-    assert_eq!(walk.may_connect(), [false, true]);
+    assert_eq!(walk.may_write(), [false, true]);
 }
 
 /// What `status` says to type next, among other things.

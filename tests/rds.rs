@@ -293,7 +293,7 @@ fn a_pause_by_the_owner_ends_as_it_must() {
         assert_as_before(&pair, &before, "blocked");
         drop(blocker);
 
-        for step in ["guard", "door", "clear", "wall", "drain", "hold"] {
+        for step in ["guard", "revoke", "terminate", "lock", "drain", "hold"] {
             let held = |max_pause: &'static str| {
                 let running = run(&pause(&["--max-pause", max_pause]))
                     .env("FLARE_FAILPOINT", format!("{step}=hold"))

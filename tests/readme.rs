@@ -63,11 +63,11 @@ fn the_walk_leads_there_and_back_and_may_be_walked_twice() {
     for _ in 0..2 {
         carry_out(&walk, &set_up);
         carry_out(&walk, &there);
-        assert_eq!(walk.may_connect(), [false, true]);
+        assert_eq!(walk.may_write(), [false, true]);
         carry_out(&walk, &back);
-        assert_eq!(walk.may_connect(), [true, false]);
+        assert_eq!(walk.may_write(), [true, false]);
         carry_out(&walk, &pause);
-        assert_eq!(walk.may_connect(), [true, false]);
+        assert_eq!(walk.may_write(), [true, false]);
     }
     walk.invocation("flare", &["prepare", "bench1", "--yes"])
         .run()
@@ -80,7 +80,7 @@ fn the_walk_leads_there_and_back_and_may_be_walked_twice() {
     for _ in 0..2 {
         carry_out(&walk, &end);
     }
-    assert_eq!(walk.may_connect(), [false, true]);
+    assert_eq!(walk.may_write(), [false, true]);
     for server in [&walk.old, &walk.new] {
         let left = "SELECT (SELECT count(*) FROM pg_replication_slots)
                          + (SELECT count(*) FROM pg_subscription)

@@ -103,9 +103,12 @@ impl Walk {
     }
 
     /// Whether the application may, on the old server and on the new one.
-    pub fn may_connect(&self) -> [bool; 2] {
-        let connects = "SELECT has_database_privilege('app', 'bench', 'CONNECT')";
-        [&self.old, &self.new].map(|server| server.value("postgres", connects) == "t")
+    pub fn may_write(&self) -> [bool; 2] {
+        let writes = "SELECT has_database_privilege('app', 'bench', 'CONNECT')
+                         AND NOT EXISTS (SELECT FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+                                          WHERE d.datname = 'bench' AND s.setrole = 0
+                                            AND 'default_transaction_read_only=on' = ANY (s.setconfig))";
+        [&self.old, &self.new].map(|server| server.value("postgres", writes) == "t")
     }
 }
 

@@ -22,10 +22,23 @@ pub struct Cutover {
     pub max_pause: Duration,
     /// Whether replication runs backwards afterwards, for the way back.
     pub reverse: bool,
+    /// How the server that was left receives clients.
+    pub left: Left,
     /// Programs run on the way.
     pub hooks: Hooks,
     /// PgBouncers that hold their clients meanwhile.
     pub poolers: Vec<Pooler>,
+}
+
+/// `cutover.left`: what clients meet on the server that the application has left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Left {
+    /// It answers, and every session is read-only: clients that ask for `target_session_attrs=read-write` move on.
+    #[default]
+    ReadOnly,
+    /// Nobody may connect.
+    Shut,
 }
 
 /// `cutover.hooks`: each a program with its arguments, run without a shell.
@@ -77,6 +90,7 @@ impl Default for Cutover {
             keep_users: Vec::new(),
             max_pause: MAX_PAUSE,
             reverse: true,
+            left: Left::default(),
             hooks: Hooks::default(),
             poolers: Vec::new(),
         }
@@ -102,6 +116,7 @@ impl Cutover {
         let keep_users = section.or("keep_users", Vec::new(), names);
         let max_pause = section.or("max_pause", MAX_PAUSE, Field::duration);
         let reverse = section.or("reverse", true, Field::switch);
+        let left = section.or("left", Left::default(), Left::of);
         let hooks = section.section("hooks", Hooks::read);
         let poolers = section.or("poolers", Vec::new(), |field| {
             field.list(|item| item.section(Pooler::read))
@@ -111,8 +126,19 @@ impl Cutover {
             keep_users: keep_users?,
             max_pause: max_pause?,
             reverse: reverse?,
+            left: left?,
             hooks: hooks?,
             poolers: poolers?,
+        })
+    }
+}
+
+impl Left {
+    fn of(field: &Field<'_>) -> Option<Self> {
+        field.parse(|text| match text {
+            "read_only" => Ok(Left::ReadOnly),
+            "shut" => Ok(Left::Shut),
+            _ => Err(format!("{text:?} is neither read_only nor shut")),
         })
     }
 }

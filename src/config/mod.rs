@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 
-pub use cutover::{Cutover, Hooks, Pooler, PoolerAdmin};
+pub use cutover::{Cutover, Hooks, Left, Pooler, PoolerAdmin};
 pub use ddl::DdlMode;
 pub use host::{Account, Host, RootCert, SslMode, Tls, Via};
 pub use lag::{Lag, Limit, Thresholds};

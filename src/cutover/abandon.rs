@@ -3,15 +3,15 @@
 
 use uuid::Uuid;
 
-use super::door::in_transaction;
-use super::rights::Door;
-use super::sessions::{at_the_door, backend_of};
+use super::connect_privileges::ConnectPrivileges;
+use super::open::restore;
+use super::sessions::{as_database_owner, backend_of};
 use super::state::Wanted;
-use super::undo::{again_while_it_passes, open, to_the_letter};
+use super::undo::{self, again_while_it_passes};
 use crate::config::Config;
 use crate::error::{Failure, Report, Result};
 use crate::journal::{self, Direction, Entry, Purpose, Step, Stream};
-use crate::replicate::{Mode, Run, fence, slot, unsubscribe};
+use crate::replicate::{Mode, Run, closed, fence, slot, unsubscribe};
 use crate::server::{Login, Publisher, params};
 
 /// Opens the publisher for the application again. What is lost is returned, in words.
@@ -26,13 +26,17 @@ pub(crate) fn abandon(
     let entries = journal::entries(admin, config)?;
     let left = left_with(&entries, wanted)?;
     let mut lost = Vec::new();
-    let mut doors = Vec::new();
+    let mut shut_databases = Vec::new();
+    let mut defaults = Vec::new();
     for wanted in wanted {
         let dbname = &wanted.dbname;
         let back = Stream::of(dbname, &wanted.subname, &wanted.pubname, Direction::Back);
         lost.push(what_is_lost(publisher, &back)?);
-        if let Some(shut) = journal::shut_door(admin, dbname)? {
-            doors.push(Door::new(shut.privileges, shut.keep.into_iter().collect()));
+        if let Some(shut) = journal::shut_database(admin, dbname)? {
+            shut_databases.push(ConnectPrivileges::new(
+                shut.privileges,
+                shut.keep.into_iter().collect(),
+            ));
         }
         if run.mode == Mode::DryRun {
             continue;
@@ -49,7 +53,15 @@ pub(crate) fn abandon(
         )?;
         // A target that died before it was opened has left the slot that it was fed from.
         slot::drop(publisher, &slot::name_for(&wanted.subname))?;
-        fence::open(&publisher.enter(dbname)?)?;
+        let session = publisher.enter(dbname)?;
+        let member = left.iter().find_map(|entry| entry.member(dbname));
+        let default = match closed::recorded(&session, dbname)? {
+            Some(recorded) => Some(recorded),
+            // Flare died before there was a fence.
+            None => member.map(undo::default_of),
+        };
+        defaults.extend(default);
+        fence::open(&session)?;
     }
     if run.mode == Mode::DryRun {
         return Ok(lost);
@@ -74,9 +86,9 @@ pub(crate) fn abandon(
         }
     };
     let dbnames: Vec<&str> = wanted.iter().map(|it| it.dbname.as_str()).collect();
-    at_the_door(publisher, &dbnames, |session| {
+    as_database_owner(publisher, &dbnames, |session| {
         again_while_it_passes(|| {
-            in_transaction(session, || {
+            session.transaction(|session| {
                 // A run that moved others, too, goes on being theirs.
                 let is_wanted = |dbname: &str| wanted.iter().any(|it| it.dbname == dbname);
                 let whole = left
@@ -87,14 +99,17 @@ pub(crate) fn abandon(
                     journal::advance(session, abandoned.run, &beyond, Step::Undone)?;
                 }
                 journal::record(session, config, &entry)?;
-                doors.iter().try_for_each(|door| open(session, door))
+                shut_databases
+                    .iter()
+                    .try_for_each(|privileges| restore(session, privileges))?;
+                defaults
+                    .iter()
+                    .try_for_each(|default| session.batch(&default.reopening()))
             })
-        })?;
-        to_the_letter(session, &doors);
-        Ok(())
+        })
     })?;
     for Wanted { dbname, .. } in wanted {
-        fence::remove(publisher, &publisher.enter(dbname)?)?;
+        closed::open(publisher, dbname, run)?;
     }
     Ok(lost)
 }

@@ -5,22 +5,7 @@ use std::time::Duration;
 use super::deadline::Deadline;
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{self, Backend};
-use crate::server::{Session, interrupt, is_lost, params};
-
-/// Ends sessions in one round trip; where one of them may not be ended, one by one, so that the error names it.
-pub(crate) fn end_all(watch: &Session, pids: &[i32]) -> Result<()> {
-    if pids.is_empty() {
-        return Ok(());
-    }
-    let at_once = watch.execute(
-        "SELECT pg_terminate_backend(pid) FROM unnest($1) pid",
-        params![pids.to_vec()],
-    );
-    match at_once {
-        Err(report) if !is_lost(&report) => pids.iter().try_for_each(|pid| end(watch, *pid)),
-        outcome => outcome.map(drop),
-    }
-}
+use crate::server::{Session, interrupt, params};
 
 /// Ends one session.
 pub(crate) fn end(watch: &Session, pid: i32) -> Result<()> {
@@ -28,6 +13,13 @@ pub(crate) fn end(watch: &Session, pid: i32) -> Result<()> {
     asked
         .map(drop)
         .wrap_err_with(|| format!("end the session with pid {pid}"))
+}
+
+/// Ends whoever keeps a session waiting for a lock.
+pub(super) fn end_blockers_of(watch: &Session, waiting: i32) -> Result<()> {
+    let blockers: Vec<i32> = watch.value("SELECT pg_blocking_pids($1)", params![waiting])?;
+    let sessions = blockers.iter().filter(|pid| **pid != 0);
+    sessions.into_iter().try_for_each(|pid| end(watch, *pid))
 }
 
 /// A prepared transaction holds its locks without any session, and may still be committed.

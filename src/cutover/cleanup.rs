@@ -1,19 +1,23 @@
 //! The end of a migration: what flare has put in place goes, on both sides; tables and rows of the user never.
 
-use super::door::in_transaction;
-use super::rights::Door;
-use super::sessions::at_the_door;
+use std::collections::BTreeSet;
+
+use super::connect_privileges::ConnectPrivileges;
+use super::open::restore_now;
+use super::revoke::revoke_now;
+use super::sessions::as_database_owner;
 use super::state::Wanted;
-use super::undo::{again_while_it_passes, open, to_the_letter};
-use super::wall::STATUS_TABLE;
+use crate::catalog::privileges::DatabasePrivileges;
 use crate::catalog::{publications, slots, tables};
 use crate::config::Config;
 use crate::ddl;
 use crate::error::{Failure, Report, Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Stream};
-use crate::replicate::{Change, Mode, Plan, Run, closed, loaded, made, slot, unsubscribe};
+use crate::replicate::{
+    Change, Mode, Plan, Run, closed, loaded, made, slot, status_table, unsubscribe,
+};
 use crate::server::{Login, Pair, Publisher, Server, Session, Subscriber, params};
-use crate::value::{Ident, TableName};
+use crate::value::{Ident, Literal};
 use crate::verify;
 
 /// Removes it, or in a dry run lists it. `pair` is the configuration's; `direction` is that of the data.
@@ -46,26 +50,25 @@ pub(crate) fn cleanup(
             .and(without_notes(ended))
             .and(unpublish(&pair.publisher, &stream, run)?);
     }
-    for server in [&*pair.publisher, &*pair.subscriber] {
-        change = change
-            .and(closed::open(server, dbname, run)?)
-            .and(drop_status_table(server, dbname, run)?);
-    }
-    change = change.and(take_back(pair, dbname, run)?);
     let (written, left): (&Server, &Server) = match direction {
         Direction::Forward => (&pair.publisher, &pair.subscriber),
         Direction::Back => (&pair.subscriber, &pair.publisher),
     };
+    let in_left = left.enter(dbname)?;
+    for server in [written, left] {
+        change = change.and(drop_status_table(server, dbname, run)?);
+    }
+    change = change.and(take_back(pair, dbname, run)?);
+    if direction == Direction::Back {
+        // Before it opens, so that no client that was forgotten writes there.
+        change = change.and(shut_for_good(left, &in_left, dbname, run)?);
+    }
+    change = change
+        .and(closed::open(written, dbname, run)?)
+        .and(closed::open_by(left, &in_left, dbname, run)?);
     if direction == Direction::Forward {
         // Never cut over, or fallen back: whoever drops the subscription may write there.
-        change = change.and(open_gate(left, dbname, run)?);
-    } else if let Some(shut) = journal::shut_door(left.admin(), dbname)? {
-        let door = Door::new(shut.privileges, shut.keep.into_iter().collect());
-        change = change.with_note(format!(
-            "the door of {dbname:?} on the {} stays shut, so that no client that was forgotten writes there; to open it: {}",
-            left.side(),
-            door.opening()[1..].join("; ")
-        ));
+        change = change.and(open_shut(left, dbname, run)?);
     }
     for server in [left, written] {
         change = change.and(forget(server, config, dbname, run)?);
@@ -154,7 +157,7 @@ fn unpublish(publisher: &Publisher, stream: &Stream, run: &Run) -> Result<Change
 }
 
 fn drop_status_table(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
-    let table = TableName::new("public", STATUS_TABLE);
+    let table = status_table::table();
     let session = server.enter(dbname)?;
     if !tables::missing(&session, std::slice::from_ref(&table))?.is_empty() {
         return Ok(Change::none(run));
@@ -167,22 +170,84 @@ fn drop_status_table(server: &Server, dbname: &str, run: &Run) -> Result<Change>
     plan.carry_out(&session, run)
 }
 
-/// Opens a door that flare has shut, as it was; nothing where it is open.
-pub(crate) fn open_gate(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
-    let Some(shut) = journal::shut_door(server.admin(), dbname)? else {
+/// Takes CONNECT on the database that the application has left, and says how to give it back.
+fn shut_for_good(left: &Server, in_left: &Session, dbname: &str, run: &Run) -> Result<Change> {
+    let before = match journal::shut_database(left.admin(), dbname)? {
+        Some(shut) => shut.privileges,
+        None => DatabasePrivileges::read(left.admin(), dbname)?,
+    };
+    let mut keep = BTreeSet::new();
+    if !left.facts().superuser {
+        keep.insert(left.declared().superuser.user.clone());
+    }
+    let privileges = ConnectPrivileges::new(before, keep);
+    let mut plan = Plan::new(left.side(), "postgres");
+    // The journal goes, and its record of what was revoked with it: the note has it.
+    let statements = &privileges.revoking()[1..];
+    if journal::is_shut(left.admin(), dbname)? {
+        plan.note(format!(
+            "nobody can connect to {dbname:?} on the {}",
+            left.side()
+        ));
+    } else if !statements.is_empty() {
+        plan.step(
+            format!(
+                "take CONNECT on {dbname:?}, so that no client that was forgotten writes there"
+            ),
+            statements.join("; "),
+        );
+    }
+    plan.note(format!(
+        "nobody but superusers can connect to {dbname:?} on the {}; to give it back: {}",
+        left.side(),
+        privileges.restoring()[1..].join("; ")
+    ));
+    plan.carry_out_by(run, |_| {
+        as_database_owner(left, &[dbname], |session| {
+            session.transaction(|session| {
+                revoke_now(session, &privileges)?;
+                session.batch(&format!(
+                    "DELETE FROM flare.shut WHERE dbname = {}",
+                    Literal(dbname)
+                ))
+            })
+        })?;
+        end_sessions_of(left, in_left, dbname)
+    })
+}
+
+/// Ends the sessions that clients have there.
+fn end_sessions_of(left: &Server, in_left: &Session, dbname: &str) -> Result<()> {
+    let own: i32 = in_left.value("SELECT pg_backend_pid()", params![])?;
+    let ended = left.admin().execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+          WHERE datname = $1 AND pid NOT IN (pg_backend_pid(), $2) AND backend_type = 'client backend'
+            AND usename <> current_user",
+        params![dbname, own],
+    );
+    if let Err(report) = ended {
+        log::info!(
+            "end the sessions of {dbname:?} on the {}: {report:#}",
+            left.side()
+        );
+    }
+    Ok(())
+}
+
+/// Gives CONNECT back where flare has taken it; nothing where it has not.
+pub(crate) fn open_shut(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
+    let Some(shut) = journal::shut_database(server.admin(), dbname)? else {
         return Ok(Change::none(run));
     };
-    let door = Door::new(shut.privileges, shut.keep.into_iter().collect());
+    let privileges = ConnectPrivileges::new(shut.privileges, shut.keep.into_iter().collect());
     let mut plan = Plan::new(server.side(), "postgres");
     plan.step(
-        format!("open the door of {dbname:?}"),
-        door.opening()[1..].join("; "),
+        format!("give CONNECT on {dbname:?} back"),
+        privileges.restoring()[1..].join("; "),
     );
     plan.carry_out_by(run, |_| {
-        at_the_door(server, &[dbname], |session| {
-            again_while_it_passes(|| in_transaction(session, || open(session, &door)))?;
-            to_the_letter(session, std::slice::from_ref(&door));
-            Ok(())
+        as_database_owner(server, &[dbname], |session| {
+            restore_now(session, &privileges)
         })
     })
 }
@@ -197,7 +262,7 @@ fn forget(server: &Server, config: &Config, dbname: &str, run: &Run) -> Result<C
     if there {
         plan.step(
             format!("delete the journal of {dbname:?}"),
-            "DELETE FROM flare.journal, flare.door, flare.loaded_schema, flare.made; DROP SCHEMA flare where that leaves it empty"
+            "DELETE FROM flare.journal, flare.shut, flare.loaded_schema, flare.made; DROP SCHEMA flare where that leaves it empty"
                 .to_owned(),
         );
     }
@@ -235,7 +300,7 @@ fn forget(server: &Server, config: &Config, dbname: &str, run: &Run) -> Result<C
 
 /// The schema stays where another migration, or anybody, has something in it.
 fn drop_schema(session: &Session) -> Result<()> {
-    session.batch("DROP TABLE IF EXISTS flare.journal, flare.door, flare.sample")?;
+    session.batch("DROP TABLE IF EXISTS flare.journal, flare.shut, flare.sample")?;
     let empty: bool = session.value(
         "SELECT NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid)
             AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = n.oid)

@@ -41,6 +41,11 @@ impl Deadline {
         self.at.saturating_duration_since(Instant::now())
     }
 
+    /// The moment itself.
+    pub(crate) fn at(&self) -> Instant {
+        self.at
+    }
+
     /// How the sessions of a pause wait.
     pub(crate) fn timeout(&self) -> Timeout {
         Timeout::Until(self.at)

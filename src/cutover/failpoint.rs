@@ -6,11 +6,34 @@ use std::time::Duration;
 use rustix::process::{Signal, getpid, kill_process};
 
 use super::deadline::Deadline;
+use super::report::StepName;
 use crate::error::{Failure, Result, WrapErr};
 use crate::server::interrupt;
 
 /// What is awaited by tests on standard error.
 const REACHED: &str = "failpoint reached";
+
+/// The step that the environment of a debug build names.
+fn asked() -> Option<String> {
+    let asked = match cfg!(debug_assertions) {
+        true => std::env::var("FLARE_FAILPOINT").ok()?,
+        false => return None,
+    };
+    asked.split_once('=').map(|(step, _)| step.to_owned())
+}
+
+/// The steps whose batches are sent at once: all of them, unless a failpoint stands before one. Then those before it are
+/// sent first, and answered.
+pub(super) fn rounds(steps: &[StepName]) -> Vec<Vec<StepName>> {
+    let asked = asked();
+    let at = steps
+        .iter()
+        .position(|step| Some(step.as_str()) == asked.as_deref());
+    match at {
+        Some(at) if at > 0 => vec![steps[..at].to_vec(), steps[at..].to_vec()],
+        _ => vec![steps.to_vec()],
+    }
+}
 
 /// Holds or fails before a step, when the environment of a debug build says so.
 pub(super) fn before(step: &str, deadline: &Deadline) -> Result<()> {

@@ -5,24 +5,23 @@
 
 use uuid::Uuid;
 
-use super::rights::Door;
 use super::state::Pause;
+use super::undo;
 use crate::error::{Result, WrapErr};
-use crate::journal::{Backend, Step, row_has};
+use crate::journal::{Backend, MICROSECONDS, Member, Step, row_has};
 use crate::server::{interrupt, params};
 use crate::value::Literal;
 
 /// Arms the guard on the server; the one beside this process was started before the pause.
 pub(crate) fn arm(pause: &mut Pause<'_>) -> Result<()> {
     let sessions = &pause.sessions;
-    let doors = pause.databases.iter().map(|it| &it.door);
-    let walls = pause.databases.iter().map(|it| &it.sessions.wall.backend);
+    let locks = pause.databases.iter().map(|it| &it.sessions.lock.backend);
     let statement = statement(
         pause.run(),
         pause.max_pause.as_secs_f64(),
         pause.undone(),
-        doors,
-        walls,
+        pause.members(),
+        locks,
     );
     let armed = sessions
         .guard
@@ -31,7 +30,7 @@ pub(crate) fn arm(pause: &mut Pause<'_>) -> Result<()> {
     pause.guard_answer = Some(armed);
     let pid = sessions.guard.backend.pid;
     loop {
-        let asleep: bool = sessions.watch.session.value(
+        let asleep: bool = sessions.terminate.session.value(
             "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND state = 'active')",
             params![pid],
         )?;
@@ -46,17 +45,17 @@ pub(crate) fn arm(pause: &mut Pause<'_>) -> Result<()> {
     }
 }
 
-/// Ends the guard on the server and the walls: the pause is decided. Both end by themselves with their sessions, too.
-pub(crate) fn end_with_wall(pause: &Pause<'_>) {
-    let walls = pause.databases.iter().map(|it| &it.sessions.wall.session);
+/// Ends the guard on the server and the locks: the pause is decided. Both end by themselves with their sessions, too.
+pub(crate) fn end_with_locks(pause: &Pause<'_>) {
+    let locks = pause.databases.iter().map(|it| &it.sessions.lock.session);
     let ended = dismiss(pause).and_then(|()| {
-        walls
+        locks
             .into_iter()
-            .try_for_each(|wall| wall.batch("ROLLBACK"))
+            .try_for_each(|session| session.batch("ROLLBACK"))
     });
     if let Err(report) = ended {
-        // One that the guard itself has ended is no news.
-        log::info!("end the guard and the wall: {report:#}");
+        // A session that the guard itself has ended is no news.
+        log::info!("end the guard and the locks: {report:#}");
     }
 }
 
@@ -65,41 +64,40 @@ pub(crate) fn dismiss(pause: &Pause<'_>) -> Result<()> {
     let pid = pause.sessions.guard.backend.pid;
     let _ended: bool = pause
         .sessions
-        .watch
+        .unblock
         .session
         .value("SELECT pg_terminate_backend($1)", params![pid])?;
     Ok(())
 }
 
-/// Sleep, win the row, open the doors, end the walls. `tuple concurrently updated` on a database's row is tried again.
+/// Sleep, win the row, give CONNECT and the default back, end the locks. `tuple concurrently updated` on a database's row is
+/// tried again.
 fn statement<'a>(
     run: Uuid,
     seconds: f64,
     undone: Step,
-    doors: impl Iterator<Item = &'a Door>,
-    walls: impl Iterator<Item = &'a Backend>,
+    members: &[Member],
+    locks: impl Iterator<Item = &'a Backend>,
 ) -> String {
-    let restore = |door: &Door| {
-        let opening = door.opening().into_iter().chain(door.restoring_letter());
-        let execute = opening.map(|sql| format!("EXECUTE {};", Literal(sql)));
-        execute.collect::<Vec<String>>()
-    };
-    let restore: Vec<String> = doors.flat_map(restore).collect();
-    let end_wall = |Backend { pid, backend_start }: &Backend| {
+    let restore: Vec<String> = members
+        .iter()
+        .flat_map(undo::reopening)
+        .map(|sql| format!("EXECUTE {};", Literal(&sql)))
+        .collect();
+    let end_lock = |Backend { pid, backend_start }: &Backend| {
         format!(
-            "PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
-              WHERE pid = {pid} AND backend_start::text = {};",
-            Literal(backend_start)
+            "PERFORM pg_terminate_backend(a.pid) FROM pg_stat_activity a
+              WHERE a.pid = {pid} AND {MICROSECONDS} = {backend_start};"
         )
     };
-    let end_walls: Vec<String> = walls.map(end_wall).collect();
+    let end_locks: Vec<String> = locks.map(end_lock).collect();
     let body = format!(
         "DECLARE tries int := 0;
          BEGIN
            PERFORM pg_sleep({seconds});
            UPDATE flare.journal SET step = '{undone}', changed_at = clock_timestamp() WHERE {paused};
            IF NOT FOUND THEN RETURN; END IF;
-           {end_walls}
+           {end_locks}
            LOOP
              BEGIN
                {restore}
@@ -113,7 +111,7 @@ fn statement<'a>(
          END",
         paused = row_has(run, Step::Paused),
         undone = undone.as_str(),
-        end_walls = end_walls.join("\n           "),
+        end_locks = end_locks.join("\n           "),
         restore = restore.join("\n               "),
     );
     format!("DO LANGUAGE plpgsql {}", Literal(body))

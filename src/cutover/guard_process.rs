@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::backends::end;
 use super::clients;
-use super::lock::AtWork;
+use super::run_lock::AtWork;
 use super::settle::{self, Settled};
 use crate::config::Config;
 use crate::error::{Advise, Failure, Result, WrapErr, message_of};
@@ -49,7 +49,7 @@ struct Dismissed {
     owed: Option<Settled>,
 }
 
-/// The guard process, as flare sees it. Dropped without [`GuardProcess::dismiss`], it opens the door.
+/// The guard process, as flare sees it. Dropped without [`GuardProcess::dismiss`], it undoes the pause.
 pub(crate) struct GuardProcess {
     child: Child,
     pipe: ChildStdin,
@@ -185,7 +185,7 @@ fn open_from(config: &Config, direction: Direction) -> Result<Publisher> {
     Ok(Publisher::from_journal(server))
 }
 
-/// flare is dead: the doors are opened, however often the server has to be asked, and then the rest is settled.
+/// flare is dead: *from* is opened, however often the server has to be asked, and then the rest is settled.
 fn act(config: &Config, order: &Order, mut from: Option<Publisher>) -> Result<Option<Settled>> {
     let since = Instant::now();
     let mut told = String::new();
@@ -194,7 +194,7 @@ fn act(config: &Config, order: &Order, mut from: Option<Publisher>) -> Result<Op
             .take()
             .map_or_else(|| open_from(config, order.direction), Ok)
         {
-            Ok(from) => open_doors(&from, order),
+            Ok(from) => open_from_first(&from, order),
             Err(report) => Err(report),
         };
         let settled = opened.and_then(|()| settle_all(config, order));
@@ -214,7 +214,7 @@ fn act(config: &Config, order: &Order, mut from: Option<Publisher>) -> Result<Op
 }
 
 /// First and fast, and without *to*: the application can write again, unless the run is decided.
-fn open_doors(from: &Publisher, order: &Order) -> Result<()> {
+fn open_from_first(from: &Publisher, order: &Order) -> Result<()> {
     let Some(entry) = journal::run_of(from.admin(), order.run)? else {
         return Ok(());
     };

@@ -2,7 +2,7 @@
 
 use super::backends::no_prepared_transaction;
 use super::state::PauseRequest;
-use super::{hooks, ready, wall};
+use super::{hooks, ready, table_locks};
 use crate::config::Config;
 use crate::error::Result;
 use crate::server::{Login, Pair};
@@ -20,7 +20,7 @@ pub(crate) fn clear(pair: &Pair, config: &Config, request: &PauseRequest) -> Res
         let here = from.connect(Login::Superuser, dbname)?;
         let there = to.connect(Login::Superuser, dbname)?;
         ready::status_table_is_ready(&here, &there, &stream)?;
-        let published = wall::tables(&here, &stream.pubname)?;
+        let published = table_locks::tables(&here, &stream.pubname)?;
         ready::every_table_is_subscribed(&there, &stream, &published)?;
     }
     Ok(())

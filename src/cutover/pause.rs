@@ -1,6 +1,4 @@
-//! `pause_write`: the first half of the protocol, and the door stays shut.
-
-use std::time::Duration;
+//! `pause_write`: the first half of the protocol, and nobody can connect.
 
 use super::engine::{self, Ending};
 use super::guard;
@@ -13,7 +11,7 @@ use crate::journal::{self, Step};
 use crate::replicate::{Mode, Run};
 use crate::server::Pair;
 
-/// Pauses writes to a database until `resume_write`: from *guard* to *drain*, and the door stays shut.
+/// Pauses writes to a database until `resume_write`: from *guard* to *drain*, and nobody can connect.
 pub(crate) fn pause_write(
     pair: &Pair,
     config: &Config,
@@ -52,11 +50,12 @@ pub(crate) fn pause_write(
 /// The pause has succeeded: only if nobody has undone it, and from here on no guard will.
 fn hold(pause: &mut Pause<'_>) -> Result<()> {
     super::failpoint::before("hold", &pause.deadline)?;
-    let session = &pause.sessions.door.session;
+    let session = &pause.sessions.connect.session;
     if !journal::advance(session, pause.run(), &[Step::Paused], Step::Held)? {
         return Failure::new("the guard has ended the pause").err();
     }
-    guard::end_with_wall(pause);
+    pause.opened_at = Some(std::time::Instant::now());
+    guard::end_with_locks(pause);
     Ok(())
 }
 
@@ -85,16 +84,17 @@ fn report(pause: &Pause<'_>, request: &PauseRequest, outcome: PauseOutcome) -> P
     } else {
         Writable::Publisher
     };
-    let total = Duration::from_secs_f64(pause.steps.iter().map(|it| it.ms / 1000.0).sum());
-    let doors = pause.databases.iter().map(|it| &it.door);
+    let privileges = pause.databases.iter().map(|it| &it.privileges);
     PauseReport {
         run_id: Some(pause.run().to_string()),
-        pause_ms: (!pause.steps.is_empty()).then_some(total.as_secs_f64() * 1000.0),
+        pause_ms: pause.pause_ms(),
         steps: pause.steps.clone(),
         terminated_backends: pause.databases.iter().map(|it| it.ended.len()).sum(),
         tables: pause.databases.iter().map(|it| it.published.len()).sum(),
         kept_users: match shut {
-            true => doors.flat_map(|door| door.keep().iter().cloned()).collect(),
+            true => privileges
+                .flat_map(|it| it.keep().iter().cloned())
+                .collect(),
             false => Vec::new(),
         },
         warnings: pause.warnings.clone(),

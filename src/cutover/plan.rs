@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::report::{StepName, StepTime};
 use super::state::{Database, Pause};
-use super::wall;
+use super::{prepare, table_locks};
 use crate::catalog::sequences;
+use crate::config::Left;
 use crate::error::{Result, WrapErr};
-use crate::server::{Session, params};
 
 /// One step of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +39,9 @@ const fn planned(
     }
 }
 
-/// In the order of the protocol. `poolers`, `route` and `resume` only where they are configured.
-const STEPS: [Planned; 13] = [
+/// In the order of the protocol; the steps up to `disable` are one round trip, `switching` is the second, `open` and
+/// `answer` are the third. `poolers`, `route` and `resume` only where they are configured.
+const STEPS: [Planned; 14] = [
     planned(
         StepName::Guard,
         "arm what undoes the pause, even if this machine is gone",
@@ -48,27 +49,27 @@ const STEPS: [Planned; 13] = [
     ),
     planned(StepName::Poolers, "PAUSE", [0, 0, 6]),
     planned(
-        StepName::Door,
+        StepName::Revoke,
         "take CONNECT from everyone but those who stay",
-        [5, 0, 3],
+        [1, 0, 3],
     ),
     planned(
-        StepName::Clear,
+        StepName::Terminate,
         "end every session of the database",
-        [6, 0, 8],
+        [0, 0, 10],
     ),
-    planned(StepName::Wall, "lock the published tables", [3, 0, 2]),
+    planned(StepName::Lock, "lock the published tables", [0, 0, 2]),
     planned(
         StepName::Drain,
         "wait until the last row is on the other side",
-        [2, 2, 4],
+        [0, 0, 5],
     ),
-    planned(StepName::Sequences, "carry their values over", [1, 1, 2]),
-    planned(StepName::Stop, "disable the subscription", [0, 1, 2]),
+    planned(StepName::Sequences, "carry their values over", [0, 0, 2]),
+    planned(StepName::Disable, "disable the subscription", [0, 0, 2]),
     planned(
         StepName::Mark,
         "remember where the way back starts",
-        [0, 1, 0],
+        [0, 0, 0],
     ),
     planned(StepName::Route, "run the switch hook", [0, 0, 0]),
     planned(
@@ -76,10 +77,11 @@ const STEPS: [Planned; 13] = [
         "pass the point of no return",
         [1, 0, 2],
     ),
+    planned(StepName::Open, "open the other side", [0, 1, 4]),
     planned(
-        StepName::Switched,
-        "give CONNECT on the other side",
-        [0, 5, 3],
+        StepName::Answer,
+        "let clients of this side in again, read-only",
+        [0, 0, 0],
     ),
     planned(StepName::Resume, "RELOAD and RESUME", [0, 0, 6]),
 ];
@@ -98,7 +100,7 @@ struct Measured {
 pub(super) struct Plan {
     /// Each step with its estimate.
     pub(super) steps: Vec<StepTime>,
-    /// From PAUSE or the shut door to the open target, in milliseconds.
+    /// From PAUSE or the REVOKE to the open target, in milliseconds.
     pub(super) pause_ms: f64,
 }
 
@@ -114,12 +116,12 @@ pub(super) fn in_words(step: StepName) -> &'static str {
 /// When a server does not answer, or a table cannot be touched.
 pub(super) fn estimate(pause: &Pause<'_>) -> Result<Plan> {
     let mut measured = Measured {
-        ask_from: quickest(&pause.sessions.watch.session)?,
-        ask_to: quickest(&pause.sessions.gate.session)?,
+        ask_from: prepare::quickest(&pause.sessions.terminate.session)?,
+        ask_to: prepare::quickest(&pause.sessions.target_watch.session)?,
         ..Measured::default()
     };
     for database in &pause.databases {
-        measured.lock += time_of_locking(database, pause.open_wall)?;
+        measured.lock += time_of_locking(database, pause.begin_locks)?;
         let probe = &database.sessions.probe.session;
         // The first reading fills the caches that the preparation will have filled.
         sequences::read(probe)?;
@@ -129,6 +131,7 @@ pub(super) fn estimate(pause: &Pause<'_>) -> Result<Plan> {
     }
     let has = |step: StepName| match step {
         StepName::Poolers | StepName::Resume => !pause.poolers.is_empty(),
+        StepName::Answer => pause.config.cutover.left == Left::ReadOnly,
         StepName::Route => pause.config.cutover.hooks.switch.is_some(),
         _ => true,
     };
@@ -142,7 +145,7 @@ fn plan(has: impl Fn(StepName) -> bool, measured: Measured) -> Plan {
     Plan { steps, pause_ms }
 }
 
-/// From PAUSE or the shut door on: arming the guard is nothing that the application notices.
+/// From PAUSE or the REVOKE on: arming the guard is nothing that the application notices.
 pub(super) fn pause_ms(steps: &[StepTime]) -> f64 {
     let noticed = steps.iter().filter(|step| step.step != StepName::Guard);
     noticed.map(|step| step.ms).sum()
@@ -152,7 +155,7 @@ impl Planned {
     fn takes(&self, measured: Measured) -> StepTime {
         let asking = measured.ask_from * self.asks_from + measured.ask_to * self.asks_to;
         let more = match self.step {
-            StepName::Wall => measured.lock,
+            StepName::Lock => measured.lock,
             StepName::Sequences => measured.sequences * 2,
             _ => Duration::ZERO,
         };
@@ -163,22 +166,11 @@ impl Planned {
     }
 }
 
-/// The quickest of a few answers: what the way to the server takes.
-fn quickest(session: &Session) -> Result<Duration> {
-    let mut quickest = Duration::MAX;
-    for _ in 0..5 {
-        let since = Instant::now();
-        session.value::<i32>("SELECT 1", params![])?;
-        quickest = quickest.min(since.elapsed());
-    }
-    Ok(quickest)
-}
-
 /// Locks all tables as a reader does, and lets them go.
 fn time_of_locking(database: &Database, begin: &str) -> Result<Duration> {
-    let wall = &database.sessions.wall.session;
+    let session = &database.sessions.lock.session;
     let since = Instant::now();
-    wall::touch(wall, begin, &database.published)
+    table_locks::touch(session, begin, &database.published)
         .wrap_err_with(|| format!("touch the tables of {:?}", database.dbname()))?;
     Ok(since.elapsed())
 }
@@ -198,24 +190,31 @@ mod tests {
             names,
             [
                 StepName::Guard,
-                StepName::Door,
-                StepName::Clear,
-                StepName::Wall,
+                StepName::Revoke,
+                StepName::Terminate,
+                StepName::Lock,
                 StepName::Drain,
                 StepName::Sequences,
-                StepName::Stop,
+                StepName::Disable,
                 StepName::Mark,
                 StepName::Switching,
-                StepName::Switched
+                StepName::Open,
+                StepName::Answer
             ]
         );
-        let far = Measured {
+        let line = Measured {
+            ask_from: Duration::from_millis(10),
             ask_to: Duration::from_millis(10),
             ..Measured::default()
         };
-        let far = plan(|_| true, far);
+        let (all, far) = (plan(|_| true, Measured::default()), plan(|_| true, line));
         assert_eq!(far.steps.len(), STEPS.len());
-        assert!(far.pause_ms > near.pause_ms + 90.0, "{}", far.pause_ms);
+        // Three round trips.
+        assert!(
+            (far.pause_ms - all.pause_ms - 30.0).abs() < 0.001,
+            "{}",
+            far.pause_ms
+        );
         assert!(far.steps.iter().all(|step| !in_words(step.step).is_empty()));
     }
 

@@ -1,34 +1,31 @@
 //! Before the pause, as long as it takes: everything that could stop it is looked at, built, opened and warmed up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use super::backends::no_prepared_transaction;
-use super::clear::sweep;
-use super::clearing::Clearing;
 use super::clients::run_hooks;
+use super::connect_privileges::ConnectPrivileges;
 use super::deadline::Deadline;
-use super::door::{in_transaction, shut_one};
 use super::heartbeat::Heartbeat;
 use super::hooks::{self, Moment};
-use super::lock::lock_out_others;
 use super::pgbouncer::Poolers;
-use super::probe::{CATCH_UP, catch_up};
+use super::probe::catch_up;
 use super::ready;
-use super::rights::Door;
-use super::sessions::{DatabaseSessions, Sessions, at_the_door, backend_of};
-use super::state::{Database, Pause, PauseRequest, Wanted};
-use super::undo::again_while_it_passes;
-use super::wall::{tables, touch};
+use super::run_lock::lock_out_others;
+use super::sessions::{DatabaseSessions, Sessions, as_database_owner, backend_of};
+use super::state::{Database, Pause, PauseRequest, RoundTrip, Target, Wanted};
+use super::table_locks::{tables, touch};
 use super::{sequences, way_back};
 use crate::catalog::privileges::DatabasePrivileges;
 use crate::catalog::publications;
 use crate::config::Config;
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{self, Entry, Member, Purpose, Step};
-use crate::replicate::{Run, reverse};
-use crate::server::{Login, Pair, Server, begin_before_autovacuum, params};
+use crate::replicate::{Run, closed, fence, status_table};
+use crate::server::{Login, Pair, Server, Session, begin_before_autovacuum, params};
 
 /// What came of looking.
 pub(crate) enum Looked<'a> {
@@ -44,7 +41,7 @@ pub(crate) fn look<'a>(
     config: &'a Config,
     request: &PauseRequest,
 ) -> Result<Looked<'a>> {
-    let (from, to) = (&pair.publisher, &pair.subscriber);
+    let from = &pair.publisher;
     let dbnames: Vec<&str> = request
         .databases
         .iter()
@@ -59,17 +56,15 @@ pub(crate) fn look<'a>(
             }
         }
     }
-    ready::may_clear(from, &dbnames)?;
+    ready::may_terminate(from, &dbnames)?;
     ready::roles_exist(from.admin(), request)?;
     let mut databases = Vec::new();
     for wanted in &request.databases {
         databases.push(look_at(pair, request, wanted)?);
     }
-    let doors: Vec<&Door> = databases.iter().map(|it| &it.door).collect();
-    can_be_opened_again(from, &dbnames, &doors)?;
+    let privileges: Vec<&ConnectPrivileges> = databases.iter().map(|it| &it.privileges).collect();
+    can_be_restored(from, &dbnames, &privileges)?;
     if request.purpose == Purpose::Switch {
-        let gates: Vec<&Door> = databases.iter().filter_map(|it| it.gate.as_ref()).collect();
-        can_be_opened_again(to, &dbnames, &gates)?;
         ready::room(pair, request)?;
     }
     let poolers = match request.purpose {
@@ -87,8 +82,8 @@ pub(crate) fn look<'a>(
     for database in &databases {
         own_pids.extend(database.sessions.on_from().map(|own| own.backend.pid));
     }
-    let open_wall = match databases.first() {
-        Some(database) => begin_before_autovacuum(from, &database.sessions.wall.session)?,
+    let begin_locks = match databases.first() {
+        Some(database) => begin_before_autovacuum(from, &database.sessions.lock.session)?,
         None => return Failure::usage("name at least one subscription").err(),
     };
     let entry = entry(pair, request, &databases, &sessions)?;
@@ -97,11 +92,16 @@ pub(crate) fn look<'a>(
         config,
         poolers,
         entry,
-        clearing: request.clearing.clone(),
+        terminating: request.terminating.clone(),
         max_pause: request.max_pause,
         deadline: Deadline::of_the_pause(request.max_pause),
         own_pids,
-        open_wall,
+        begin_locks,
+        heartbeat: None,
+        began_at: None,
+        opened_at: None,
+        way_back_runs: false,
+        round_trip: RoundTrip::default(),
         sessions,
         guard_answer: None,
         databases,
@@ -112,7 +112,7 @@ pub(crate) fn look<'a>(
 
 /// Looks at one database, and opens its sessions.
 fn look_at(pair: &Pair, request: &PauseRequest, wanted: &Wanted) -> Result<Database> {
-    let (from, to) = (&pair.publisher, &pair.subscriber);
+    let from = &pair.publisher;
     let stream = request.stream(wanted);
     let dbname = wanted.dbname.as_str();
     let running = match request.purpose {
@@ -120,23 +120,22 @@ fn look_at(pair: &Pair, request: &PauseRequest, wanted: &Wanted) -> Result<Datab
         Purpose::Switch => ready::own_stream(pair, request, &stream)?,
     };
     no_prepared_transaction(from.admin(), dbname)?;
-    let shut = journal::is_shut(from.admin(), dbname)?;
-    if shut {
+    if journal::is_shut(from.admin(), dbname)? {
         return Failure::new(format!(
-            "the door of {dbname:?} on the {} is shut already",
+            "nobody can connect to {dbname:?} on the {} already",
             from.side()
         ))
         .hint("flare status says by whom, and what to do")
         .err();
     }
     let sessions = DatabaseSessions::open(pair, &stream)?;
-    let (wall, arrival) = (&sessions.wall.session, &sessions.arrival.session);
-    let published = tables(wall, &stream.pubname)?;
-    ready::status_table_is_ready(wall, arrival, &stream)?;
+    let (lock, arrival) = (&sessions.lock.session, &sessions.arrival.session);
+    let published = tables(lock, &stream.pubname)?;
+    ready::status_table_is_ready(lock, arrival, &stream)?;
     ready::every_table_is_ready(arrival, &stream)?;
-    ready::may_lock(wall, &stream.pubname)?;
+    ready::may_lock(lock, &stream.pubname)?;
     if request.purpose == Purpose::Switch {
-        ready::may_fence(wall, &stream.pubname)?;
+        ready::may_fence(lock, &stream.pubname)?;
         ready::every_table_is_subscribed(arrival, &stream, &published)?;
     }
     let before = DatabasePrivileges::read(from.admin(), dbname)?;
@@ -144,13 +143,11 @@ fn look_at(pair: &Pair, request: &PauseRequest, wanted: &Wanted) -> Result<Datab
     keep.extend(running.usename.clone());
     keep.extend(from.declared().repl.as_ref().map(|repl| repl.user.clone()));
     keep.insert(from.declared().superuser.user.clone());
-    let gate = match request.purpose {
-        Purpose::PauseWrite => None,
-        Purpose::Switch => Some(gate(to, request, dbname, running.subowner)?),
-    };
     Ok(Database {
-        door: Door::new(before, needing_a_grant(from, keep)?),
-        gate,
+        privileges: ConnectPrivileges::new(before, needing_a_grant(from, keep)?),
+        default_before: closed::now(from.admin(), dbname, None)?,
+        target: Target::default(),
+        subowner: running.subowner,
         stream,
         sessions,
         published,
@@ -159,24 +156,6 @@ fn look_at(pair: &Pair, request: &PauseRequest, wanted: &Wanted) -> Result<Datab
         drained: None,
         ended: BTreeSet::new(),
     })
-}
-
-/// The door of *to*, shut already or still open.
-fn gate(
-    to: &Server,
-    request: &PauseRequest,
-    dbname: &str,
-    subowner: Option<String>,
-) -> Result<Door> {
-    if let Some(shut) = journal::shut_door(to.admin(), dbname)? {
-        return Ok(Door::new(shut.privileges, shut.keep.into_iter().collect()));
-    }
-    let mut keep = request.keep_users.clone();
-    keep.extend(subowner);
-    keep.insert(reverse::user_of(to).to_owned());
-    keep.insert(to.declared().superuser.user.clone());
-    let before = DatabasePrivileges::read(to.admin(), dbname)?;
-    Ok(Door::new(before, needing_a_grant(to, keep)?))
 }
 
 /// Those of them who are no superusers; superusers always can.
@@ -190,20 +169,28 @@ fn needing_a_grant(server: &Server, keep: BTreeSet<String>) -> Result<BTreeSet<S
 }
 
 /// A grant that somebody else made can be made again only by a member of that role.
-fn can_be_opened_again(server: &Server, dbnames: &[&str], doors: &[&Door]) -> Result<()> {
-    let grantors: BTreeSet<String> = doors.iter().flat_map(|it| it.other_grantors()).collect();
+fn can_be_restored(
+    server: &Server,
+    dbnames: &[&str],
+    privileges: &[&ConnectPrivileges],
+) -> Result<()> {
+    let grantors: BTreeSet<String> = privileges
+        .iter()
+        .flat_map(|it| it.other_grantors())
+        .collect();
     let grantors: Vec<String> = grantors.into_iter().collect();
-    let (user, out_of_reach): (String, Vec<String>) = at_the_door(server, dbnames, |session| {
-        let out_of_reach = session.value(
+    let (user, out_of_reach): (String, Vec<String>) =
+        as_database_owner(server, dbnames, |session| {
+            let out_of_reach = session.value(
             "SELECT array(SELECT name FROM unnest($1) name WHERE NOT pg_has_role(name, 'MEMBER'))",
             params![grantors],
         )?;
-        Ok((session.endpoint().user.clone(), out_of_reach))
-    })?;
+            Ok((session.endpoint().user.clone(), out_of_reach))
+        })?;
     match out_of_reach.is_empty() {
         true => Ok(()),
         false => Failure::new(format!(
-            "shut the door of {}: CONNECT was granted by {}, and {user:?} could not give that back",
+            "revoke CONNECT on {}: it was granted by {}, and {user:?} could not give that back",
             dbnames.join(", "),
             out_of_reach.join(", "),
         ))
@@ -227,8 +214,9 @@ fn entry(
             dbname: wanted.dbname.clone(),
             subname: wanted.subname.clone(),
             pubname: wanted.pubname.clone(),
-            privileges: database.door.before().clone(),
-            keep: database.door.keep().iter().cloned().collect(),
+            privileges: database.privileges.before().clone(),
+            keep: database.privileges.keep().iter().cloned().collect(),
+            default_before: database.default_before.setting.clone(),
             had_publication: false,
             mark: None,
         });
@@ -282,9 +270,10 @@ pub(crate) fn record(pause: &mut Pause<'_>, config: &Config) -> Result<()> {
         }
     }
     pause.entry.generation = newest + 1;
-    journal::record(&pause.sessions.door.session, config, &pause.entry)?;
+    journal::record(&pause.sessions.connect.session, config, &pause.entry)?;
     if pause.entry.purpose == Purpose::Switch {
-        let mut backends = vec![backend_of(to.facts()), pause.sessions.gate.backend.clone()];
+        let mut backends = vec![backend_of(to.facts())];
+        backends.extend(pause.sessions.on_to().map(|own| own.backend.clone()));
         for database in &pause.databases {
             let own = database.sessions.on_to();
             backends.extend(own.map(|own| own.backend.clone()));
@@ -293,15 +282,21 @@ pub(crate) fn record(pause: &mut Pause<'_>, config: &Config) -> Result<()> {
             backends,
             ..pause.entry.clone()
         };
-        journal::record(&pause.sessions.gate.session, config, &there)?;
+        journal::record(&pause.sessions.target.session, config, &there)?;
     }
     Ok(())
 }
 
-/// Builds the way back, shuts *to*, and lets everything that the pause will use be used once.
+/// Closes *to* where that is not so yet, builds the way back, and lets everything that the pause will use be used once.
 pub(crate) fn build(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<()> {
-    let _alive = Heartbeat::start(&pause.pair.publisher, pause.run())?;
+    pause.heartbeat = Some(Heartbeat::start(&pause.pair.publisher, pause.run())?);
+    payload_column(pause, run)?;
     if pause.entry.purpose == Purpose::Switch {
+        run.progress.step("closing the target");
+        for at in 0..pause.databases.len() {
+            let target = close_target(pause, &pause.databases[at], run)?;
+            pause.databases[at].target = target;
+        }
         if pause.entry.reverse {
             for member in &pause.entry.databases {
                 run.progress
@@ -309,8 +304,6 @@ pub(crate) fn build(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result
                 way_back::build(pause.pair, config, &pause.entry, member, run)?;
             }
         }
-        run.progress.step("shutting the door of the target");
-        shut_target(pause)?;
         for at in 0..pause.databases.len() {
             let database = &mut pause.databases[at];
             run.progress.step(&format!(
@@ -320,51 +313,59 @@ pub(crate) fn build(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result
             sequences::set_all(database)?;
             ready::statistics(pause.pair, &pause.databases[at], run)?;
         }
-    }
-    if pause.entry.purpose == Purpose::Switch {
         run_hooks(config, &pause.entry, Moment::BeforePause, None)?;
     }
     warm_up(pause, run)
 }
 
-/// Nobody writes on *to* while it subscribes, so that a client that knows both servers cannot be early.
-fn shut_target(pause: &Pause<'_>) -> Result<()> {
-    let gate = &pause.sessions.gate.session;
+/// The probe row carries the sequences in a column that the original's table lacks; *to* gets it first, since a column
+/// that it lacks stops its apply.
+fn payload_column(pause: &Pause<'_>, run: &Run) -> Result<()> {
+    let (from, to) = (&pause.pair.publisher, &pause.pair.subscriber);
     for database in &pause.databases {
-        let Some(door) = &database.gate else { continue };
-        let dbname = database.dbname();
-        let shutting = match journal::is_shut(gate, dbname)? {
-            false => again_while_it_passes(|| in_transaction(gate, || shut_one(gate, door))),
-            // Somebody may have died while the owner came in ([`Server::enter_as`]).
-            true => again_while_it_passes(|| gate.batch(&door.shutting_out_the_owner())),
-        };
-        shutting.wrap_err_with(|| format!("shut the door of {dbname:?} on the target"))?;
-        let own: Vec<i32> = gate.value(
-            "SELECT array(SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'flare/%')",
-            params![],
-        )?;
-        let everyone = Clearing::Everyone {
-            but: door.keep().clone(),
-        };
-        sweep(
-            pause.pair.subscriber.admin(),
-            &[dbname.to_owned()],
-            &own,
-            &everyone,
-            &Deadline::after(CATCH_UP),
-        )?;
+        for server in [&**to, &**from] {
+            status_table::add_payload(server, database.dbname(), run)?;
+        }
     }
     Ok(())
 }
 
+/// Nobody writes on *to* while it subscribes; what closes it is added where it is missing.
+fn close_target(pause: &Pause<'_>, database: &Database, run: &Run) -> Result<Target> {
+    let to = &pause.pair.subscriber;
+    let dbname = database.dbname();
+    if let Some((owner, login)) = &database.subowner {
+        closed::close(to, dbname, &database.published, (owner, *login), run)?;
+    }
+    let arrival = &database.sessions.arrival.session;
+    let shut = journal::shut_database(to.admin(), dbname)?;
+    let shut =
+        shut.map(|shut| ConnectPrivileges::new(shut.privileges, shut.keep.into_iter().collect()));
+    if let Some(shut) = &shut {
+        can_be_restored(to, &[dbname], &[shut])?;
+    }
+    Ok(Target {
+        fenced: fence::is_there(arrival)?,
+        shut,
+        default_before: closed::recorded(arrival, dbname)?,
+    })
+}
+
 /// Plans, caches and pages: what is used in the pause is used once before. The lock taken here hinders nobody.
-fn warm_up(pause: &Pause<'_>, run: &Run) -> Result<()> {
+fn warm_up(pause: &mut Pause<'_>, run: &Run) -> Result<()> {
+    let round_trip = RoundTrip {
+        from: quickest(&pause.sessions.terminate.session)?,
+        to: quickest(&pause.sessions.target_watch.session)?,
+    };
+    pause.round_trip = round_trip;
     for database in &pause.databases {
-        let wall = &database.sessions.wall.session;
-        touch(wall, pause.open_wall, &database.published)?;
+        let lock = &database.sessions.lock.session;
+        touch(lock, pause.begin_locks, &database.published)?;
         let probe = database.probe(pause.pair.publisher.identifier());
-        let quickest =
-            catch_up(&probe, pause.max_pause).wrap_err("wait for the subscriber to catch up")?;
+        // A probe is a statement there, and at least one look here.
+        let line = round_trip.from + round_trip.to * 2;
+        let quickest = catch_up(&probe, line, pause.max_pause)
+            .wrap_err("wait for the subscriber to catch up")?;
         run.progress.step(&format!(
             "{:?} keeps up: a row takes {:.1} ms",
             database.dbname(),
@@ -372,4 +373,15 @@ fn warm_up(pause: &Pause<'_>, run: &Run) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// The quickest of a few answers: what the way to the server takes.
+pub(super) fn quickest(session: &Session) -> Result<Duration> {
+    let mut quickest = Duration::MAX;
+    for _ in 0..3 {
+        let since = Instant::now();
+        session.value::<i32>("SELECT 1", params![])?;
+        quickest = quickest.min(since.elapsed());
+    }
+    Ok(quickest)
 }

@@ -4,14 +4,13 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::clearing::Clearing;
 use super::state::{Database, PauseRequest};
-use super::wall::STATUS_TABLE;
+use super::terminating::Terminating;
 use crate::catalog::tables::{self, listed};
 use crate::catalog::{capacity, subscriptions};
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{Entry, Stream};
-use crate::replicate::{Run, refresh};
+use crate::replicate::{Run, refresh, status_table, unsubscribe};
 use crate::server::{Login, Pair, Publisher, Session, Timeout, interrupt, params};
 use crate::value::{Ident, ShellWord, TableName};
 
@@ -22,9 +21,9 @@ pub(super) struct Running {
     active: bool,
     pub(super) usename: Option<String>,
     age_seconds: Option<f64>,
-    /// The owner of the subscription on the other side.
+    /// The owner of the subscription on the other side, and as whom flare acts for it.
     #[serde(skip)]
-    pub(super) subowner: Option<String>,
+    pub(super) subowner: Option<(String, Login)>,
 }
 
 const STREAMS_OF: &str = "
@@ -136,7 +135,10 @@ pub(super) fn own_stream(pair: &Pair, request: &PauseRequest, stream: &Stream) -
     let slot_name = subscription.subslotname.clone().unwrap_or_default();
     match awaited(from, dbname, &slot_name)? {
         Some(running) if running.active => Ok(Running {
-            subowner: Some(subscription.owner.clone()),
+            subowner: Some((
+                subscription.owner.clone(),
+                unsubscribe::login_of(to, subscription),
+            )),
             ..running
         }),
         found => Failure::new(format!(
@@ -264,8 +266,8 @@ pub(super) fn statistics(pair: &Pair, database: &Database, run: &Run) -> Result<
 }
 
 /// The fence is a trigger on each table, and a function in a schema of its own.
-pub(super) fn may_fence(wall: &Session, pubname: &str) -> Result<()> {
-    let refused: Vec<String> = wall.value(
+pub(super) fn may_fence(lock: &Session, pubname: &str) -> Result<()> {
+    let refused: Vec<String> = lock.value(
         "SELECT array(SELECT format('%I.%I', n.nspname, c.relname)
                         FROM pg_publication p, pg_get_publication_tables(p.pubname) t
                         JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -279,7 +281,7 @@ pub(super) fn may_fence(wall: &Session, pubname: &str) -> Result<()> {
         true => Ok(()),
         false => Failure::new(format!(
             "fence the tables after the switch: {:?} lacks TRIGGER, or CREATE, on {}",
-            wall.endpoint().user,
+            lock.endpoint().user,
             refused.join(", ")
         ))
         .hint("GRANT TRIGGER on those tables (CREATE on the database) to that user")
@@ -288,8 +290,8 @@ pub(super) fn may_fence(wall: &Session, pubname: &str) -> Result<()> {
 }
 
 pub(super) fn roles_exist(admin: &Session, request: &PauseRequest) -> Result<()> {
-    let app_users = match &request.clearing {
-        Clearing::Roles(roles) => roles.clone(),
+    let app_users = match &request.terminating {
+        Terminating::Roles(roles) => roles.clone(),
         _ => Default::default(),
     };
     let named: Vec<String> = app_users.union(&request.keep_users).cloned().collect();
@@ -311,17 +313,21 @@ pub(super) fn roles_exist(admin: &Session, request: &PauseRequest) -> Result<()>
 
 /// The status table has to be on both sides, and in the stream: the probe row goes through it.
 pub(super) fn status_table_is_ready(
-    wall: &Session,
+    lock: &Session,
     arrival: &Session,
     stream: &Stream,
 ) -> Result<()> {
-    let published: bool = wall.value(
+    let status = status_table::table();
+    let published: bool = lock.value(
         "SELECT EXISTS (SELECT FROM pg_publication p, pg_get_publication_tables(p.pubname) t
                           JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
-                         WHERE p.pubname = $1 AND n.nspname = 'public' AND c.relname = $2)",
-        params![&stream.pubname, STATUS_TABLE],
+                         WHERE p.pubname = $1 AND n.nspname = $2 AND c.relname = $3)",
+        params![
+            &stream.pubname,
+            status.schema.as_str(),
+            status.table.as_str()
+        ],
     )?;
-    let status = TableName::new("public", STATUS_TABLE);
     let relations = subscriptions::relations(arrival, &stream.subname)?;
     let subscribed = relations.iter().any(|relation| relation.name == status);
     let missing = match (published, subscribed) {
@@ -330,8 +336,9 @@ pub(super) fn status_table_is_ready(
         (true, false) => format!("subscription {:?} does not follow it", stream.subname),
     };
     Failure::new(format!(
-        "pause {:?}: the table {STATUS_TABLE} is not ready: {missing}",
-        stream.dbname
+        "pause {:?}: the table {} is not ready: {missing}",
+        stream.dbname,
+        status.plain()
     ))
     .hint(format!(
         "flare create_replication_status_table {}",
@@ -366,7 +373,7 @@ pub(super) fn every_table_is_ready(arrival: &Session, stream: &Stream) -> Result
 }
 
 /// Without these an administrator neither sees what other sessions do nor may end them.
-pub(super) fn may_clear(publisher: &Publisher, dbnames: &[&str]) -> Result<()> {
+pub(super) fn may_terminate(publisher: &Publisher, dbnames: &[&str]) -> Result<()> {
     let lacking: Vec<String> = publisher.admin().value(
         "SELECT array(SELECT rolname::text FROM pg_roles
                        WHERE rolname IN ('pg_read_all_stats', 'pg_signal_backend') AND NOT pg_has_role(oid, 'USAGE') ORDER BY 1)",
@@ -389,8 +396,8 @@ pub(super) fn may_clear(publisher: &Publisher, dbnames: &[&str]) -> Result<()> {
 }
 
 /// LOCK needs a right to write.
-pub(super) fn may_lock(wall: &Session, pubname: &str) -> Result<()> {
-    let refused: Vec<String> = wall.value(
+pub(super) fn may_lock(lock: &Session, pubname: &str) -> Result<()> {
+    let refused: Vec<String> = lock.value(
         "SELECT array(SELECT format('%I.%I', n.nspname, c.relname)
                         FROM pg_publication p, pg_get_publication_tables(p.pubname) t
                         JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -402,7 +409,7 @@ pub(super) fn may_lock(wall: &Session, pubname: &str) -> Result<()> {
         true => Ok(()),
         false => Failure::new(format!(
             "lock the published tables: {:?} may not lock {}",
-            wall.endpoint().user,
+            lock.endpoint().user,
             refused.join(", ")
         ))
         .hint("GRANT UPDATE or DELETE on them to that user")

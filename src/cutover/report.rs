@@ -44,26 +44,28 @@ pub enum StepName {
     Guard,
     /// The poolers were told to PAUSE.
     Poolers,
-    /// CONNECT is revoked.
-    Door,
+    /// CONNECT is revoked, and sessions are read-only by default.
+    Revoke,
     /// Sessions are terminated.
-    Clear,
+    Terminate,
     /// Published tables are locked.
-    Wall,
+    Lock,
     /// The last row has arrived on the other side.
     Drain,
     /// Sequences are set on the other side.
     Sequences,
     /// The subscription is disabled.
-    Stop,
+    Disable,
     /// The LSN where the way back starts.
     Mark,
     /// The switch hook.
     Route,
     /// The point of no return.
     Switching,
-    /// CONNECT is granted on the other side.
-    Switched,
+    /// The other side is open.
+    Open,
+    /// The server that was left answers again, read-only.
+    Answer,
     /// The poolers were told to RELOAD and RESUME.
     Resume,
 }
@@ -74,16 +76,17 @@ impl StepName {
         match self {
             StepName::Guard => "guard",
             StepName::Poolers => "poolers",
-            StepName::Door => "door",
-            StepName::Clear => "clear",
-            StepName::Wall => "wall",
+            StepName::Revoke => "revoke",
+            StepName::Terminate => "terminate",
+            StepName::Lock => "lock",
             StepName::Drain => "drain",
             StepName::Sequences => "sequences",
-            StepName::Stop => "stop",
+            StepName::Disable => "disable",
             StepName::Mark => "mark",
             StepName::Route => "route",
             StepName::Switching => "switching",
-            StepName::Switched => "switched",
+            StepName::Open => "open",
+            StepName::Answer => "answer",
             StepName::Resume => "resume",
         }
     }
@@ -161,7 +164,7 @@ impl fmt::Display for PauseReport {
             PauseOutcome::Paused => {
                 writeln!(
                     f,
-                    "Nobody but superusers can write to {dbname:?}: the publisher's door is shut until `flare resume_write {}`.",
+                    "Nobody but superusers can write to {dbname:?}: nobody can connect to it on the publisher until `flare resume_write {}`.",
                     ShellWord(dbname)
                 )?;
                 writeln!(
@@ -189,7 +192,7 @@ impl fmt::Display for PauseReport {
                 )?;
                 writeln!(
                     f,
-                    "pause_write would arm the guards, shut the door, end the application's sessions, lock {} tables, and wait for a probe row on the subscriber.",
+                    "pause_write would arm the guards, revoke CONNECT, end the application's sessions, lock {} tables, and wait for a probe row on the subscriber.",
                     self.tables
                 )?;
             }
@@ -248,7 +251,7 @@ impl fmt::Display for ResumeReport {
                 f,
                 "The application can write to {dbname:?} on the publisher, with its privileges as they were."
             )?,
-            (_, _) => writeln!(f, "The door of {dbname:?} was left as it is.")?,
+            (_, _) => writeln!(f, "The privileges of {dbname:?} were left as they are.")?,
         }
         if self.dry_run {
             for statement in &self.statements {

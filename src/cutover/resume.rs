@@ -1,10 +1,10 @@
-//! `resume_write`: opens the door of a pause, whatever state it is in. It needs only the publisher.
+//! `resume_write`: ends a pause, whatever state it is in. It needs only the publisher.
 
 use super::backends::end_and_await;
-use super::lock::door_of;
+use super::connect_privileges::ConnectPrivileges;
 use super::report::{ResumeReport, Writable};
-use super::rights::Door;
-use super::sessions::at_the_door;
+use super::run_lock::privileges_of;
+use super::sessions::as_database_owner;
 use super::undo::{self, Ended};
 use crate::catalog::privileges::DatabasePrivileges;
 use crate::error::{Failure, Result};
@@ -17,8 +17,8 @@ use crate::value::Ident;
 pub(crate) fn resume_write(publisher: &Publisher, dbname: &str, run: &Run) -> Result<ResumeReport> {
     let admin = publisher.admin();
     let paused = journal::find(admin, dbname, &Step::SHUT)?;
-    let paused = paused.and_then(|entry| Some((entry.member(dbname).map(door_of)?, entry)));
-    let Some((door, entry)) = paused else {
+    let paused = paused.and_then(|entry| Some((entry.member(dbname)?.clone(), entry)));
+    let Some((member, entry)) = paused else {
         not_past_return(publisher, dbname)?;
         return nothing_to_resume(publisher, dbname, run);
     };
@@ -28,24 +28,24 @@ pub(crate) fn resume_write(publisher: &Publisher, dbname: &str, run: &Run) -> Re
         run_id: Some(entry.run.to_string()),
         dbname: dbname.to_owned(),
         writable: Writable::None,
-        statements: door.opening(),
+        statements: undo::reopening(&member),
         warnings: Vec::new(),
     };
     if run.mode == Mode::DryRun {
         return Ok(report);
     }
     let _shield = interrupt::Shield::raise();
-    open(publisher, &entry, &door, &mut report)?;
+    open(publisher, &entry, &privileges_of(&member), &mut report)?;
     Ok(report)
 }
 
 fn open(
     publisher: &Publisher,
     entry: &Entry,
-    door: &Door,
+    privileges: &ConnectPrivileges,
     report: &mut ResumeReport,
 ) -> Result<()> {
-    let dbname = &door.before().dbname;
+    let dbname = &privileges.before().dbname;
     if entry.step == Step::Paused {
         report.warnings.push(format!(
             "the pause by {} was still under way or had been left behind; it was ended",
@@ -57,11 +57,11 @@ fn open(
     }
     let to = match entry.purpose {
         Purpose::PauseWrite => Step::Resumed,
-        // What a cutover has built and stopped beside the door is still to be undone.
+        // What else a cutover has built and stopped is still to be undone.
         Purpose::Switch => Step::Undoing,
     };
-    let (ended, now) = at_the_door(publisher, &[dbname], |session| {
-        let ended = undo::open_doors(session, entry, &Step::SHUT, to)?;
+    let (ended, now) = as_database_owner(publisher, &[dbname], |session| {
+        let ended = undo::open_from(session, entry, &Step::SHUT, to)?;
         Ok((ended, DatabasePrivileges::read(session, dbname)?))
     })?;
     match ended {
@@ -71,10 +71,10 @@ fn open(
         }
         Ended::Elsewhere(_) => report
             .warnings
-            .push("someone else has opened the door at the same moment".into()),
+            .push("someone else has given CONNECT back at the same moment".into()),
     }
     report.writable = Writable::Publisher;
-    if !now.same_as(door.before()) {
+    if !now.same_as(privileges.before()) {
         report.warnings.push(
             "the privileges differ from those before the pause: someone has changed them meanwhile; compare \\l in psql".into(),
         );
@@ -99,7 +99,7 @@ fn past_return(dbname: &str, entry: &Entry) -> Failure {
     .hint("flare status says who can write where, and finishes it when both servers answer")
 }
 
-/// No pause is on record: says so, with the statement that opens a door that somebody shut by hand.
+/// No pause is on record: says so, with the statement that gives back what somebody revoked by hand.
 fn nothing_to_resume(publisher: &Publisher, dbname: &str, run: &Run) -> Result<ResumeReport> {
     let privileges = DatabasePrivileges::read(publisher.admin(), dbname)?;
     let open_to: Vec<String> = privileges

@@ -2,19 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::state::{Database, Pause};
+use super::state::Database;
 use crate::catalog::sequences::{self, SequenceState};
 use crate::error::{Result, WrapErr};
 use crate::replicate::sequences as carry;
 use crate::value::TableName;
-
-/// Sets those of *to* that have moved on *from* since the preparation, in all databases.
-pub(crate) fn set_moved(pause: &mut Pause<'_>) -> Result<()> {
-    pause.databases.iter_mut().try_for_each(|database| {
-        let now = sequences::read_since(&database.sessions.probe.session, &database.on_from)?;
-        set(database, now)
-    })
-}
 
 /// Sets all of them once, before the pause.
 pub(crate) fn set_all(database: &mut Database) -> Result<()> {

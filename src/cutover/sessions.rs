@@ -9,16 +9,16 @@ use crate::server::{Facts, Login, Pair, Server, Session, Timeout};
 
 /// A session of this run, with the name of its server process.
 #[derive(Debug)]
-pub(crate) struct Own {
+pub(crate) struct TrackedSession {
     pub(crate) session: Session,
     pub(crate) backend: Backend,
 }
 
-impl Own {
-    fn open(server: &Server, login: Login, dbname: &str) -> Result<Own> {
+impl TrackedSession {
+    fn open(server: &Server, login: Login, dbname: &str) -> Result<TrackedSession> {
         let (session, facts) = server.enter_as(login, dbname)?;
         let backend = backend_of(&facts);
-        Ok(Own { session, backend })
+        Ok(TrackedSession { session, backend })
     }
 }
 
@@ -26,70 +26,84 @@ impl Own {
 pub(super) fn backend_of(facts: &Facts) -> Backend {
     Backend {
         pid: facts.pid,
-        backend_start: facts.backend_start.clone(),
+        backend_start: facts.backend_start,
     }
 }
 
 /// What a run works with in `postgres` of both servers.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    /// Shuts and opens the door of *from*, and writes the journal with it.
-    pub(crate) door: Own,
+    /// Revokes CONNECT on *from* and gives it back, and writes the journal with it.
+    pub(crate) connect: TrackedSession,
     /// Sleeps on *from* and undoes the pause when it wakes.
-    pub(crate) guard: Own,
-    /// Looks at other sessions of *from* and ends them.
-    pub(crate) watch: Own,
-    /// The same for *to*, whose door it opens at the end.
-    pub(crate) gate: Own,
-    /// Who *door* and *gate* are, for a session that has to take the place of one.
-    pub(crate) door_login: Login,
-    pub(crate) gate_login: Login,
+    pub(crate) guard: TrackedSession,
+    /// Ends the application's sessions on *from*.
+    pub(crate) terminate: TrackedSession,
+    /// Ends whoever keeps the locks on *from* waiting.
+    pub(crate) unblock: TrackedSession,
+    /// Opens *to* at the end, and writes its journal.
+    pub(crate) target: TrackedSession,
+    /// Ends sessions of *to* that began before that.
+    pub(crate) target_watch: TrackedSession,
+    /// Who *connect* and *target* are, for a session that has to take the place of one.
+    pub(crate) connect_login: Login,
+    pub(crate) target_login: Login,
 }
 
 /// What it works with in one database.
 #[derive(Debug)]
 pub(crate) struct DatabaseSessions {
-    /// Holds the tables of *from*.
-    pub(crate) wall: Own,
+    /// Holds the locks on the tables of *from*.
+    pub(crate) lock: TrackedSession,
     /// Writes the probe row on *from*, and reads its sequences.
-    pub(crate) probe: Own,
+    pub(crate) probe: TrackedSession,
     /// Awaits the probe row on *to*, and sets its sequences.
-    pub(crate) arrival: Own,
-    /// Stops the subscription on *to*, as an account that may.
-    pub(crate) subscription: Own,
+    pub(crate) arrival: TrackedSession,
+    /// Disables the subscription on *to*, as an account that may.
+    pub(crate) subscription: TrackedSession,
 }
 
 impl Sessions {
     /// Opens them all at once.
     pub(crate) fn open(pair: &Pair, dbnames: &[&str]) -> Result<Sessions> {
         let (from, to) = (&pair.publisher, &pair.subscriber);
-        let door_login = owner_login(from, dbnames)?;
-        let gate_login = owner_login(to, dbnames)?;
-        let open = |login| Own::open(from, login, "postgres");
+        let connect_login = owner_login(from, dbnames)?;
+        let target_login = owner_login(to, dbnames)?;
+        let on_from = |login| TrackedSession::open(from, login, "postgres");
+        let on_to = |login| TrackedSession::open(to, login, "postgres");
         std::thread::scope(|scope| {
-            let door = scope.spawn(|| open(door_login));
-            let guard = scope.spawn(|| open(door_login));
-            let watch = scope.spawn(|| open(Login::Superuser));
-            let gate = Own::open(to, gate_login, "postgres");
+            let connect = scope.spawn(|| on_from(connect_login));
+            let guard = scope.spawn(|| on_from(connect_login));
+            let terminate = scope.spawn(|| on_from(Login::Superuser));
+            let unblock = scope.spawn(|| on_from(Login::Superuser));
+            let target = scope.spawn(|| on_to(target_login));
+            let target_watch = on_to(Login::Superuser);
             Ok(Sessions {
-                door: joined(door)?,
+                connect: joined(connect)?,
                 guard: joined(guard)?,
-                watch: joined(watch)?,
-                gate: gate?,
-                door_login,
-                gate_login,
+                terminate: joined(terminate)?,
+                unblock: joined(unblock)?,
+                target: joined(target)?,
+                target_watch: target_watch?,
+                connect_login,
+                target_login,
             })
         })
     }
 
     /// The sessions on *from*, as the journal names them.
-    pub(crate) fn on_from(&self) -> [&Own; 3] {
-        [&self.door, &self.guard, &self.watch]
+    pub(crate) fn on_from(&self) -> [&TrackedSession; 4] {
+        [&self.connect, &self.guard, &self.terminate, &self.unblock]
+    }
+
+    /// The sessions on *to*.
+    pub(crate) fn on_to(&self) -> [&TrackedSession; 2] {
+        [&self.target, &self.target_watch]
     }
 
     pub(crate) fn set_timeout(&self, timeout: Timeout) {
-        for own in [&self.door, &self.guard, &self.watch, &self.gate] {
-            own.session.set_timeout(timeout);
+        for tracked in self.on_from().into_iter().chain(self.on_to()) {
+            tracked.session.set_timeout(timeout);
         }
     }
 }
@@ -100,21 +114,21 @@ impl DatabaseSessions {
         let (from, to) = (&pair.publisher, &pair.subscriber);
         let dbname = &stream.dbname;
         std::thread::scope(|scope| {
-            let wall = scope.spawn(|| Own::open(from, table_login(from), dbname));
-            let probe = scope.spawn(|| Own::open(from, table_login(from), dbname));
+            let lock = scope.spawn(|| TrackedSession::open(from, table_login(from), dbname));
+            let probe = scope.spawn(|| TrackedSession::open(from, table_login(from), dbname));
             let subscription = scope.spawn(|| {
-                let admin = Own::open(to, Login::Superuser, dbname)?;
+                let admin = TrackedSession::open(to, Login::Superuser, dbname)?;
                 match subscriptions::find(&admin.session, &stream.subname)? {
                     Some(found) => match unsubscribe::login_of(to, &found) {
                         Login::Superuser => Ok(admin),
-                        login => Own::open(to, login, dbname),
+                        login => TrackedSession::open(to, login, dbname),
                     },
                     None => Ok(admin),
                 }
             });
-            let arrival = Own::open(to, table_login(to), dbname);
+            let arrival = TrackedSession::open(to, table_login(to), dbname);
             Ok(DatabaseSessions {
-                wall: joined(wall)?,
+                lock: joined(lock)?,
                 probe: joined(probe)?,
                 arrival: arrival?,
                 subscription: joined(subscription)?,
@@ -123,18 +137,18 @@ impl DatabaseSessions {
     }
 
     /// The sessions on *from*, as the journal names them.
-    pub(crate) fn on_from(&self) -> [&Own; 2] {
-        [&self.wall, &self.probe]
+    pub(crate) fn on_from(&self) -> [&TrackedSession; 2] {
+        [&self.lock, &self.probe]
     }
 
-    /// The sessions on *to*: what they were told must not arrive after the run.
-    pub(crate) fn on_to(&self) -> [&Own; 2] {
+    /// The sessions on *to*: what they were asked must not arrive after the run.
+    pub(crate) fn on_to(&self) -> [&TrackedSession; 2] {
         [&self.arrival, &self.subscription]
     }
 
     pub(crate) fn set_timeout(&self, timeout: Timeout) {
-        for own in [&self.wall, &self.probe, &self.arrival, &self.subscription] {
-            own.session.set_timeout(timeout);
+        for tracked in self.on_from().into_iter().chain(self.on_to()) {
+            tracked.session.set_timeout(timeout);
         }
     }
 }
@@ -148,32 +162,34 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> 
 impl Drop for Sessions {
     /// All at once: the application waits for the command that comes next.
     fn drop(&mut self) {
-        for own in [
-            &mut self.door,
+        for tracked in [
+            &mut self.connect,
             &mut self.guard,
-            &mut self.watch,
-            &mut self.gate,
+            &mut self.terminate,
+            &mut self.unblock,
+            &mut self.target,
+            &mut self.target_watch,
         ] {
-            own.session.say_goodbye();
+            tracked.session.say_goodbye();
         }
     }
 }
 
 impl Drop for DatabaseSessions {
     fn drop(&mut self) {
-        for own in [
-            &mut self.wall,
+        for tracked in [
+            &mut self.lock,
             &mut self.probe,
             &mut self.arrival,
             &mut self.subscription,
         ] {
-            own.session.say_goodbye();
+            tracked.session.say_goodbye();
         }
     }
 }
 
-/// Acts in `postgres` as whoever may open and shut the doors; by the session that is there already, where that is one.
-pub(crate) fn at_the_door<T>(
+/// Acts in `postgres` as whoever may change the privileges of these databases; by the session that is there already, where that is one.
+pub(crate) fn as_database_owner<T>(
     server: &Server,
     dbnames: &[&str],
     act: impl FnOnce(&Session) -> Result<T>,

@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::clear::sweep;
-use super::clearing::Clearing;
+use super::backends::end_blockers_of;
+use super::connect_privileges::ConnectPrivileges;
 use super::deadline::Deadline;
 use super::hooks::Moment;
-use super::lock::{AtWork, end_sessions, take_over};
+use super::open::restore_now;
 use super::pgbouncer::{Poolers, Reload};
-use super::rights::Door;
-use super::sessions::at_the_door;
+use super::run_lock::{AtWork, end_sessions, privileges_of, take_over};
+use super::sessions::as_database_owner;
 use super::state::undone;
-use super::undo::{Ended, open_doors, open_target, to_the_letter};
-use super::{clients, failpoint, wall, way_back};
+use super::undo::{self, Ended, OpenTarget};
+use super::{clients, failpoint, table_locks, way_back};
 use crate::catalog::subscriptions;
-use crate::config::Config;
+use crate::config::{Config, Left};
 use crate::error::{Failure, Result, WrapErr, message_of};
 use crate::journal::{self, Entry, Member, Purpose, Step};
 use crate::replicate::{Run, closed, fence, reverse, unsubscribe};
-use crate::server::{Login, Pair, Publisher, Subscriber};
-use crate::value::Ident;
+use crate::server::{Login, Pair, Publisher, Session, Subscriber};
+use crate::value::{Ident, TableName};
 
 /// What became of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ pub(crate) fn settle(
                 _ => {
                     if entry.purpose == Purpose::Switch {
                         let mut poolers = Poolers::unconnected(&config.cutover.poolers, "guard");
-                        told(clients::as_before(config, &entry, &mut poolers));
+                        warn(clients::as_before(config, &entry, &mut poolers));
                     }
                     undo_rest(pair, &entry, run)?;
                     Ok(Settled::Undone)
@@ -70,11 +70,11 @@ pub(crate) fn settle(
     }
 }
 
-/// Opens the doors of *from*, unless somebody else has decided the run; then its step.
+/// Opens *from* as it was, unless somebody else has decided the run; then its step.
 pub(crate) fn open_from(from: &Publisher, entry: &Entry) -> Result<Option<Step>> {
     let to = undone(entry.purpose);
-    let ended = at_the_door(from, &entry.dbnames(), |session| {
-        open_doors(session, entry, &[Step::Preparing, Step::Paused], to)
+    let ended = as_database_owner(from, &entry.dbnames(), |session| {
+        undo::open_from(session, entry, &[Step::Preparing, Step::Paused], to)
     })?;
     Ok(match ended {
         Ended::Here => None,
@@ -82,7 +82,7 @@ pub(crate) fn open_from(from: &Publisher, entry: &Entry) -> Result<Option<Step>>
     })
 }
 
-/// What else a run has made or stopped, once its doors are open: *to* is needed for that.
+/// What else a run has made or stopped, once *from* is open: *to* is needed for that.
 pub(crate) fn undo_rest(pair: &Pair, entry: &Entry, run: &Run) -> Result<()> {
     if entry.purpose == Purpose::PauseWrite {
         return Ok(());
@@ -127,134 +127,176 @@ fn unbuild(pair: &Pair, entry: &Entry, member: &Member, run: &Run) -> Result<()>
     }
 }
 
-/// Opens *to* where that has not been done yet, and does what comes after.
+/// Fences *from*, opens *to* where that has not been done yet, and does what comes after. The fence comes first: the locks
+/// that kept writers off have gone with their sessions.
 fn finish(pair: &Pair, config: &Config, entry: &Entry, run: &Run) -> Result<Settled> {
     let to = &pair.subscriber;
-    let mut doors = Vec::new();
-    let mut defaults = Vec::new();
+    fence_from(&pair.publisher, entry, Locks::Gone)?;
+    let mut opening = OpenTarget::default();
     for member in &entry.databases {
         let dbname = member.dbname.as_str();
-        if let Some(shut) = journal::shut_door(to.admin(), dbname)? {
-            doors.push(Door::new(shut.privileges, shut.keep.into_iter().collect()));
+        if let Some(shut) = journal::shut_database(to.admin(), dbname)? {
+            let keep = shut.keep.into_iter().collect();
+            opening
+                .shut
+                .push(ConnectPrivileges::new(shut.privileges, keep));
         }
         let session = to.enter(dbname)?;
-        defaults.extend(closed::recorded(&session, dbname)?);
+        opening.defaults.extend(closed::recorded(&session, dbname)?);
         fence::open(&session)?;
     }
-    at_the_door(to, &entry.dbnames(), |session| {
-        open_target(session, entry, &doors, &defaults)?;
-        to_the_letter(session, &doors);
-        Ok(())
-    })?;
-    told(Poolers::unconnected(&config.cutover.poolers, "guard").resume(Reload::Yes));
-    told(after(pair, config, entry, Walls::Gone, run)?);
+    as_database_owner(to, &entry.dbnames(), |session| opening.open(session, entry))?;
+    answer(&pair.publisher, config, entry)?;
+    warn(Poolers::unconnected(&config.cutover.poolers, "guard").resume(Reload::Yes));
+    warn(after(pair, config, entry, Locks::Gone, run)?.warnings);
     Ok(Settled::Finished)
 }
 
+/// Clients of the server that was left find it read-only, where the run has not come so far.
+fn answer(from: &Publisher, config: &Config, entry: &Entry) -> Result<()> {
+    if config.cutover.left == Left::Shut {
+        return Ok(());
+    }
+    for member in &entry.databases {
+        let dbname = member.dbname.as_str();
+        if journal::is_shut(from.admin(), dbname)? {
+            as_database_owner(from, &[dbname], |session| {
+                restore_now(session, &privileges_of(member))
+            })?;
+        }
+    }
+    Ok(())
+}
+
 /// What concerns clients alone is said, and stops nothing.
-fn told(failures: Vec<String>) {
+fn warn(failures: Vec<String>) {
     for failure in failures {
         log::warn!("{failure}");
     }
 }
 
 /// What still holds the tables of *from*, in the order of the run's databases.
-pub(crate) enum Walls<'a> {
+pub(crate) enum Locks<'a> {
     /// Transactions with their locks, that become the fence.
-    Standing(Vec<&'a crate::server::Session>),
+    Standing(Vec<&'a Session>),
     Gone,
 }
 
-/// For how long the sessions that are left on *from* are ended.
-const SWEEP_LIMIT: Duration = Duration::from_secs(5);
+/// What came of the part that the application does not wait for.
+pub(crate) struct After {
+    /// Whether a row has come back on every way back.
+    pub(crate) way_back_runs: bool,
+    /// What only concerns clients, or the way back.
+    pub(crate) warnings: Vec<String>,
+}
 
-/// After the switch, without haste: the fence, the end of the old stream, the beginning of the way back. What only
-/// concerns clients comes back in words.
+/// How long a lock on the tables of *from* is waited for, when the pause's own have gone.
+const LOCKED_WITHIN: Duration = Duration::from_secs(5);
+
+/// After the switch, without haste: the fence, the end of the old stream, the beginning of the way back.
+///
+/// A way back that cannot start is no dead end: the switch is done, and what is in its way is said.
 pub(crate) fn after(
     pair: &Pair,
     config: &Config,
     entry: &Entry,
-    walls: Walls<'_>,
+    locks: Locks<'_>,
     run: &Run,
-) -> Result<Vec<String>> {
+) -> Result<After> {
     let (from, to) = (&pair.publisher, &pair.subscriber);
     journal::advance(from.admin(), entry.run, &[Step::Switching], Step::Switched)?;
     reached("fence")?;
-    raise_fences(from, entry, walls)?;
+    fence_from(from, entry, locks)?;
     reached("retire")?;
+    let mut after = After {
+        way_back_runs: entry.reverse,
+        warnings: Vec::new(),
+    };
     for member in &entry.databases {
         retire(pair, entry, member, run)?;
         if entry.reverse {
             reached("way_back")?;
-            way_back::start(pair, entry, member)?;
+            exempt_way_back(from, entry, member)?;
+            if let Err(report) = way_back::start(pair, entry, member) {
+                after.way_back_runs = false;
+                after.warnings.push(format!(
+                    "THE WAY BACK DOES NOT RUN: {}; its subscription goes on trying (flare lag), flare fallback refuses until it follows, and flare cleanup gives it up",
+                    message_of(&report)
+                ));
+            }
         }
-        // Where *to* has been *from* before, it has an open fence that nobody needs.
-        let left = fence::remove(to, &to.enter(&member.dbname)?)?;
-        if !left.is_empty() {
-            log::info!("{} tables keep an open fence, they are in use", left.len());
-        }
+        // Where *to* was closed, its fence is open by now, and nobody needs it.
+        closed::open(to, &member.dbname, run)?;
     }
     reached("close")?;
     let beyond = [Step::Switching, Step::Switched];
     journal::advance(to.admin(), entry.run, &beyond, Step::Closed)?;
     journal::advance(from.admin(), entry.run, &beyond, Step::Closed)?;
     let hook = clients::run_hooks(config, entry, Moment::AfterSwitch, None);
-    Ok(hook.err().iter().map(message_of).collect())
+    after.warnings.extend(hook.err().iter().map(message_of));
+    Ok(after)
 }
 
 /// What comes after the switch can be made to stop by tests, too.
 fn reached(part: &str) -> Result<()> {
-    failpoint::before(part, &Deadline::after(SWEEP_LIMIT))
+    failpoint::before(part, &Deadline::after(LOCKED_WITHIN))
 }
 
-/// Whoever is left or waits on *from* is ended again, and the tables are fenced.
-fn raise_fences(from: &Publisher, entry: &Entry, walls: Walls<'_>) -> Result<()> {
-    let mut sessions = Vec::new();
+/// The subscription of the way back is exempt from the default that keeps others read-only: triggers that write under apply
+/// would stop it.
+fn exempt_way_back(from: &Publisher, entry: &Entry, member: &Member) -> Result<()> {
+    let back = member.stream(entry.direction.flipped());
+    let follower = from.as_subscriber();
+    let session = from.connect(Login::Superuser, &back.dbname)?;
+    let Some(found) = subscriptions::find(&session, &back.subname)? else {
+        return Ok(());
+    };
+    let login = unsubscribe::login_of(&follower, &found);
+    closed::exempt(from, &back.dbname, (&found.owner, login))
+}
+
+/// The tables of *from* are fenced, by the transactions that hold their locks where these still stand. What was on record
+/// of the database's default goes into the comment of the fence.
+fn fence_from(from: &Publisher, entry: &Entry, locks: Locks<'_>) -> Result<()> {
     for (at, member) in entry.databases.iter().enumerate() {
         let pubname = member.stream(entry.direction).pubname;
-        let raised = match &walls {
-            Walls::Standing(walls) => wall::tables(walls[at], &pubname)
-                .and_then(|tables| fence::raise(walls[at], &tables)),
-            Walls::Gone => {
+        let before = undo::default_of(member);
+        let fenced = match &locks {
+            Locks::Standing(sessions) => table_locks::tables(sessions[at], &pubname)
+                .and_then(|tables| fence::raise(sessions[at], &tables, &before.recording())),
+            Locks::Gone => {
                 let session = from.enter(&member.dbname)?;
                 let pid: i32 = session.value("SELECT pg_backend_pid()", Vec::new())?;
-                let raised = session.batch("BEGIN").and_then(|()| {
-                    let tables = wall::tables(&session, &pubname)?;
-                    if let Some(lock) = wall::lock_statement(&tables) {
-                        let since = Deadline::after(SWEEP_LIMIT);
-                        let locking = session.start(move |client| client.batch_execute(&lock))?;
-                        while session.poll(&locking, Duration::from_millis(5))?.is_none() {
-                            since.check()?;
-                            wall::end_blockers_of(from.admin(), pid)?;
-                        }
-                    }
-                    fence::raise(&session, &tables)
-                });
-                sessions.push(session);
-                raised
+                session.batch("BEGIN").and_then(|()| {
+                    let tables = table_locks::tables(&session, &pubname)?;
+                    lock_against_all(from, &session, pid, &tables)?;
+                    fence::raise(&session, &tables, &before.recording())
+                })
             }
         };
-        raised.wrap_err_with(|| {
+        fenced.wrap_err_with(|| {
             format!("fence database {:?} of the {}", member.dbname, from.side())
         })?;
     }
-    let dbnames: Vec<String> = entry.dbnames().iter().map(|it| it.to_string()).collect();
-    let but = entry
-        .databases
-        .iter()
-        .flat_map(|member| member.keep.clone());
-    let own: Vec<i32> = from.admin().value::<Vec<i32>>(
-        "SELECT array(SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'flare/%')",
-        Vec::new(),
-    )?;
-    let everyone = Clearing::Everyone { but: but.collect() };
-    sweep(
-        from.admin(),
-        &dbnames,
-        &own,
-        &everyone,
-        &Deadline::after(SWEEP_LIMIT),
-    )?;
+    Ok(())
+}
+
+/// Locks the tables in the session's transaction; who holds them is ended.
+fn lock_against_all(
+    from: &Publisher,
+    session: &Session,
+    pid: i32,
+    tables: &[TableName],
+) -> Result<()> {
+    let Some(lock) = table_locks::lock_statement(tables) else {
+        return Ok(());
+    };
+    let since = Deadline::after(LOCKED_WITHIN);
+    let locking = session.start(move |client| client.batch_execute(&lock))?;
+    while session.poll(&locking, Duration::from_millis(5))?.is_none() {
+        since.check().wrap_err("lock the published tables")?;
+        end_blockers_of(from.admin(), pid)?;
+    }
     Ok(())
 }
 

@@ -1,22 +1,24 @@
 //! A run that is about to begin, or under way: what every step works with.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use uuid::Uuid;
 
-use super::clearing::Clearing;
+use super::connect_privileges::ConnectPrivileges;
 use super::deadline::Deadline;
+use super::heartbeat::Heartbeat;
 use super::pgbouncer::Poolers;
 use super::probe::Probe;
 use super::report::StepTime;
-use super::rights::Door;
 use super::sessions::{DatabaseSessions, Sessions};
+use super::terminating::Terminating;
 use crate::catalog::sequences::SequenceState;
 use crate::config::Config;
 use crate::journal::{Direction, Entry, Member, Purpose, Step, Stream};
-use crate::server::Pair;
+use crate::replicate::closed::ReadOnlyDefault;
+use crate::server::{Login, Pair};
 use crate::value::{Lsn, TableName};
 
 /// A database that a run is to pause or to move: the names of the configuration.
@@ -35,7 +37,7 @@ pub(crate) struct PauseRequest {
     pub(crate) direction: Direction,
     pub(crate) databases: Vec<Wanted>,
     /// Whose sessions are ended on *from*.
-    pub(crate) clearing: Clearing,
+    pub(crate) terminating: Terminating,
     /// Who may go on connecting, beside whom replication needs.
     pub(crate) keep_users: BTreeSet<String>,
     /// The walsender has to be this old.
@@ -73,35 +75,67 @@ pub(crate) struct Pause<'a> {
     pub(super) config: &'a Config,
     pub(super) poolers: Poolers,
     pub(super) entry: Entry,
-    pub(super) clearing: Clearing,
+    pub(super) terminating: Terminating,
     pub(super) max_pause: Duration,
     pub(super) deadline: Deadline,
     pub(super) own_pids: Vec<i32>,
-    /// Opens the wall's transaction, with the settings that this role may make.
-    pub(super) open_wall: &'static str,
+    /// Opens the transaction of the locks, with the settings that this role may make.
+    pub(super) begin_locks: &'static str,
+    /// Says that the run is alive, until it has ended.
+    pub(super) heartbeat: Option<Heartbeat>,
+    /// When the application lost its first write, and when it could write again or the run was over.
+    pub(super) began_at: Option<Instant>,
+    pub(super) opened_at: Option<Instant>,
     pub(super) sessions: Sessions,
     pub(super) guard_answer: Option<Receiver<std::result::Result<(), postgres::Error>>>,
     pub(super) databases: Vec<Database>,
+    /// Whether a row has come back on the way back.
+    pub(super) way_back_runs: bool,
+    /// The round trip to either server, as the preparation measured it.
+    pub(super) round_trip: RoundTrip,
     pub(super) steps: Vec<StepTime>,
     pub(super) warnings: Vec<String>,
+}
+
+/// What an answer takes at least, from this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RoundTrip {
+    pub(super) from: Duration,
+    pub(super) to: Duration,
 }
 
 /// One database of a run.
 pub(crate) struct Database {
     pub(super) stream: Stream,
-    pub(super) door: Door,
+    /// CONNECT on *from*, as it was.
+    pub(super) privileges: ConnectPrivileges,
+    /// The default for new sessions on *from*, as it was.
+    pub(super) default_before: ReadOnlyDefault,
     pub(super) sessions: DatabaseSessions,
-    /// The tables that the wall holds.
+    /// The tables that are locked.
     pub(super) published: Vec<TableName>,
-    /// The door of *to*; none in a pause, which leaves that alone.
-    pub(super) gate: Option<Door>,
+    /// What keeps the application out of *to*.
+    pub(super) target: Target,
+    /// Who owns the running subscription on *to*, and as whom flare acts for it; none in a pause.
+    pub(super) subowner: Option<(String, Login)>,
     /// The sequences as *from* had them when they were last carried over, and as *to* has them since.
     pub(super) on_from: BTreeMap<TableName, SequenceState>,
     pub(super) on_to: BTreeMap<TableName, SequenceState>,
-    /// Where *from* stood behind the wall, once *to* has reached that.
+    /// Where *from* stood behind the locks, once *to* has reached that.
     pub(super) drained: Option<Lsn>,
     /// Sessions that were ended.
     pub(super) ended: BTreeSet<i32>,
+}
+
+/// What keeps the application out of a database of *to*, and what lets it in.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Target {
+    /// Whether it has a fence.
+    pub(super) fenced: bool,
+    /// What gives CONNECT back, where nobody has it.
+    pub(super) shut: Option<ConnectPrivileges>,
+    /// The default for new sessions, as it was before flare closed the database.
+    pub(super) default_before: Option<ReadOnlyDefault>,
 }
 
 impl Database {
@@ -146,7 +180,7 @@ impl Pause<'_> {
     }
 }
 
-/// The step of a run whose door has been opened again.
+/// The step of a run whose databases are open again on *from*.
 pub(super) fn undone(purpose: Purpose) -> Step {
     match purpose {
         Purpose::PauseWrite => Step::Undone,

@@ -1,15 +1,15 @@
 //! `cutover` and `fallback`: the whole protocol. Inside it there is no old and new, only *from* and *to*.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::deadline::Deadline;
 use super::engine::{self, Ending};
 use super::prepare::{self, Looked};
 use super::report::{StepName, cause_of};
-use super::settle::{self, Settled, Walls};
+use super::settle::{self, Locks, Settled};
 use super::state::{Pause, PauseRequest};
 use super::switch_report::{SwitchOutcome, SwitchReport};
-use super::{clients, guard, mark, plan, sequences, stop, switched, switching};
+use super::{clients, failpoint, guard, open, plan, switching};
 use crate::config::Config;
 use crate::error::{Advise, Report, Result, WrapErr};
 use crate::replicate::{Mode, Run};
@@ -39,11 +39,13 @@ pub(crate) fn switch(
             return Ok(report);
         }
     };
-    // A guard that is not dismissed finishes what is past the point of no return.
+    // A guard that is not dismissed finishes what is past the point of no return, until all of it is done.
     open_target(&mut pause)?;
-    process.dismiss(pause.poolers.any_is_owed().then_some(Settled::Finished));
-    switched::to_the_letter(&pause);
     let after = afterwards(&mut pause, config, run);
+    if after.is_ok() {
+        process.dismiss(pause.poolers.any_is_owed().then_some(Settled::Finished));
+    }
+    pause.heartbeat = None;
     let mut report = SwitchReport::of(&pause, request, SwitchOutcome::Switched);
     report.cause = after
         .err()
@@ -54,9 +56,6 @@ pub(crate) fn switch(
 /// Up to the point of no return: whatever fails here is undone.
 fn pause_and_win(pause: &mut Pause<'_>) -> Result<()> {
     engine::first_half(pause)?;
-    pause.take(StepName::Sequences, sequences::set_moved)?;
-    pause.take(StepName::Stop, stop::disable)?;
-    pause.take(StepName::Mark, mark::remember)?;
     if pause.config.cutover.hooks.switch.is_some() {
         pause.take(StepName::Route, clients::route)?;
     }
@@ -71,14 +70,17 @@ fn open_target(pause: &mut Pause<'_>) -> Result<()> {
     let _shield = interrupt::Shield::raise();
     pause.deadline = Deadline::after(PAST_RETURN);
     pause.set_timeout(Timeout::For(PAST_RETURN));
-    pause
-        .take_past_return(StepName::Switched, switched::open)
+    failpoint::before(StepName::Open.as_str(), &pause.deadline)
+        .and_then(|()| open::open(pause))
+        .wrap_err(StepName::Open.as_str())
         .wrap_err("NOBODY CAN WRITE: the point of no return is passed, but the target could not be opened")
         .hint(|| "the guard process goes on trying for two minutes; after that any flare command that reaches both servers finishes it (flare status). If the target is dead: flare fallback --abandon-target".into())?;
-    match pause.poolers.is_empty() {
-        true => Ok(()),
-        false => pause.take_past_return(StepName::Resume, clients::release),
+    if pause.poolers.is_empty() {
+        return Ok(());
     }
+    let released = pause.take_past_return(StepName::Resume, clients::release);
+    pause.opened_at = Some(Instant::now());
+    released
 }
 
 /// The fence, the end of the old stream, the beginning of the way back: the application does not wait for it.
@@ -97,10 +99,11 @@ fn afterwards(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<()> {
         true => "switched; fencing the server that was left, and starting the way back",
         false => "switched; fencing the server that was left",
     });
-    let walls = pause.databases.iter().map(|it| &it.sessions.wall.session);
-    let walls = Walls::Standing(walls.collect());
-    let warnings = settle::after(pause.pair, config, &pause.entry, walls, run)?;
-    pause.warnings.extend(warnings);
+    let locks = pause.databases.iter().map(|it| &it.sessions.lock.session);
+    let locks = Locks::Standing(locks.collect());
+    let after = settle::after(pause.pair, config, &pause.entry, locks, run)?;
+    pause.warnings.extend(after.warnings);
+    pause.way_back_runs = after.way_back_runs;
     Ok(())
 }
 

@@ -45,6 +45,16 @@ pub struct SwitchedDatabase {
     pub drained_lsn: Option<Lsn>,
 }
 
+/// Round trips in milliseconds, to the server that was left and to the one that was moved to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RoundTripMs {
+    /// To the server that was left.
+    pub from: f64,
+    /// To the one that was moved to.
+    pub to: f64,
+}
+
 /// What `cutover` and `fallback` end with.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
@@ -55,10 +65,12 @@ pub struct SwitchReport {
     pub direction: Direction,
     /// The run, as the journal has it.
     pub run_id: Option<String>,
-    /// Milliseconds from PAUSE, or the shutting of the door, to the open target, or RESUME; until it failed, for one
+    /// Milliseconds from PAUSE, or the REVOKE of CONNECT, to the open target, or RESUME; until it failed, for one
     /// that was undone.
     pub pause_ms: Option<f64>,
-    /// The same, as a dry run expects it.
+    /// What an answer of either server took at least, from this machine.
+    pub round_trip_ms: Option<RoundTripMs>,
+    /// The same as `pause_ms`, as a dry run expects it.
     pub estimated_pause_ms: Option<f64>,
     /// Each step; in a dry run with the time that is expected.
     pub steps: Vec<StepTime>,
@@ -111,10 +123,14 @@ impl SwitchReport {
         SwitchReport {
             outcome,
             run_id: (outcome != SwitchOutcome::DryRun).then(|| pause.run().to_string()),
-            pause_ms: (!pause.steps.is_empty()).then(|| plan::pause_ms(&pause.steps)),
+            pause_ms: pause.pause_ms(),
+            round_trip_ms: pause.began_at.is_some().then_some(RoundTripMs {
+                from: pause.round_trip.from.as_secs_f64() * 1000.0,
+                to: pause.round_trip.to.as_secs_f64() * 1000.0,
+            }),
             steps: pause.steps.clone(),
             databases: databases.collect(),
-            reverse_subscription: (pause.entry.reverse && outcome == SwitchOutcome::Switched)
+            reverse_subscription: (pause.way_back_runs && outcome == SwitchOutcome::Switched)
                 .then(|| back.join(", ")),
             writable: match outcome {
                 SwitchOutcome::Switched => written_after(request.direction),
@@ -149,6 +165,7 @@ impl SwitchReport {
             direction: request.direction,
             run_id: None,
             pause_ms: None,
+            round_trip_ms: None,
             estimated_pause_ms: None,
             steps: Vec::new(),
             databases: databases.collect(),
@@ -165,7 +182,7 @@ impl SwitchReport {
     pub(crate) fn abandoned(request: &PauseRequest, lost: Vec<String>, dry_run: bool) -> Self {
         let mut warnings = lost;
         warnings.push(
-            "should the subscriber come back, its door is open: keep clients away from it, and begin a new migration with an empty one".into(),
+            "should the subscriber come back, it is open: keep clients away from it, and begin a new migration with an empty one".into(),
         );
         SwitchReport {
             outcome: match dry_run {
@@ -254,7 +271,7 @@ impl fmt::Display for SwitchReport {
             };
             writeln!(
                 f,
-                "The other server follows by {reverse}; `flare {back}` leads back, losing nothing."
+                "The other server follows by {reverse}; `flare {back}` leads back: a row has come back already."
             )?;
         }
         if self.outcome != SwitchOutcome::Already {

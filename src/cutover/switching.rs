@@ -1,7 +1,7 @@
-//! switching: the point of no return. It is won, not set: only while the run is paused and every wall still stands.
+//! switching: the point of no return. It is won, not set: only while the run is paused and all locks still stand.
 
 use super::state::Pause;
-use super::wall;
+use super::table_locks;
 use crate::error::{Failure, Report, Result, WrapErr};
 use crate::journal::{self, Step};
 use crate::server::{Server, Session, interrupt, is_lost, params};
@@ -10,7 +10,7 @@ use crate::server::{Server, Session, interrupt, is_lost, params};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Won {
     Yes,
-    /// Somebody undoes it, or the wall has fallen.
+    /// Somebody undoes it, or a lock is gone.
     No,
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn is_undecided(report: &Report) -> bool {
 pub(crate) fn win(pause: &mut Pause<'_>) -> Result<()> {
     interrupt::check()?;
     let _shield = interrupt::Shield::raise();
-    let session = &pause.sessions.door.session;
+    let session = &pause.sessions.connect.session;
     let won = match try_win(session, pause) {
         Err(report) if is_lost(&report) => {
             read_again(pause, &report).map_err(|cause| cause.wrap_err(Undecided))?
@@ -58,7 +58,7 @@ fn try_win(session: &Session, pause: &Pause<'_>) -> Result<Won> {
     let sql = format!(
         "UPDATE flare.journal SET step = 'switching', databases = $2, changed_at = clock_timestamp()
           WHERE run = $1 AND step = 'paused' AND {}",
-        wall::still_stands(&pause.databases)
+        table_locks::still_stand(&pause.databases)
     );
     let rows = session
         .execute(&sql, params![pause.run(), databases])
@@ -73,8 +73,8 @@ fn try_win(session: &Session, pause: &Pause<'_>) -> Result<Won> {
 fn read_again(pause: &Pause<'_>, cause: &Report) -> Result<Won> {
     log::warn!("{cause:#}; asking again by another session");
     let from: &Server = &pause.pair.publisher;
-    let session = from.connect(pause.sessions.door_login, "postgres")?;
-    let lost = &pause.sessions.door.backend;
+    let session = from.connect(pause.sessions.connect_login, "postgres")?;
+    let lost = &pause.sessions.connect.backend;
     for backend in journal::backends_alive(&session, std::slice::from_ref(lost))? {
         super::backends::end_and_await(&session, &backend)?;
     }

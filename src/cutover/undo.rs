@@ -1,12 +1,12 @@
-//! undo: the doors are opened as they were, by whoever wins the right to do it.
+//! undo: *from* is opened as it was, by whoever wins the right to do it; and what opens *to*, when a batch could not.
 
 use postgres::error::SqlState;
 
-use super::door::in_transaction;
-use super::lock::door_of;
-use super::rights::Door;
+use super::connect_privileges::ConnectPrivileges;
+use super::run_lock::privileges_of;
+use super::state::Pause;
 use crate::error::{Failure, Report, Result, WrapErr};
-use crate::journal::{self, Entry, Step};
+use crate::journal::{self, Entry, Member, Step};
 use crate::replicate::closed::ReadOnlyDefault;
 use crate::server::{Session, sqlstate_of};
 
@@ -19,87 +19,99 @@ pub(crate) enum Ended {
     Elsewhere(Step),
 }
 
-/// Wins the row of a run away from `from`, opens its doors and writes `to`, all in one transaction.
-pub(crate) fn open_doors(
+/// What gives a database of *from* back to the application: privileges and default, all for one transaction.
+pub(super) fn reopening(member: &Member) -> Vec<String> {
+    let mut statements = privileges_of(member).restoring();
+    statements.push(default_of(member).reopening());
+    statements
+}
+
+/// The default for new sessions of a database of *from*, as it was before the run.
+pub(super) fn default_of(member: &Member) -> ReadOnlyDefault {
+    ReadOnlyDefault {
+        dbname: member.dbname.clone(),
+        setting: member.default_before.clone(),
+        exempt: Vec::new(),
+    }
+}
+
+/// Wins the row of a run away from `from`, opens its databases on *from* and writes `to`, all in one transaction.
+pub(crate) fn open_from(
     session: &Session,
     entry: &Entry,
     from: &[Step],
     to: Step,
 ) -> Result<Ended> {
-    let doors = entry.databases.iter().map(door_of);
-    let doors: Vec<Door> = doors.collect();
-    let ended = again_while_it_passes(|| {
-        in_transaction(session, || {
-            // Waits for a shutting of the door that is still on its way, so that it cannot come after.
+    again_while_it_passes(|| {
+        session.transaction(|session| {
+            // Waits for a REVOKE that is still on its way, so that it cannot come after.
             let was = journal::lock(session, entry.run)?;
             if !from.contains(&was) {
                 return Ok(Ended::Elsewhere(was));
             }
             journal::advance(session, entry.run, &[was], to)?;
             if was != Step::Preparing {
-                doors.iter().try_for_each(|door| open(session, door))?;
+                for member in &entry.databases {
+                    session
+                        .batch(&reopening(member).join("; "))
+                        .wrap_err_with(|| {
+                            format!("give the privileges of database {:?} back", member.dbname)
+                        })?;
+                }
             }
             Ok(Ended::Here)
         })
-    })?;
-    if ended == Ended::Here {
-        to_the_letter(session, &doors);
-    }
-    Ok(ended)
-}
-
-/// Opens the doors of *to* and writes `switched` there, all in one transaction; again does nothing.
-pub(crate) fn open_target(
-    session: &Session,
-    entry: &Entry,
-    doors: &[Door],
-    defaults: &[ReadOnlyDefault],
-) -> Result<()> {
-    again_while_it_passes(|| {
-        in_transaction(session, || {
-            match journal::lock(session, entry.run)? {
-                Step::Preparing => {}
-                Step::Switched | Step::Closed => return Ok(()),
-                other => {
-                    return Failure::new(format!(
-                        "open the target: its journal has run {} as {:?}",
-                        entry.run,
-                        other.as_str()
-                    ))
-                    .err();
-                }
-            }
-            journal::advance(session, entry.run, &[Step::Preparing], Step::Switched)?;
-            defaults
-                .iter()
-                .try_for_each(|database| session.batch(&database.reopening()))?;
-            doors.iter().try_for_each(|door| open(session, door))
-        })
     })
 }
 
-/// Gives the privileges of a database back, in the session's transaction.
-pub(super) fn open(session: &Session, door: &Door) -> Result<()> {
-    session.batch(&door.opening().join("; ")).wrap_err_with(|| {
-        format!(
-            "give the privileges of database {:?} back",
-            door.before().dbname
-        )
-    })
+/// What opens the databases of *to*, beside their fences.
+#[derive(Debug, Default)]
+pub(super) struct OpenTarget {
+    /// Those to which nobody had CONNECT.
+    pub(super) shut: Vec<ConnectPrivileges>,
+    /// What new sessions of each have by default.
+    pub(super) defaults: Vec<ReadOnlyDefault>,
 }
 
-/// Writes the privileges down as they were, once the doors are open: nobody waits for that.
-pub(super) fn to_the_letter(session: &Session, doors: &[Door]) {
-    for door in doors {
-        let Some(restoring) = door.restoring_letter() else {
-            continue;
-        };
-        if let Err(report) = again_while_it_passes(|| session.batch(&restoring)) {
-            log::warn!(
-                "the privileges of database {:?} are given back, in another order: {report:#}",
-                door.before().dbname
-            );
+impl OpenTarget {
+    pub(super) fn of(pause: &Pause<'_>) -> OpenTarget {
+        let targets = || pause.databases.iter().map(|database| &database.target);
+        OpenTarget {
+            shut: targets().filter_map(|target| target.shut.clone()).collect(),
+            defaults: targets()
+                .filter_map(|target| target.default_before.clone())
+                .collect(),
         }
+    }
+
+    /// The statements, all for one transaction.
+    pub(super) fn statements(&self) -> Vec<String> {
+        let shut = self.shut.iter().flat_map(ConnectPrivileges::restoring);
+        let defaults = self.defaults.iter().map(ReadOnlyDefault::reopening);
+        shut.chain(defaults).collect()
+    }
+
+    /// Runs them and writes `switched`, all in one transaction; again does nothing. The fences are open already.
+    pub(super) fn open(&self, session: &Session, entry: &Entry) -> Result<()> {
+        again_while_it_passes(|| {
+            session.transaction(|session| {
+                match journal::lock(session, entry.run)? {
+                    Step::Preparing => {}
+                    Step::Switched | Step::Closed => return Ok(()),
+                    other => {
+                        return Failure::new(format!(
+                            "open the target: its journal has run {} as {:?}",
+                            entry.run,
+                            other.as_str()
+                        ))
+                        .err();
+                    }
+                }
+                journal::advance(session, entry.run, &[Step::Preparing], Step::Switched)?;
+                session.batch(&self.statements().join("; "))
+            })
+        })
+        .wrap_err("open the target")
     }
 }
 
@@ -114,14 +126,14 @@ pub(super) fn again_while_it_passes<T>(attempt: impl Fn() -> Result<T>) -> Resul
     }
 }
 
-/// Somebody else changed the database's row at the same moment, or a cancel that was meant for the step that failed
+/// Somebody else changed the database's row at the same moment, or a cancel that was meant for the batch that failed
 /// came late.
 fn passes(report: &Report) -> bool {
     is_concurrent(report) || sqlstate_of(report) == Some(&SqlState::QUERY_CANCELED)
 }
 
 /// `tuple concurrently updated` has no SQLSTATE of its own.
-pub(crate) fn is_concurrent(report: &Report) -> bool {
+fn is_concurrent(report: &Report) -> bool {
     let internal = sqlstate_of(report) == Some(&SqlState::INTERNAL_ERROR);
     internal && crate::error::message_of(report).contains("tuple concurrently updated")
 }

@@ -13,7 +13,7 @@ use crate::replicate::reverse::{self, Reverse};
 use crate::server::Pair;
 
 /// How long the first row may take on its way back.
-const FIRST_ROW: Duration = Duration::from_secs(30);
+const FIRST_ROW: Duration = Duration::from_secs(15);
 
 /// Builds it beside the running stream; it stands still. `pair` has *from* as its publisher.
 pub(super) fn build(

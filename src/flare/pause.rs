@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Flare;
-use crate::cutover::{self, Clearing, PauseReport, PauseRequest, ResumeReport, Wanted};
+use crate::cutover::{self, PauseReport, PauseRequest, ResumeReport, Terminating, Wanted};
 use crate::error::{Error, Result};
 use crate::journal::{Direction, Purpose};
 
@@ -53,9 +53,9 @@ impl Flare {
                 subname: subname.to_owned(),
                 pubname: subscription.pubname.clone(),
             }],
-            clearing: match app_users.is_empty() {
-                true => Clearing::EveryoneButSuperusers,
-                false => Clearing::Roles(app_users.iter().cloned().collect()),
+            terminating: match app_users.is_empty() {
+                true => Terminating::EveryoneButSuperusers,
+                false => Terminating::Roles(app_users.iter().cloned().collect()),
             },
             keep_users: declared.keep_users.iter().cloned().collect(),
             allowed_rep_duration: options.allowed_rep_duration,

@@ -109,7 +109,7 @@ impl Flare {
         Ok(armed
             .and(change)
             .and(closed::open(&subscriber, dbname, &self.run)?)
-            .and(cutover::open_gate(&subscriber, dbname, &self.run)?))
+            .and(cutover::open_shut(&subscriber, dbname, &self.run)?))
     }
 
     /// Creates `flare_replication_status` on both sides where the database exists, and publishes it.

@@ -14,7 +14,7 @@ use crate::cutover::{self, AtWork, Wanted, Writable};
 use crate::error::{Error, Result, message_of};
 use crate::journal::Direction;
 use crate::observe::Trace;
-use crate::replicate::{closed, drift};
+use crate::replicate::{closed, drift, status_table};
 use crate::schema::drift::Drift;
 use crate::server::{Login, Pair, Publisher, Session, Subscriber, is_identity_mismatch, params};
 use crate::value::{ShellWord, TableName};
@@ -192,7 +192,8 @@ fn on_publisher(publisher: &Publisher, subscription: &Subscription) -> Result<On
                              WHERE d.datname = $1 AND a.privilege_type = 'CONNECT' AND a.grantee IN (0, d.datdba))",
         params![dbname],
     )?;
-    let tables = publications::tables(&session, &subscription.pubname)?;
+    let mut tables = publications::tables(&session, &subscription.pubname)?;
+    tables.retain(|name| *name != status_table::table());
     Ok(OnPublisher {
         publication: publications::find(&session, &subscription.pubname)?.is_some(),
         left,

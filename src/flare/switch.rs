@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::direction::oriented;
 use super::{Change, Flare};
-use crate::cutover::{self, Clearing, PauseRequest, SwitchReport, Wanted};
+use crate::cutover::{self, PauseRequest, SwitchReport, Terminating, Wanted};
 use crate::error::{Error, Failure, Report, Result, message_of};
 use crate::journal::{Direction, Purpose, Stream};
 use crate::replicate::Mode;
@@ -157,9 +157,7 @@ impl Flare {
             purpose: Purpose::Switch,
             direction,
             databases,
-            clearing: Clearing::Everyone {
-                but: Default::default(),
-            },
+            terminating: Terminating::Everyone,
             keep_users: declared.keep_users.iter().cloned().collect(),
             allowed_rep_duration: Duration::ZERO,
             max_pause: options.max_pause.unwrap_or(declared.max_pause),

@@ -25,7 +25,7 @@ const CREATE: &str = "
         changed_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
         seen_at      timestamptz NOT NULL DEFAULT clock_timestamp()
     );
-    CREATE TABLE IF NOT EXISTS flare.door (
+    CREATE TABLE IF NOT EXISTS flare.shut (
         dbname     text PRIMARY KEY,
         privileges jsonb NOT NULL,
         keep       jsonb NOT NULL,
@@ -34,12 +34,12 @@ const CREATE: &str = "
     COMMIT";
 
 /// The tables, for both accounts.
-const TABLES: [&str; 2] = ["journal", "door"];
+const TABLES: [&str; 2] = ["journal", "shut"];
 
 /// Makes sure the journal is there, and that the accounts of both the administrator and the owner may use it.
 pub(crate) fn create(server: &Server) -> Result<()> {
     let admin = server.admin();
-    if !exists(admin, "door")? {
+    if !exists(admin, "shut")? {
         match try_create(admin) {
             Err(report) if is_denied(&report) => {
                 log::info!(
@@ -112,7 +112,7 @@ fn create_as_owner(server: &Server) -> Result<()> {
 /// Whoever of the two has made the journal lets the other one use it.
 fn grant(server: &Server, account: &str) -> Result<()> {
     let statements = format!(
-        "GRANT USAGE ON SCHEMA flare TO {account}; GRANT SELECT, INSERT, UPDATE, DELETE ON flare.journal, flare.door TO {account}",
+        "GRANT USAGE ON SCHEMA flare TO {account}; GRANT SELECT, INSERT, UPDATE, DELETE ON flare.journal, flare.shut TO {account}",
         account = Ident::new(account)
     );
     let mine: bool = server.admin().value(

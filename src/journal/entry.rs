@@ -51,15 +51,15 @@ pub(crate) enum Purpose {
 pub(crate) enum Step {
     /// Nothing that the application could notice has happened yet.
     Preparing,
-    /// The door of *from* is shut; the guards undo this.
+    /// CONNECT on *from* is revoked; the guards undo this.
     Paused,
     /// The pause has succeeded and holds until `resume_write`; no guard undoes it.
     Held,
-    /// The door is open again, as it was; what else the run had made may still have to go.
+    /// *from* is open again, as it was; what else the run had made may still have to go.
     Undoing,
     /// Everything is as it was.
     Undone,
-    /// `resume_write` has opened the door again.
+    /// `resume_write` has opened it again.
     Resumed,
     /// The point of no return: from here on the run is finished, never undone.
     Switching,
@@ -84,7 +84,7 @@ impl Step {
         }
     }
 
-    /// Steps at which `resume_write` has a door to open.
+    /// Steps at which `resume_write` has CONNECT to give back.
     pub(crate) const SHUT: [Step; 2] = [Step::Paused, Step::Held];
 
     /// Steps at which a run whose flare has gone is neither undone nor finished.
@@ -102,11 +102,12 @@ impl Step {
     }
 }
 
-/// A server process of a run: pid and start together name it for good.
+/// A server process of a run: pid and start together name it for good. The start is in microseconds since 1970, by the
+/// server's clock: as text it would depend on the session's time zone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Backend {
     pub(crate) pid: i32,
-    pub(crate) backend_start: String,
+    pub(crate) backend_start: i64,
 }
 
 /// A database of a run.
@@ -116,10 +117,13 @@ pub(crate) struct Member {
     /// The names of the configuration.
     pub(crate) subname: String,
     pub(crate) pubname: String,
-    /// The door of *from*, before.
+    /// The privileges of *from*, before.
     pub(crate) privileges: DatabasePrivileges,
     /// Roles that may go on connecting there.
     pub(crate) keep: Vec<String>,
+    /// `default_transaction_read_only` of the database on *from*, before; none: it was not set.
+    #[serde(default)]
+    pub(crate) default_before: Option<String>,
     /// Whether the way back's publication was there before the run, and stays when it is undone.
     #[serde(default)]
     pub(crate) had_publication: bool,

@@ -1,11 +1,11 @@
-//! Where a migration stands, which direction it has, who may write: `flare.journal` and `flare.door` in the `postgres`
+//! Where a migration stands, which direction it has, who may write: `flare.journal` and `flare.shut` in the `postgres`
 //! database of both servers.
 //!
 //! flare keeps no state on its own machine. Whoever wants to end a pause, well or badly, must win its row first.
 
 mod create;
-mod door;
 mod entry;
+mod shut;
 mod standing;
 mod stream;
 mod table;
@@ -15,12 +15,12 @@ mod table;
 pub(crate) const RUN_LOCK: i32 = 0x66_6c_61_72;
 
 pub(crate) use create::create;
-pub(crate) use door::{is_shut, shut_door};
 pub use entry::Direction;
 pub(crate) use entry::{Backend, Entry, Member, Purpose, Step};
+pub(crate) use shut::{is_shut, shut_database};
 pub(crate) use standing::{Standing, standing_of, unfinished_of};
 pub(crate) use stream::Stream;
 pub(crate) use table::{
-    advance, backends_alive, beat, entries, find, forget, generation, is_empty, lock, record,
-    row_has, run_of, sessions_alive, step_of,
+    MICROSECONDS, advance, backends_alive, beat, entries, find, forget, generation, is_empty, lock,
+    record, row_has, run_of, sessions_alive, step_of,
 };

@@ -106,6 +106,7 @@ mod tests {
                     entries: vec![],
                 },
                 keep: vec![],
+                default_before: None,
                 had_publication: false,
                 mark: None,
             }],

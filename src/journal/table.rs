@@ -38,7 +38,7 @@ const ENTRY: &str = "to_jsonb(j) || jsonb_build_object(
 
 /// All runs between the two servers of the configuration, as this server has them, the newest first.
 pub(crate) fn entries(session: &Session, config: &Config) -> Result<Vec<Entry>> {
-    if !exists(session, "door")? {
+    if !exists(session, "shut")? {
         return Ok(Vec::new());
     }
     let (publisher, subscriber) = identifiers(config);
@@ -113,7 +113,7 @@ pub(crate) fn row_has(run: Uuid, step: Step) -> String {
 
 /// The newest run at one of these steps that has the database; none also when there is no journal.
 pub(crate) fn find(session: &Session, dbname: &str, steps: &[Step]) -> Result<Option<Entry>> {
-    if !exists(session, "door")? {
+    if !exists(session, "shut")? {
         return Ok(None);
     }
     let steps: Vec<String> = steps.iter().map(|step| step.as_str().to_owned()).collect();
@@ -132,7 +132,7 @@ pub(crate) fn find(session: &Session, dbname: &str, steps: &[Step]) -> Result<Op
 
 /// A run, as this server has it.
 pub(crate) fn run_of(session: &Session, run: Uuid) -> Result<Option<Entry>> {
-    if !exists(session, "door")? {
+    if !exists(session, "shut")? {
         return Ok(None);
     }
     session
@@ -151,20 +151,25 @@ pub(crate) fn sessions_alive(session: &Session, run: Uuid) -> Result<Vec<Backend
     }
 }
 
+/// The start of a server process in `pg_stat_activity a`.
+pub(crate) const MICROSECONDS: &str = "(extract(epoch FROM a.backend_start) * 1000000)::bigint";
+
 /// Those of these server processes that still live.
 pub(crate) fn backends_alive(session: &Session, backends: &[Backend]) -> Result<Vec<Backend>> {
     let wanted = serde_json::to_value(backends).wrap_err("write the list of sessions")?;
     session.list(
-        "SELECT jsonb_build_object('pid', a.pid, 'backend_start', a.backend_start::text)
-           FROM jsonb_to_recordset($1) AS b(pid int, backend_start text)
-           JOIN pg_stat_activity a ON a.pid = b.pid AND a.backend_start::text = b.backend_start",
+        &format!(
+            "SELECT jsonb_build_object('pid', a.pid, 'backend_start', {MICROSECONDS})
+               FROM jsonb_to_recordset($1) AS b(pid int, backend_start bigint)
+               JOIN pg_stat_activity a ON a.pid = b.pid AND {MICROSECONDS} = b.backend_start"
+        ),
         params![wanted],
     )
 }
 
-/// Deletes what this server has of the runs of a database, and its door's record.
+/// Deletes what this server has of the runs of a database, and its record as shut.
 pub(crate) fn forget(session: &Session, config: &Config, dbname: &str) -> Result<()> {
-    if !exists(session, "door")? {
+    if !exists(session, "shut")? {
         return Ok(());
     }
     let (publisher, subscriber) = identifiers(config);
@@ -186,18 +191,18 @@ pub(crate) fn forget(session: &Session, config: &Config, dbname: &str) -> Result
         )
         .wrap_err("empty the journal")?;
     session
-        .execute("DELETE FROM flare.door WHERE dbname = $1", params![dbname])
+        .execute("DELETE FROM flare.shut WHERE dbname = $1", params![dbname])
         .wrap_err("empty the journal")?;
     Ok(())
 }
 
-/// Whether neither a run nor a shut door is on record.
+/// Whether neither a run nor a shut database is on record.
 pub(crate) fn is_empty(session: &Session) -> Result<bool> {
-    if !exists(session, "door")? {
+    if !exists(session, "shut")? {
         return Ok(true);
     }
     session.value(
-        "SELECT NOT EXISTS (SELECT FROM flare.journal) AND NOT EXISTS (SELECT FROM flare.door)",
+        "SELECT NOT EXISTS (SELECT FROM flare.journal) AND NOT EXISTS (SELECT FROM flare.shut)",
         params![],
     )
 }

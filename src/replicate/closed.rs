@@ -219,6 +219,32 @@ fn default_read_only(
     })
 }
 
+/// Exempts one more role from the default of a database that is closed, and puts on record what its own setting was.
+pub(crate) fn exempt(server: &Server, dbname: &str, (role, login): (&str, Login)) -> Result<()> {
+    let what = || format!("exempt {role:?} from the read-only default of {dbname:?}");
+    let session = server.enter(dbname).wrap_err_with(what)?;
+    let now = now(&session, dbname, Some(role))?;
+    let mut record = recorded(&session, dbname)?.unwrap_or_else(|| ReadOnlyDefault {
+        exempt: Vec::new(),
+        ..now.clone()
+    });
+    for own in now.exempt {
+        if own.setting.as_deref() == Some("off") {
+            continue;
+        }
+        let statement = own.exempting(dbname);
+        if !record.exempt.iter().any(|known| known.role == own.role) {
+            record.exempt.push(own);
+        }
+        session.batch(&record.recording()).wrap_err_with(what)?;
+        server
+            .connect(login, "postgres")?
+            .batch(&statement)
+            .wrap_err_with(what)?;
+    }
+    Ok(())
+}
+
 /// Opens a database that flare has closed, as it was before; nothing where it has not.
 pub(crate) fn open(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
     let what = || format!("open database {dbname:?} of the {}", server.side());
@@ -226,8 +252,19 @@ pub(crate) fn open(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
         return Ok(Change::none(run));
     }
     let session = server.enter(dbname).wrap_err_with(what)?;
+    open_by(server, &session, dbname, run)
+}
+
+/// The same by a session that is there already.
+pub(crate) fn open_by(
+    server: &Server,
+    session: &Session,
+    dbname: &str,
+    run: &Run,
+) -> Result<Change> {
+    let what = || format!("open database {dbname:?} of the {}", server.side());
     let mut plan = Plan::new(server.side(), "postgres");
-    let recorded = recorded(&session, dbname)?;
+    let recorded = recorded(session, dbname)?;
     if let Some(closed) = &recorded {
         plan.step(
             format!("let sessions in {dbname:?} write again by default"),
@@ -242,7 +279,7 @@ pub(crate) fn open(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
     }
     let opened = plan.carry_out_by(run, |_| restore_defaults(server, recorded.as_ref()));
     let opened = opened.wrap_err_with(what)?;
-    Ok(opened.and(drop_fence(server, &session, dbname, run).wrap_err_with(what)?))
+    Ok(opened.and(drop_fence(server, session, dbname, run).wrap_err_with(what)?))
 }
 
 /// Gives the database and the exempt roles their own settings back.

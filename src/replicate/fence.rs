@@ -76,8 +76,12 @@ pub(crate) fn trigger_on(table: &TableName) -> String {
 }
 
 /// Raises it in the session's transaction, which holds the tables' locks, and commits that.
-pub(crate) fn raise(session: &Session, tables: &[TableName]) -> Result<()> {
+pub(crate) fn raise(session: &Session, tables: &[TableName], recording: &str) -> Result<()> {
     let mut sql = format!("CREATE SCHEMA IF NOT EXISTS flare; {CLOSED};");
+    if !is_there(session)? {
+        sql.push_str(recording);
+        sql.push(';');
+    }
     for table in unfenced(session, tables)? {
         sql.push_str(&trigger_on(&table));
         sql.push(';');

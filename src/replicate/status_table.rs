@@ -17,6 +17,24 @@ pub(crate) fn table() -> TableName {
 /// Its columns, all text, in their order.
 const COLUMNS: [&str; 3] = ["system_identifier", "uuid", "created_at"];
 
+/// What a cutover's probe row carries, beside the original's columns.
+const PAYLOAD: &str = "payload";
+
+/// Adds the column for what a probe row carries, where the table lacks it.
+pub(crate) fn add_payload(server: &Server, dbname: &str, run: &Run) -> Result<()> {
+    let session = server.as_owner(dbname)?;
+    let found = found(&session)?;
+    if found.columns.is_empty() || found.columns.iter().any(|column| column == PAYLOAD) {
+        return Ok(());
+    }
+    let mut plan = Plan::new(server.side(), dbname);
+    plan.step(
+        format!("add column {PAYLOAD} to {}", table().plain()),
+        format!("ALTER TABLE {} ADD COLUMN {PAYLOAD} text", table()),
+    );
+    plan.carry_out(&session, run).map(drop)
+}
+
 /// What is there.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Found {
@@ -95,6 +113,16 @@ fn create_plan(server: &Server, dbname: &str, found: &Found) -> Result<Plan> {
     Ok(plan)
 }
 
+impl Found {
+    /// The original's columns, with or without what a probe row carries.
+    fn has_our_columns(&self) -> bool {
+        match self.columns.split_last() {
+            Some((last, rest)) if last == PAYLOAD => rest == COLUMNS,
+            _ => self.columns == COLUMNS,
+        }
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     There,
@@ -106,7 +134,7 @@ enum Verdict {
 impl Verdict {
     fn of(found: &Found) -> Verdict {
         match (found.columns.is_empty(), found.may_create) {
-            (false, _) if found.columns == COLUMNS => Verdict::There,
+            (false, _) if found.has_our_columns() => Verdict::There,
             (false, _) => Verdict::Other,
             (true, true) => Verdict::Create,
             (true, false) => Verdict::Denied,
@@ -116,7 +144,7 @@ impl Verdict {
 
 fn definition() -> String {
     format!(
-        "CREATE TABLE {} (system_identifier text PRIMARY KEY, uuid text NOT NULL, created_at text NOT NULL)",
+        "CREATE TABLE {} (system_identifier text PRIMARY KEY, uuid text NOT NULL, created_at text NOT NULL, payload text)",
         table()
     )
 }

@@ -34,6 +34,7 @@ const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("default_transaction_deferrable", "off"),
     ("default_transaction_read_only", "off"),
     ("client_min_messages", "warning"),
+    ("TimeZone", "UTC"),
     ("DateStyle", "ISO"),
     ("IntervalStyle", "postgres"),
     ("extra_float_digits", "3"),

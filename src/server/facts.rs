@@ -20,8 +20,8 @@ pub(crate) struct Facts {
     pub(crate) tls: Option<String>,
     /// This session's process.
     pub(crate) pid: i32,
-    /// When that process started, as text: with the pid it names the session for good.
-    pub(crate) backend_start: String,
+    /// When that process started, in microseconds since 1970: with the pid it names the session for good.
+    pub(crate) backend_start: i64,
 }
 
 /// Identity and version, and the settings that only some versions have, in one round trip. The function behind
@@ -34,7 +34,7 @@ const INTRODUCE: &str = "
            pg_is_in_recovery(),
            sslversion,
            pid,
-           backend_start::text,
+           (extract(epoch FROM backend_start) * 1000000)::bigint,
            CASE WHEN current_setting('idle_session_timeout', true) IS NOT NULL
                 THEN set_config('idle_session_timeout', '0', false) END,
            CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
@@ -55,7 +55,7 @@ impl Facts {
             in_recovery: row.get(4),
             tls: row.get(5),
             pid: row.get(6),
-            backend_start: row.get::<_, Option<String>>(7).unwrap_or_default(),
+            backend_start: row.get::<_, Option<i64>>(7).unwrap_or_default(),
         };
         Ok((row.get(0), facts))
     }
@@ -101,7 +101,7 @@ mod tests {
             in_recovery: false,
             tls: None,
             pid: 1,
-            backend_start: String::new(),
+            backend_start: 0,
         };
         for (known, words) in [(100_023, "10.23"), (180_004, "18.4")] {
             assert!(of(known, words).refuse_unknown_version(&endpoint).is_ok());

@@ -299,6 +299,26 @@ impl Session {
 }
 
 impl Session {
+    /// Runs work between BEGIN and COMMIT; what fails is rolled back, where the session is not lost.
+    pub(crate) fn transaction<T>(&self, work: impl FnOnce(&Session) -> Result<T>) -> Result<T> {
+        self.batch("BEGIN")?;
+        match work(self) {
+            Ok(done) => self.batch("COMMIT").map(|()| done),
+            Err(report) if super::is_lost(&report) => Err(report),
+            Err(report) => self.batch("ROLLBACK").and(Err(report)),
+        }
+    }
+
+    /// Asks the server to stop what the session does, without waiting for that.
+    pub(crate) fn cancel(&self) {
+        self.canceller.cancel();
+    }
+
+    /// The error of an answer that did not come by `until`.
+    pub(crate) fn timed_out<T>(&self, until: Instant) -> Result<T> {
+        Err(self.context(TimedOut(until.elapsed()).into()))
+    }
+
     /// Says goodbye without waiting for it to arrive; dropping the session waits. For several that end together.
     pub(crate) fn say_goodbye(&mut self) {
         self.jobs = None;

@@ -1,7 +1,7 @@
 //! Servers that have proven to be the declared ones.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use postgres::error::SqlState;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use super::connect::Target;
 use super::credentials::{Credentials, Login};
 use super::facts::Facts;
 use super::session::{SHORT, Session};
-use super::{Endpoint, interrupt, is_denied, sqlstate_of};
+use super::{Endpoint, is_denied, sqlstate_of};
 use crate::config::Host;
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::value::{Ident, Secret};
@@ -102,42 +102,31 @@ impl Server {
         Ok(self.enter_as(login, dbname)?.0)
     }
 
-    /// A session of one of the declared accounts, of the owner also through a door that flare has shut: it opens it for
-    /// itself for a moment, one session at a time.
+    /// A session of one of the declared accounts. Where nobody but those who stay may connect, the administrator comes in
+    /// and acts as the owner: the database is never opened for it.
     pub(crate) fn enter_as(&self, login: Login, dbname: &str) -> Result<(Session, Facts)> {
-        static AT_THE_DOOR: Mutex<()> = Mutex::new(());
         match self.introduce(login, dbname) {
             Err(report) if login == Login::DbOwner && is_denied(&report) => {
-                // A signal in between would leave the door ajar.
-                let _shield = interrupt::Shield::raise();
-                let _alone = AT_THE_DOOR.lock().unwrap_or_else(PoisonError::into_inner);
+                let (session, facts) = self.introduce(Login::Superuser, dbname)?;
                 let owner = Ident::new(&self.declared.db_owner.user);
-                let database = Ident::from(dbname);
-                let door = self.connect(login, "postgres")?;
-                door.batch(&format!("GRANT CONNECT ON DATABASE {database} TO {owner}"))?;
-                let entered = self.introduce(login, dbname);
-                door.batch(&format!(
-                    "REVOKE CONNECT ON DATABASE {database} FROM {owner}"
-                ))?;
-                entered
+                session
+                    .batch(&format!("SET ROLE {owner}"))
+                    .wrap_err_with(|| format!("act as {owner} on the {}", self.side))
+                    .hint(|| {
+                        format!(
+                            "GRANT {owner} TO {} there: while nobody else may connect, the administrator acts for the owner",
+                            Ident::new(&self.declared.superuser.user)
+                        )
+                    })?;
+                Ok((session, facts))
             }
             entered => entered,
         }
     }
 
-    /// A session that acts as the databases' owner, also through a door that flare has shut.
+    /// A session that acts as the databases' owner.
     pub(crate) fn as_owner(&self, dbname: &str) -> Result<Session> {
-        match self.connect(Login::DbOwner, dbname) {
-            Err(report) if is_denied(&report) => {
-                let session = self.enter(dbname)?;
-                let owner = Ident::new(&self.declared.db_owner.user);
-                session
-                    .batch(&format!("SET ROLE {owner}"))
-                    .wrap_err_with(|| format!("act as {owner} on the {}", self.side))?;
-                Ok(session)
-            }
-            connected => connected,
-        }
+        Ok(self.enter_as(Login::DbOwner, dbname)?.0)
     }
 
     /// The same as [`Server::connect`], with what the server says of it.

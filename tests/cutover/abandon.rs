@@ -134,10 +134,12 @@ fn after_a_target_was_given_up_another_migration_can_begin() {
         (BACK, pair.publisher(), &*fresh),
     ] {
         switched_to(&pair, to);
-        let app = &pair.names().app;
-        let connects = format!("SELECT has_database_privilege('{app}', '{db}', 'CONNECT')");
-        assert_eq!(open.value("postgres", &connects), "t");
-        assert_eq!(shut.value("postgres", &connects), "f");
+        let read_only = format!(
+            "SELECT count(*) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+              WHERE d.datname = '{db}' AND s.setrole = 0 AND 'default_transaction_read_only=on' = ANY (s.setconfig)"
+        );
+        assert_eq!(open.value("postgres", &read_only), "0");
+        assert_eq!(shut.value("postgres", &read_only), "1");
     }
 }
 
@@ -148,7 +150,7 @@ fn a_target_that_died_before_it_was_opened_takes_nothing_with_it() {
     let publications = Objects::of(pair.publisher(), pair.db()).publications;
     let application = Application::start(&pair);
     application.await_writes_on(BACK, 30);
-    let run = stopped_at(&pair, THERE, "switched", &["--max-pause", "2s"]);
+    let run = stopped_at(&pair, THERE, "open", &["--max-pause", "2s"]);
     pair.subscriber().kill_9();
     for guard in process::children_of(run.pid()) {
         process::signal(guard, libc::SIGKILL);

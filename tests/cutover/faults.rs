@@ -16,16 +16,16 @@ type Case = (&'static str, Fault);
 /// Where the process can be held, fail, or be stopped, in order.
 const STEPS: [&str; 15] = [
     "guard",
-    "door",
-    "clear",
-    "wall",
+    "revoke",
+    "terminate",
+    "lock",
     "drain",
     "sequences",
-    "stop",
+    "disable",
     "mark",
     "route",
     "switching",
-    "switched",
+    "open",
     "fence",
     "retire",
     "way_back",
@@ -40,29 +40,29 @@ const ALWAYS_BETWEEN_14_AND_17: [Case; 3] = [
 ];
 const ALWAYS_BETWEEN_10_AND_18: [Case; 2] = [
     ("switching", Fault::FromCrashed),
-    ("switched", Fault::ToUnheard),
+    ("open", Fault::ToUnheard),
 ];
 
 /// Every fault that is not in `as_before`, where it matters most; each step at least once between the two.
 const BETWEEN_14_AND_17: [Case; 8] = [
     ("guard", Fault::FlareKilled),
-    ("door", Fault::FromCrashed),
-    ("clear", Fault::FromFrozen),
+    ("revoke", Fault::FromCrashed),
+    ("terminate", Fault::FromFrozen),
     ("drain", Fault::ToFrozen),
-    ("switched", Fault::ToCrashed),
+    ("open", Fault::ToCrashed),
     ("switching", Fault::FromSilent),
-    ("switched", Fault::FlareKilled),
+    ("open", Fault::FlareKilled),
     ("way_back", Fault::FlareKilled),
 ];
 const BETWEEN_10_AND_18: [Case; 11] = [
     ("drain", Fault::FromSilent),
-    ("door", Fault::FlareAndGuardKilled),
-    ("wall", Fault::ApplyEnded),
+    ("revoke", Fault::FlareAndGuardKilled),
+    ("lock", Fault::ApplyEnded),
     ("drain", Fault::WalsenderEnded),
     ("retire", Fault::ToCrashed),
-    ("stop", Fault::ToSilent),
+    ("disable", Fault::ToSilent),
     ("route", Fault::FromCutOff),
-    ("switched", Fault::FromFrozen),
+    ("open", Fault::FromFrozen),
     ("switching", Fault::ToCutOff),
     ("fence", Fault::FlareKilled),
     ("close", Fault::FlareKilled),
@@ -91,7 +91,7 @@ fn play(old: u32, new: u32, sample: &[Case]) {
     );
 }
 
-/// The sample, or all faults at all steps, or those that `FAULTS` names: `FAULTS="switching ToCrashed door=Interrupted"`
+/// The sample, or all faults at all steps, or those that `FAULTS` names: `FAULTS="switching ToCrashed revoke=Interrupted"`
 /// is every fault at that step, that fault at every step, and one case.
 fn cases(sample: &[Case]) -> Vec<Case> {
     let asked = std::env::var("FAULTS").unwrap_or_default();

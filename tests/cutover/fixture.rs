@@ -14,19 +14,20 @@ use crate::support::{Cluster, Pair, process, wait};
 pub type Rows = Vec<Vec<Option<String>>>;
 
 /// Every step in the order of the protocol.
-pub const STEPS: [&str; 13] = [
+pub const STEPS: [&str; 14] = [
     "guard",
     "poolers",
-    "door",
-    "clear",
-    "wall",
+    "revoke",
+    "terminate",
+    "lock",
     "drain",
     "sequences",
-    "stop",
+    "disable",
     "mark",
     "route",
     "switching",
-    "switched",
+    "open",
+    "answer",
     "resume",
 ];
 
@@ -46,6 +47,8 @@ pub fn ready(pair: Pair) -> Pair {
     pair.await_tables_ready();
     pair.await_caught_up();
     pair.subscriber().sql(db, "ANALYZE");
+    // Made by hand, it is still open.
+    pair.flare(&["create_subscription", pair.subname()]).ok();
     pair
 }
 
@@ -80,12 +83,6 @@ pub fn privileges(server: &Cluster, db: &str) -> Rows {
            FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
           WHERE d.datname = '{db}' ORDER BY 1, 2, 3, 4"
     );
-    server.rows("postgres", &of)
-}
-
-/// The same as it is written down, with its order.
-pub fn written(server: &Cluster, db: &str) -> Rows {
-    let of = format!("SELECT datacl FROM pg_database WHERE datname = '{db}'");
     server.rows("postgres", &of)
 }
 
@@ -160,7 +157,7 @@ impl Everything {
     }
 }
 
-/// Whether the application may come in.
+/// Whether the application may come in, and write.
 pub fn is_open(pair: &Pair, side: Side) -> bool {
     is_open_in(pair, side, pair.db())
 }
@@ -168,8 +165,11 @@ pub fn is_open(pair: &Pair, side: Side) -> bool {
 /// The same of another database of the pair.
 pub fn is_open_in(pair: &Pair, side: Side, db: &str) -> bool {
     let app = &pair.names().app;
-    let connects = format!("SELECT has_database_privilege('{app}', '{db}', 'CONNECT')");
-    side.of(pair).value("postgres", &connects) == "t"
+    let writes = format!(
+        "SELECT has_database_privilege('{app}', '{db}', 'CONNECT') AND NOT EXISTS (SELECT FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+                       WHERE d.datname = '{db}' AND s.setrole = 0 AND 'default_transaction_read_only=on' = ANY (s.setconfig))"
+    );
+    side.of(pair).value("postgres", &writes) == "t"
 }
 
 /// The sides that it may come in at: never both, whatever happens.
@@ -180,7 +180,7 @@ pub fn open_sides(pair: &Pair) -> Vec<Side> {
         [Side::Publisher, Side::Subscriber, Side::Publisher].map(|side| is_open(pair, side));
     assert!(
         !(second && first && again),
-        "both doors are open at the same time"
+        "both sides are open at the same time"
     );
     let open = [(Side::Publisher, again), (Side::Subscriber, second)];
     let open = open.into_iter().filter(|(_, open)| *open);
@@ -295,7 +295,7 @@ pub fn assert_fenced(pair: &Pair, shut: Side) {
             format!("TRUNCATE {table}"),
         ] {
             // Undone where the fence lets it pass.
-            let tried = format!("BEGIN; {statement}; ROLLBACK");
+            let tried = format!("BEGIN READ WRITE; {statement}; ROLLBACK");
             let answer = server.try_rows(pair.db(), &tried);
             assert!(
                 answer.as_ref().is_err_and(|words| words.contains("flare")),
@@ -391,7 +391,6 @@ pub fn assert_undone(run: &Output, step: &str, side: Side) {
 pub struct Before {
     privileges: Rows,
     /// To the letter.
-    written: Rows,
     objects: [Objects; 2],
 }
 
@@ -404,7 +403,6 @@ impl Before {
         let db = pair.db();
         Self {
             privileges: privileges(from.of(pair), db),
-            written: written(from.of(pair), db),
             objects: [from, from.other()].map(|side| Objects::of(side.of(pair), db)),
         }
     }

@@ -35,7 +35,7 @@ fn the_guard_process_opens_the_door_long_before_the_deadline() {
         let application = Application::start(&pair);
         application.await_writes_on(from, 30);
         let before = Before::of(&pair, from);
-        for step in ["wall", "switching"] {
+        for step in ["lock", "switching"] {
             let run = held_at(&pair, to, step, "60s");
             let since = Instant::now();
             run.kill_9();
@@ -49,7 +49,7 @@ fn the_guard_process_opens_the_door_long_before_the_deadline() {
             assert_eq!(Before::of(&pair, from), before, "killed at {step}");
         }
         // Past the point of no return it finishes.
-        let run = held_at(&pair, to, "switched", "60s");
+        let run = held_at(&pair, to, "open", "60s");
         let since = Instant::now();
         run.kill_9();
         application.await_writes_on(to, 1);
@@ -72,7 +72,7 @@ fn a_machine_that_is_cut_off_leaves_it_to_the_statement_on_the_server() {
         let application = Application::start(&pair);
         application.await_writes_on(from, 30);
         let before = Before::of(&pair, from);
-        for step in ["clear", "mark"] {
+        for step in ["terminate", "mark"] {
             let run = stopped_at(&pair, to, step, &["--max-pause", "2s"]);
             ways.iter().for_each(Proxy::freeze);
             go_on(&run);
@@ -100,7 +100,7 @@ fn a_statement_that_arrives_after_the_end_of_its_run_does_nothing() {
     let way = Proxy::between(&pair, THERE);
     let before = Before::of(&pair, BACK);
     // DISABLE is on its way until everybody has forgotten it.
-    let run = stopped_at(&pair, THERE, "stop", &["--max-pause", "1s"]);
+    let run = stopped_at(&pair, THERE, "disable", &["--max-pause", "1s"]);
     way.strand();
     go_on(&run);
     run.wait();

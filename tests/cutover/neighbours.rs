@@ -34,7 +34,7 @@ fn met<T>(pair: &Pair, to: Side, step: &str, meet: impl FnOnce() -> T) -> (Outpu
 fn amid(server: &Cluster, db: &str, statement: &str) -> Client {
     let mut session = server.superuser_session(db);
     session
-        .batch_execute(&format!("BEGIN; {statement}"))
+        .batch_execute(&format!("BEGIN READ WRITE; {statement}"))
         .expect(statement);
     session
 }
@@ -104,9 +104,10 @@ fn a_prepared_transaction_that_appears_undoes_the_pause() {
     let application = Application::start(&pair);
     application.await_writes_on(BACK, 30);
     let before = Before::of(&pair, BACK);
-    for step in ["door", "wall"] {
+    for step in ["revoke", "lock"] {
         let (run, _, ()) = met(&pair, THERE, step, || {
-            let prepare = format!("BEGIN; {UNACKNOWLEDGED}; PREPARE TRANSACTION 'surprise'");
+            let prepare =
+                format!("BEGIN READ WRITE; {UNACKNOWLEDGED}; PREPARE TRANSACTION 'surprise'");
             pair.publisher().sql(db, &prepare);
         });
         run.code(1).says("prepared");
@@ -128,10 +129,10 @@ fn who_holds_a_lock_on_a_table_is_ended() {
     let db = pair.db();
     let mut at = BACK;
     for (step, statement) in [
-        ("door", "LOCK TABLE app_orders"),
-        ("door", UNACKNOWLEDGED),
-        ("wall", UNACKNOWLEDGED),
-        ("wall", "LOCK TABLE app_serials"),
+        ("revoke", "LOCK TABLE app_orders"),
+        ("revoke", UNACKNOWLEDGED),
+        ("lock", UNACKNOWLEDGED),
+        ("lock", "LOCK TABLE app_serials"),
     ] {
         let (from, to) = (at, at.other());
         let application = Application::start(&pair);
@@ -187,9 +188,10 @@ fn a_table_that_is_created_meanwhile_undoes_the_pause() {
     let application = Application::start(&pair);
     application.await_writes_on(BACK, 30);
     let before = Before::of(&pair, BACK);
-    for step in ["door", "clear", "wall"] {
+    for step in ["revoke", "terminate", "lock"] {
         let (run, _, ()) = met(&pair, THERE, step, || {
-            let create = "CREATE TABLE app_latecomer (id int PRIMARY KEY)";
+            let create =
+                "BEGIN READ WRITE; CREATE TABLE app_latecomer (id int PRIMARY KEY); COMMIT";
             pair.publisher().sql(db, create);
         });
         run.code(1).says("app_latecomer");
@@ -269,7 +271,7 @@ fn a_lock_on_a_table_of_the_target_is_waited_for_or_does_not_matter() {
         application.await_writes_on(from, 30);
         let before = Before::of(&pair, from);
         // What was written last does not arrive.
-        let run = stopped_at(&pair, to, "clear", &["--max-pause", "1500ms"]);
+        let run = stopped_at(&pair, to, "terminate", &["--max-pause", "1500ms"]);
         let session = amid(to.of(&pair), db, lock);
         application.await_writes_on(from, 30);
         go_on(&run);
@@ -329,7 +331,7 @@ fn who_is_just_connecting_writes_where_it_counts_or_not_at_all() {
     let mut acknowledged = Vec::new();
     for (round, to) in [THERE, BACK, THERE, BACK].into_iter().enumerate() {
         let from = to.other();
-        let run = stopped_at(&pair, to, "door", &["--max-pause", "8s"]);
+        let run = stopped_at(&pair, to, "revoke", &["--max-pause", "8s"]);
         let first = u32::try_from(10 * round).expect("a small number");
         let connecting = |counter| (counter, slowly_connecting(from.of(&pair), &pair, counter));
         let clients: Vec<_> = (first..first + 4).map(connecting).collect();

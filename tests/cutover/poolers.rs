@@ -162,7 +162,7 @@ fn clients_notice_nothing_of_an_undone_pause() {
         await_streaming_from(&pair, BACK);
         assert_eq!(Before::of(&pair, BACK), before, "{run}");
     };
-    for step in ["door", "switching"] {
+    for step in ["revoke", "switching"] {
         let run = at_failpoint(&pair, THERE, &format!("{step}=fail"), &[]).run();
         goes_on(&run, step);
     }
@@ -189,7 +189,7 @@ fn a_pooler_is_resumed_when_flare_is_killed() {
     let application = behind(&pooler, &pair);
     application.await_writes_on(BACK, 50);
     // Before the point of no return, and after it.
-    for (step, side) in [("drain", BACK), ("switched", THERE)] {
+    for (step, side) in [("drain", BACK), ("open", THERE)] {
         let run = stopped_at(&pair, THERE, step, &[]);
         assert!(pooler.is_paused(), "at {step}");
         run.kill_9();

@@ -36,7 +36,7 @@ fn held(pair: &Pair, step: &str, max_pause: &str) -> Running {
 fn a_pause_that_does_not_end_is_undone_at_every_step() {
     let pair = ready(Pair::alone(14, 18).with_accounts(10));
     let before = privileges(&pair);
-    for step in ["guard", "door", "clear", "wall", "drain", "hold"] {
+    for step in ["guard", "revoke", "terminate", "lock", "drain", "hold"] {
         let held = |max_pause: &str| held(&pair, step, max_pause);
 
         let late = held("700ms").wait();
@@ -95,7 +95,7 @@ fn resume_write_ends_a_pause_that_is_under_way() {
 fn what_dead_guards_left_is_undone_by_the_next_pause() {
     let pair = ready(Pair::alone(15, 17).with_accounts(10));
     let before = privileges(&pair);
-    let running = held(&pair, "wall", "20s");
+    let running = held(&pair, "lock", "20s");
     process::signal(guard_of(running.pid()), 9);
     running.kill_9();
     // The guard on the server sleeps for another twenty seconds: it is taken over.
@@ -115,7 +115,7 @@ fn what_dead_guards_left_is_undone_by_the_next_pause() {
 fn a_frozen_subscriber_delays_nothing_beyond_the_deadline() {
     let pair = ready(Pair::alone(12, 14).with_accounts(10));
     let before = privileges(&pair);
-    let running = held(&pair, "wall", "1500ms");
+    let running = held(&pair, "lock", "1500ms");
     pair.subscriber().freeze();
     let late = running.wait();
     late.code(1);

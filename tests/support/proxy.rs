@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Pair;
 use super::application::Side;
@@ -20,10 +21,21 @@ enum Traffic {
 }
 
 /// Which way a pump carries bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
     ToServer,
     ToClient,
+}
+
+/// What has passed, of all proxies that share it, in order: which way, and the text.
+#[derive(Clone, Default)]
+pub struct Record(Arc<Mutex<Vec<(Way, String)>>>);
+
+impl Record {
+    /// What has passed so far.
+    pub fn taken(&self) -> Vec<(Way, String)> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// A port of this machine that leads to a server. Dropped, it cuts every connection.
@@ -34,6 +46,9 @@ pub struct Proxy {
 
 struct Road {
     server: u16,
+    /// How long each byte is on its way.
+    delay: Duration,
+    record: Option<Record>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -53,10 +68,16 @@ struct State {
 impl Proxy {
     /// To the server that listens on this port of 127.0.0.1.
     pub fn to(server: u16) -> Self {
+        Self::with(server, Duration::ZERO, None)
+    }
+
+    fn with(server: u16, delay: Duration, record: Option<Record>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("listen on any port");
         let port = listener.local_addr().expect("the proxy's address").port();
         let road = Arc::new(Road {
             server,
+            delay,
+            record,
             state: Mutex::new(State {
                 traffic: Traffic::Everything,
                 refused: false,
@@ -75,8 +96,13 @@ impl Proxy {
 
     /// flare's way to one side of a pair from now on; the servers go on reaching each other directly.
     pub fn between(pair: &Pair, side: Side) -> Self {
+        Self::far(pair, side, Duration::ZERO, None)
+    }
+
+    /// The same over a line of this round trip, and with a record of what passes.
+    pub fn far(pair: &Pair, side: Side, round_trip: Duration, record: Option<Record>) -> Self {
         let server = side.of(pair);
-        let proxy = Self::to(server.port());
+        let proxy = Self::with(server.port(), round_trip / 2, record);
         pair.configure(|config| {
             let conn = &mut config["hosts"][side.as_str()]["conn"];
             conn["port"] = proxy.port().into();
@@ -206,12 +232,36 @@ impl Road {
         }
     }
 
-    /// Carries bytes until either end closes.
-    fn carry(&self, number: usize, mut from: TcpStream, mut to: TcpStream, way: Way) {
+    /// Carries bytes until either end closes. What is delayed is queued, so that a line has any width.
+    fn carry(self: Arc<Self>, number: usize, mut from: TcpStream, to: TcpStream, way: Way) {
+        let (queue, due) = mpsc::channel::<(Instant, Vec<u8>)>();
+        let (road, again) = (Arc::clone(&self), from.try_clone());
+        let delivering = thread::spawn(move || road.deliver(number, &due, to, way));
         let mut bytes = [0; 16 * 1024];
         loop {
             // An end travels like a byte does: it is not seen while nothing passes.
             let read = from.read(&mut bytes).unwrap_or(0);
+            let at = Instant::now() + self.delay;
+            if queue.send((at, bytes[..read].to_vec())).is_err() || read == 0 {
+                break;
+            }
+        }
+        drop(queue);
+        let _ = delivering.join();
+        if let Ok(from) = again {
+            let _ = from.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn deliver(
+        &self,
+        number: usize,
+        due: &mpsc::Receiver<(Instant, Vec<u8>)>,
+        mut to: TcpStream,
+        way: Way,
+    ) {
+        while let Ok((at, bytes)) = due.recv() {
+            thread::sleep(at.saturating_duration_since(Instant::now()));
             let state = self
                 .changed
                 .wait_while(self.lock(), |state| {
@@ -222,14 +272,19 @@ impl Road {
             let rate = state.rate.filter(|_| way == Way::ToClient);
             drop(state);
             if let Some(rate) = rate {
-                thread::sleep(Duration::from_secs_f64(read as f64 / f64::from(rate)));
+                thread::sleep(Duration::from_secs_f64(
+                    bytes.len() as f64 / f64::from(rate),
+                ));
             }
-            if ended || read == 0 || to.write_all(&bytes[..read]).is_err() {
+            if let (Some(record), false) = (&self.record, bytes.is_empty()) {
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                let mut passed = record.0.lock().unwrap_or_else(PoisonError::into_inner);
+                passed.push((way, text));
+            }
+            if ended || bytes.is_empty() || to.write_all(&bytes).is_err() {
                 break;
             }
         }
-        for end in [&from, &to] {
-            let _ = end.shutdown(Shutdown::Both);
-        }
+        let _ = to.shutdown(Shutdown::Both);
     }
 }

@@ -35,7 +35,7 @@ pub(crate) const CHECKS: &[Check] = &[
     },
 ];
 
-/// A sequence's definition (`pg_sequence`). Its value is not asked for: that takes more than ACCESS SHARE.
+/// A sequence's definition (`pg_sequence`). It is read by the administrator, or by the database's owner where that is no superuser. Its value is not asked for: that takes more than ACCESS SHARE.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Sequence {
     #[serde(flatten)]
@@ -54,8 +54,9 @@ const SEQUENCES: Question<Sequence> = Question::database(
     "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'kind', format_type(s.seqtypid, NULL),
               'increment', s.seqincrement, 'min', s.seqmin, 'max', s.seqmax, 'cycle', s.seqcycle,
               'unlogged', c.relpersistence = 'u',
-              'readable', has_sequence_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'))
-       FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+              'readable', has_sequence_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')
+                  OR has_sequence_privilege(d.datdba, c.oid, 'SELECT') AND has_schema_privilege(d.datdba, n.oid, 'USAGE'))
+       FROM pg_sequence s JOIN pg_database d ON d.datname = current_database() JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND n.nspname <> 'flare'
       ORDER BY n.nspname, c.relname",
 );

@@ -10,15 +10,19 @@
 mod support;
 
 mod by_hand;
+mod crowd;
 mod stage;
 mod table;
 
 use std::env;
+use std::time::Duration;
 
 use self::by_hand::ByHand;
+use self::crowd::Crowd;
 use self::stage::Stage;
 use self::table::Measured;
 use support::application::Side;
+use support::proxy::Proxy;
 use support::{Cluster, matrix};
 
 fn main() {
@@ -37,6 +41,7 @@ fn main() {
     let settings = [
         ("max_locks_per_transaction", "2048"),
         ("shared_buffers", "128MB"),
+        ("max_connections", "500"),
     ];
     let [publisher, subscriber] = [old, new].map(|version| Cluster::private(version, &settings));
     let for_flare = Stage::new(&publisher, &subscriber, tables);
@@ -64,4 +69,41 @@ fn main() {
     );
     table::print(&flare, &hand);
     println!("\n{acknowledged} writes acknowledged, all of them there after each switch");
+    over_lines(&for_flare, rounds.min(5));
+}
+
+/// The same with flare far from both servers, and the application beside them; then with 300 idle sessions and 24 kept
+/// users that reconnect.
+fn over_lines(stage: &Stage, rounds: usize) {
+    println!(
+        "\nflare over a line, its application beside the servers, and among many sessions, {} times each\n",
+        2 * rounds
+    );
+    table::head();
+    for milliseconds in [0, 10, 40] {
+        let line = Duration::from_millis(milliseconds);
+        let lines = [Side::Publisher, Side::Subscriber]
+            .map(|side| Proxy::far(&stage.pair, side, line, None));
+        let measured = measure(stage, rounds);
+        table::row(&format!("a line of {milliseconds} ms"), &measured);
+        drop(lines);
+    }
+    stage.direct();
+    let crowd = Crowd::gather(&stage.pair);
+    let measured = measure(stage, rounds);
+    drop(crowd);
+    table::row("300 idle sessions, 24 kept users that reconnect", &measured);
+}
+
+fn measure(stage: &Stage, rounds: usize) -> Measured {
+    let mut measured = Measured::default();
+    for round in 0..=rounds {
+        for to in [Side::Subscriber, Side::Publisher] {
+            let switched = stage.switch(to, || stage.by_flare(to));
+            if round > 0 {
+                measured.add(switched);
+            }
+        }
+    }
+    measured
 }

@@ -64,6 +64,19 @@ impl Stage {
         Self { pair }
     }
 
+    /// flare's way to both servers is the straight one again.
+    pub fn direct(&self) {
+        let ports = [
+            ("publisher", self.pair.publisher().port()),
+            ("subscriber", self.pair.subscriber().port()),
+        ];
+        self.pair.configure(|config| {
+            for (side, port) in ports {
+                config["hosts"][side]["conn"]["port"] = port.into();
+            }
+        });
+    }
+
     pub fn count_of_tables(&self) -> String {
         let count = "SELECT count(*) FROM pg_publication_tables";
         self.pair.publisher().value(self.pair.db(), count)

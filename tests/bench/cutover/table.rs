@@ -24,6 +24,20 @@ impl Measured {
     }
 }
 
+pub fn head() {
+    println!("{:<50} {:>10} {:>10} {:>10}", "", "median", "best", "worst");
+}
+
+pub fn row(words: &str, way: &Measured) {
+    let gaps = sorted(&way.gaps);
+    println!(
+        "{words:<50} {:>7.1} ms {:>7.1} ms {:>7.1} ms",
+        median(&gaps),
+        gaps[0],
+        gaps[gaps.len() - 1],
+    );
+}
+
 pub fn print(flare: &Measured, hand: &Measured) {
     println!(
         "{:<42} {:>10} {:>10} {:>10} {:>11} {:>10}",

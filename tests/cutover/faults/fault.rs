@@ -98,16 +98,16 @@ impl Fault {
     pub fn is_undone_by_itself_at(self, step: &str) -> bool {
         let before = |limit: &str| place(step) < place(limit);
         match self {
-            // Nothing of `from` is needed between `stop` and the point of no return, and the statement that passes it may
+            // Nothing of `from` is needed between `disable` and the point of no return, and the statement that passes it may
             // arrive although flare has given up.
-            Fault::FromFrozen | Fault::FromUnheard => before("stop"),
+            Fault::FromFrozen | Fault::FromUnheard => before("disable"),
             // Nothing of `to` is needed between `mark` and the point of no return.
             Fault::ToCrashed
             | Fault::ToFrozen
             | Fault::ToSilent
             | Fault::ToUnheard
             | Fault::ToCutOff => before("route"),
-            _ => before("switched"),
+            _ => before("open"),
         }
     }
 
@@ -117,7 +117,7 @@ impl Fault {
             self,
             Fault::Fails | Fault::TooLate | Fault::Interrupted | Fault::Terminated
         );
-        ends && place(step) < place("switched")
+        ends && place(step) < place("open")
     }
 
     /// Whether the run may get over it and switch all the same.

@@ -69,7 +69,7 @@ impl Stage {
                 await_streaming_from(pair, from);
                 assert_eq!(Before::of(pair, from), before, "{told}");
             }
-            "switched" => assert_eq!(open_sides(pair), [to], "{told}"),
+            "open" => assert_eq!(open_sides(pair), [to], "{told}"),
             _ if is_open(pair, from) => {
                 application.await_writes_on(from, 10);
                 let db = pair.db();

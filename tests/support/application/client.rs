@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use postgres::config::TargetSessionAttrs;
 use postgres::{Config, Error, NoTls, SimpleQueryMessage};
 
 use super::{Sessions, Side, Table, lock};
@@ -124,6 +125,11 @@ impl Client {
         while !stop.load(Ordering::SeqCst) {
             let Place { name, config } = &self.places[at];
             let name = *name;
+            let mut config = config.clone();
+            if self.places.len() > 1 {
+                // As libpq's target_session_attrs=read-write: a session that is read-only is left for the next place.
+                config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+            }
             match config.connect(NoTls) {
                 Ok(session) => {
                     if self.write_on(session, name, stop) {

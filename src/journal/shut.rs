@@ -1,4 +1,4 @@
-//! Doors that are shut: written and deleted together with the privileges, so that they are right whatever dies.
+//! Databases that nobody may connect to: written and deleted together with the privileges, so that it is right whatever dies.
 
 use serde::Deserialize;
 
@@ -7,7 +7,7 @@ use crate::catalog::privileges::DatabasePrivileges;
 use crate::error::{Result, WrapErr};
 use crate::server::{Session, params};
 
-/// A database's door that is shut, with what opens it again.
+/// A database whose CONNECT was revoked, with what gives it back.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Shut {
     /// As they were before.
@@ -16,20 +16,20 @@ pub(crate) struct Shut {
     pub(crate) keep: Vec<String>,
 }
 
-/// The door of a database, when it is shut.
-pub(crate) fn shut_door(session: &Session, dbname: &str) -> Result<Option<Shut>> {
-    if !exists(session, "door")? {
+/// The record of a database, when it is shut.
+pub(crate) fn shut_database(session: &Session, dbname: &str) -> Result<Option<Shut>> {
+    if !exists(session, "shut")? {
         return Ok(None);
     }
     session
         .first(
-            "SELECT to_jsonb(d) FROM flare.door d WHERE dbname = $1",
+            "SELECT to_jsonb(s) FROM flare.shut s WHERE dbname = $1",
             params![dbname],
         )
-        .wrap_err_with(|| format!("read whether the door of {dbname:?} is shut"))
+        .wrap_err_with(|| format!("read whether {dbname:?} is shut"))
 }
 
-/// Whether the door of a database is shut.
+/// Whether a database is shut.
 pub(crate) fn is_shut(session: &Session, dbname: &str) -> Result<bool> {
-    Ok(shut_door(session, dbname)?.is_some())
+    Ok(shut_database(session, dbname)?.is_some())
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::backends::end_and_await;
+use super::connect_privileges::ConnectPrivileges;
 use super::deadline::Deadline;
-use super::rights::Door;
 use crate::error::{Failure, Result};
 use crate::journal::{self, Entry, Member, RUN_LOCK};
 use crate::server::{Pair, Server, application_name, interrupt, params};
@@ -180,9 +180,9 @@ pub(super) fn end_sessions(pair: &Pair, entry: &Entry) -> Result<()> {
     Ok(())
 }
 
-/// The door of *from*, as the journal has it.
-pub(super) fn door_of(member: &Member) -> Door {
-    Door::new(
+/// The privileges of *from*, as the journal has them.
+pub(super) fn privileges_of(member: &Member) -> ConnectPrivileges {
+    ConnectPrivileges::new(
         member.privileges.clone(),
         member.keep.iter().cloned().collect(),
     )

@@ -1,4 +1,4 @@
-//! What shuts the door, and what opens it as it was: statements, decided before any of them runs.
+//! What takes CONNECT on a database, and what gives it back as it was: statements, decided before any of them runs.
 //!
 //! All grants of a database go back to its owner, so revoking the owner's own with CASCADE takes the others with them.
 
@@ -7,27 +7,24 @@ use std::collections::BTreeSet;
 use crate::catalog::privileges::{AclEntry, DatabasePrivileges};
 use crate::value::{Ident, Literal};
 
-/// Whether this session's role is a superuser.
-const IS_SUPERUSER: &str = "SELECT rolsuper FROM pg_roles WHERE rolname = session_user";
-
-/// What shuts the door, and what opens it again as it was.
+/// The privileges of a database before flare took CONNECT, and who keeps it meanwhile.
 #[derive(Clone, Debug)]
-pub(crate) struct Door {
+pub(crate) struct ConnectPrivileges {
     before: DatabasePrivileges,
     /// Roles that may go on connecting.
     keep: BTreeSet<String>,
 }
 
-impl Door {
-    pub(crate) fn new(before: DatabasePrivileges, keep: BTreeSet<String>) -> Door {
-        Door { before, keep }
+impl ConnectPrivileges {
+    pub(crate) fn new(before: DatabasePrivileges, keep: BTreeSet<String>) -> ConnectPrivileges {
+        ConnectPrivileges { before, keep }
     }
 
-    /// The statements that shut it and put on record how it was, all for one transaction.
-    pub(crate) fn shutting(&self) -> Vec<String> {
+    /// The statements that revoke CONNECT and put on record how it was, all for one transaction.
+    pub(crate) fn revoking(&self) -> Vec<String> {
         let database = Ident::new(&self.before.dbname);
         let mut statements = vec![format!(
-            "INSERT INTO flare.door (dbname, privileges, keep) VALUES ({}, {}, {})",
+            "INSERT INTO flare.shut (dbname, privileges, keep) VALUES ({}, {}, {})",
             Literal(&self.before.dbname),
             Literal(serde_json::json!(self.before).to_string()),
             Literal(serde_json::json!(self.keep).to_string()),
@@ -38,7 +35,7 @@ impl Door {
                 (false, _) => statements.push(format!(
                     "REVOKE CONNECT ON DATABASE {database} FROM {grantee} CASCADE"
                 )),
-                // Whoever stays keeps the privilege, but those it let in do not.
+                // The grantee keeps CONNECT; what it granted to others is revoked by CASCADE.
                 (true, true) => statements.push(format!(
                     "REVOKE GRANT OPTION FOR CONNECT ON DATABASE {database} FROM {grantee} CASCADE"
                 )),
@@ -54,23 +51,11 @@ impl Door {
         statements
     }
 
-    /// The statement that shuts the owner alone out again, unless it stays.
-    pub(crate) fn shutting_out_the_owner(&self) -> String {
-        match self.keep.contains(&self.before.owner) {
-            true => String::new(),
-            false => format!(
-                "REVOKE CONNECT ON DATABASE {} FROM {}",
-                Ident::new(&self.before.dbname),
-                Ident::new(&self.before.owner)
-            ),
-        }
-    }
-
-    /// The statements that open it as it was, all for one transaction.
-    pub(crate) fn opening(&self) -> Vec<String> {
+    /// The statements that give CONNECT back as it was, all for one transaction.
+    pub(crate) fn restoring(&self) -> Vec<String> {
         let database = Ident::new(&self.before.dbname);
         let mut statements = vec![format!(
-            "DELETE FROM flare.door WHERE dbname = {}",
+            "DELETE FROM flare.shut WHERE dbname = {}",
             Literal(&self.before.dbname)
         )];
         statements.extend(self.added().map(|role| {
@@ -99,34 +84,6 @@ impl Door {
             }
         }
         statements
-    }
-
-    /// The same privileges to the letter, once they are open: their order, and NULL for the default. Only a superuser
-    /// writes pg_database; nobody else's session does anything.
-    pub(crate) fn restoring_letter(&self) -> Option<String> {
-        let acl = match self.before.written.as_deref() {
-            None => "NULL::aclitem[]".to_owned(),
-            // An array of no dimensions is no list of privileges to the server.
-            Some("{}") => return None,
-            Some(written) => format!("{}::aclitem[]", Literal(written)),
-        };
-        let exploded = |acl: &str| {
-            format!("SELECT a.* FROM aclexplode(coalesce({acl}, acldefault('d', datdba))) a")
-        };
-        let (before, now) = (exploded(&acl), exploded("datacl"));
-        let body = format!(
-            "BEGIN
-               IF ({IS_SUPERUSER}) THEN
-                 UPDATE pg_database SET datacl = {acl}
-                  WHERE datname = {dbname} AND datacl::text IS DISTINCT FROM {acl}::text
-                    AND NOT EXISTS ({before} EXCEPT {now}) AND NOT EXISTS ({now} EXCEPT {before});
-               END IF;
-             EXCEPTION WHEN undefined_object THEN
-               NULL; -- a role has another name by now
-             END",
-            dbname = Literal(&self.before.dbname),
-        );
-        Some(format!("DO LANGUAGE plpgsql {}", Literal(body)))
     }
 
     /// Roles whose grants only a member of them can make again, beside the owner.
@@ -209,41 +166,41 @@ mod tests {
         }
     }
 
-    fn door(entries: Vec<AclEntry>, keep: &[&str]) -> Door {
+    fn of(entries: Vec<AclEntry>, keep: &[&str]) -> ConnectPrivileges {
         let before = DatabasePrivileges {
             dbname: "d".into(),
             owner: "o".into(),
             written: None,
             entries,
         };
-        Door::new(before, keep.iter().map(|role| role.to_string()).collect())
+        ConnectPrivileges::new(before, keep.iter().map(|role| role.to_string()).collect())
     }
 
     #[test]
-    fn what_is_shut_is_on_record_until_it_is_opened() {
-        let door = door(vec![entry("o", None, false)], &["re'pl"]);
-        let shutting = door.shutting();
+    fn what_was_revoked_is_on_record_until_it_is_given_back() {
+        let privileges = of(vec![entry("o", None, false)], &["re'pl"]);
+        let revoking = privileges.revoking();
         assert!(
-            shutting[0]
-                .starts_with("INSERT INTO flare.door (dbname, privileges, keep) VALUES ('d', '{")
-                && shutting[0].ends_with(r#", '["re''pl"]')"#),
+            revoking[0]
+                .starts_with("INSERT INTO flare.shut (dbname, privileges, keep) VALUES ('d', '{")
+                && revoking[0].ends_with(r#", '["re''pl"]')"#),
             "{}",
-            shutting[0]
+            revoking[0]
         );
         assert_eq!(
-            door.opening()[0],
-            "DELETE FROM flare.door WHERE dbname = 'd'"
+            privileges.restoring()[0],
+            "DELETE FROM flare.shut WHERE dbname = 'd'"
         );
     }
 
     #[test]
-    fn the_default_is_shut_and_opened_again() {
-        let door = door(
+    fn the_default_is_revoked_and_restored() {
+        let privileges = of(
             vec![entry("o", None, false), entry("o", Some("o"), false)],
             &["repl"],
         );
         assert_eq!(
-            door.shutting()[1..],
+            privileges.revoking()[1..],
             [
                 r#"REVOKE CONNECT ON DATABASE "d" FROM PUBLIC CASCADE"#,
                 r#"REVOKE CONNECT ON DATABASE "d" FROM "o" CASCADE"#,
@@ -251,7 +208,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            door.opening()[1..],
+            privileges.restoring()[1..],
             [
                 r#"REVOKE CONNECT ON DATABASE "d" FROM "repl""#,
                 r#"GRANT CONNECT ON DATABASE "d" TO PUBLIC"#,
@@ -267,13 +224,13 @@ mod tests {
             entry("a", Some("b"), true),
             entry("o", Some("a"), true),
         ];
-        let door = door(entries, &[]);
+        let privileges = of(entries, &[]);
         assert_eq!(
-            door.shutting()[1..],
+            privileges.revoking()[1..],
             [r#"REVOKE CONNECT ON DATABASE "d" FROM "a" CASCADE"#]
         );
         assert_eq!(
-            door.opening()[1..],
+            privileges.restoring()[1..],
             [
                 r#"GRANT CONNECT ON DATABASE "d" TO "a" WITH GRANT OPTION"#,
                 r#"SET LOCAL ROLE "a""#,
@@ -285,24 +242,24 @@ mod tests {
             ]
         );
         assert_eq!(
-            door.other_grantors(),
+            privileges.other_grantors(),
             ["a".to_owned(), "b".to_owned()].into()
         );
     }
 
     #[test]
-    fn who_stays_keeps_the_privilege_but_not_its_guests() {
+    fn a_kept_role_keeps_connect_and_what_it_granted_is_revoked() {
         let entries = vec![
             entry("o", Some("keeper"), true),
             entry("keeper", Some("guest"), false),
         ];
-        let door = door(entries, &["keeper"]);
+        let privileges = of(entries, &["keeper"]);
         assert_eq!(
-            door.shutting()[1..],
+            privileges.revoking()[1..],
             [r#"REVOKE GRANT OPTION FOR CONNECT ON DATABASE "d" FROM "keeper" CASCADE"#]
         );
         assert_eq!(
-            door.opening()[1..],
+            privileges.restoring()[1..],
             [
                 r#"GRANT CONNECT ON DATABASE "d" TO "keeper" WITH GRANT OPTION"#,
                 r#"SET LOCAL ROLE "keeper""#,

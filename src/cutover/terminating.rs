@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 /// Whose sessions are ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Clearing {
+pub(crate) enum Terminating {
     /// The sessions of these roles.
     Roles(BTreeSet<String>),
     /// Everyone's but superusers'.
     EveryoneButSuperusers,
-    /// Everyone's, superusers and background workers included, but those of these roles.
-    Everyone { but: BTreeSet<String> },
+    /// Everyone's, superusers and background workers included.
+    Everyone,
 }

@@ -1,0 +1,66 @@
+//! The pause is three round trips, however many tables, sequences and databases: counted, not timed.
+
+use std::time::Duration;
+
+use super::fixture::{ready, switch_to, switched_to};
+use crate::support::Pair;
+use crate::support::application::Side;
+use crate::support::proxy::{Proxy, Record, Way};
+
+/// Long enough that all requests of a round are sent before the first answer is there.
+const LINE: Duration = Duration::from_millis(40);
+
+/// Groups of requests that are sent without an answer in between, from the REVOKE to the opening.
+fn rounds(passed: &[(Way, String)]) -> usize {
+    let sent = |text: &str| {
+        passed
+            .iter()
+            .position(|(way, bytes)| *way == Way::ToServer && bytes.contains(text))
+            .unwrap_or_else(|| panic!("{text:?} was never sent"))
+    };
+    let (first, last) = (
+        sent("have just been changed by someone else"),
+        sent("the fences were not opened"),
+    );
+    let between = &passed[first..=last];
+    let changes = between.windows(2);
+    1 + changes
+        .filter(|pair| pair[0].0 == Way::ToClient && pair[1].0 == Way::ToServer)
+        .count()
+}
+
+fn counted(pair: &Pair, to: Side) -> usize {
+    let record = Record::default();
+    let lines = [Side::Publisher, Side::Subscriber]
+        .map(|side| Proxy::far(pair, side, LINE, Some(record.clone())));
+    let report = switched_to(pair, to);
+    let rounds = rounds(&record.taken());
+    let line = LINE.as_secs_f64() * 1000.0;
+    for side in ["from", "to"] {
+        let round_trip = report["round_trip_ms"][side].as_f64().expect("a number");
+        assert!(round_trip >= line, "{report:#}");
+    }
+    drop(lines);
+    rounds
+}
+
+#[test]
+fn few_tables_and_many_take_three_round_trips() {
+    let pair = ready(Pair::new(14, 18).with_accounts(10));
+    assert!(counted(&pair, Side::Subscriber) <= 3);
+    assert!(counted(&pair, Side::Publisher) <= 3);
+}
+
+#[test]
+#[ignore = "a thousand tables take a while to be made: make soak"]
+fn a_thousand_tables_and_sequences_take_three_round_trips() {
+    let many: Vec<String> = (0..1000)
+        .map(|at| format!("CREATE TABLE many_{at} (id bigserial PRIMARY KEY)"))
+        .collect();
+    let pair = Pair::new(12, 16).with_accounts(10);
+    pair.publisher().sql(pair.db(), &many.join(";"));
+    let pair = ready(pair);
+    assert!(counted(&pair, Side::Subscriber) <= 3);
+    let dry = pair.flare(&switch_to(&pair, Side::Publisher, &["--dry-run"]));
+    dry.ok();
+}
