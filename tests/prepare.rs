@@ -41,7 +41,9 @@ fn prepare_goes_all_the_way_and_a_second_time_changes_nothing() {
         assert_eq!(dry.ok().json()["changed"], false, "{dry}");
         stands(&pair, "not_begun", &prepare);
 
-        let run = pair.flare(&["prepare", sub, "--yes", "--format", "json"]);
+        let run = pair.flare(&[
+            "prepare", sub, "--yes", "--copy", "native", "--format", "json",
+        ]);
         let json = run.ok().says("step 11 of 11: vacuum_analyze").json();
         assert_eq!(json["changed"], true, "{run}");
         assert_eq!(json["next"], format!("flare cutover {sub}"), "{run}");
@@ -80,6 +82,20 @@ fn an_interrupted_preparation_goes_on_where_it_stopped() {
     }
     let run = pair.flare(&["prepare", sub, "--yes"]);
     run.ok().prints("every table is ready; next: flare cutover");
+}
+
+#[test]
+fn by_default_rows_come_with_the_fast_copy() {
+    let pair = Pair::alone(12, 17).with_accounts(500);
+    let (db, sub) = (pair.db(), pair.subname());
+    let run = pair.flare(&["prepare", sub, "--yes", "--format", "json"]);
+    let json = run.ok().says("its snapshot is").json();
+    assert!(changed(&json).contains(&"create_subscription"), "{run}");
+    let count = "SELECT count(*) FROM pgbench_accounts";
+    assert_eq!(pair.subscriber().value(db, count), "500");
+    let again = pair.flare(&["prepare", sub, "--yes", "--format", "json"]);
+    assert_eq!(changed(&again.ok().json()), Vec::<&str>::new(), "{again}");
+    stands(&pair, "replicating", &format!("flare cutover {sub}"));
 }
 
 #[test]

@@ -36,8 +36,8 @@ pub(crate) struct Prepare {
 /// How rows are copied.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
 enum Copy {
-    Fast,
     #[default]
+    Fast,
     Native,
 }
 

@@ -54,6 +54,8 @@ impl Flare {
     pub fn adopt_finish(&self, subname: &str, login: Login) -> Result<Change, Error> {
         let declared = self.config.subscription(subname)?;
         let pair = self.pair(&[&declared.dbname])?;
-        Ok(adopt::finish(&pair, subname, declared, login, &self.run)?)
+        let change = adopt::finish(&pair, subname, declared, login, &self.run)?;
+        self.arm(&pair, subname, declared)?;
+        Ok(change)
     }
 }

@@ -21,9 +21,9 @@ const JOBS: usize = 2;
 pub enum PrepareCopy {
     /// By `initial_copy`, where the subscriber's database holds nothing yet and its administrator is a superuser; else by
     /// PostgreSQL itself.
+    #[default]
     Fast,
     /// By PostgreSQL itself.
-    #[default]
     Native,
 }
 
