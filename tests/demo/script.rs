@@ -148,6 +148,11 @@ fn there_and_back(stage: &Stage) -> Result<Vec<String>, String> {
         &attack(&[&stage.old, &stage.new], &more),
     )?;
     sleep(A_WHILE);
+    stage.run(
+        "Is every row on both sides, while all this is written?",
+        "flare verify_data flare_test1",
+    )?;
+    stage.run("And every object?", "flare verify_schema flare_test1")?;
     let there = stage.run(
         "The cutover: shut the old server, wait for the last row, carry the sequences over, open the new one, and keep the\nold one following. If it is not done in 10 s, or if flare dies, it is undone.",
         "flare cutover flare_test1 --yes",
@@ -162,6 +167,10 @@ fn there_and_back(stage: &Stage) -> Result<Vec<String>, String> {
         "flare fallback flare_test1 --yes",
     )?;
     stage.run("And where are we now?", "flare status")?;
+    stage.run(
+        "Row by row, after the way back, under the writing application again:",
+        "flare verify_data flare_test1",
+    )?;
     sleep(A_WHILE);
     let saw = application.end("And this time? 57P01 is a session that was ended, 42501 a door that was shut; the longest gap is the longer pause:")?;
     let picture = stage.keep_picture()?;
@@ -194,6 +203,18 @@ fn prove(stage: &Stage) -> Result<Vec<String>, String> {
         "And the table that was there before the application began:",
         "flare count --both flare_test orders",
     )?;
+    stage.new.sql(
+        "flare_test",
+        "BEGIN; SET LOCAL session_replication_role = replica; SET TRANSACTION READ WRITE;
+         UPDATE orders SET item = item || '!' WHERE id = 4711; DELETE FROM orders WHERE id = 11; COMMIT",
+    );
+    let planted = stage.run(
+        "Somebody changes one row on the new server and deletes another, past the fence. Found?",
+        "sh -c 'flare verify_data flare_test1 --table orders; test $? = 3'",
+    )?;
+    if !planted.contains("2 ROWS DIFFER") {
+        return Err(format!("the two rows were not found: {planted}"));
+    }
     Ok(vec![
         format!("the ledger against the publisher: {on_old}"),
         format!("the ledger against the subscriber: {on_new}"),

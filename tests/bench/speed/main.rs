@@ -1,7 +1,7 @@
 //! How fast the program is beside the programs that its work is made of, and how much memory it takes.
 //!
 //! The two take turns on the same servers, so that the ratios count and not the machine. `ROUNDS=9` says how often,
-//! `PAIRS=14-18` between which versions; a word after `--` (`schema`, `connect`, `attack`, `memory`) measures that alone.
+//! `PAIRS=14-18` between which versions; a word after `--` (`schema`, `connect`, `attack`, `verify`, `memory`) measures that alone.
 
 #[path = "../../support/mod.rs"]
 mod support;
@@ -11,6 +11,7 @@ mod connect;
 mod memory;
 mod rounds;
 mod schema;
+mod verify;
 
 use std::env;
 
@@ -22,7 +23,7 @@ struct Part {
     measure: fn(old: u32, new: u32),
 }
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     Part {
         name: "connect",
         measure: connect::measure,
@@ -34,6 +35,10 @@ const PARTS: [Part; 4] = [
     Part {
         name: "attack",
         measure: attack::measure,
+    },
+    Part {
+        name: "verify",
+        measure: verify::measure,
     },
     Part {
         name: "memory",

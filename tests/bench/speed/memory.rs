@@ -28,7 +28,7 @@ pub fn measure(old: u32, new: u32) {
         ),
     );
     for what in ["loaded", "compared"] {
-        let peak = peak_of(&pair);
+        let peak = peak_of(&pair, &["replicate_schema", pair.db()]);
         println!(
             "flare replicate_schema, {} MB of SQL {what}\n    peak memory {} MB; goal below {} MB{}",
             SQL_BYTES / MB,
@@ -40,8 +40,8 @@ pub fn measure(old: u32, new: u32) {
 }
 
 /// The largest peak that was seen of a run: the kernel keeps it until the process has gone.
-fn peak_of(pair: &Pair) -> u64 {
-    let running = pair.spawn(&["replicate_schema", pair.db()]);
+pub fn peak_of(pair: &Pair, args: &[&str]) -> u64 {
+    let running = pair.spawn(args);
     let mut peak = 0;
     while !running.has_ended() {
         peak = peak.max(high_water_mark(running.pid()).unwrap_or(0));

@@ -1,0 +1,136 @@
+//! `verify_data` beside what `pgcopydb compare data` asks both servers, and what writers feel of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::connect::ms;
+use crate::memory::peak_of;
+use crate::rounds::{Goal, compare};
+use crate::support::{Cluster, Pair};
+
+const MB: u64 = 1024 * 1024;
+const LIMIT_BYTES: u64 = 64 * MB;
+const ROWS: u32 = 1_000_000;
+
+/// A table, its columns and its rows, and how many times as fast as pgcopydb's statement it is to be compared.
+const TABLES: [(&str, &str, &str, f64); 2] = [
+    (
+        "narrow",
+        "id int PRIMARY KEY, n int, at timestamptz",
+        "i, i % 97, now() + i * interval '1 s'",
+        1.0,
+    ),
+    (
+        "wide",
+        "id int PRIMARY KEY, a numeric, b timestamptz, c float8, d text, e text, f jsonb, g date, h numeric, i uuid",
+        "i, i / 7.0, now() + i * interval '1 s', i / 3.0::float8, repeat('d', 80), md5(i::text), jsonb_build_object('i', i, 'j', 'x'), now()::date, i, md5(i::text)::uuid",
+        1.8,
+    ),
+];
+
+pub fn measure(old: u32, new: u32) {
+    let pair = Pair::alone(old, new)
+        .with_accounts(10)
+        .replicating_with(|pair, server| {
+            for (name, columns, values, _) in TABLES {
+                server.sql(pair.db(), &format!("CREATE TABLE {name} ({columns})"));
+                if std::ptr::eq(server, pair.publisher()) {
+                    server.sql(
+                        pair.db(),
+                        &format!(
+                            "INSERT INTO {name} SELECT {values} FROM generate_series(1, {ROWS}) i"
+                        ),
+                    );
+                }
+            }
+        });
+    for server in [pair.publisher(), pair.subscriber()] {
+        server.sql(pair.db(), "VACUUM ANALYZE narrow");
+        server.sql(pair.db(), "VACUUM ANALYZE wide");
+    }
+    for (name, _, _, goal) in TABLES {
+        let compared = compare(
+            5,
+            || ROWS as f64 / ms(verify(&pair, name)),
+            || ROWS as f64 / ms(checksums(&pair, name)),
+        );
+        let what = format!(
+            "flare verify_data, {ROWS} {name} rows, beside the statement of pgcopydb compare data on both servers at once"
+        );
+        compared.report(&what, "rows/ms", Goal::AtLeast(goal));
+    }
+    let peak = peak_of(&pair, &["verify_data", pair.subname()]);
+    println!(
+        "flare verify_data\n    peak memory {} MB; goal below {} MB{}",
+        peak / MB,
+        LIMIT_BYTES / MB,
+        if peak < LIMIT_BYTES { "" } else { " MISSED" }
+    );
+    let compared = compare(
+        3,
+        || {
+            let verifying = pair.spawn(&["verify_data", pair.subname(), "--jobs", "1"]);
+            let writes = writes_of(pair.publisher(), pair.db());
+            verifying.kill_9();
+            verifying.wait();
+            writes
+        },
+        || writes_of(pair.publisher(), pair.db()),
+    );
+    compared.report(
+        "writes of four writers while flare verify_data --jobs 1 runs, beside as many without it",
+        "writes/s",
+        Goal::AtLeast(0.9),
+    );
+}
+
+fn verify(pair: &Pair, table: &str) -> Duration {
+    pair.flare(&["verify_data", pair.subname(), "--table", table])
+        .ok()
+        .took()
+}
+
+/// What pgcopydb asks for each table, of both servers at the same time.
+fn checksums(pair: &Pair, table: &str) -> Duration {
+    let sql = format!("SELECT count(1), sum(hashtext(t::text)::bigint) FROM ONLY {table} t");
+    let since = Instant::now();
+    let [ours, theirs] = std::thread::scope(|scope| {
+        let threads = [pair.publisher(), pair.subscriber()].map(|server| {
+            let sql = &sql;
+            scope.spawn(move || server.rows(pair.db(), sql))
+        });
+        threads.map(|thread| thread.join().expect("a checksum"))
+    });
+    assert_eq!(ours, theirs);
+    since.elapsed()
+}
+
+/// How many updates a second four writers have acknowledged, within five seconds.
+fn writes_of(server: &Cluster, db: &str) -> f64 {
+    const SECONDS: u64 = 5;
+    let stop = Arc::new(AtomicBool::new(false));
+    let count = Arc::new(AtomicU64::new(0));
+    let threads: Vec<_> = (0..4u64)
+        .map(|number| {
+            let mut client = server.superuser_session(db);
+            let (stop, count) = (Arc::clone(&stop), Arc::clone(&count));
+            std::thread::spawn(move || {
+                let mut id = number;
+                while !stop.load(Ordering::Relaxed) {
+                    id = (id * 7919 + 13) % u64::from(ROWS);
+                    client
+                        .batch_execute(&format!("UPDATE narrow SET n = n + 1 WHERE id = {id}"))
+                        .expect("write");
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    std::thread::sleep(Duration::from_secs(SECONDS));
+    stop.store(true, Ordering::Relaxed);
+    for thread in threads {
+        thread.join().expect("a writer");
+    }
+    count.load(Ordering::Relaxed) as f64 / SECONDS as f64
+}
