@@ -11,7 +11,7 @@ use super::writer::Writer;
 
 /// Every version on either side once, where there is time; else the longest leap.
 fn pairs() -> Vec<(u32, u32)> {
-    match matrix::is_all() {
+    match std::env::var("PAIRS").is_ok_and(|asked| !asked.is_empty()) {
         true => matrix::pairs(),
         false => vec![(10, 18)],
     }
