@@ -80,7 +80,8 @@ impl Subject {
         let wanted: Vec<TableName> = match only.is_empty() {
             true => published
                 .iter()
-                .filter(|name| ***name != own)
+                // Carried statements are on record with what became of them on each side.
+                .filter(|name| ***name != own && name.schema.as_str() != "flare")
                 .map(|name| (*name).clone())
                 .collect(),
             false => only.to_vec(),
