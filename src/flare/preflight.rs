@@ -4,8 +4,8 @@ use super::Flare;
 use super::direction::oriented;
 use crate::error::{Advise, Error, Failure, Result};
 use crate::journal::Direction;
-use crate::preflight::{self, Before, Preflight, Scope, Severity};
-use crate::server::{Opened, Server};
+use crate::preflight::{self, Before, Preflight, Schemas, Scope};
+use crate::server::{Opened, Pair, Server};
 use crate::value::ShellWord;
 
 impl Flare {
@@ -55,6 +55,8 @@ impl Flare {
                 direction,
                 dbnames: &dbnames,
                 before: Before::Cutover,
+                reverse: self.config.cutover.reverse,
+                schemas: Schemas::Compare,
             })?;
             found = Some(match found {
                 Some(found) => found.and(more),
@@ -64,27 +66,46 @@ impl Flare {
         Ok(found.unwrap_or_default())
     }
 
-    /// All checks before the first change of a preparation: blockers refuse it, warnings are said.
-    pub(super) fn nothing_blocks(
+    /// The checks of a command on the way forward, before its first change: blockers refuse it, warnings are said.
+    pub(super) fn clear(
         &self,
         publisher: &Server,
-        subscriber: &Server,
+        subscriber: Option<&Server>,
         dbname: &str,
+        before: Before,
     ) -> Result<()> {
-        let found = preflight::check(&Scope {
+        let scope = Scope {
             config: &self.config,
             publisher: Some(publisher),
-            subscriber: Some(subscriber),
+            subscriber,
             direction: Direction::Forward,
             dbnames: &[dbname],
-            before: Before::Cutover,
-        })?;
-        for warning in found.found(Severity::Warning) {
-            let words = format!("{} ({})", warning.in_words(), warning.id);
-            self.run.progress.step(&format!("warning: {words}"));
-        }
-        found
-            .refuse()
+            before,
+            reverse: self.config.cutover.reverse,
+            schemas: Schemas::Compare,
+        };
+        preflight::clear(&scope, &*self.run.progress)
             .hint(|| format!("flare preflight {}", ShellWord(dbname)))
+    }
+
+    /// What blocks a cutover or a fallback, for `status`, which compares the schemas itself.
+    pub(super) fn blocks_switch(
+        &self,
+        pair: &Pair,
+        direction: Direction,
+        dbname: &str,
+    ) -> Result<()> {
+        let pair = oriented(pair, direction);
+        let found = preflight::check(&Scope {
+            config: &self.config,
+            publisher: Some(&pair.publisher),
+            subscriber: Some(&pair.subscriber),
+            direction,
+            dbnames: &[dbname],
+            before: Before::Cutover,
+            reverse: self.config.cutover.reverse,
+            schemas: Schemas::Leave,
+        })?;
+        found.refuse()
     }
 }

@@ -9,6 +9,7 @@ use super::{Change, CopyOptions, Flare, RolesOptions, SchemaOutcome, Target, Wai
 use crate::catalog::tables;
 use crate::copy;
 use crate::error::{Advise, Error, Result, WrapErr};
+use crate::preflight::Before;
 use crate::replicate::Mode;
 use crate::server::{Login, Opened};
 use crate::value::ShellWord;
@@ -140,7 +141,7 @@ impl Flare {
                 subscriber: Ok(subscriber),
             } = &opened
             {
-                self.nothing_blocks(publisher, subscriber, &dbname)?;
+                self.clear(publisher, Some(subscriber), &dbname, Before::Cutover)?;
             }
         }
         let dry_run = self.run.mode == Mode::DryRun;

@@ -4,6 +4,7 @@ use super::Flare;
 use crate::copy;
 use crate::cutover;
 use crate::error::{Error, Result, message_of};
+use crate::preflight::Before;
 use crate::replicate::{
     Change, InUse, OldSlot, Sequences, Target, Unreachable, Wait, closed, grants, made,
     publication, sequences, status_table, subscription, unsubscribe,
@@ -31,6 +32,7 @@ impl Flare {
     pub fn create_publication(&self, dbname: &str) -> Result<Change, Error> {
         let wanted = self.config.publication(dbname)?;
         let publisher = self.publisher(&[dbname])?;
+        self.clear(&publisher, None, dbname, Before::Publication)?;
         Ok(publication::create(&publisher, dbname, wanted, &self.run)?)
     }
 
@@ -63,6 +65,8 @@ impl Flare {
     ) -> Result<Change, Error> {
         let declared = self.config.subscription(subname)?;
         let pair = self.pair(&[&declared.dbname])?;
+        let (from, to) = (&pair.publisher, &pair.subscriber);
+        self.clear(from, Some(to), &declared.dbname, Before::Subscription)?;
         let target = (login, target);
         let created = subscription::create(&pair, subname, declared, target, wait, &self.run)?;
         Ok(created.and(self.arm(&pair, subname, declared)?))

@@ -129,6 +129,10 @@ impl Flare {
                 } else if let Err(report) = self.differs(pair, &standing) {
                     standing.differs = true;
                     standing.obstructed(&report);
+                } else if let Err(report) =
+                    self.blocks_switch(pair, standing.direction, &standing.dbname)
+                {
+                    standing.obstructed(&report);
                 }
             }
             standings.push(standing);

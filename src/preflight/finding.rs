@@ -163,7 +163,11 @@ impl Preflight {
         let others: Vec<String> = blockers
             .map(|it| format!("{} ({})", it.message, it.id))
             .collect();
-        let mut message = format!("{} ({})", first.in_words(), first.id);
+        let place = match &first.dbname {
+            Some(dbname) => format!("database {dbname:?}: "),
+            None => String::new(),
+        };
+        let mut message = format!("{place}{} ({})", first.in_words(), first.id);
         if !others.is_empty() {
             message = format!("{message}; and {}", others.join("; and "));
         }

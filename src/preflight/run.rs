@@ -14,6 +14,7 @@ use super::view::{Moving, SideView, View};
 use crate::config::{Config, Host};
 use crate::error::{Failure, Result, message_of};
 use crate::journal::{Direction, Stream};
+use crate::progress::Progress;
 use crate::server::{Login, Server, Session, sqlstate_of};
 
 /// Databases that are asked at the same time: one session each on both servers.
@@ -29,6 +30,26 @@ pub(crate) struct Scope<'a> {
     pub(crate) dbnames: &'a [&'a str],
     /// Checks for later commands are left out.
     pub(crate) before: Before,
+    /// Whether a way back is to be made.
+    pub(crate) reverse: bool,
+    pub(crate) schemas: Schemas,
+}
+
+/// Whether the schemas are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Schemas {
+    Compare,
+    /// The command compares them itself.
+    Leave,
+}
+
+/// Refuses what blocks a command, and says what may go wrong.
+pub(crate) fn clear(scope: &Scope<'_>, progress: &dyn Progress) -> Result<()> {
+    let found = check(scope)?;
+    for warning in found.found(Severity::Warning) {
+        progress.step(&format!("warning: {} ({})", warning.in_words(), warning.id));
+    }
+    found.refuse()
 }
 
 /// Asks everything that the command is concerned with, and judges it. Reads only.
@@ -63,6 +84,7 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
                 }),
                 databases: scope.dbnames.len(),
                 unsubscribed: 0,
+                reverse: scope.reverse,
                 streams: false,
                 subscribed: false,
             };
@@ -70,9 +92,8 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
             any_streams |= view.streams;
             unsubscribed += usize::from(!view.subscribed);
             checked.extend(judge(&wanted, Place::Database, &view)?);
-            if let (Some((from, to)), true, Before::Cutover) =
-                (sessions, view.subscribed, scope.before)
-            {
+            let compared = view.subscribed && scope.schemas == Schemas::Compare;
+            if let (Some((from, to)), true, Before::Cutover) = (sessions, compared, scope.before) {
                 let found = beyond::schema_drift(&view, &from, &to)?;
                 checked.push(judged(
                     (beyond::SCHEMA_DRIFT, beyond::SAME),
@@ -91,6 +112,7 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
         moving: None,
         databases: scope.dbnames.len(),
         unsubscribed,
+        reverse: scope.reverse,
         streams: any_streams,
         subscribed: any_streams,
     };

@@ -61,6 +61,8 @@ pub(crate) struct View<'a> {
     /// How many databases move, and how many of them have no subscription yet.
     pub(crate) databases: usize,
     pub(crate) unsubscribed: usize,
+    /// Whether a way back is to be made.
+    pub(crate) reverse: bool,
     /// Every table is copied, and the subscription follows.
     pub(crate) streams: bool,
     /// The subscription is there.

@@ -1,5 +1,7 @@
 //! preflight: nothing is said of a healthy pair, and every planted fault is named.
 
+mod around;
+mod example;
 mod healthy;
 mod planted;
 

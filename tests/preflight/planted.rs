@@ -139,7 +139,7 @@ fn what_would_stay_behind_is_named_before_anything_is_set_up() {
             &json,
             "large_objects",
             "warning",
-            "1 large objects would stay behind",
+            "1 large object would stay behind",
         );
         assert_found(
             &json,

@@ -175,14 +175,18 @@ fn large_objects(here: i64, there: i64, stay: bool) -> Vec<Finding> {
         100_000.. => "100000 or more".to_owned(),
         n => n.to_string(),
     };
+    let many = match here {
+        1 => "1 large object".to_owned(),
+        _ => format!("{many} large objects"),
+    };
     match (here, stay) {
         (0, _) => Vec::new(),
-        (_, true) => vec![Finding::note(format!("{many} large objects stay behind, as the configuration says"))],
+        (_, true) => vec![Finding::note(format!("{many} may stay behind, as the configuration says"))],
         (_, false) if here == there => vec![Finding::note(format!(
-            "both sides have {many} large objects; what is written to them from now on is not carried"
+            "both sides have {many}; what is written to them from now on is not carried"
         ))],
         (_, false) => vec![
-            Finding::blocker(format!("{many} large objects would stay behind: replication does not carry them"))
+            Finding::blocker(format!("{many} would stay behind: replication does not carry large objects"))
                 .objects(["large_objects".to_owned()])
                 .fix("carry them by hand (pg_dump --blobs --data-only of pg_largeobject) and name large_objects in leave_behind of the publication's configuration; lo_unlink what nobody needs"),
         ],

@@ -30,7 +30,7 @@ pub(crate) const CHECKS: &[Check] = &[
         place: Place::Server,
         asks: &[SETTINGS.on_subscriber()],
         judge: |view| match view.subscriber {
-            Some(subscriber) if view.config.cutover.reverse => {
+            Some(subscriber) if view.reverse => {
                 Ok(wal_level(&Settings::of(subscriber)?, subscriber.side))
             }
             _ => Ok(Vec::new()),
@@ -61,7 +61,7 @@ pub(crate) const CHECKS: &[Check] = &[
         place: Place::Server,
         asks: &[SETTINGS.on_both(), USED.on_both()],
         judge: |view| match (view.publisher, view.subscriber) {
-            (Some(publisher), Some(subscriber)) if view.config.cutover.reverse => {
+            (Some(publisher), Some(subscriber)) if view.reverse => {
                 lacking(subscriber, publisher, view.databases as i64)
             }
             _ => Ok(Vec::new()),

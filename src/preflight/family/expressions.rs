@@ -35,7 +35,8 @@ struct Failing {
 }
 
 /// Each is planned, which looks into SQL functions, and evaluated on a few rows, or on one of nulls where there are none:
-/// in the transaction that only reads, for two seconds at most. Only names that are not found count.
+/// in the transaction that only reads, for two seconds at most. Only names that are not found count. Planning a table looks
+/// into all its indexes, so rows are read only where that goes well.
 const FAILING: Question<Failing> = Question::database(
     "expressions",
     "DO LANGUAGE plpgsql $flare$
@@ -63,8 +64,12 @@ const FAILING: Question<Failing> = Question::database(
        LOOP
          EXIT WHEN clock_timestamp() - began > interval '2 seconds';
          BEGIN
-           EXECUTE format('EXPLAIN SELECT %s FROM %s', one.expression, one.relation);
-           EXECUTE format('SELECT EXISTS (SELECT FROM %s)', one.relation) INTO filled;
+           EXECUTE format('EXPLAIN SELECT %s FROM (SELECT (r).* FROM (SELECT NULL::%s AS r OFFSET 0) x OFFSET 0) one', one.expression, one.relation);
+           filled := false;
+           BEGIN
+             EXECUTE format('SELECT EXISTS (SELECT FROM %s)', one.relation) INTO filled;
+           EXCEPTION WHEN OTHERS THEN NULL;
+           END;
            IF filled THEN
              EXECUTE format('SELECT %s FROM (SELECT * FROM %s LIMIT 3) one', one.expression, one.relation);
            ELSE

@@ -276,21 +276,18 @@ fn without_identity(tables: &[Table], wanted: &Publication, published: bool) -> 
     let table = &first.name;
     vec![
         Finding::blocker(format!(
-            "publish {}: without a replica identity every UPDATE and DELETE there {when}",
-            counted(bad.len())
+            "publish {}{}: without a replica identity every UPDATE and DELETE there {when}",
+            first.name.plain(),
+            match bad.len() {
+                1 => String::new(),
+                n => format!(" and {} more", n - 1),
+            }
         ))
         .objects(names(bad.iter().copied()))
         .fix(format!(
             "ALTER TABLE {table} ADD PRIMARY KEY (...), or REPLICA IDENTITY USING INDEX an index that is unique, NOT NULL and not deferrable, or name the table in replica_identity_full_tables (slow where it is large and often updated), or in allow_no_identity where rows are only inserted{besides}"
         )),
     ]
-}
-
-fn counted(tables: usize) -> String {
-    match tables {
-        1 => "a table".to_owned(),
-        n => format!("{n} tables"),
-    }
 }
 
 /// From this size on a search for each changed row is slow.

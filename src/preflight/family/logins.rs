@@ -60,6 +60,7 @@ pub(crate) const CHECKS: &[Check] = &[
                 &applications(view)?,
                 &publisher.rows(&CONNECTS)?,
                 &subscriber.rows(&CONNECTS)?,
+                &view.config.subscriber.db_owner.user,
                 moving.dbname,
             )),
             _ => Ok(Vec::new()),
@@ -308,12 +309,17 @@ fn shut_out(
     sessions: &[Sessions],
     here: &[Connect],
     there: &[Connect],
+    owner: &str,
     dbname: &str,
 ) -> Vec<Finding> {
     let connect = |rows: &[Connect], user: &str| {
         let mut rows = rows.iter();
         rows.find(|it| it.rolname == user).map(|it| it.connect)
     };
+    // Nobody shuts the owner out but a cutover that was undone, and the next one opens it again.
+    if connect(there, owner) == Some(false) {
+        return Vec::new();
+    }
     let users: BTreeSet<&str> = sessions.iter().map(|it| it.user.as_str()).collect();
     let out: Vec<String> = users
         .into_iter()
@@ -518,11 +524,11 @@ mod tests {
         };
         let app = [sessions("app", "", 1)];
         assert_eq!(
-            shut_out(&app, &row(true), &row(false), "d")[0].objects,
+            shut_out(&app, &row(true), &row(false), "o", "d")[0].objects,
             ["app"]
         );
-        assert!(shut_out(&app, &row(false), &row(false), "d").is_empty());
-        assert!(shut_out(&app, &row(true), &[], "d").is_empty());
+        assert!(shut_out(&app, &row(false), &row(false), "o", "d").is_empty());
+        assert!(shut_out(&app, &row(true), &[], "o", "d").is_empty());
     }
 
     #[test]

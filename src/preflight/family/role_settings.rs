@@ -313,7 +313,8 @@ fn timeouts(view: &View<'_>) -> Result<Vec<Finding>> {
             .filter_map(in_force)
             .filter(|(_, value)| ms_of(value).is_some_and(|ms| ms > 0 && ms < copy_ms))
             .collect();
-        found.extend(too_short(side.side, role, moving.dbname, &short));
+        let found_here = too_short(side.side, role, moving.dbname, &short);
+        found.extend(found_here.map(|it| set_aside(it, view.subscribed)));
         Ok(())
     };
     look(publisher, repl, &OF_SENDERS)?;
@@ -374,6 +375,18 @@ fn ms_of(value: &str) -> Option<i64> {
     Some((number.parse::<f64>().ok()? * factor) as i64)
 }
 
+/// create_subscription sets them aside itself, in this database, until the subscription goes.
+fn set_aside(found: Finding, subscribed: bool) -> Finding {
+    match subscribed {
+        true => found,
+        false => Finding::note(format!(
+            "{}, but create_subscription sets them to 0 in this database",
+            found.message
+        ))
+        .objects(found.objects),
+    }
+}
+
 fn too_short(side: Side, role: &str, dbname: &str, short: &[(&str, String)]) -> Option<Finding> {
     let (first, _) = short.first()?;
     Some(
@@ -425,12 +438,11 @@ fn misread(settings: &[RoleSetting], dbname: &str) -> Vec<Finding> {
         .filter(|it| it.role.is_none() && it.is_of(dbname))
         .filter(changes)
         .collect();
-    match bad.first() {
-        None => Vec::new(),
-        Some(first) => vec![
-            Finding::warning("the subscriber's database sets how text is read: rows that are copied may come out otherwise, or fail")
-                .objects(bad.iter().map(|it| it.in_words()))
-                .fix(format!("{} on the subscriber until the rows are copied", first.reset())),
+    match bad.is_empty() {
+        true => Vec::new(),
+        false => vec![
+            Finding::note("the subscriber's database sets how text is read, but create_subscription sets what the rows need for its own role")
+                .objects(bad.iter().map(|it| it.in_words())),
         ],
     }
 }

@@ -11,7 +11,7 @@ pub(crate) const CHECKS: &[Check] = &[
     Check {
         id: "sequence_rights",
         title: "every sequence can be read and set",
-        before: Before::Subscription,
+        before: Before::Cutover,
         place: Place::Database,
         asks: &[SEQUENCES.on_publisher()],
         judge: |view| match view.publisher {

@@ -53,7 +53,7 @@ pub(crate) const CHECKS: &[Check] = &[
             (Some(publisher), Some(subscriber)) => Ok(truncates(
                 (publisher.side, publisher.major),
                 (subscriber.side, subscriber.major),
-                view.config.cutover.reverse,
+                view.reverse,
             )),
             _ => Ok(Vec::new()),
         },

@@ -1,0 +1,205 @@
+//! Faults around the rows: who logs in, what roles set, what fires, what a version does not have.
+
+use super::{assert_found, look, of};
+use crate::support::pair::Passwords;
+use crate::support::{Cluster, Pair};
+
+#[test]
+fn what_keeps_the_application_out_is_named() {
+    for (old, new) in [(10, 18), (13, 14)] {
+        let pair = Pair::alone(old, new).with_accounts(1);
+        let (db, names) = (pair.db(), pair.names());
+        let (app, repl) = (&names.app, &names.repl);
+        pair.publisher().sql(
+            "postgres",
+            &format!(
+                "SET password_encryption = 'md5'; ALTER ROLE {app} PASSWORD 'x';
+                 ALTER ROLE {app} SET session_preload_libraries = 'nix';
+                 ALTER ROLE {app} SET default_transaction_read_only = off;
+                 ALTER ROLE {app} SET password_encryption = 'on';
+                 ALTER ROLE {repl} SET statement_timeout = '2s'; ALTER ROLE {repl} VALID UNTIL '2001-01-01';
+                 ALTER DATABASE {db} SET synchronous_commit = off;"
+            ),
+        );
+        if old < 12 {
+            pair.publisher().sql(
+                "postgres",
+                &format!("ALTER ROLE {app} SET default_with_oids = off"),
+            );
+        }
+        let subscriber = pair.subscriber();
+        pair.create_roles_on(subscriber);
+        pair.create_database_on(subscriber);
+        subscriber.sql(
+            "postgres",
+            &format!(
+                "ALTER DATABASE {db} SET client_encoding = 'LATIN1'; REVOKE CONNECT ON DATABASE {db} FROM PUBLIC;
+                 SET password_encryption = 'md5'; ALTER ROLE {app} PASSWORD 'x'"
+            ),
+        );
+        pair.configure(|config| {
+            config["cutover"]["app_users"] = vec![serde_yaml::Value::from(app.as_str())].into();
+        });
+        let json = look(&pair);
+        let reset = format!(r#"ALTER ROLE \"{app}\" RESET "#);
+        assert_found(&json, "app_login", "warning", "an md5 hash, and line");
+        assert_found(&json, "app_connect", "warning", &format!(r#"TO \"{app}\""#));
+        assert_found(
+            &json,
+            "preload_libraries",
+            "blocker",
+            &format!("{reset}session_preload_libraries"),
+        );
+        assert_found(
+            &json,
+            "read_only_off",
+            "warning",
+            &format!("{reset}default_transaction_read_only"),
+        );
+        assert_found(
+            &json,
+            "setting_values",
+            "warning",
+            "password_encryption = on",
+        );
+        assert_found(&json, "timeouts", "pass", "statement_timeout = 2s");
+        assert_found(&json, "repl_user", "blocker", "has expired");
+        assert_found(&json, "synchronous_commit", "warning", db);
+        assert_found(&json, "text_settings", "pass", "client_encoding = LATIN1");
+        if old < 12 {
+            assert_found(&json, "unknown_settings", "warning", "default_with_oids");
+        }
+        // What the subscriber does not take is left out and said, and the other roles arrive.
+        let roles = pair
+            .flare(&["replicate_roles", "--format", "json"])
+            .ok()
+            .json();
+        let notes = roles["notes"].to_string();
+        assert!(
+            notes.contains("password_encryption") && notes.contains("does not take"),
+            "{notes}"
+        );
+        assert!(notes.contains("session_preload_libraries"), "{notes}");
+        let settings =
+            format!("SELECT array_to_string(rolconfig, ' ') FROM pg_roles WHERE rolname = '{app}'");
+        let settings = subscriber.value("postgres", &settings);
+        assert_eq!(settings, "default_transaction_read_only=off");
+        assert!(subscriber.connect("postgres", app, Passwords::APP).is_err());
+    }
+}
+
+#[test]
+fn what_fires_or_fails_on_apply_is_named() {
+    for (old, new) in [(10, 10), (18, 18)] {
+        let pair = Pair::alone(old, new).with_accounts(1);
+        let (db, publisher) = (pair.db(), pair.publisher());
+        publisher.sql(
+            db,
+            r"CREATE TABLE audit (id int); ALTER TABLE audit REPLICA IDENTITY FULL;
+              CREATE TABLE t (id int PRIMARY KEY, name text); ALTER TABLE t ADD CHECK (id > 0) NOT VALID;
+              INSERT INTO t VALUES (1, 'a');
+              CREATE FUNCTION log() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO audit VALUES (1); RETURN NEW; END';
+              CREATE TRIGGER log AFTER INSERT ON t FOR EACH ROW EXECUTE PROCEDURE log(); ALTER TABLE t ENABLE ALWAYS TRIGGER log;
+              CREATE FUNCTION quiet() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+              CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE PROCEDURE quiet();
+              CREATE TABLE words (word text);
+              CREATE FUNCTION known(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT EXISTS (SELECT 1 FROM words WHERE word = $1)';
+              CREATE FUNCTION fine(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';
+              CREATE INDEX t_known ON t (known(name)); CREATE INDEX t_fine ON t (fine(name));
+              CREATE FUNCTION deep(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN EXISTS (SELECT 1 FROM words); END';
+              CREATE TABLE empty (id int PRIMARY KEY, name text, CHECK (deep(name)));
+              CREATE TABLE parent (a int, b int, id int PRIMARY KEY); CREATE TABLE child (id int PRIMARY KEY, b int, a int);
+              ALTER TABLE child INHERIT parent;
+              UPDATE pg_extension SET extname = 'gone' WHERE extname = 'plpgsql';
+              ALTER TABLE words REPLICA IDENTITY FULL;",
+        );
+        let subscriber = pair.subscriber();
+        pair.create_roles_on(subscriber);
+        pair.create_database_on(subscriber);
+        subscriber.sql(
+            db,
+            "CREATE TABLE parent (a int, b int, id int PRIMARY KEY); CREATE TABLE child () INHERITS (parent)",
+        );
+        let json = look(&pair);
+        assert_found(&json, "apply_triggers", "blocker", "log on public.t");
+        assert_found(&json, "event_triggers", "pass", "watch (ddl_command_end");
+        assert_found(&json, "search_path", "blocker", "index public.t_known");
+        assert_found(&json, "search_path", "blocker", "public.empty");
+        let failing = of(&json, "search_path")[0].to_string();
+        assert!(!failing.contains("t_fine"), "{failing}");
+        assert_found(&json, "not_valid", "warning", "on public.t");
+        assert_found(&json, "column_order", "warning", "public.child");
+        // A 10 of the tests cannot list what it offers.
+        if new > 10 {
+            assert_found(&json, "extensions", "blocker", "gone ");
+        }
+        publisher.sql(
+            db,
+            "UPDATE pg_extension SET extname = 'plpgsql' WHERE extname = 'gone'",
+        );
+    }
+}
+
+#[test]
+fn foreign_keys_that_lead_out_and_login_triggers_are_named() {
+    let pair = Pair::new(17, 18).with_accounts(1);
+    let db = pair.db();
+    pair.publisher().sql(
+        db,
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY REFERENCES a);
+         CREATE FUNCTION hello() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+         CREATE EVENT TRIGGER hello ON login EXECUTE FUNCTION hello()",
+    );
+    pair.configure(|config| {
+        config["publications"][db]["tables"] = vec![serde_yaml::Value::from("a")].into();
+        config["publications"][db]
+            .as_mapping_mut()
+            .expect("a mapping")
+            .remove("replica_identity_full_tables");
+    });
+    let json = look(&pair);
+    assert_found(&json, "foreign_keys", "warning", "public.b to public.a");
+    assert_found(
+        &json,
+        "event_triggers",
+        "warning",
+        "hello (login, on the publisher)",
+    );
+}
+
+#[test]
+fn commands_refuse_what_preflight_blocks_before_they_change_anything() {
+    let pair = Pair::new(14, 18).with_accounts(1);
+    let (db, sub) = (pair.db(), pair.subname());
+    pair.publisher().sql(db, "CREATE TABLE \"no key\" (id int)");
+    for command in [
+        &["create_publication", db][..],
+        &["create_subscription", sub],
+        &["prepare", sub, "--yes"],
+        &["prepare", sub, "--dry-run"],
+    ] {
+        pair.flare(command)
+            .code(1)
+            .says("publish public.no key: without a replica identity")
+            .says("(replica_identity)")
+            .says("hint: ALTER TABLE \"public\".\"no key\" ADD PRIMARY KEY");
+    }
+    let publications = "SELECT count(*) FROM pg_publication";
+    assert_eq!(pair.publisher().value(db, publications), "0");
+}
+
+#[test]
+fn without_superuser_what_cannot_be_seen_is_named_and_nothing_else_is_said() {
+    for (old, new) in [(13, 16), (18, 18)] {
+        let pair = Pair::between(
+            Cluster::private_rds(old, &[]),
+            Cluster::private_rds(new, &[]),
+        )
+        .with_accounts(1);
+        let json = look(&pair);
+        assert_eq!(super::found(&json, "blocker"), Vec::<String>::new());
+        assert_eq!(super::found(&json, "warning"), Vec::<String>::new());
+        assert_found(&json, "not_seen", "pass", "app_login");
+        assert_found(&json, "not_seen", "pass", "permission denied");
+    }
+}
