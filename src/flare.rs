@@ -1,4 +1,4 @@
-//! The library's public door. Each method is one command: it opens verified sessions and hands them to a room.
+//! The library's façade. Each method is one command: it opens verified sessions and hands them to a room.
 
 mod beginning;
 mod copying;

@@ -167,7 +167,7 @@ fn scenario(old: u32, new: u32) {
     let mut app = publisher
         .connect(db, &names.app, Passwords::APP)
         .expect("the application's session");
-    pair.flare(pause).ok().prints("door is shut");
+    pair.flare(pause).ok().prints("nobody can connect");
     assert!(app.batch_execute("SELECT 1").is_err());
     assert!(publisher.connect(db, &names.app, Passwords::APP).is_err());
     pair.flare(&["resume_write", db])
@@ -245,7 +245,7 @@ fn a_pause_by_the_owner_ends_as_it_must() {
         run(&pause(&[]))
             .run()
             .code(1)
-            .says(&format!("CONNECT was granted by {}", names.app))
+            .says(&format!("it was granted by {}", names.app))
             .says(&format!("GRANT {} TO", names.app));
         assert_eq!(acl(publisher, db), before);
         publisher.sql(

@@ -8,9 +8,9 @@ use crate::report::{self, Outcome};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Changes: on both servers, drops the migration's subscriptions, slots and publications, the fence, the table \
-flare_replication_status and the journal; each is listed first. Never a table or a row of yours. After a cutover the \
-door of the server that was left stays shut, and the statements that open it are printed; replication ends, and with \
-it the way back. When the server that was left does not answer any more, what is on the other one goes.
+flare_replication_status and the journal; each is listed first. Never a table or a row of yours. After a cutover \
+CONNECT on the database of the server that was left is revoked, and the statements that give it back are printed; \
+replication ends, and with it the way back. When the server that was left does not answer any more, what is on the other one goes.
 
 Example:
   flare cleanup bench1 --dry-run

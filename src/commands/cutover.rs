@@ -8,12 +8,12 @@ use crate::report::Outcome;
 /// Move the application to the subscriber, in one short pause, with a way back
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: before the pause, on the subscriber, takes CONNECT on the database from everyone but those whom replication \
-needs, sets the sequences, and makes a publication and a slot for the way back; on the publisher makes a disabled \
-subscription. In the pause takes CONNECT on the publisher, ends all sessions there, locks the published tables, waits \
-until everything has arrived, disables the subscription, and gives CONNECT on the subscriber back. Afterwards fences \
-the publisher's tables against everyone but replication, drops the old subscription with its slot, and starts the way \
-back. Both servers keep a record in the journal (flare.journal in the database postgres). A pause that is not complete \
+Changes: before the pause, on the subscriber, closes the database where that is not so yet, sets the sequences, and \
+makes a publication and a slot for the way back; on the publisher makes a disabled subscription. In the pause takes \
+CONNECT on the publisher, ends all sessions there, locks the published tables, waits until everything has arrived, \
+disables the subscription, opens the subscriber, and gives CONNECT on the publisher back, whose sessions are read-only \
+from then on (cutover.left: shut gives nothing back). Afterwards fences the publisher's tables against everyone but \
+replication, drops the old subscription with its slot, and starts the way back. Both servers keep a record in the journal (flare.journal in the database postgres). A pause that is not complete \
 within --max-pause is undone, even if flare is killed; past the point of no return it is finished, even then.
 
 Example:

@@ -9,7 +9,7 @@ use crate::report::Outcome;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Changes: the same as cutover with the servers' parts exchanged: the subscriber is left, fenced, and follows the \
-publisher again; the publisher's fence is taken away and its door opened. What was written on the subscriber since \
+publisher again; the publisher's fence is taken away and it is opened. What was written on the subscriber since \
 the cutover is on the publisher.
 
 Example:

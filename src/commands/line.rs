@@ -45,7 +45,7 @@ pub(crate) struct Globals {
 }
 
 impl Globals {
-    /// The library's door, with the configuration that was asked for.
+    /// The library's façade, with the configuration that was asked for.
     pub(crate) fn flare(&self, command: &str) -> Result<Flare> {
         self.flare_of(&self.config, command)
     }

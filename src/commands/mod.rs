@@ -91,7 +91,7 @@ pub(crate) enum Command {
     InitConfig(init_config::InitConfig),
     Completions(completions::Completions),
     Man(man::Man),
-    /// Started by flare itself: opens the door when the flare that shut it dies
+    /// Started by flare itself: undoes the pause, or finishes it, when the flare that began it dies
     #[command(hide = true)]
     Guard,
     /// Started by flare itself: keeps a snapshot when the flare that copies dies

@@ -1,7 +1,7 @@
 //! poolers: PgBouncers hold their clients while the servers change, so that they wait instead of failing.
 //!
 //! With transaction pooling a PAUSE is done when the running transactions are. With session pooling it is done when the
-//! clients have gone, so it is only begun before the door shuts: ending the sessions at the server ends it, and until
+//! clients have gone, so it is only begun before CONNECT is revoked: ending the sessions at the server ends it, and until
 //! then [`Poolers::await_paused`] has to wait.
 
 use std::panic::resume_unwind;

@@ -33,7 +33,7 @@ impl Journals {
         all.into_iter().find(shut).cloned()
     }
 
-    /// Whether the application went back without the subscriber, which has not heard of it: its door is as it was.
+    /// Whether the application went back without the subscriber, which has not heard of it: it is as open as it was.
     pub(super) fn abandoned(&self, dbname: &str) -> bool {
         let heard = |run| self.subscriber.iter().any(|it| it.run == run);
         let switched = self.standing(dbname).switched;

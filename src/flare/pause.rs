@@ -71,7 +71,7 @@ impl Flare {
         )?)
     }
 
-    /// Opens the door of a paused database, with its privileges exactly as they were. Needs only the publisher.
+    /// Gives CONNECT on a paused database back, with the privileges as they were. Needs only the publisher.
     pub fn resume_write(&self, dbname: &str) -> Result<ResumeReport, Error> {
         let opened = self.open().any()?;
         let journals = self.journals(&opened)?;

@@ -45,7 +45,7 @@ pub(super) struct Properties {
     settings: Vec<Setting>,
     existing: Vec<Setting>,
     missing_roles: BTreeSet<String>,
-    /// Replication runs into the database: its door is shut or open as the cutover wants it.
+    /// Replication runs into the database: who may connect is the cutover's affair.
     subscribed: bool,
 }
 

@@ -172,7 +172,7 @@ fn there_and_back(stage: &Stage) -> Result<Vec<String>, String> {
         "flare verify_data flare_test1",
     )?;
     sleep(A_WHILE);
-    let saw = application.end("And this time? 57P01 is a session that was ended, 42501 a door that was shut; the longest gap is the longer pause:")?;
+    let saw = application.end("And this time? 57P01 is a session that was ended, 42501 a server that lets nobody in; the longest gap is the longer pause:")?;
     let picture = stage.keep_picture()?;
     println!("A picture of it, both pauses and the longer one from near by: {picture}");
     Ok(vec![
@@ -196,7 +196,7 @@ fn prove(stage: &Stage) -> Result<Vec<String>, String> {
     await_the_rest(stage)?;
     let on_new = verify(
         stage,
-        "The new server follows again. Is everything there as well? (Its door is shut to the application, so postgres looks.)",
+        "The new server follows again. Is everything there as well? (It is closed, so postgres looks.)",
         &dsn(&stage.new, "postgres"),
     )?;
     stage.run(

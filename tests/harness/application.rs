@@ -20,7 +20,7 @@ fn an_application_knows_what_it_has_written_and_where() {
     let (publisher, subscriber) = (pair.publisher(), pair.subscriber());
     pair.flare(&["create_replication_status_table", db]).ok();
     pair.await_tables_ready();
-    let door = |server: &Cluster, grant_or_revoke: &str| {
+    let connect = |server: &Cluster, grant_or_revoke: &str| {
         let sql = format!("{grant_or_revoke} PUBLIC")
             .replace("CONNECT", &format!("CONNECT ON DATABASE {db}"));
         server.sql("postgres", &sql);
@@ -33,7 +33,7 @@ fn an_application_knows_what_it_has_written_and_where() {
             server.rows("postgres", &end).is_empty()
         });
     };
-    door(subscriber, "REVOKE CONNECT FROM");
+    connect(subscriber, "REVOKE CONNECT FROM");
     let application = Application::start(&pair);
     application.await_writes_on(Side::Publisher, 200);
     pair.flare(&["pause_write", db, "--allowed-rep-duration", "0s"])
@@ -42,11 +42,11 @@ fn an_application_knows_what_it_has_written_and_where() {
     application.await_writes_on(Side::Publisher, 50);
 
     // A cutover by hand.
-    door(publisher, "REVOKE CONNECT FROM");
+    connect(publisher, "REVOKE CONNECT FROM");
     clear(publisher);
     pair.await_caught_up();
     pair.flare(&["replicate_sequences", pair.subname()]).ok();
-    door(subscriber, "GRANT CONNECT TO");
+    connect(subscriber, "GRANT CONNECT TO");
     application.await_writes_on(Side::Subscriber, 50);
     let written = application.stop();
     written.verify(subscriber).assert_never_refused();
@@ -60,8 +60,8 @@ fn an_application_knows_what_it_has_written_and_where() {
     // subscriber's is shut in the end, or clients that miss their rows on the publisher would return to it for good.
     let application = Application::start(&pair);
     application.await_writes_on(Side::Subscriber, 50);
-    door(publisher, "GRANT CONNECT TO");
-    door(subscriber, "REVOKE CONNECT FROM");
+    connect(publisher, "GRANT CONNECT TO");
+    connect(subscriber, "REVOKE CONNECT FROM");
     clear(subscriber);
     application.await_writes_on(Side::Publisher, 50);
     let written = application.stop();
