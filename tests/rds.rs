@@ -175,7 +175,12 @@ fn scenario(old: u32, new: u32) {
         .prints("The application can write");
     assert_eq!(acl(publisher, db), before);
 
-    pair.flare(&["drop_subscription", sub]).ok();
+    let drop = &["drop_subscription", sub];
+    match new {
+        16.. => pair.flare(drop).ok(),
+        // What the superuser that Amazon's master stands for here has made is that superuser's.
+        _ => as_amazon_lets(subscriber, || pair.flare(drop)).ok(),
+    };
     pair.flare(&["drop_publication", db]).ok();
     for (server, sql) in [
         (publisher, "SELECT count(*) FROM pg_replication_slots"),
@@ -289,7 +294,7 @@ fn a_pause_by_the_owner_ends_as_it_must() {
         );
         let late = run(&pause(&["--max-pause", "1s"])).run();
         late.code(1)
-            .says(&format!("sessions [{pid}] stood in the way"));
+            .says(&format!("sessions {pid} stood in the way"));
         assert_as_before(&pair, &before, "blocked");
         drop(blocker);
 

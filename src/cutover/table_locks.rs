@@ -123,7 +123,7 @@ const UNBLOCK: &str = "
         END;
       END LOOP;
       IF clock_timestamp() > until THEN
-        RAISE EXCEPTION 'the pause is longer than max_pause: sessions % stood in the way', array(SELECT DISTINCT pid FROM unnest(stood || ended) pid)
+        RAISE EXCEPTION 'the pause is longer than max_pause: sessions % stood in the way', array_to_string(array(SELECT DISTINCT pid FROM unnest(stood || ended) pid), ', ')
           USING ERRCODE = 'query_canceled';
       END IF;
       PERFORM pg_sleep(0.002);
