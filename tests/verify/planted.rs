@@ -106,6 +106,8 @@ impl Writers {
                     if written.is_err() {
                         break;
                     }
+                    // As much as the subscriber can follow on a busy machine: a probe waits for all that is before it.
+                    std::thread::sleep(std::time::Duration::from_millis(5));
                 }
                 count / 4
             })
