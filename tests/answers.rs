@@ -53,8 +53,10 @@ fn every_command_answers_with_one_object_when_it_succeeds() {
         let run = pair.flare(&command.json());
         // Whether these succeed at this point is their own tests' subject.
         let later = [
+            "adopt",
             "cleanup",
             "cutover",
+            "ddl",
             "fallback",
             "initial_copy",
             "preflight",

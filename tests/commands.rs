@@ -91,6 +91,11 @@ fn call(pair: &Pair, name: String) -> Called {
         "replicate_sequences" | "initial_copy" | "verify_schema" | "verify_data" => {
             (Needs::Both, vec![sub])
         }
+        "adopt" => (Needs::Both, vec!["begin", "--dry-run", sub]),
+        "ddl" => (
+            Needs::Both,
+            vec!["--dry-run", db, "COMMENT ON TABLE pgbench_accounts IS 'accounts'"],
+        ),
         "prepare" => (Needs::Both, vec!["--yes", sub]),
         // What they do when they do it is told in tests of their own.
         "cutover" | "fallback" | "cleanup" => (Needs::Both, vec!["--dry-run", sub]),
