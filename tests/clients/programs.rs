@@ -21,7 +21,6 @@ fn psql(pair: &Pair, name: &str, url: &str) -> Writer {
 }
 
 #[test]
-#[ignore = "until the server that was left answers read-only"]
 fn psql_with_both_addresses_moves_there_and_back() {
     let pair = ready(14, 18);
     let [forward, backward] = orders(&pair);

@@ -62,6 +62,7 @@ fn furnish(stage: &Stage) -> Result<(), String> {
          SET ROLE dbowner;
          CREATE TABLE orders (id bigserial PRIMARY KEY, item text NOT NULL, at timestamptz DEFAULT now());
          GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO app;
+         GRANT USAGE ON SEQUENCE orders_id_seq TO app;
          INSERT INTO orders (item) SELECT gen_random_uuid() FROM generate_series(1, 20000);",
     );
     println!("It also has an extension, and a table orders with 20,000 rows and a sequence.");
@@ -147,6 +148,10 @@ fn there_and_back(stage: &Stage) -> Result<Vec<String>, String> {
         "It is started again, now with both addresses, goes on with its ledger, and draws a picture in the end:",
         &attack(&[&stage.old, &stage.new], &more),
     )?;
+    stage.run(
+        "So is psql: any client of libpq takes a list of hosts, and with this attribute goes to the one that lets it write:",
+        &psql(stage),
+    )?;
     sleep(A_WHILE);
     stage.run(
         "Is every row on both sides, while all this is written?",
@@ -158,15 +163,17 @@ fn there_and_back(stage: &Stage) -> Result<Vec<String>, String> {
         "flare cutover flare_test1 --yes",
     )?;
     stage.run(
-        "The application has found the new server by itself:",
+        "The application has found the new server by itself. The old one is closed: it answers, read-only.",
         "flare status",
     )?;
+    stage.run("The same psql, the same list:", &psql(stage))?;
     sleep(A_WHILE);
     let back = stage.run(
         "Something is wrong with the new version? Back again, with everything that was written there:",
         "flare fallback flare_test1 --yes",
     )?;
     stage.run("And where are we now?", "flare status")?;
+    stage.run("And psql?", &psql(stage))?;
     stage.run(
         "Row by row, after the way back, under the writing application again:",
         "flare verify_data flare_test1",
@@ -244,6 +251,14 @@ fn attack(servers: &[&Cluster], more: &str) -> String {
         dsns.concat()
     );
     line.trim_end().to_owned()
+}
+
+/// Writes a row where it may, and says where that was.
+fn psql(stage: &Stage) -> String {
+    let (old, new) = (stage.old.port(), stage.new.port());
+    format!(
+        "psql -XAtq 'postgres://app:app@127.0.0.1:{old},127.0.0.1:{new}/flare_test?target_session_attrs=read-write' -c \"INSERT INTO orders (item) VALUES ('psql') RETURNING 'row ' || id || ' is on port ' || inet_server_port()\""
+    )
 }
 
 fn dsn(server: &Cluster, user: &str) -> String {

@@ -82,7 +82,10 @@ impl Stage {
         let mut command = Command::new("sh");
         // By its path, so that it is found and ended if this process is killed; exec, so that signals reach it.
         let own = self.dir.join("bin/flare");
-        let line = line.replacen("flare", &own.to_string_lossy(), 1);
+        let line = match line.strip_prefix("flare ") {
+            Some(arguments) => format!("{} {arguments}", own.display()),
+            None => line.to_owned(),
+        };
         command
             .args(["-c", &format!("exec {line}")])
             .current_dir(&self.dir)
