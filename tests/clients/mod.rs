@@ -12,14 +12,21 @@ const TABLE: &str = "CREATE TABLE moves (client text, seq bigint, PRIMARY KEY (c
 
 /// Replicating, with a way back, and the clients' table.
 fn ready(old: u32, new: u32) -> Pair {
-    let pair = Pair::new(old, new);
-    let pair = pair.replicating_with(|pair, server| {
-        let app = &pair.names().app;
-        server.sql(
-            pair.db(),
-            &format!("{TABLE}; GRANT SELECT, INSERT ON moves TO {app}"),
-        );
-    });
+    let pair = Pair::new(old, new).with_accounts(10).published();
+    let (app, repl) = (&pair.names().app, &pair.names().repl);
+    let table =
+        format!("{TABLE}; GRANT SELECT, INSERT ON moves TO {app}; GRANT SELECT ON moves TO {repl}");
+    for server in [pair.publisher(), pair.subscriber()] {
+        server.sql(pair.db(), &table);
+    }
+    // By flare, which closes the subscriber: one made by hand leaves it open.
+    pair.flare(&[
+        "create_subscription",
+        "--use-repl-user",
+        "--wait",
+        pair.subname(),
+    ])
+    .ok();
     let repl = pair.names().repl.clone();
     pair.configure(|config| {
         let subscriber = &mut config["hosts"]["subscriber"]["conn"];
