@@ -32,6 +32,7 @@ impl Flare {
     pub fn create_publication(&self, dbname: &str) -> Result<Change, Error> {
         let wanted = self.config.publication(dbname)?;
         let publisher = self.publisher(&[dbname])?;
+        publication::check_names(&publisher, dbname, wanted)?;
         self.clear(&publisher, None, dbname, Before::Publication)?;
         Ok(publication::create(&publisher, dbname, wanted, &self.run)?)
     }

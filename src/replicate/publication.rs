@@ -25,6 +25,19 @@ pub enum InUse {
     DropAnyway,
 }
 
+/// Refuses names of the configuration that the database does not have.
+pub(crate) fn check_names(
+    publisher: &Publisher,
+    dbname: &str,
+    wanted: &config::Publication,
+) -> Result<()> {
+    let admin = publisher.connect(Login::Superuser, dbname)?;
+    let db_owner = &publisher.declared().db_owner.user;
+    let mut known = tables::all(&admin, db_owner)?;
+    known.push(status_table_to_be(db_owner, publisher.facts().superuser));
+    coverage::names_exist(wanted, dbname, &known)
+}
+
 /// Creates the publication, or completes the one that is there; the status table and replica identities come first.
 pub(crate) fn create(
     publisher: &Publisher,

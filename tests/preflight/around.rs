@@ -103,9 +103,10 @@ fn what_fires_or_fails_on_apply_is_named() {
               CREATE FUNCTION quiet() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
               CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE PROCEDURE quiet();
               CREATE TABLE words (word text);
-              CREATE FUNCTION known(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT EXISTS (SELECT 1 FROM words WHERE word = $1)';
+              CREATE FUNCTION known(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false';
               CREATE FUNCTION fine(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';
               CREATE INDEX t_known ON t (known(name)); CREATE INDEX t_fine ON t (fine(name));
+              CREATE OR REPLACE FUNCTION known(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT EXISTS (SELECT 1 FROM words WHERE word = $1)';
               CREATE FUNCTION deep(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN EXISTS (SELECT 1 FROM words); END';
               CREATE TABLE empty (id int PRIMARY KEY, name text, CHECK (deep(name)));
               CREATE TABLE parent (a int, b int, id int PRIMARY KEY); CREATE TABLE child (id int PRIMARY KEY, b int, a int);

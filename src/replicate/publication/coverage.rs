@@ -8,7 +8,11 @@ use crate::replicate::status_table;
 use crate::value::TableName;
 
 /// Refuses names of the configuration that the database does not have.
-pub(super) fn names_exist(wanted: &config::Publication, found: &Situation<'_>) -> Result<()> {
+pub(super) fn names_exist(
+    wanted: &config::Publication,
+    dbname: &str,
+    tables: &[Table],
+) -> Result<()> {
     let settings = [
         ("tables", wanted.tables.as_deref().unwrap_or_default()),
         (
@@ -18,7 +22,7 @@ pub(super) fn names_exist(wanted: &config::Publication, found: &Situation<'_>) -
         ("allow_no_identity", wanted.allow_no_identity.as_slice()),
     ];
     for (setting, names) in settings {
-        let unknown = |name: &&TableName| !found.tables.iter().any(|table| table.name == **name);
+        let unknown = |name: &&TableName| !tables.iter().any(|table| table.name == **name);
         let unknown: Vec<&TableName> = names.iter().filter(unknown).collect();
         if unknown.is_empty() {
             continue;
@@ -29,12 +33,12 @@ pub(super) fn names_exist(wanted: &config::Publication, found: &Situation<'_>) -
             };
             unknown.iter().any(same)
         };
-        let near = found.tables.iter().find(folded);
+        let near = tables.iter().find(folded);
         return Failure::usage(format!(
             "create publication {:?}: {setting} names {}, which database {:?} does not have",
             wanted.pubname,
             listed(unknown.iter().copied()),
-            found.dbname
+            dbname
         ))
         .hint(match near {
             Some(near) => format!(
@@ -43,7 +47,7 @@ pub(super) fn names_exist(wanted: &config::Publication, found: &Situation<'_>) -
             ),
             None => format!(
                 "correct publications.{}.{setting}; names are exact and never folded",
-                found.dbname
+                dbname
             ),
         })
         .err();

@@ -72,7 +72,7 @@ pub(super) fn decide(wanted: &config::Publication, found: &Situation<'_>) -> Res
         login: Login::Superuser,
         publication: Plan::new(Side::Publisher, found.dbname),
     };
-    names_exist(wanted, found)?;
+    names_exist(wanted, found.dbname, found.tables)?;
     let list = list(wanted, found)?;
     refuse_without_identity(wanted, found, list.as_deref())?;
     for table in found
