@@ -94,7 +94,11 @@ fn call(pair: &Pair, name: String) -> Called {
         "adopt" => (Needs::Both, vec!["begin", "--dry-run", sub]),
         "ddl" => (
             Needs::Both,
-            vec!["--dry-run", db, "COMMENT ON TABLE pgbench_accounts IS 'accounts'"],
+            vec![
+                "--dry-run",
+                db,
+                "COMMENT ON TABLE pgbench_accounts IS 'accounts'",
+            ],
         ),
         "prepare" => (Needs::Both, vec!["--yes", sub]),
         // What they do when they do it is told in tests of their own.
