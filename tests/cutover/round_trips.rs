@@ -47,8 +47,17 @@ fn counted(pair: &Pair, to: Side) -> usize {
 #[test]
 fn few_tables_and_many_take_three_round_trips() {
     let pair = ready(Pair::new(14, 18).with_accounts(10));
-    assert!(counted(&pair, Side::Subscriber) <= 3);
-    assert!(counted(&pair, Side::Publisher) <= 3);
+    // On a busy machine an answer may come before the last request of its round is sent: more is counted then, never less.
+    let mut least = [usize::MAX; 2];
+    for _ in 0..4 {
+        for (at, to) in [Side::Subscriber, Side::Publisher].into_iter().enumerate() {
+            least[at] = least[at].min(counted(&pair, to));
+        }
+        if least == [3, 3] {
+            break;
+        }
+    }
+    assert_eq!(least, [3, 3]);
 }
 
 #[test]
