@@ -152,6 +152,8 @@ impl Holders<'_> {
             ])
             .args(["-d".to_owned(), conninfo.to_string()])
             .args(["-c".to_owned(), statement])
+            // What it waits with is not to inherit the password.
+            .args(["-c", "\\setenv PGPASSWORD"])
             .args(["-c".to_owned(), format!("\\! exec sleep {hold}")]);
         psql.leave(self.launcher, &[COMMAND], stderr)
     }

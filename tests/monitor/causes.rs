@@ -112,7 +112,7 @@ fn sentences_on(old: u32, new: u32) {
 
     publisher.sql(
         pair.db(),
-        "INSERT INTO pgbench_history SELECT 1, 1, n, 0, now(), '' FROM generate_series(1, 20000) n",
+        "INSERT INTO pgbench_history SELECT 1, 1, n, 0, now(), '' FROM generate_series(1, 60000) n",
     );
     pair.await_caught_up();
     publisher.sql(pair.db(), "UPDATE pgbench_history SET delta = 1");

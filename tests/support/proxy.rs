@@ -234,7 +234,7 @@ impl Road {
 
     /// Carries bytes until either end closes. What is delayed is queued, so that a line has any width.
     fn carry(self: Arc<Self>, number: usize, mut from: TcpStream, to: TcpStream, way: Way) {
-        let (queue, due) = mpsc::channel::<(Instant, Vec<u8>)>();
+        let (queue, due) = mpsc::sync_channel::<(Instant, Vec<u8>)>(8);
         let (road, again) = (Arc::clone(&self), from.try_clone());
         let delivering = thread::spawn(move || road.deliver(number, &due, to, way));
         let mut bytes = [0; 16 * 1024];
