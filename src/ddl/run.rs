@@ -88,6 +88,10 @@ pub(crate) fn retry(sides: &Sides<'_>, run: &Run) -> Result<DdlReport> {
     let (tables, notes) = tables::take(sides, &all, run)?;
     report.tables = tables;
     report.notes.extend(notes);
+    if report.notes.is_empty() && report.tables.is_empty() {
+        // Apply tries again by itself, too.
+        report.notes.push("no statement waits any more".to_owned());
+    }
     Ok(report)
 }
 
