@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::flare::Flare;
 use crate::report::Outcome;
 
-/// Move the application back to the publisher, losing nothing
+/// Move the application back to the publisher, with what was written since the cutover
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Changes: the same as cutover with the servers' parts exchanged: the subscriber is left, fenced, and follows the \
