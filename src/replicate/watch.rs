@@ -119,8 +119,26 @@ impl Watch {
     }
 }
 
-/// Waits until every table is ready, showing how far the copy is; `sizes` are the publisher's, in bytes.
+/// Waits until every table is ready, showing how far the copy is; `sizes` are the publisher's, in bytes. An interrupt may come
+/// while it waits or while it reads: either way the copy goes on, and the error says so.
 pub(super) fn until_ready(
+    subscriber: &Subscriber,
+    session: &Session,
+    subname: &str,
+    sizes: &HashMap<TableName, i64>,
+    nudge: &mut Nudge,
+    run: &Run,
+) -> Result<usize> {
+    let ready = wait_until_ready(subscriber, session, subname, sizes, nudge, run);
+    if interrupt::caught() {
+        return ready.hint(|| {
+            format!("the subscription goes on copying by itself: flare create_subscription --wait {subname} waits for it again")
+        });
+    }
+    ready
+}
+
+fn wait_until_ready(
     subscriber: &Subscriber,
     session: &Session,
     subname: &str,
@@ -168,9 +186,7 @@ pub(super) fn until_ready(
             if left.is_zero() {
                 break;
             }
-            interrupt::sleep(left.min(nudge::EVERY)).hint(|| {
-                format!("the subscription goes on copying by itself: flare create_subscription --wait {subname} waits for it again")
-            })?;
+            interrupt::sleep(left.min(nudge::EVERY))?;
         }
     }
 }
