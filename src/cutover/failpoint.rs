@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::deadline::Deadline;
-use super::report::StepName;
+use crate::cutover::deadline::Deadline;
+use crate::cutover::report::StepName;
 use crate::error::{Failure, Result, WrapErr};
 use crate::server::interrupt;
 

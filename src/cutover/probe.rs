@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::deadline::Deadline;
+use crate::cutover::deadline::Deadline;
 use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::server::{Session, interrupt, params};
 

@@ -23,7 +23,7 @@ impl TrackedSession {
 }
 
 /// The name of a session's process.
-pub(super) fn backend_of(facts: &Facts) -> Backend {
+pub(in crate::cutover) fn backend_of(facts: &Facts) -> Backend {
     Backend {
         pid: facts.pid,
         backend_start: facts.backend_start,
@@ -201,6 +201,6 @@ pub(crate) fn as_database_owner<T>(
 }
 
 /// Who may lock the tables and write the status table.
-pub(super) fn table_login(server: &Server) -> Login {
+pub(in crate::cutover) fn table_login(server: &Server) -> Login {
     Login::owner_if(!server.facts().superuser)
 }

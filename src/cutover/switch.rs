@@ -2,15 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use super::deadline::Deadline;
-use super::engine::{self, Ending};
-use super::prepare::{self, Looked};
-use super::report::{StepName, cause_of};
-use super::settle::{self, Locks, Settled};
-use super::state::{Pause, PauseRequest};
-use super::switch_report::{SwitchOutcome, SwitchReport};
-use super::{clients, failpoint, guard, open, plan, switching};
 use crate::config::Config;
+use crate::cutover::after::{self, Locks};
+use crate::cutover::before::plan;
+use crate::cutover::before::prepare::{self, Looked};
+use crate::cutover::clients;
+use crate::cutover::deadline::Deadline;
+use crate::cutover::exits::settle::Settled;
+use crate::cutover::failpoint;
+use crate::cutover::pause::engine::{self, Ending};
+use crate::cutover::pause::guard;
+use crate::cutover::pause::open;
+use crate::cutover::pause::switching;
+use crate::cutover::report::{StepName, cause_of};
+use crate::cutover::state::{Pause, PauseRequest};
+use crate::cutover::switch_report::{SwitchOutcome, SwitchReport};
 use crate::error::{Advise, Report, Result, WrapErr};
 use crate::replicate::{Mode, Run};
 use crate::server::{Pair, Timeout, interrupt, is_lost};
@@ -101,7 +107,7 @@ fn afterwards(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<()> {
     });
     let locks = pause.databases.iter().map(|it| &it.sessions.lock.session);
     let locks = Locks::Standing(locks.collect());
-    let after = settle::after(pause.pair, config, &pause.entry, locks, run)?;
+    let after = after::after(pause.pair, config, &pause.entry, locks, run)?;
     pause.warnings.extend(after.warnings);
     pause.way_back_runs = after.way_back_runs;
     Ok(())

@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::plan::{self, Plan};
-use super::report::{StepTime, Writable};
-use super::state::{Pause, PauseRequest};
+use crate::cutover::before::plan::{self, Plan};
+use crate::cutover::report::{StepTime, Writable};
+use crate::cutover::state::{Pause, PauseRequest};
 use crate::error::{Error, Failure};
 use crate::journal::Direction;
 use crate::value::Lsn;

@@ -161,7 +161,7 @@ impl Flare {
         };
         let request = self.request(standing.direction, vec![wanted], &SwitchOptions::default());
         let pair = oriented(pair, standing.direction);
-        cutover::outlook::clear(&pair, &self.config, &request)
+        cutover::seen::in_the_way(&pair, &self.config, &request)
     }
 
     /// How the schemas differ, in the direction of the data.

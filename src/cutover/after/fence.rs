@@ -1,0 +1,72 @@
+//! *from* is fenced: what the table locks of the pause kept off, the triggers keep off for good.
+
+use std::time::Duration;
+
+use crate::cutover::deadline::Deadline;
+use crate::cutover::exits::undo;
+use crate::cutover::pause::backends::end_blockers_of;
+use crate::cutover::pause::table_locks;
+use crate::error::{Result, WrapErr};
+use crate::journal::Entry;
+use crate::replicate::fence;
+use crate::server::{Publisher, Session};
+use crate::value::TableName;
+
+/// What still holds the tables of *from*, in the order of the run's databases.
+pub(in crate::cutover) enum Locks<'a> {
+    /// Transactions with their locks, that become the fence.
+    Standing(Vec<&'a Session>),
+    Gone,
+}
+
+/// How long a lock on the tables of *from* is waited for, when the pause's own have gone.
+const LOCKED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The tables of *from* are fenced, by the transactions that hold their locks where these still stand. What was on record
+/// of the database's default goes into the comment of the fence.
+pub(in crate::cutover) fn fence_from(
+    from: &Publisher,
+    entry: &Entry,
+    locks: Locks<'_>,
+) -> Result<()> {
+    for (at, member) in entry.databases.iter().enumerate() {
+        let pubname = member.stream(entry.direction).pubname;
+        let before = undo::default_of(member);
+        let fenced = match &locks {
+            Locks::Standing(sessions) => table_locks::tables(sessions[at], &pubname)
+                .and_then(|tables| fence::raise(sessions[at], &tables, &before.recording())),
+            Locks::Gone => {
+                let session = from.enter(&member.dbname)?;
+                let pid: i32 = session.value("SELECT pg_backend_pid()", Vec::new())?;
+                session.batch("BEGIN").and_then(|()| {
+                    let tables = table_locks::tables(&session, &pubname)?;
+                    lock_against_all(from, &session, pid, &tables)?;
+                    fence::raise(&session, &tables, &before.recording())
+                })
+            }
+        };
+        fenced.wrap_err_with(|| {
+            format!("fence database {:?} of the {}", member.dbname, from.side())
+        })?;
+    }
+    Ok(())
+}
+
+/// Locks the tables in the session's transaction; who holds them is ended.
+fn lock_against_all(
+    from: &Publisher,
+    session: &Session,
+    pid: i32,
+    tables: &[TableName],
+) -> Result<()> {
+    let Some(lock) = table_locks::lock_statement(tables) else {
+        return Ok(());
+    };
+    let since = Deadline::after(LOCKED_WITHIN);
+    let locking = session.start(move |client| client.batch_execute(&lock))?;
+    while session.poll(&locking, Duration::from_millis(5))?.is_none() {
+        since.check().wrap_err("lock the published tables")?;
+        end_blockers_of(from.admin(), pid)?;
+    }
+    Ok(())
+}

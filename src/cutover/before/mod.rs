@@ -1,0 +1,10 @@
+//! Before the pause, as long as it takes; nothing that the application notices.
+
+pub(super) mod heartbeat;
+pub(super) mod plan;
+pub(super) mod prepare;
+pub(super) mod ready;
+pub(super) mod run_lock;
+pub(crate) mod seen;
+pub(super) mod sequences;
+pub(super) mod way_back;

@@ -1,0 +1,189 @@
+//! One run at a time for a database, and who may take over from a holder that is gone.
+
+use std::time::Duration;
+
+use crate::cutover::deadline::Deadline;
+use crate::cutover::pause::backends::end_and_await;
+use crate::cutover::pause::connect_privileges::ConnectPrivileges;
+use crate::error::{Failure, Result};
+use crate::journal::{self, Entry, Member, RUN_LOCK};
+use crate::server::{Pair, Server, application_name, interrupt, params};
+use crate::value::ShellWord;
+
+/// How long whoever finds a run half-way waits for the one who is at it.
+const GUARD_AT_WORK: Duration = Duration::from_secs(5);
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
+
+/// How long a holder may be silent beyond its deadline before it counts as gone.
+const SILENCE: f64 = 10.0;
+
+/// One run at a time for a database: a lock in `postgres` of both servers, always in the same order. It ends with the
+/// command's sessions. All are taken, or none.
+pub(in crate::cutover) fn lock_out_others(pair: &Pair, dbnames: &[&str]) -> Result<()> {
+    let mut servers: [&Server; 2] = [&pair.publisher, &pair.subscriber];
+    servers.sort_by_key(|server| server.identifier());
+    let mut dbnames = dbnames.to_vec();
+    dbnames.sort_unstable();
+    let mut taken = Vec::new();
+    for server in servers {
+        for dbname in &dbnames {
+            let refused = match try_lock(server, dbname) {
+                Ok(true) => {
+                    taken.push((server, *dbname));
+                    continue;
+                }
+                Ok(false) => held_by_others(server, dbname).and_then(Failure::err),
+                Err(report) => Err(report),
+            };
+            for (server, dbname) in taken {
+                unlock(server, dbname);
+            }
+            return refused;
+        }
+    }
+    Ok(())
+}
+
+/// Taken or not; one that this session holds already is taken again.
+fn try_lock(server: &Server, dbname: &str) -> Result<bool> {
+    server.admin().value(
+        "SELECT pg_try_advisory_lock($1, hashtext($2))",
+        params![RUN_LOCK, dbname],
+    )
+}
+
+/// Gives one back; on a session that is lost it is gone already.
+fn unlock(server: &Server, dbname: &str) {
+    let given_back: Result<bool> = server.admin().value(
+        "SELECT pg_advisory_unlock($1, hashtext($2))",
+        params![RUN_LOCK, dbname],
+    );
+    if let Err(report) = given_back {
+        log::debug!("give the lock of a run back: {report:#}");
+    }
+}
+
+/// The sessions that hold the lock, by what they call themselves.
+fn holders_of(server: &Server, dbname: &str) -> Result<Vec<String>> {
+    server.admin().value(
+        "SELECT array(SELECT format('%s (pid %s since %s)', a.application_name, a.pid, a.backend_start)
+           FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+          WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.pid <> pg_backend_pid()
+            AND l.classid::bigint = $1 AND l.objid::bigint = hashtext($2)::bigint & 4294967295)",
+        params![RUN_LOCK, dbname],
+    )
+}
+
+fn held_by_others(server: &Server, dbname: &str) -> Result<Failure> {
+    let holders = holders_of(server, dbname)?;
+    Ok(Failure::new(format!(
+        "begin work on {dbname:?}: another flare is at work on it, on the {}: {}",
+        server.target().endpoint,
+        holders.join(", ")
+    ))
+    .hint(format!(
+        "wait for it; `flare resume_write {}` ends a pause at once",
+        ShellWord(dbname)
+    )))
+}
+
+/// Who may be waited for when a run that looks unfinished is still somebody's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AtWork {
+    /// Its flare as well as its guard: what is to be done concerns the same database.
+    Wait,
+    /// Only its guard, which is at it this very moment.
+    Leave,
+}
+
+/// The locks of a run, until they are dropped.
+#[derive(Debug)]
+pub(in crate::cutover) struct Taken<'a> {
+    pair: &'a Pair,
+    dbnames: Vec<String>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        for server in [&*self.pair.publisher, &*self.pair.subscriber] {
+            for dbname in &self.dbnames {
+                unlock(server, dbname);
+            }
+        }
+    }
+}
+
+/// Takes the locks of a run over; none when another flare is at work on it and is to be left alone. A holder that still
+/// has them, silent for longer than a pause may last, is ended.
+pub(in crate::cutover) fn take_over<'a>(
+    pair: &'a Pair,
+    entry: &Entry,
+    at_work: AtWork,
+) -> Result<Option<Taken<'a>>> {
+    let dbnames = entry.dbnames();
+    let timeout = Deadline::after(GUARD_AT_WORK);
+    let locked = loop {
+        let locked = lock_out_others(pair, &dbnames);
+        if locked.is_ok() || timeout.check().is_err() {
+            break locked;
+        }
+        if at_work == AtWork::Leave && !a_guard_is_at_it(pair, &dbnames)? {
+            break locked;
+        }
+        interrupt::sleep(BETWEEN_TRIES)?;
+    };
+    let pause = entry.max_pause_ms as f64 / 1000.0;
+    let locked = match locked {
+        Err(_) if entry.silent_seconds > pause + SILENCE => {
+            log::warn!(
+                "{} has been silent for {:.0} s: its sessions are ended",
+                entry.holder,
+                entry.silent_seconds
+            );
+            end_sessions(pair, entry)?;
+            lock_out_others(pair, &dbnames)
+        }
+        Err(report) if report.downcast_ref::<Failure>().is_some() && at_work == AtWork::Leave => {
+            log::info!("{report:#}");
+            return Ok(None);
+        }
+        locked => locked,
+    };
+    locked.map(|()| {
+        Some(Taken {
+            pair,
+            dbnames: dbnames.iter().map(|dbname| dbname.to_string()).collect(),
+        })
+    })
+}
+
+/// Whether the guard process of a run holds its lock, or has just given it back.
+fn a_guard_is_at_it(pair: &Pair, dbnames: &[&str]) -> Result<bool> {
+    let mut holders = Vec::new();
+    for server in [&*pair.publisher, &*pair.subscriber] {
+        for dbname in dbnames {
+            holders.extend(holders_of(server, dbname)?);
+        }
+    }
+    let guard = application_name("guard");
+    Ok(holders.iter().all(|holder| holder.starts_with(&guard)))
+}
+
+/// Ends what a dead run has left on both servers: whoever takes over does this first.
+pub(in crate::cutover) fn end_sessions(pair: &Pair, entry: &Entry) -> Result<()> {
+    let servers: [&Server; 2] = [&pair.publisher, &pair.subscriber];
+    for server in servers {
+        for backend in journal::sessions_alive(server.admin(), entry.run)? {
+            end_and_await(server.admin(), &backend)?;
+        }
+    }
+    Ok(())
+}
+
+/// The privileges of *from*, as the journal has them.
+pub(in crate::cutover) fn privileges_of(member: &Member) -> ConnectPrivileges {
+    ConnectPrivileges::new(
+        member.privileges.clone(),
+        member.keep.iter().cloned().collect(),
+    )
+}

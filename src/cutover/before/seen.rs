@@ -1,0 +1,29 @@
+//! What stands in the way of a switch, as far as it can be seen without a lock and without a change: for `status`.
+
+use crate::config::Config;
+use crate::cutover::before::ready;
+use crate::cutover::clients::hooks;
+use crate::cutover::pause::backends::no_prepared_transaction;
+use crate::cutover::pause::table_locks;
+use crate::cutover::state::PauseRequest;
+use crate::error::Result;
+use crate::server::{Login, Pair};
+
+/// Fails with the first thing that would stop the run before it begins. [`crate::cutover::switch`] looks at more, and again.
+pub(crate) fn in_the_way(pair: &Pair, config: &Config, request: &PauseRequest) -> Result<()> {
+    let (from, to) = (&pair.publisher, &pair.subscriber);
+    ready::roles_exist(from.admin(), request)?;
+    ready::room(pair, request)?;
+    hooks::check(&config.cutover.hooks)?;
+    for wanted in &request.databases {
+        let dbname = &wanted.dbname;
+        let stream = request.stream(wanted);
+        no_prepared_transaction(from.admin(), dbname)?;
+        let here = from.connect(Login::Superuser, dbname)?;
+        let there = to.connect(Login::Superuser, dbname)?;
+        ready::status_table_is_ready(&here, &there, &stream)?;
+        let published = table_locks::tables(&here, &stream.pubname)?;
+        ready::every_table_is_subscribed(&there, &stream, &published)?;
+    }
+    Ok(())
+}

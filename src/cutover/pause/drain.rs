@@ -1,0 +1,85 @@
+//! drain: everything on *to*. A row written behind the table locks arrives after all that was written before it, and
+//! carries the sequences that have moved since they were set.
+//!
+//! Never `sent_lsn`, which counts what was not even sent as done; never the age of feedback, which costs half a second.
+
+use crate::cutover::pause::batch::{self, Sent, Signal};
+use crate::cutover::pause::table_locks::{self, QUALIFIED};
+use crate::cutover::report::StepName;
+use crate::cutover::state::{Database, Pause};
+use crate::error::Result;
+use crate::journal::Purpose;
+use crate::value::Literal;
+
+/// The sequences whose `last_value` differs from what was set, in one jsonb; `known` maps their names to it.
+///
+/// `last_value` of the view is null before the first call, and without privilege, which the preparation refuses. One that
+/// was called then and is null now was restarted: it is read from its relation.
+const MOVED: &str = "
+    SELECT coalesce(jsonb_agg(jsonb_build_array(name, last_value, true)), '[]') INTO payload
+      FROM (SELECT QUALIFIED AS name, LAST_VALUE AS last_value
+              FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_') s
+     WHERE s.last_value IS NOT NULL AND s.last_value IS DISTINCT FROM (known ->> s.name)::bigint;
+    FOR r IN
+      SELECT QUALIFIED AS name
+        FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+       WHERE c.relpersistence <> 't' AND known ->> QUALIFIED IS NOT NULL
+         AND LAST_VALUE IS NULL
+    LOOP
+      EXECUTE format('SELECT %L::jsonb || jsonb_build_array(jsonb_build_array(%L::text, last_value, is_called)) FROM %s', payload, r.name, r.name)
+         INTO payload;
+    END LOOP;";
+
+/// In a CASE, so that the planner asks it of nothing but sequences.
+const LAST_VALUE: &str =
+    "CASE WHEN c.relkind = 'S' AND c.relpersistence <> 't' THEN pg_sequence_last_value(c.oid) END";
+
+/// Sends the batch of one database; it waits until nobody is left and the tables are locked.
+pub(in crate::cutover) fn send<'a>(
+    pause: &'a Pause<'_>,
+    database: &'a Database,
+) -> Result<Sent<'a>> {
+    let waits = batch::wait_until(
+        &format!(
+            "{} AND {}",
+            Signal::Terminated.given_by(pause.sessions.terminate.backend.pid),
+            table_locks::still_stand(&pause.databases)
+        ),
+        "the tables were not locked",
+    );
+    let known: serde_json::Map<String, serde_json::Value> = database
+        .on_from
+        .values()
+        .filter(|state| state.is_called)
+        .map(|state| (state.name.to_string(), state.last_value.into()))
+        .collect();
+    let payload = match pause.entry.purpose {
+        Purpose::Switch => MOVED
+            .replace("QUALIFIED", QUALIFIED)
+            .replace("LAST_VALUE", LAST_VALUE),
+        Purpose::PauseWrite => String::new(),
+    };
+    let body = format!(
+        "{payload}
+         INSERT INTO {status} (system_identifier, uuid, created_at, payload)
+         VALUES ('{identifier}', '{run}', clock_timestamp()::text, payload::text)
+         ON CONFLICT (system_identifier) DO UPDATE
+            SET uuid = excluded.uuid, created_at = excluded.created_at, payload = excluded.payload;
+         answer := jsonb_build_object('lsn', pg_current_wal_insert_lsn()::text);",
+        status = crate::replicate::status_table::table(),
+        identifier = pause.pair.publisher.identifier(),
+        run = pause.run(),
+    );
+    let declare = format!(
+        "known CONSTANT jsonb := {}; payload jsonb := NULL; r record;",
+        Literal(serde_json::Value::Object(known).to_string())
+    );
+    let block = batch::block(pause.deadline.left(), &declare, &waits, &body);
+    batch::send(
+        StepName::Drain,
+        format!("write the probe row of {:?}", database.dbname()),
+        &database.sessions.probe,
+        batch::answering(&block),
+    )
+}

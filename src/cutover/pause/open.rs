@@ -1,0 +1,240 @@
+//! open and answer: *to* opens, and *from* answers again, read-only. One round trip after the point of no return.
+//!
+//! On *to* the fences open first, each by replacing its one function; then the journal's `switched` with the database's own
+//! default for new sessions; then the sessions that began before, which would keep the old default, are ended.
+
+use serde::Deserialize;
+
+use crate::config::Left;
+use crate::cutover::exits::undo::{OpenTarget, again_while_it_passes};
+use crate::cutover::pause::backends::end_and_await;
+use crate::cutover::pause::batch::{self, Sent, Signal};
+use crate::cutover::pause::connect_privileges::ConnectPrivileges;
+use crate::cutover::pause::revoke::again_while_row_is_busy;
+use crate::cutover::pause::terminate::own_pids_on_to;
+use crate::cutover::report::StepName;
+use crate::cutover::state::{Database, Pause};
+use crate::error::{Report, Result, WrapErr};
+use crate::journal::{self, Step};
+use crate::replicate::fence;
+use crate::server::{Session, is_lost};
+use crate::value::Literal;
+
+/// Sends what opens the fence of one database.
+fn send_fence<'a>(pause: &'a Pause<'_>, database: &'a Database) -> Result<Sent<'a>> {
+    let open = match database.target.fenced {
+        true => format!("EXECUTE {};", Literal(fence::OPEN)),
+        false => String::new(),
+    };
+    let block = batch::block(
+        pause.deadline.left(),
+        "",
+        "",
+        &format!("{open} {}", Signal::Opened.give()),
+    );
+    batch::send(
+        StepName::Open,
+        format!("open the fence of {:?}", database.dbname()),
+        &database.sessions.arrival,
+        batch::answering(&block),
+    )
+}
+
+/// Sends what opens the databases of *to*, and writes `switched`.
+fn send_switched<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
+    let opened: Vec<String> = pause
+        .databases
+        .iter()
+        .map(|database| Signal::Opened.given_by(database.sessions.arrival.backend.pid))
+        .collect();
+    let waits = batch::wait_until(&opened.join(" AND "), "the fences were not opened");
+    let statements: Vec<String> = OpenTarget::of(pause)
+        .statements()
+        .iter()
+        .map(|sql| format!("EXECUTE {};", Literal(sql)))
+        .collect();
+    let body = again_while_row_is_busy(&format!(
+        "SELECT step INTO now FROM flare.journal WHERE run = '{run}' FOR UPDATE;
+         IF now = '{preparing}' THEN
+           UPDATE flare.journal SET step = '{switched}', changed_at = clock_timestamp() WHERE run = '{run}';
+           {statements}
+         ELSIF now IS DISTINCT FROM '{switched}' AND now IS DISTINCT FROM '{closed}' THEN
+           RAISE EXCEPTION 'its journal has the run as %', now;
+         END IF;",
+        run = pause.run(),
+        preparing = Step::Preparing.as_str(),
+        switched = Step::Switched.as_str(),
+        closed = Step::Closed.as_str(),
+        statements = statements.join(" "),
+    ));
+    let block = batch::block(
+        pause.deadline.left(),
+        "now text; tries int := 0;",
+        &waits,
+        &body,
+    );
+    batch::send(
+        StepName::Open,
+        "open the target",
+        &pause.sessions.target,
+        batch::answering(&block),
+    )
+}
+
+/// Ends the sessions that were there before *to* was opened: they would stay read-only.
+const OLDER: &str = "
+    PERFORM pg_stat_clear_snapshot();
+    FOR r IN
+      SELECT a.pid FROM pg_stat_activity a
+       WHERE a.datname IN (SELECT jsonb_array_elements_text(dbnames)) AND a.pid <> ALL (own)
+         AND a.backend_start < since
+         AND coalesce(a.backend_type, 'client backend') IN ('client backend', 'background worker')
+         AND NOT EXISTS (SELECT FROM pg_stat_subscription s WHERE s.pid = a.pid)
+    LOOP
+      BEGIN
+        PERFORM pg_terminate_backend(r.pid);
+      EXCEPTION WHEN insufficient_privilege THEN
+        spared := spared + 1;
+      END;
+    END LOOP;
+    answer := jsonb_build_object('spared', spared);";
+
+fn send_older<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
+    let switched = format!(
+        "EXISTS (SELECT FROM flare.journal WHERE run = '{}' AND step = '{}')",
+        pause.run(),
+        Step::Switched.as_str()
+    );
+    let waits = batch::wait_until(&switched, "the target was not opened");
+    let declare = format!(
+        "own CONSTANT int[] := {}; dbnames CONSTANT jsonb := {}; spared int := 0; r record;",
+        own_pids_on_to(pause),
+        Literal(serde_json::json!(pause.dbnames()).to_string()),
+    );
+    let block = batch::block(pause.deadline.left(), &declare, &waits, OLDER);
+    batch::send(
+        StepName::Open,
+        "end the sessions that began on the target before it was opened",
+        &pause.sessions.target_watch,
+        batch::answering(&block),
+    )
+}
+
+/// Sends what lets clients connect to *from* again, where they find a read-only server. The tables are still locked there.
+fn send_answer<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
+    let statements: Vec<String> = pause
+        .databases
+        .iter()
+        .flat_map(|database| database.privileges.restoring())
+        .map(|sql| format!("EXECUTE {};", Literal(&sql)))
+        .collect();
+    let block = batch::block(
+        pause.deadline.left(),
+        "tries int := 0;",
+        "",
+        &again_while_row_is_busy(&statements.join(" ")),
+    );
+    batch::send(
+        StepName::Answer,
+        "give CONNECT back on the server that was left",
+        &pause.sessions.connect,
+        batch::answering(&block),
+    )
+}
+
+/// Opens *to*; a lost answer is asked for again by another session, as long as the server comes back. Then *from* answers:
+/// what fails there is said, and mended by whoever comes next.
+pub(in crate::cutover) fn open(pause: &mut Pause<'_>) -> Result<()> {
+    let answer = match pause.config.cutover.left {
+        Left::ReadOnly => Some(send_answer(pause)),
+        Left::Shut => None,
+    };
+    let opened = opened(pause).and_then(|round| {
+        #[derive(Deserialize)]
+        struct Found {
+            spared: i64,
+        }
+        let spared = match round.answers.into_iter().last() {
+            Some(answer) => answer.found::<Found>()?.spared,
+            None => 0,
+        };
+        Ok((round.steps, spared))
+    });
+    let mut warnings = Vec::new();
+    let mut steps = Vec::new();
+    match opened {
+        Ok((open, spared)) => {
+            steps.extend(open);
+            if spared > 0 {
+                warnings.push(format!(
+                    "{spared} sessions on the target began before it was opened and could not be ended: they are read-only until they reconnect"
+                ));
+            }
+        }
+        Err(report) if is_lost(&report) => by_another_session(pause, &report)?,
+        Err(report) => return Err(report),
+    }
+    let opened_at = std::time::Instant::now();
+    if let Some(answer) = answer {
+        let answered = answer
+            .and_then(|sent| batch::await_all(vec![sent], pause.deadline.at()))
+            .map(|round| round.steps);
+        match answered {
+            Ok(answered) => steps.extend(answered),
+            Err(report) => warnings.push(format!(
+                "the server that was left does not answer clients: {}",
+                crate::error::message_of(&report)
+            )),
+        }
+    }
+    pause.opened_at = Some(opened_at);
+    pause.steps.extend(steps);
+    pause.warnings.extend(warnings);
+    Ok(())
+}
+
+fn opened(pause: &Pause<'_>) -> Result<batch::Round> {
+    let mut sent = Vec::new();
+    for database in &pause.databases {
+        sent.push(send_fence(pause, database)?);
+    }
+    sent.push(send_switched(pause)?);
+    sent.push(send_older(pause)?);
+    batch::await_all(sent, pause.deadline.at())
+}
+
+fn by_another_session(pause: &Pause<'_>, cause: &Report) -> Result<()> {
+    log::warn!("{cause:#}; trying again by another session");
+    let to = &pause.pair.subscriber;
+    let session = to
+        .connect(pause.sessions.target_login, "postgres")
+        .wrap_err("open the target")?;
+    let lost = std::slice::from_ref(&pause.sessions.target.backend);
+    for backend in journal::backends_alive(&session, lost)? {
+        end_and_await(&session, &backend)?;
+    }
+    for database in &pause.databases {
+        fence::open(&to.enter(database.dbname())?)?;
+    }
+    OpenTarget::of(pause).open(&session, &pause.entry)
+}
+
+/// Gives the privileges of a database back, in the session's transaction.
+pub(in crate::cutover) fn restore(session: &Session, privileges: &ConnectPrivileges) -> Result<()> {
+    session
+        .batch(&privileges.restoring().join("; "))
+        .wrap_err_with(|| {
+            format!(
+                "give the privileges of database {:?} back",
+                privileges.before().dbname
+            )
+        })
+}
+
+/// Restores privileges in a transaction of its own.
+pub(in crate::cutover) fn restore_now(
+    session: &Session,
+    privileges: &ConnectPrivileges,
+) -> Result<()> {
+    again_while_it_passes(|| session.transaction(|session| restore(session, privileges)))
+}

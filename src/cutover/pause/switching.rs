@@ -1,0 +1,85 @@
+//! switching: the point of no return. It is won, not set: only while the run is paused and all locks still stand.
+
+use crate::cutover::pause::table_locks;
+use crate::cutover::state::Pause;
+use crate::error::{Failure, Report, Result, WrapErr};
+use crate::journal::{self, Step};
+use crate::server::{Server, Session, interrupt, is_lost, params};
+
+/// Whether this run has passed the point of no return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Won {
+    Yes,
+    /// Somebody undoes it, or a lock is gone.
+    No,
+}
+
+/// The answer was lost, and the row cannot be read again: neither done nor undone.
+#[derive(Debug)]
+pub(crate) struct Undecided;
+
+impl std::fmt::Display for Undecided {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(
+            "whether the point of no return was passed is unknown, so nothing more is done here: the guard process decides, or the next flare command",
+        )
+    }
+}
+
+impl std::error::Error for Undecided {}
+
+/// Whether the error leaves the run to whoever reads the journal next.
+pub(crate) fn is_undecided(report: &Report) -> bool {
+    report.downcast_ref::<Undecided>().is_some()
+}
+
+/// Wins the row. When the answer is lost, the row is read again. A signal waits until it is known who has won.
+pub(crate) fn win(pause: &mut Pause<'_>) -> Result<()> {
+    interrupt::check()?;
+    let _shield = interrupt::Shield::raise();
+    let session = &pause.sessions.connect.session;
+    let won = match try_win(session, pause) {
+        Err(report) if is_lost(&report) => {
+            read_again(pause, &report).map_err(|cause| cause.wrap_err(Undecided))?
+        }
+        tried => tried?,
+    };
+    match won {
+        Won::Yes => Ok(()),
+        Won::No => {
+            Failure::new("it was not won: a guard has ended the pause, or a table's lock is gone")
+                .err()
+        }
+    }
+}
+
+fn try_win(session: &Session, pause: &Pause<'_>) -> Result<Won> {
+    let databases = serde_json::to_value(pause.members()).wrap_err("write the journal entry")?;
+    let sql = format!(
+        "UPDATE flare.journal SET step = 'switching', databases = $2, changed_at = clock_timestamp()
+          WHERE run = $1 AND step = 'paused' AND {}",
+        table_locks::still_stand(&pause.databases)
+    );
+    let rows = session
+        .execute(&sql, params![pause.run(), databases])
+        .wrap_err("write \"switching\" in the journal")?;
+    Ok(match rows {
+        1 => Won::Yes,
+        _ => Won::No,
+    })
+}
+
+/// A new session ends the one that asked, so that its statement cannot come later, and looks what has become of it.
+fn read_again(pause: &Pause<'_>, cause: &Report) -> Result<Won> {
+    log::warn!("{cause:#}; asking again by another session");
+    let from: &Server = &pause.pair.publisher;
+    let session = from.connect(pause.sessions.connect_login, "postgres")?;
+    let lost = &pause.sessions.connect.backend;
+    for backend in journal::backends_alive(&session, std::slice::from_ref(lost))? {
+        crate::cutover::pause::backends::end_and_await(&session, &backend)?;
+    }
+    match journal::step_of(&session, pause.run())? {
+        Step::Switching => Ok(Won::Yes),
+        _ => Ok(Won::No),
+    }
+}

@@ -1,0 +1,183 @@
+//! lock: nothing that slipped through. Every published table is locked against writes until the pause is decided.
+
+use crate::catalog::publications;
+use crate::cutover::pause::batch::{self, Sent};
+use crate::cutover::pause::terminate::{own_pids, wait_for_paused};
+use crate::cutover::report::StepName;
+use crate::cutover::state::{Database, Pause};
+use crate::error::{Advise, Result, WrapErr};
+use crate::replicate::status_table;
+use crate::server::Session;
+use crate::value::{Literal, TableName};
+
+/// The published tables that the application writes: the probe row goes through flare's own table while they are locked.
+pub(crate) fn tables(session: &Session, pubname: &str) -> Result<Vec<TableName>> {
+    let mut published = publications::tables(session, pubname)?;
+    published.retain(|name| *name != status_table::table());
+    Ok(published)
+}
+
+/// The statement that locks them all, at once.
+pub(crate) fn lock_statement(tables: &[TableName]) -> Option<String> {
+    let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
+            names.join(", ")
+        )
+    })
+}
+
+/// Locks the tables as a reader does, which hinders nobody, and lets them go.
+pub(crate) fn touch(session: &Session, begin: &str, tables: &[TableName]) -> Result<()> {
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    let touched = session.batch(&format!(
+        "{begin}; SET LOCAL lock_timeout = '2s'; LOCK TABLE {} IN ACCESS SHARE MODE; ROLLBACK",
+        names.join(", ")
+    ));
+    if touched.is_err() {
+        session.batch("ROLLBACK")?;
+    }
+    touched.wrap_err("touch the published tables").hint(|| {
+        "a session holds them exclusively: find it in pg_locks, and run the command again".into()
+    })
+}
+
+/// The name of a relation `c` in its namespace `n`, always quoted, as [`TableName`] writes it.
+pub(in crate::cutover) const QUALIFIED: &str =
+    r#"format('"%s"."%s"', replace(n.nspname, '"', '""'), replace(c.relname, '"', '""'))"#;
+
+/// Behind the locks the list of tables is read again: a difference undoes.
+const UNCHANGED: &str = "
+    SELECT coalesce(jsonb_agg(QUALIFIED), '[]') INTO now
+      FROM pg_publication p, pg_get_publication_tables(p.pubname) t
+      JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE p.pubname = PUBNAME AND QUALIFIED <> STATUS;
+    IF NOT (now @> expected AND expected @> now) THEN
+      RAISE EXCEPTION 'the published tables have changed since the preparation: %',
+        (SELECT string_agg(name, ', ' ORDER BY name) FROM
+           ((SELECT jsonb_array_elements_text(now) EXCEPT SELECT jsonb_array_elements_text(expected))
+            UNION ALL (SELECT jsonb_array_elements_text(expected) EXCEPT SELECT jsonb_array_elements_text(now))) d(name))
+        USING HINT = 'let no DDL run during the pause, and run the command again';
+    END IF;";
+
+/// Sends the batch of one database, whose transaction stays open.
+pub(in crate::cutover) fn send<'a>(
+    pause: &'a Pause<'_>,
+    database: &'a Database,
+) -> Result<Sent<'a>> {
+    let left = pause.deadline.left();
+    let session = &database.sessions.lock;
+    let expected: Vec<String> = database
+        .published
+        .iter()
+        .map(|name| name.to_string())
+        .collect();
+    let unchanged = UNCHANGED
+        .replace("QUALIFIED", QUALIFIED)
+        .replace("PUBNAME", &Literal(&database.stream.pubname).to_string())
+        .replace(
+            "STATUS",
+            &Literal(&status_table::table().to_string()).to_string(),
+        );
+    let lock = lock_statement(&database.published)
+        .map(|statement| format!("EXECUTE {};", Literal(&statement)));
+    let declare = format!(
+        "now jsonb; expected CONSTANT jsonb := {};",
+        Literal(serde_json::json!(expected).to_string())
+    );
+    let body = format!("{} {unchanged}", lock.unwrap_or_default());
+    let block = batch::block(left, &declare, "", &body);
+    let sql = format!(
+        "{}; SET LOCAL lock_timeout = {}; {}",
+        pause.begin_locks,
+        left.as_millis().max(1),
+        batch::answering(&block)
+    );
+    batch::send(
+        StepName::Lock,
+        format!("lock the published tables of {:?}", database.dbname()),
+        session,
+        sql,
+    )
+}
+
+/// Ends whoever keeps the locks waiting. Autovacuum yields by itself and a superuser's session may: an administrator may end
+/// neither. 0 is a prepared transaction, for which nobody can be ended.
+const UNBLOCK: &str = "
+    LOOP
+      EXIT WHEN STAND;
+      PERFORM pg_stat_clear_snapshot();
+      FOR r IN SELECT DISTINCT blocker FROM unnest(waiting) w, unnest(pg_blocking_pids(w)) blocker WHERE blocker <> ALL (own)
+      LOOP
+        IF r.blocker = 0 THEN
+          RAISE EXCEPTION 'a prepared transaction holds them: %',
+              (SELECT string_agg(gid, ', ' ORDER BY prepared) FROM pg_prepared_xacts WHERE database IN (SELECT jsonb_array_elements_text(dbnames)))
+            USING HINT = 'COMMIT PREPARED or ROLLBACK PREPARED them in that database, then run the command again';
+        END IF;
+        BEGIN
+          PERFORM pg_terminate_backend(r.blocker);
+          ended := ended || r.blocker;
+        EXCEPTION WHEN insufficient_privilege THEN
+          stood := stood || r.blocker;
+        END;
+      END LOOP;
+      IF clock_timestamp() > until THEN
+        RAISE EXCEPTION 'the pause is longer than max_pause: sessions % stood in the way', array_to_string(array(SELECT DISTINCT pid FROM unnest(stood || ended) pid), ', ')
+          USING ERRCODE = 'query_canceled';
+      END IF;
+      PERFORM pg_sleep(0.002);
+    END LOOP;
+    answer := (SELECT to_jsonb(array(SELECT DISTINCT pid FROM unnest(ended) pid)));";
+
+/// Sends the batch that clears the way for the locks of all databases.
+pub(in crate::cutover) fn send_unblock<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
+    let waiting: Vec<String> = pause
+        .databases
+        .iter()
+        .map(|database| database.sessions.lock.backend.pid.to_string())
+        .collect();
+    let declare = format!(
+        "own CONSTANT int[] := {}; waiting CONSTANT int[] := '{{{}}}'; dbnames CONSTANT jsonb := {};
+         ended int[] := '{{}}'; stood int[] := '{{}}'; r record;",
+        own_pids(pause),
+        waiting.join(","),
+        Literal(serde_json::json!(pause.dbnames()).to_string()),
+    );
+    let body = UNBLOCK.replace("STAND", &still_stand(&pause.databases));
+    let block = batch::block(
+        pause.deadline.left(),
+        &declare,
+        &wait_for_paused(pause),
+        &body,
+    );
+    batch::send(
+        StepName::Lock,
+        "lock the published tables",
+        &pause.sessions.unblock,
+        batch::answering(&block),
+    )
+}
+
+/// True while every table of every database is locked; for the statement that must travel together with it.
+pub(crate) fn still_stand(databases: &[Database]) -> String {
+    let locks: Vec<String> = databases
+        .iter()
+        .filter(|it| !it.published.is_empty())
+        .map(|it| format!("({}, {})", it.sessions.lock.backend.pid, it.published.len()))
+        .collect();
+    if locks.is_empty() {
+        return "true".to_owned();
+    }
+    format!(
+        "(SELECT count(*) FROM (VALUES {}) expected(pid, tables)
+           JOIN (SELECT l.pid, count(*) AS locked FROM pg_locks l
+                  WHERE l.locktype = 'relation' AND l.mode = 'ShareRowExclusiveLock' AND l.granted
+                  GROUP BY l.pid) held ON held.pid = expected.pid AND held.locked >= expected.tables) = {}",
+        locks.join(", "),
+        locks.len()
+    )
+}

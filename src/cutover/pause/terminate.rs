@@ -1,0 +1,161 @@
+//! terminate: no old session. Those that were starting when CONNECT was revoked first, then those that are listed, until a
+//! round finds neither.
+
+use serde::Deserialize;
+
+use crate::cutover::pause::batch::{self, Sent, Signal};
+use crate::cutover::pause::terminating::Terminating;
+use crate::cutover::report::StepName;
+use crate::cutover::state::Pause;
+use crate::error::Result;
+use crate::journal::Step;
+use crate::value::Literal;
+
+/// A session that was ended.
+#[derive(Debug, Deserialize)]
+pub(in crate::cutover) struct Ended {
+    pub(in crate::cutover) dbname: String,
+    pub(in crate::cutover) pid: i32,
+}
+
+/// A backend holds this lock from before its privilege check until it is listed in pg_stat_activity (10 to 18). Only those
+/// of the first look have passed the check before CONNECT was revoked.
+const STARTING: &str = "
+    array(SELECT l.pid FROM pg_locks l
+            LEFT JOIN pg_stat_activity a ON a.pid = l.pid AND a.datid IS NOT NULL
+           WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND l.objid = ANY (dbs)
+             AND l.mode = 'RowExclusiveLock' AND l.pid <> ALL (own) AND a.pid IS NULL)";
+
+/// Ends sessions until a round finds none. A walsender that sends a slot's changes writes nothing; one without a slot can
+/// run any statement. Kept users come back whenever they like, and are stopped by the locks: they are ended once.
+/// Superusers and background workers come back too: they are ended for 50 ms.
+const ROUNDS: &str = "
+    starting := STARTING;
+    LOOP
+      PERFORM pg_stat_clear_snapshot();
+      IF starting <> '{}' THEN
+        starting := array(SELECT pid FROM unnest(STARTING) pid WHERE pid = ANY (starting));
+        IF clock_timestamp() > since + interval '10 milliseconds' THEN
+          PERFORM pg_terminate_backend(pid) FROM unnest(starting) pid;
+        END IF;
+      END IF;
+      here := 0; barred := 0;
+      FOR r IN
+        SELECT a.pid, a.datname, a.usename, coalesce(u.rolsuper, true) AS welcome
+          FROM pg_stat_activity a LEFT JOIN pg_roles u ON u.oid = a.usesysid
+         WHERE a.datid = ANY (dbs) AND a.pid <> ALL (own)
+           AND coalesce(a.backend_type, 'client backend') NOT IN ('autovacuum worker', 'logical replication worker',
+               'logical replication apply worker', 'logical replication tablesync worker', 'logical replication parallel worker')
+           AND NOT EXISTS (SELECT FROM pg_stat_subscription s WHERE s.pid = a.pid)
+           AND NOT (a.backend_type = 'walsender' AND EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = a.pid))
+           AND (rounds = 0 OR a.usename IS NULL OR a.usename <> ALL (keep))
+           AND CHOSEN
+      LOOP
+        here := here + 1;
+        IF NOT r.welcome THEN barred := barred + 1; END IF;
+        BEGIN
+          PERFORM pg_terminate_backend(r.pid);
+        EXCEPTION WHEN insufficient_privilege THEN
+          RAISE EXCEPTION 'end the session with pid % of %: %', r.pid, r.usename, SQLERRM USING ERRCODE = SQLSTATE;
+        END;
+        ended := ended || jsonb_build_object(r.pid::text, r.datname);
+      END LOOP;
+      rounds := rounds + 1;
+      EXIT WHEN starting = '{}' AND (here = 0 OR (barred = 0 AND clock_timestamp() > since + interval '50 milliseconds'));
+      IF clock_timestamp() > until THEN
+        RAISE EXCEPTION 'the pause is longer than max_pause: % sessions of the application do not end', here
+          USING ERRCODE = 'query_canceled';
+      END IF;
+      PERFORM pg_sleep(0.001);
+    END LOOP;
+    SELECT string_agg(gid, ', ' ORDER BY prepared) INTO gids FROM pg_prepared_xacts x
+     WHERE database IN (SELECT datname FROM pg_database WHERE oid = ANY (dbs));
+    IF gids IS NOT NULL THEN
+      RAISE EXCEPTION 'prepared transactions are open: %', gids
+        USING HINT = 'COMMIT PREPARED or ROLLBACK PREPARED them in that database, then run the command again';
+    END IF;
+    answer := (SELECT coalesce(jsonb_agg(jsonb_build_object('pid', key::int, 'dbname', value)), '[]') FROM jsonb_each_text(ended));";
+
+/// Sends the batch; it waits for `paused`.
+pub(in crate::cutover) fn send<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
+    let chosen = match &pause.terminating {
+        Terminating::Roles(roles) => format!(
+            "a.usename IN (SELECT jsonb_array_elements_text({})) AND a.backend_type IS DISTINCT FROM 'walsender'",
+            json(roles)
+        ),
+        Terminating::EveryoneButSuperusers => {
+            "NOT coalesce(u.rolsuper, true) AND a.backend_type IS DISTINCT FROM 'walsender'".into()
+        }
+        Terminating::Everyone => "true".to_owned(),
+    };
+    let rounds = ROUNDS
+        .replace("STARTING", STARTING)
+        .replace("CHOSEN", &chosen);
+    let body = format!("{rounds} {}", Signal::Terminated.give());
+    let keep: Vec<&String> = pause
+        .databases
+        .iter()
+        .flat_map(|database| database.privileges.keep())
+        .collect();
+    let declare = format!(
+        "dbs CONSTANT oid[] := array(SELECT oid FROM pg_database WHERE datname IN (SELECT jsonb_array_elements_text({})));
+         own CONSTANT int[] := {};
+         keep CONSTANT name[] := array(SELECT jsonb_array_elements_text({}));
+         starting int[]; rounds int := 0; here int; barred int; ended jsonb := '{{}}'; gids text; r record;",
+        json(pause.dbnames()),
+        own_pids(pause),
+        json(&keep),
+    );
+    let block = batch::block(
+        pause.deadline.left(),
+        &declare,
+        &wait_for_paused(pause),
+        &body,
+    );
+    batch::send(
+        StepName::Terminate,
+        "end the application's sessions",
+        &pause.sessions.terminate,
+        batch::answering(&block),
+    )
+}
+
+/// Until CONNECT is revoked; fails as soon as the run is another's.
+pub(in crate::cutover) fn wait_for_paused(pause: &Pause<'_>) -> String {
+    let step = format!(
+        "(SELECT step FROM flare.journal WHERE run = '{}')",
+        pause.run()
+    );
+    let decided = format!(
+        "{step} <> '{}' AND {step} <> '{}'",
+        Step::Preparing.as_str(),
+        Step::Paused.as_str()
+    );
+    let paused = format!("{step} = '{}'", Step::Paused.as_str());
+    batch::wait_until(
+        &format!("({paused}) OR ({decided})"),
+        "CONNECT was not revoked",
+    ) + &format!(
+        "IF {decided} THEN RAISE EXCEPTION 'the run was ended by a guard or another flare'; END IF;"
+    )
+}
+
+/// The pids of this run's own sessions, as an SQL array.
+pub(in crate::cutover) fn own_pids(pause: &Pause<'_>) -> String {
+    let pids: Vec<String> = pause.own_pids.iter().map(i32::to_string).collect();
+    format!("'{{{}}}'", pids.join(","))
+}
+
+/// The same on *to*.
+pub(in crate::cutover) fn own_pids_on_to(pause: &Pause<'_>) -> String {
+    let databases = pause.databases.iter();
+    let in_databases = databases.flat_map(|database| database.sessions.on_to());
+    let tracked = pause.sessions.on_to().into_iter().chain(in_databases);
+    let mut pids: Vec<String> = tracked.map(|it| it.backend.pid.to_string()).collect();
+    pids.push(pause.pair.subscriber.facts().pid.to_string());
+    format!("'{{{}}}'", pids.join(","))
+}
+
+fn json(names: impl serde::Serialize) -> String {
+    Literal(serde_json::json!(names).to_string()).to_string()
+}
