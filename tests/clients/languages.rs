@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::writer::{Writer, move_there_and_back};
+use super::writer::{Writer, stay_through_a_restart_and_move_there_and_back};
 use super::{orders, ready, url};
 use crate::support::Pair;
 
@@ -92,36 +92,48 @@ fn javascript_writer(pair: &Pair, mode: &str, name: &str, url: &str) -> Writer {
 #[test]
 #[ignore = "fetches client libraries; make soak"]
 fn libraries_with_both_addresses_move_there_and_back() {
-    let pair = ready(16, 18);
+    for (old, new) in [(16, 18), (10, 14)] {
+        there_and_back(&ready(Pair::alone(old, new)), old);
+    }
+}
+
+fn there_and_back(pair: &Pair, old: u32) {
     let mut writers = Vec::new();
-    for (order, servers) in ["old_new", "new_old"].into_iter().zip(orders(&pair)) {
-        let url = url(&pair, servers, "");
+    for (order, servers) in ["old_new", "new_old"].into_iter().zip(orders(pair)) {
+        let url = url(pair, servers, "");
         for (library, mode) in [
             ("psycopg2", "each"),
             ("psycopg2", "kept"),
             ("psycopg", "each"),
             ("psycopg", "pool"),
+            ("asyncpg", "each"),
             ("asyncpg", "kept"),
             ("asyncpg", "pool"),
         ] {
+            // It knows what a server reports by itself, and one of 10 to 13 does not report this.
+            if library == "asyncpg" && order == "old_new" && old < 14 {
+                continue;
+            }
             let name = format!("{library}_{mode}_{order}");
-            writers.push(python_writer(&pair, library, mode, &name, &url));
+            writers.push(python_writer(pair, library, mode, &name, &url));
         }
         // Its own option says read-write: it hands unknown ones of the address to the server.
         let plain = url.split('?').next().expect("an address");
-        for mode in ["each", "pool"] {
+        // Opened and ended for each statement it hangs or dies whenever a server ends a session that is starting, flare or not
+        // (3.4.9): the README says so.
+        for mode in ["kept", "pool"] {
             let name = format!("postgresjs_{mode}_{order}");
-            writers.push(javascript_writer(&pair, mode, &name, plain));
+            writers.push(javascript_writer(pair, mode, &name, plain));
         }
     }
-    let [forward, _] = orders(&pair);
-    let random = url(&pair, forward, "&load_balance_hosts=random");
+    let [forward, _] = orders(pair);
+    let random = url(pair, forward, "&load_balance_hosts=random");
     writers.push(python_writer(
-        &pair,
+        pair,
         "psycopg2",
         "each",
         "psycopg2_random",
         &random,
     ));
-    move_there_and_back(&pair, writers);
+    stay_through_a_restart_and_move_there_and_back(pair, writers);
 }

@@ -11,8 +11,8 @@ use crate::support::{Cluster, Pair};
 const TABLE: &str = "CREATE TABLE moves (client text, seq bigint, PRIMARY KEY (client, seq))";
 
 /// Replicating, with a way back, and the clients' table.
-fn ready(old: u32, new: u32) -> Pair {
-    let pair = Pair::new(old, new).with_accounts(10).published();
+fn ready(pair: Pair) -> Pair {
+    let pair = pair.with_accounts(10).published();
     let (app, repl) = (&pair.names().app, &pair.names().repl);
     let table =
         format!("{TABLE}; GRANT SELECT, INSERT ON moves TO {app}; GRANT SELECT ON moves TO {repl}");

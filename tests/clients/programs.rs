@@ -22,7 +22,7 @@ fn psql(pair: &Pair, name: &str, url: &str) -> Writer {
 
 #[test]
 fn psql_with_both_addresses_moves_there_and_back() {
-    let pair = ready(14, 18);
+    let pair = ready(Pair::new(14, 18));
     let [forward, backward] = orders(&pair);
     let random = url(&pair, forward, "&load_balance_hosts=random");
     let writers = vec![

@@ -1,4 +1,4 @@
-// Writes rows as an application does: see writer.py. usage: writer.mjs each|pool NAME URL
+// Writes rows as an application does: see writer.py. usage: writer.mjs kept|pool NAME URL
 import postgres from "postgres";
 
 const [mode, name, url] = process.argv.slice(2);
@@ -12,11 +12,13 @@ for (let seq = 1; ; seq++) {
     console.log(`ack ${seq} ${row.port}`);
   } catch (error) {
     console.log(`refused ${error.code} ${error.message}`);
+    // After a session that was ended within a statement, the library takes the next server without asking whether it is
+    // read-only (3.4.9): a new client asks again.
+    if (error.code === "25006") {
+      sql.end({ timeout: 0 });
+      sql = open();
+    }
     await sleep(20);
-  }
-  if (mode === "each") {
-    await sql.end({ timeout: 0 });
-    sql = open();
   }
   await sleep(10);
 }

@@ -56,7 +56,7 @@ impl Writer {
 
     /// Waits until this server has acknowledged a row after `seen` of them.
     #[track_caller]
-    pub fn await_on(&self, server: &Cluster, seen: usize) {
+    pub fn await_on(&self, server: &Cluster, seen: usize, stage: &str) {
         let there = || {
             let acknowledged = self.acknowledged();
             let newer = acknowledged.iter().skip(seen);
@@ -64,11 +64,19 @@ impl Writer {
         };
         assert!(
             wait::until(Duration::from_secs(30), there),
-            "{} never wrote on port {}:\n{}",
+            "{stage}: {} never wrote on port {} after row {seen}:\n{}",
             self.name,
             server.port(),
             last(&self.said(), 20)
         );
+    }
+
+    /// How many rows this server has acknowledged so far.
+    pub fn acknowledged_by(&self, server: &Cluster) -> usize {
+        let acknowledged = self.acknowledged().into_iter();
+        acknowledged
+            .filter(|(_, port)| *port == server.port())
+            .count()
     }
 
     /// How many rows were acknowledged so far.
@@ -109,21 +117,50 @@ fn last(text: &str, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
+/// There and back, all clients at once, after the publisher was away: no other side acknowledges than the one that is open,
+/// and at the end every acknowledged row is on the publisher.
+#[track_caller]
+pub fn stay_through_a_restart_and_move_there_and_back(pair: &Pair, writers: Vec<Writer>) {
+    for writer in &writers {
+        writer.await_on(pair.publisher(), 0, "at the start");
+    }
+    pair.publisher().stop();
+    pair.publisher().start();
+    for writer in &writers {
+        writer.await_on(pair.publisher(), writer.seen(), "after a restart");
+        let elsewhere = writer.acknowledged_by(pair.subscriber());
+        assert_eq!(elsewhere, 0, "{} wrote on a closed subscriber", writer.name);
+    }
+    move_there_and_back(pair, writers);
+}
+
 /// There and back, all clients at once; at the end every acknowledged row is on the publisher.
 #[track_caller]
 pub fn move_there_and_back(pair: &Pair, writers: Vec<Writer>) {
     for writer in &writers {
-        writer.await_on(pair.publisher(), 0);
+        writer.await_on(pair.publisher(), 0, "at the start");
     }
-    for (command, to) in [
-        ("cutover", pair.subscriber()),
-        ("fallback", pair.publisher()),
+    for (command, to, from) in [
+        ("cutover", pair.subscriber(), pair.publisher()),
+        ("fallback", pair.publisher(), pair.subscriber()),
     ] {
         pair.flare(&[command, pair.subname(), "--yes"]).ok();
-        // What was acknowledged until now may have been so before the switch.
+        // What was acknowledged until now may have been so before the switch, and what is written is read a moment later.
         let seen: Vec<usize> = writers.iter().map(Writer::seen).collect();
         for (writer, seen) in writers.iter().zip(seen) {
-            writer.await_on(to, seen);
+            writer.await_on(to, seen, command);
+        }
+        let left: Vec<usize> = writers.iter().map(|it| it.acknowledged_by(from)).collect();
+        for (writer, seen) in writers.iter().zip(writers.iter().map(Writer::seen)) {
+            writer.await_on(to, seen, command);
+        }
+        for (writer, left) in writers.iter().zip(left) {
+            let now = writer.acknowledged_by(from);
+            assert_eq!(
+                now, left,
+                "{} wrote on the side that was left by {command}",
+                writer.name
+            );
         }
     }
     for writer in writers {
