@@ -33,6 +33,20 @@ pub struct Subscription {
     pub options: IndexMap<String, String>,
 }
 
+impl Subscription {
+    /// Whether an option is switched on, as `defGetBoolean` reads it; what it refuses the server refuses.
+    pub(crate) fn has_on(&self, option: &str) -> bool {
+        self.options.get(option).is_some_and(|value| is_on(value))
+    }
+}
+
+/// Whether a value switches an option on.
+pub(crate) fn is_on(value: &str) -> bool {
+    ["true", "on", "1"]
+        .iter()
+        .any(|on| value.eq_ignore_ascii_case(on))
+}
+
 impl Publication {
     pub(super) fn read(field: &Field<'_>) -> Option<Self> {
         field.section(|section| {

@@ -42,6 +42,7 @@ const FAMILIES: &[&[Check]] = &[
     family::beside::CHECKS,
     family::sequences::CHECKS,
     family::constraints::CHECKS,
+    family::row_security::CHECKS,
     family::triggers::CHECKS,
     family::expressions::CHECKS,
     family::capacity::CHECKS,

@@ -2,6 +2,7 @@
 
 use indexmap::IndexMap;
 
+use crate::config::is_on;
 use crate::error::{Failure, Result};
 use crate::value::Literal;
 
@@ -69,13 +70,6 @@ impl Options {
             run_as_owner: on("run_as_owner") == Some(true),
         })
     }
-}
-
-/// As `defGetBoolean` reads it; what it refuses the server refuses.
-fn is_on(value: &str) -> bool {
-    ["true", "on", "1"]
-        .iter()
-        .any(|on| value.eq_ignore_ascii_case(on))
 }
 
 fn check(subname: &str, name: &str, value: &str, major: i32) -> Result<()> {

@@ -37,6 +37,14 @@ fn tables_whose_rows_cannot_be_told_apart_are_named() {
         let db = pair.db();
         pair.publisher().sql(
             db,
+            &format!(
+                "CREATE TABLE secret (id int PRIMARY KEY); ALTER TABLE secret OWNER TO {};
+                 ALTER TABLE secret ENABLE ROW LEVEL SECURITY; ALTER TABLE secret FORCE ROW LEVEL SECURITY",
+                pair.names().owner
+            ),
+        );
+        pair.publisher().sql(
+            db,
             r#"CREATE SCHEMA "a""b'c; --";
                CREATE TABLE "a""b'c; --"."Order" (id int);
                CREATE TABLE doc (d json); ALTER TABLE doc REPLICA IDENTITY FULL;
@@ -74,6 +82,16 @@ fn tables_whose_rows_cannot_be_told_apart_are_named() {
         );
         let operators = super::of(&json, "identity_operators")[0].to_string();
         assert!(!operators.contains("fine"), "{operators}");
+        assert_found(&json, "row_security", "blocker", "public.secret");
+        assert_found(
+            &json,
+            "row_security",
+            "pass",
+            "hides rows from the role in the subscription's connection",
+        );
+        if old >= 16 {
+            assert_found(&json, "row_security_back", "warning", "run_as_owner");
+        }
         if old >= 12 {
             assert_found(&json, "identity_generated", "blocker", "public.gen.g");
             assert_found(&json, "identity_generated", "blocker", "public.genkey.g");

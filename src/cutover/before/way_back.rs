@@ -21,7 +21,14 @@ pub(in crate::cutover) fn build(
     let back = pair.reversed();
     // The way back of a fallback is the configuration's own subscription.
     let options = match entry.direction {
-        Direction::Forward => String::new(),
+        // Who applies there is decided as on the way forward; the rest is the subscriber's alone.
+        Direction::Forward => {
+            let declared = config.subscription(&member.subname)?;
+            match declared.has_on("run_as_owner") && back.subscriber.major() >= 16 {
+                true => ", run_as_owner = true".to_owned(),
+                false => String::new(),
+            }
+        }
         Direction::Back => {
             let mut declared = config.subscription(&member.subname)?.options.clone();
             // Nothing is copied, and what comes from elsewhere is never sent back.

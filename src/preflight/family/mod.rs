@@ -11,6 +11,7 @@ mod hba;
 pub(super) mod identity;
 pub(super) mod logins;
 pub(super) mod role_settings;
+pub(super) mod row_security;
 pub(super) mod sequences;
 pub(super) mod slots;
 pub(super) mod subscription;
