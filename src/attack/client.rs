@@ -7,13 +7,13 @@ use postgres::Client as Sql;
 use postgres::error::SqlState;
 use uuid::Uuid;
 
+use super::assignment::{Assignment, Ticket};
 use super::dsn::Dsn;
 use super::generator::{Generator, sql, timestamp};
 use super::hosts::{self, NextHost};
 use super::ledger::{Entry, Ledger, Op, Outcome, Table, with_outcome};
 use super::meter::Meter;
 use super::pace::{Pace, Scouting, Stop, Turn, pause};
-use super::seat::{Seat, Ticket};
 use super::shape;
 use crate::error::{Report, Result, WrapErr, message_of};
 use crate::server::{
@@ -156,7 +156,7 @@ impl Shared {
 /// The session of one thread, and where it is looked for next.
 pub(super) struct Session {
     shared: Arc<Shared>,
-    seat: Arc<Seat>,
+    assignment: Arc<Assignment>,
     ticket: Ticket,
     at: usize,
     sql: Option<Sql>,
@@ -166,10 +166,10 @@ pub(super) struct Session {
 
 impl Session {
     /// Of a client that begins with this server.
-    pub(super) fn new(shared: Arc<Shared>, seat: Arc<Seat>, at: usize) -> Session {
+    pub(super) fn new(shared: Arc<Shared>, assignment: Arc<Assignment>, at: usize) -> Session {
         Session {
             shared,
-            seat,
+            assignment,
             ticket: Ticket::FIRST,
             at,
             sql: None,
@@ -177,31 +177,31 @@ impl Session {
         }
     }
 
-    /// Of who takes the seat of a thread that this server does not answer.
+    /// Of a thread that replaces one which this server does not answer.
     pub(super) fn after(
         shared: Arc<Shared>,
-        seat: Arc<Seat>,
+        assignment: Arc<Assignment>,
         ticket: Ticket,
         silent: usize,
     ) -> Session {
         let at = (silent + 1) % shared.dsns.len();
-        let mut session = Session::new(shared, seat, at);
+        let mut session = Session::new(shared, assignment, at);
         session.ticket = ticket;
         session.failures = 1;
         session
     }
 
     fn goes_on(&self) -> bool {
-        !self.shared.stop.is_over() && self.seat.is_held(self.ticket)
+        !self.shared.stop.is_over() && self.assignment.is_held(self.ticket)
     }
 
     /// Runs a transaction. What was sent comes back with its outcome, where `Err` means that it did not pass, or nobody
     /// knows ([`is_lost`]); none when that has been decided elsewhere.
     fn run(&mut self, text: &str, entries: Vec<Entry>) -> Option<(Vec<Entry>, Result<()>)> {
         let sql = self.sql.as_mut()?;
-        self.seat.asks(self.ticket, self.at, entries);
+        self.assignment.asks(self.ticket, self.at, entries);
         let outcome = sql.batch_execute(text).map_err(SqlError::from);
-        let entries = self.seat.answered(self.ticket)?;
+        let entries = self.assignment.answered(self.ticket)?;
         let shown = &self.shared.dsns[self.at].shown;
         Some((
             entries,
@@ -226,7 +226,7 @@ impl Session {
         }
     }
 
-    /// A session, and whether the seat is still held.
+    /// A session, and whether this thread still serves the client.
     fn look_for_server(&mut self) -> Result<(bool, Sql)> {
         let servers = self.shared.dsns.len();
         if self.shared.next_host == NextHost::AnyError || servers == 1 {
@@ -246,17 +246,17 @@ impl Session {
 
     fn open(&mut self) -> Result<(bool, Sql)> {
         let mut sql = self.shared.log_in(self.at)?;
-        self.seat.asks(self.ticket, self.at, Vec::new());
+        self.assignment.asks(self.ticket, self.at, Vec::new());
         let checked = self.shared.check(self.at, &mut sql);
-        let held = self.seat.answered(self.ticket).is_some();
+        let held = self.assignment.answered(self.ticket).is_some();
         checked.map(|()| (held, sql))
     }
 
     fn passed(&mut self) {
         if self.failures > 0 {
             self.failures = 0;
-            if self.seat.is_scout() {
-                self.seat.set_scout(self.ticket, false);
+            if self.assignment.is_scout() {
+                self.assignment.set_scout(self.ticket, false);
                 self.shared.scouting.found(self.at);
             }
         }
@@ -280,9 +280,9 @@ impl Session {
         let Some(sql) = &mut self.sql else {
             return false;
         };
-        self.seat.asks(self.ticket, self.at, Vec::new());
+        self.assignment.asks(self.ticket, self.at, Vec::new());
         let rolled_back = sql.batch_execute("ROLLBACK").is_ok();
-        self.seat.answered(self.ticket).is_some() && rolled_back
+        self.assignment.answered(self.ticket).is_some() && rolled_back
     }
 
     /// Without a server: looks for one on behalf of all, or waits for the news of who does.
@@ -291,9 +291,9 @@ impl Session {
             return;
         }
         let shared = self.shared.clone();
-        if !self.seat.is_scout() {
+        if !self.assignment.is_scout() {
             match shared.scouting.wait(TRUST_IN_SCOUT, &shared.stop) {
-                Turn::Scout => self.seat.set_scout(self.ticket, true),
+                Turn::Scout => self.assignment.set_scout(self.ticket, true),
                 Turn::Go(at) => {
                     self.at = at;
                     self.sql = None;
@@ -318,7 +318,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.sql = None;
-        self.seat.leave(self.ticket);
+        self.assignment.leave(self.ticket);
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::story;
+use super::history;
 use super::underway::{self, Underway};
 use crate::error::{Advise, Result, WrapErr};
 
@@ -114,7 +114,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Opens it at its end: what is there stays, as the beginning of the same story.
+    /// Opens it at its end: what is there stays, as the beginning of the same history.
     pub(super) fn open(path: &Path) -> Result<Ledger> {
         let attempt = || format!("open the ledger {}", path.display());
         let mut options = OpenOptions::new();
@@ -135,7 +135,7 @@ impl Ledger {
             path: path.to_owned(),
             underway: OnceLock::new(),
         };
-        let unheard = story::unheard_of(path)?;
+        let unheard = history::unheard_of(path)?;
         ledger.append(&with_outcome(unheard, Outcome::Unknown))?;
         underway::forget(path)?;
         Ok(ledger)

@@ -3,10 +3,12 @@
 //! It writes as an application does, counts what was acknowledged, and can prove later that nothing of it was lost.
 //! It knows nothing of a migration: its servers come from connection strings, and it works only in tables of its own.
 
+mod assignment;
 mod client;
 mod database;
 mod dsn;
 mod generator;
+mod history;
 mod hosts;
 mod ledger;
 mod meter;
@@ -14,9 +16,7 @@ mod pace;
 mod plot;
 mod replay;
 mod run;
-mod seat;
 mod shape;
-mod story;
 mod summary;
 mod timeline;
 mod underway;

@@ -7,8 +7,8 @@ use postgres::fallible_iterator::FallibleIterator;
 use serde::Serialize;
 
 use super::dsn::Dsn;
+use super::history::{History, Text};
 use super::ledger::Table;
-use super::story::{Story, Text};
 use crate::error::{Advise, Error, Failure, Result, WrapErr};
 use crate::server::{SqlError, application_name, connect_unverified};
 
@@ -60,13 +60,13 @@ pub fn verify(ledgers: &[PathBuf], dsn: &str) -> Result<Replay, Error> {
     let mut sql = connect_unverified(dsn.reveal(), &application_name("verify_attack"))
         .wrap_err_with(|| format!("connect to {}", dsn.shown))
         .hint(|| "correct --dsn".into())?;
-    let mut story = Story::read(ledgers)?;
+    let mut history = History::read(ledgers)?;
     let mut replay = Replay {
-        unknown: story.unknown,
-        torn: story.torn,
-        missing: story.missing,
-        doubled: story.doubled,
-        examples: std::mem::take(&mut story.flaws),
+        unknown: history.unknown,
+        torn: history.torn,
+        missing: history.missing,
+        doubled: history.doubled,
+        examples: std::mem::take(&mut history.flaws),
         ..Replay::default()
     };
     let mut transaction = sql
@@ -89,18 +89,18 @@ pub fn verify(ledgers: &[PathBuf], dsn: &str) -> Result<Replay, Error> {
             .map_err(SqlError::from)
             .wrap_err_with(attempt)?;
         while let Some(row) = rows.next().map_err(SqlError::from).wrap_err_with(attempt)? {
-            replay.found(&mut story, table, row.get(0), row.get(1));
+            replay.found(&mut history, table, row.get(0), row.get(1));
         }
     }
-    replay.missing(story);
+    replay.missing(history);
     Ok(replay)
 }
 
 impl Replay {
     /// A row that the server has.
-    fn found(&mut self, story: &mut Story, table: Table, id: &str, value: &str) {
+    fn found(&mut self, history: &mut History, table: Table, id: &str, value: &str) {
         self.checked += 1;
-        let kind = match story.rows.remove(&(table, Text::of(id))) {
+        let kind = match history.rows.remove(&(table, Text::of(id))) {
             None => "extra",
             Some(state) if state.may_be(Some(&Text::of(value))) => return,
             Some(state) if state.known.is_none() && state.maybe.is_empty() => "extra",
@@ -110,8 +110,8 @@ impl Replay {
     }
 
     /// The rows that the server does not have.
-    fn missing(&mut self, story: Story) {
-        for ((table, id), state) in story.rows {
+    fn missing(&mut self, history: History) {
+        for ((table, id), state) in history.rows {
             self.checked += 1;
             if !state.may_be(None) {
                 self.differs("lost", table, id.to_string());
@@ -195,18 +195,22 @@ mod tests {
 
     /// What the replay of these entries finds in these rows: lost, extra, wrong.
     fn replayed(entries: &[Entry], rows: &[(&str, &str)]) -> (u64, u64, u64) {
-        let mut story = Story::default();
+        let mut history = History::default();
         let (existing, happened): (Vec<Entry>, Vec<Entry>) = entries
             .iter()
             .cloned()
             .partition(|entry| entry.op == Op::Existing);
-        existing.into_iter().for_each(|entry| story.existed(entry));
-        happened.into_iter().for_each(|entry| story.happened(entry));
+        existing
+            .into_iter()
+            .for_each(|entry| history.existed(entry));
+        happened
+            .into_iter()
+            .for_each(|entry| history.happened(entry));
         let mut replay = Replay::default();
         for (id, value) in rows {
-            replay.found(&mut story, Table::Items, id, value);
+            replay.found(&mut history, Table::Items, id, value);
         }
-        replay.missing(story);
+        replay.missing(history);
         (replay.lost, replay.extra, replay.wrong)
     }
 
@@ -214,17 +218,17 @@ mod tests {
     fn what_was_acknowledged_has_to_be_there_as_it_was_last() {
         use Outcome::Acknowledged as Ack;
         let uuid = "6f2b1c9e-0c1f-4f0e-9a3e-2f6b5a7d8c90";
-        let story = [
+        let history = [
             Entry::item(Op::Insert, uuid, Some("1"), Ack),
             Entry::item(Op::Update, uuid, Some("2"), Ack),
             Entry::item(Op::Insert, "b", Some("1"), Ack),
             Entry::item(Op::Delete, "b", None, Ack),
             Entry::item(Op::Insert, "c", Some("1"), Ack),
         ];
-        assert_eq!(replayed(&story, &[(uuid, "2"), ("c", "1")]), (0, 0, 0));
-        assert_eq!(replayed(&story, &[(uuid, "1"), ("b", "1")]), (1, 1, 1));
+        assert_eq!(replayed(&history, &[(uuid, "2"), ("c", "1")]), (0, 0, 0));
+        assert_eq!(replayed(&history, &[(uuid, "1"), ("b", "1")]), (1, 1, 1));
         assert_eq!(
-            replayed(&story, &[(uuid, "2"), ("c", "1"), ("stray", "x")]),
+            replayed(&history, &[(uuid, "2"), ("c", "1"), ("stray", "x")]),
             (0, 1, 0)
         );
     }
@@ -232,7 +236,7 @@ mod tests {
     #[test]
     fn unknown_outcomes_may_have_happened_or_not() {
         use Outcome::{Acknowledged as Ack, Unknown};
-        let story = [
+        let history = [
             Entry::item(Op::Insert, "a", Some("1"), Unknown),
             Entry::item(Op::Insert, "b", Some("1"), Ack),
             Entry::item(Op::Update, "b", Some("2"), Unknown),
@@ -244,19 +248,22 @@ mod tests {
             &[("b", "2")],
             &[("a", "1"), ("b", "2")],
         ] {
-            assert_eq!(replayed(&story, rows), (0, 0, 0), "{rows:?}");
+            assert_eq!(replayed(&history, rows), (0, 0, 0), "{rows:?}");
         }
-        assert_eq!(replayed(&story, &[("a", "9")]), (1, 0, 1));
+        assert_eq!(replayed(&history, &[("a", "9")]), (1, 0, 1));
     }
 
     #[test]
     fn rows_that_were_there_before_have_to_stay_and_the_heartbeat_moves() {
-        let story = [
+        let history = [
             Entry::item(Op::Existing, "old", Some("1"), Outcome::Existing),
             Entry::item(Op::Heartbeat, "flare", Some("0"), Outcome::Unknown),
         ];
-        assert_eq!(replayed(&story, &[("old", "1")]), (0, 0, 0));
-        assert_eq!(replayed(&story, &[("old", "2"), ("flare", "9")]), (0, 0, 1));
+        assert_eq!(replayed(&history, &[("old", "1")]), (0, 0, 0));
+        assert_eq!(
+            replayed(&history, &[("old", "2"), ("flare", "9")]),
+            (0, 0, 1)
+        );
         let beaten = Entry::item(Op::Heartbeat, "flare", Some("5"), Outcome::Existing);
         assert_eq!(replayed(&[beaten], &[]), (1, 0, 0));
     }

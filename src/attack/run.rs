@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, after, bounded, never, select, tick};
 
+use super::assignment::Assignment;
 use super::client::{self, Complaints, Session, Shared, locked};
 use super::dsn::Dsn;
 use super::generator::{Generator, Mix};
@@ -14,7 +15,6 @@ use super::ledger::{Entry, Ledger, Op, Outcome, Table};
 use super::meter::Meter;
 use super::pace::{Pace, Scouting, Stop};
 use super::plot;
-use super::seat::Seat;
 use super::summary::Summary;
 use super::timeline::Timeline;
 use crate::error::{Error, Failure, Report, Result, WrapErr, hint_of, message_of};
@@ -124,7 +124,7 @@ pub fn attack(attack: &Attack, progress: &dyn Progress) -> Result<Attacked, Erro
         log::warn!("a server has not answered its last statement; its outcome is unknown");
     }
     for client in &clients {
-        shared.record_unknown(client.seat.give_up());
+        shared.record_unknown(client.assignment.give_up());
     }
     if let Some(report) = locked(&shared.fatal).take() {
         return Err(report.into());
@@ -224,15 +224,15 @@ fn record_existing(shared: &Shared, at: usize, name: &str) -> Result<()> {
     }
 }
 
-/// One that writes, and what a thread does that sits there.
+/// One that writes, and what a thread does that serves it.
 struct Client {
-    seat: Arc<Seat>,
+    assignment: Arc<Assignment>,
     serve: Arc<dyn Fn(Session) + Send + Sync>,
 }
 
 impl Client {
     /// On a thread that may be left behind.
-    fn sit(&self, session: Session) {
+    fn start(&self, session: Session) {
         let serve = self.serve.clone();
         std::thread::spawn(move || serve(session));
     }
@@ -245,21 +245,21 @@ fn start(shared: &Arc<Shared>, attack: &Attack, first: usize) -> (Vec<Client>, R
         None => Mix::Inserts,
         Some(_) => Mix::Everything,
     };
-    let seated = |serve: Arc<dyn Fn(Session) + Send + Sync>| {
-        let seat = Arc::new(Seat::new(alive.clone()));
-        let session = Session::new(shared.clone(), seat.clone(), first);
-        let client = Client { seat, serve };
-        client.sit(session);
+    let served = |serve: Arc<dyn Fn(Session) + Send + Sync>| {
+        let assignment = Arc::new(Assignment::new(alive.clone()));
+        let session = Session::new(shared.clone(), assignment.clone(), first);
+        let client = Client { assignment, serve };
+        client.start(session);
         client
     };
     let mut clients: Vec<Client> = (0..attack.clients)
         .map(|number| {
             let generator = Mutex::new(Generator::new(number, mix));
-            seated(Arc::new(move |session| client::write(session, &generator)))
+            served(Arc::new(move |session| client::write(session, &generator)))
         })
         .collect();
     let name = attack.name.clone();
-    clients.push(seated(Arc::new(move |session| {
+    clients.push(served(Arc::new(move |session| {
         client::keep_alive(session, &name);
     })));
     (clients, ended)
@@ -300,7 +300,7 @@ fn watch(
 
 /// Leaves a thread that a server does not answer behind, and lets another go on with the next server.
 fn relieve(shared: &Arc<Shared>, client: &Client) {
-    let Some(abandoned) = client.seat.take_over(TIMEOUT, Instant::now()) else {
+    let Some(abandoned) = client.assignment.take_over(TIMEOUT, Instant::now()) else {
         return;
     };
     shared.record_unknown(abandoned.entries);
@@ -309,9 +309,9 @@ fn relieve(shared: &Arc<Shared>, client: &Client) {
         shared.dsns[abandoned.server].shown,
         humantime::format_duration(TIMEOUT)
     ))));
-    client.sit(Session::after(
+    client.start(Session::after(
         shared.clone(),
-        client.seat.clone(),
+        client.assignment.clone(),
         abandoned.ticket,
         abandoned.server,
     ));

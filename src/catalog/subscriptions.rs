@@ -29,10 +29,12 @@ const WITHOUT_OID: &str = "
 
 /// `pg_subscription` as far as the session's role may read it, for a FROM.
 fn readable(session: &Session) -> Result<&'static str> {
-    let whole: bool = session.value(
-        "SELECT has_column_privilege('pg_subscription', 'oid', 'SELECT')",
-        params![],
-    )?;
+    // From 14 on everybody may read all but subconninfo.
+    let whole = session.major()? >= 14
+        || session.value(
+            "SELECT has_column_privilege('pg_subscription', 'oid', 'SELECT')",
+            params![],
+        )?;
     Ok(match whole {
         true => "pg_subscription",
         false => WITHOUT_OID,

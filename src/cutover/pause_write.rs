@@ -7,7 +7,7 @@ use crate::cutover::pause::guard;
 use crate::cutover::report::{PauseOutcome, PauseReport, Writable, cause_of};
 use crate::cutover::state::{Pause, PauseRequest};
 use crate::error::{Failure, Result};
-use crate::journal::{self, Step};
+use crate::journal::{self, Transition};
 use crate::replicate::{Mode, Run};
 use crate::server::Pair;
 
@@ -51,7 +51,7 @@ pub(crate) fn pause_write(
 fn hold(pause: &mut Pause<'_>) -> Result<()> {
     crate::cutover::failpoint::before("hold", &pause.deadline)?;
     let session = &pause.sessions.connect.session;
-    if !journal::advance(session, pause.run(), &[Step::Paused], Step::Held)? {
+    if !journal::advance(session, pause.run(), Transition::Hold)? {
         return Failure::new("the guard has ended the pause").err();
     }
     pause.opened_at = Some(std::time::Instant::now());

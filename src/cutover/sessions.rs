@@ -153,7 +153,9 @@ impl DatabaseSessions {
     }
 }
 
-fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+pub(in crate::cutover) fn joined<T>(
+    thread: std::thread::ScopedJoinHandle<'_, Result<T>>,
+) -> Result<T> {
     thread
         .join()
         .unwrap_or_else(|_| Failure::new("open the sessions: a thread has ended").err())

@@ -16,7 +16,7 @@ use crate::cutover::pause::terminating::Terminating;
 use crate::cutover::probe::Probe;
 use crate::cutover::report::StepTime;
 use crate::cutover::sessions::{DatabaseSessions, Sessions};
-use crate::journal::{Direction, Entry, Member, Purpose, Step, Stream};
+use crate::journal::{Direction, Entry, Member, Purpose, Stream};
 use crate::replicate::closed::ReadOnlyDefault;
 use crate::server::{Login, Pair};
 use crate::value::{Lsn, TableName};
@@ -166,24 +166,11 @@ impl Pause<'_> {
         &self.entry.databases
     }
 
-    /// What an undo of this run leads to: a pause leaves nothing else to undo.
-    pub(super) fn undone(&self) -> Step {
-        undone(self.entry.purpose)
-    }
-
     /// Every session waits by these rules from now on.
     pub(super) fn set_timeout(&self, timeout: crate::server::Timeout) {
         self.sessions.set_timeout(timeout);
         for database in &self.databases {
             database.sessions.set_timeout(timeout);
         }
-    }
-}
-
-/// The step of a run whose databases are open again on *from*.
-pub(super) fn undone(purpose: Purpose) -> Step {
-    match purpose {
-        Purpose::PauseWrite => Step::Undone,
-        Purpose::Switch => Step::Undoing,
     }
 }

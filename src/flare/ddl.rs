@@ -9,7 +9,7 @@ use crate::ddl::{self, DdlReport, Decision, Script, Sides, StuckStatement};
 use crate::error::{Error, Failure, Result};
 use crate::journal::{Direction, Stream};
 use crate::replicate::Mode;
-use crate::server::{Login, Pair, Server};
+use crate::server::{Pair, Server};
 use crate::value::ShellWord;
 
 impl Flare {
@@ -123,8 +123,8 @@ impl Flare {
         }
         let dbname = declared.dbname.as_str();
         let pair = oriented(pair, direction);
-        let open = pair.publisher.connect(Login::Superuser, dbname)?;
-        let receiving = pair.subscriber.connect(Login::Superuser, dbname)?;
+        let open = pair.publisher.visit(dbname)?;
+        let receiving = pair.subscriber.visit(dbname)?;
         let stuck = ddl::stuck(&open, &receiving)?;
         if stuck.is_empty() {
             self.follow(&pair, direction, subname, declared)?;
@@ -141,9 +141,7 @@ impl Flare {
         declared: &Subscription,
     ) -> Result<()> {
         let stream = Stream::of(&declared.dbname, subname, &declared.pubname, direction);
-        let receiving = pair
-            .subscriber
-            .connect(Login::Superuser, &declared.dbname)?;
+        let receiving = pair.subscriber.visit(&declared.dbname)?;
         let there = subscriptions::find(&receiving, &stream.subname)?;
         if self.run.mode == Mode::DryRun || !there.is_some_and(|it| it.subenabled) {
             return Ok(());

@@ -6,7 +6,7 @@ use crate::cutover::{self, AtWork};
 use crate::error::{Advise, Failure, Result};
 use crate::journal::{self, Direction, Entry, Standing, Step};
 use crate::replicate::Mode;
-use crate::server::{Opened, Pair, Server};
+use crate::server::{Opened, Pair, Server, at_once};
 
 /// The journals of both servers, as far as they can be read.
 pub(super) struct Journals {
@@ -53,11 +53,12 @@ impl Flare {
             Some(server) => journal::entries(server.admin(), &self.config),
             None => Ok(Vec::new()),
         };
-        let publisher = opened.publisher.as_ref().ok();
-        let subscriber = opened.subscriber.as_ref().ok();
+        let publisher: Option<&Server> = opened.publisher.as_ref().ok().map(|it| &**it);
+        let subscriber: Option<&Server> = opened.subscriber.as_ref().ok().map(|it| &**it);
+        let (publisher, subscriber) = at_once(|| read(publisher), || read(subscriber));
         Ok(Journals {
-            publisher: read(publisher.map(|it| &**it))?,
-            subscriber: read(subscriber.map(|it| &**it))?,
+            publisher: publisher?,
+            subscriber: subscriber?,
         })
     }
 

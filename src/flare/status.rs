@@ -1,5 +1,6 @@
 //! Who can write where, and where each migration stands.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
@@ -16,7 +17,9 @@ use crate::journal::Direction;
 use crate::observe::Trace;
 use crate::replicate::{closed, drift, status_table};
 use crate::schema::drift::Drift;
-use crate::server::{Login, Pair, Publisher, Session, Subscriber, is_identity_mismatch, params};
+use crate::server::{
+    Opened, Pair, Publisher, Server, Session, Subscriber, at_once, is_identity_mismatch, params,
+};
 use crate::value::{ShellWord, TableName};
 
 /// What is under way, and who can write.
@@ -70,7 +73,14 @@ impl Flare {
         half_done: HalfDone,
     ) -> Result<StatusReport> {
         let opened = self.open();
-        let lag = self.look(&declared, &self.config.lag, Trace::None, Some(&opened))?;
+        let (lag, _) = at_once(
+            || self.look(&declared, &self.config.lag, Trace::None, Some(&opened)),
+            || {
+                enter(&opened, &declared);
+                Ok(())
+            },
+        );
+        let lag = lag?;
         let opened = opened.any();
         let mismatch = opened.as_ref().is_err_and(is_identity_mismatch);
         if let Some(failure) = lag.unreachable().filter(|_| !mismatch) {
@@ -85,23 +95,30 @@ impl Flare {
             }),
             _ => None,
         };
-        if let (Some(pair), HalfDone::Settle) = (&pair, half_done) {
-            let dbnames: Vec<&str> = declared.iter().map(|(_, it)| it.dbname.as_str()).collect();
-            // What is under way is said by the journal.
-            let settled = self.settle_unless(AtWork::Leave, pair, &dbnames);
-            kept(settled, &mut warnings);
-        }
-        let journals = self.journals(&opened)?;
+        let settled = match (&pair, half_done) {
+            (Some(pair), HalfDone::Settle) => {
+                let dbnames = declared.iter().map(|(_, it)| it.dbname.as_str());
+                let dbnames: Vec<&str> = dbnames.collect();
+                // What is under way is said by the journal.
+                let settled = self.settle_unless(AtWork::Leave, pair, &dbnames);
+                kept(settled, &mut warnings)
+            }
+            _ => None,
+        };
+        let journals = settled.map_or_else(|| self.journals(&opened), Ok)?;
         let publisher = kept(opened.publisher, &mut warnings);
         let subscriber = kept(opened.subscriber, &mut warnings);
         let mut standings = Vec::new();
         for ((_, subscription), lag) in declared.into_iter().zip(lag.subscriptions) {
-            let on_publisher = publisher
-                .as_ref()
-                .and_then(|it| kept(on_publisher(it, subscription), &mut warnings));
-            let on_subscriber = subscriber
-                .as_ref()
-                .and_then(|it| kept(on_subscriber(it, subscription), &mut warnings));
+            let (on_publisher, on_subscriber) = at_once(
+                || publisher.as_ref().map(|it| on_publisher(it, subscription)),
+                || {
+                    let there = subscriber.as_ref();
+                    there.map(|it| on_subscriber(it, subscription)).transpose()
+                },
+            );
+            let on_publisher = on_publisher.and_then(|it| kept(it, &mut warnings));
+            let on_subscriber = kept(on_subscriber, &mut warnings).flatten();
             let dbname = &subscription.dbname;
             let standing = journals.standing(dbname);
             let record = OnRecord {
@@ -181,6 +198,25 @@ impl Flare {
     }
 }
 
+/// How many databases of a server are entered at the same time.
+const AT_ONCE: usize = 8;
+
+/// Opens the sessions that will look into the databases, all at once. What does not open is opened again by who needs it,
+/// and says why.
+fn enter(opened: &Opened, declared: &[(&str, &Subscription)]) {
+    let dbnames: BTreeSet<&str> = declared.iter().map(|(_, it)| it.dbname.as_str()).collect();
+    let dbnames = dbnames.iter().take(AT_ONCE);
+    let publisher: Option<&Server> = opened.publisher.as_ref().ok().map(|it| &**it);
+    let subscriber: Option<&Server> = opened.subscriber.as_ref().ok().map(|it| &**it);
+    std::thread::scope(|scope| {
+        for server in [publisher, subscriber].into_iter().flatten() {
+            for dbname in dbnames.clone() {
+                scope.spawn(|| server.visit(dbname).map(drop));
+            }
+        }
+    });
+}
+
 /// The answer, or a warning in its place.
 fn kept<T>(answer: Result<T>, warnings: &mut Vec<String>) -> Option<T> {
     answer
@@ -190,7 +226,7 @@ fn kept<T>(answer: Result<T>, warnings: &mut Vec<String>) -> Option<T> {
 
 fn on_publisher(publisher: &Publisher, subscription: &Subscription) -> Result<OnPublisher> {
     let dbname = &subscription.dbname;
-    let session = publisher.connect(Login::Superuser, dbname)?;
+    let session = publisher.visit(dbname)?;
     let left = session.value(
         "SELECT NOT EXISTS (SELECT FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
                              WHERE d.datname = $1 AND a.privilege_type = 'CONNECT' AND a.grantee IN (0, d.datdba))",
@@ -230,7 +266,7 @@ fn on_subscriber(subscriber: &Subscriber, subscription: &Subscription) -> Result
             side: None,
         });
     }
-    let session = subscriber.connect(Login::Superuser, dbname)?;
+    let session = subscriber.visit(dbname)?;
     let schema = session.value(
         "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                              WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384 AND n.nspname !~ '^pg_'

@@ -9,6 +9,7 @@ mod shut;
 mod standing;
 mod stream;
 mod table;
+mod transition;
 
 /// The first key of the advisory lock that one command at a time holds in `postgres` of both servers, "flar" in ASCII;
 /// the second is the database's name, hashed.
@@ -21,6 +22,7 @@ pub(crate) use shut::{is_shut, shut_database};
 pub(crate) use standing::{Standing, standing_of, unfinished_of};
 pub(crate) use stream::Stream;
 pub(crate) use table::{
-    MICROSECONDS, advance, backends_alive, beat, entries, find, forget, generation, is_empty, lock,
-    record, row_has, run_of, sessions_alive, step_of,
+    MICROSECONDS, backends_alive, beat, entries, find, forget, generation, is_empty, lock, record,
+    run_of, sessions_alive, step_of,
 };
+pub(crate) use transition::{Transition, advance, advance_by};

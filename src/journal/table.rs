@@ -1,4 +1,4 @@
-//! The rows of the journal, and the one way to move a run on: win its row.
+//! The rows of the journal.
 
 use uuid::Uuid;
 
@@ -72,18 +72,6 @@ pub(crate) fn beat(session: &Session, run: Uuid) -> Result<()> {
         .map(drop)
 }
 
-/// Moves a run from one step to the next; true when this session won. Only the winner goes on.
-pub(crate) fn advance(session: &Session, run: Uuid, from: &[Step], to: Step) -> Result<bool> {
-    let from: Vec<String> = from.iter().map(|step| step.as_str().to_owned()).collect();
-    let won = session
-        .execute(
-            "UPDATE flare.journal SET step = $3, changed_at = clock_timestamp() WHERE run = $1 AND step = ANY ($2)",
-            params![run, from, to.as_str()],
-        )
-        .wrap_err_with(|| format!("write {:?} in the journal", to.as_str()))?;
-    Ok(won == 1)
-}
-
 /// The step of a run, whose row nobody else can move on until this transaction ends.
 pub(crate) fn lock(session: &Session, run: Uuid) -> Result<Step> {
     let step: Option<Step> = session
@@ -104,11 +92,6 @@ pub(crate) fn step_of(session: &Session, run: Uuid) -> Result<Step> {
         )
         .wrap_err("read the journal")?;
     step.ok_or_else(|| Failure::new(format!("read the journal: there is no run {run}")).into())
-}
-
-/// The SQL condition that the run is at this step; for the statements that must travel together with it.
-pub(crate) fn row_has(run: Uuid, step: Step) -> String {
-    format!("run = '{run}' AND step = '{}'", step.as_str())
 }
 
 /// The newest run at one of these steps that has the database; none also when there is no journal.

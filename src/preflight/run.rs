@@ -1,5 +1,6 @@
 //! All checks in one pass: both servers and all databases at once, then the judgements.
 
+use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 
 use postgres::error::SqlState;
@@ -15,7 +16,7 @@ use crate::config::{Config, Host};
 use crate::error::{Failure, Result, message_of};
 use crate::journal::{Direction, Stream};
 use crate::progress::Progress;
-use crate::server::{Login, Server, Session, sqlstate_of};
+use crate::server::{Server, Session, sqlstate_of};
 
 /// Databases that are asked at the same time: one session each on both servers.
 const AT_ONCE: usize = 4;
@@ -355,14 +356,14 @@ impl<'a> Scope<'a> {
 pub(super) enum Entered {
     Missing,
     Refused(String),
-    Said(Answers, Box<Session>),
+    Said(Answers, Arc<Session>),
 }
 
 fn enter(server: Option<&Server>, names: &Names, texts: &[Text]) -> Result<Entered> {
     let Some(server) = server else {
         return Ok(Entered::Missing);
     };
-    let session = match server.connect(Login::Superuser, &names.dbname) {
+    let session = match server.visit(&names.dbname) {
         Ok(session) => session,
         Err(report) => {
             return match sqlstate_of(&report) {
@@ -374,11 +375,11 @@ fn enter(server: Option<&Server>, names: &Names, texts: &[Text]) -> Result<Enter
     };
     let (major, superuser) = (server.major(), server.facts().superuser);
     let answers = ask(&session, major, superuser, names, texts)?;
-    Ok(Entered::Said(answers, Box::new(session)))
+    Ok(Entered::Said(answers, session))
 }
 
 /// A server with what one of its databases said, and the session there.
-fn within(server: Option<&SideView>, entered: Entered) -> (Option<SideView>, Option<Box<Session>>) {
+fn within(server: Option<&SideView>, entered: Entered) -> (Option<SideView>, Option<Arc<Session>>) {
     let (database, refused, session) = match entered {
         Entered::Missing => (None, None, None),
         Entered::Refused(why) => (None, Some(why), None),

@@ -19,8 +19,8 @@ const SHOWN: usize = 10;
 /// The differences between the two databases of a pair. flare's own objects, and what the roles it works as were granted,
 /// do not count.
 pub(crate) fn look(pair: &Pair, dbname: &str) -> Result<Vec<Drift>> {
-    let from = pair.publisher.connect(Login::Superuser, dbname)?;
-    let to = pair.subscriber.connect(Login::Superuser, dbname)?;
+    let from = pair.publisher.visit(dbname)?;
+    let to = pair.subscriber.visit(dbname)?;
     between(pair, &from, &to)
 }
 
@@ -153,7 +153,7 @@ pub(crate) fn load_missing(pair: &Pair, dbname: &str, run: &Run) -> Result<Missi
             .batch(statement)
             .wrap_err_with(|| done(value).what)?;
     }
-    let owners = objects::named_roles(&pair.publisher.connect(Login::Superuser, dbname)?)?.owners;
+    let owners = objects::named_roles(&*pair.publisher.visit(dbname)?)?.owners;
     let borrowed = Borrowed::of(&pair.subscriber, foreign_roles(&pair.subscriber, &owners)?)?;
     let in_order = run.ddl.retry(&session, || {
         session.batch(&format!(

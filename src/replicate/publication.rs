@@ -31,7 +31,7 @@ pub(crate) fn check_names(
     dbname: &str,
     wanted: &config::Publication,
 ) -> Result<()> {
-    let admin = publisher.connect(Login::Superuser, dbname)?;
+    let admin = publisher.visit(dbname)?;
     let db_owner = &publisher.declared().db_owner.user;
     let mut known = tables::all(&admin, db_owner)?;
     known.push(status_table_to_be(db_owner, publisher.facts().superuser));

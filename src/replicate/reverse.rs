@@ -29,7 +29,7 @@ pub(crate) fn create(back: &Pair, reverse: &Reverse<'_>, run: &Run) -> Result<()
     } = reverse;
     let what = || format!("build the way back, subscription {subname:?}");
     remove(back, dbname, subname, run).wrap_err_with(what)?;
-    let session = back.subscriber.connect(Login::Superuser, dbname)?;
+    let session = back.subscriber.visit(dbname)?;
     let published = publications::tables(&session, reverse.running_pubname)?;
     identity::equalise(&back.reversed(), dbname, Some(&published), run).wrap_err_with(what)?;
     publish(back, reverse, &session, &published).wrap_err_with(what)?;

@@ -220,7 +220,7 @@ fn refresh(
 ) -> Result<Change> {
     let (publisher, subscriber) = pair;
     let session = subscriber.connect(Login::Superuser, dbname)?;
-    let published = publications::tables(&publisher.connect(Login::Superuser, dbname)?, pubname)?;
+    let published = publications::tables(&*publisher.visit(dbname)?, pubname)?;
     let mut change = Change::none(run);
     for subname in subnames {
         let Some(subscription) = subscriptions::find(&session, subname)? else {

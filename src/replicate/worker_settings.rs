@@ -138,8 +138,8 @@ pub(super) fn settle(
     receiver: &Worker,
     run: &Run,
 ) -> Result<Change> {
-    let from = pair.publisher.connect(Login::Superuser, dbname)?;
-    let to = pair.subscriber.connect(Login::Superuser, dbname)?;
+    let from = pair.publisher.visit(dbname)?;
+    let to = pair.subscriber.visit(dbname)?;
     let (sending, receiving) = (Now::read(&from, sender)?, Now::read(&to, receiver)?);
     let sent = set(sender, dbname, of_sender(&sending), run)?;
     Ok(sent.and(set(

@@ -18,6 +18,7 @@ mod session;
 mod statement_log;
 mod tls;
 mod verified;
+mod visit;
 
 pub use address::Endpoint;
 pub(crate) use connect::{application_name, connect_unverified};
@@ -28,7 +29,7 @@ pub(crate) use ddl::{Ddl, Statement, begin_before_autovacuum, is_contention};
 pub(crate) use facts::Facts;
 pub use failure::SqlError;
 pub(crate) use failure::{is_denied, is_lost, is_unreachable, sqlstate_of};
-pub(crate) use pair::{Opened, Pair, Publisher, Subscriber, open_both};
+pub(crate) use pair::{Opened, Pair, Publisher, Subscriber, at_once, open_both};
 pub(crate) use param::{IntoParam, Param, params};
 pub(crate) use session::{Session, Timeout};
 pub(crate) use statement_log::{silence_statement_log, silencing};

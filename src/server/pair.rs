@@ -65,6 +65,21 @@ impl Pair {
     }
 }
 
+/// Two looks at the same time, of two servers: one thread waits for each.
+pub(crate) fn at_once<A, B: Send>(
+    here: impl FnOnce() -> A,
+    there: impl FnOnce() -> Result<B> + Send,
+) -> (A, Result<B>) {
+    std::thread::scope(|scope| {
+        let there = scope.spawn(there);
+        let here = here();
+        let there = there
+            .join()
+            .unwrap_or_else(|_| Failure::new("look at a server: its thread has ended").err());
+        (here, there)
+    })
+}
+
 /// What came of opening both; each for itself, since some commands can do with one.
 pub(crate) struct Opened {
     pub(crate) publisher: Result<Publisher>,

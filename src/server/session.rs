@@ -4,7 +4,8 @@
 //! on a thread that may be abandoned: whoever asked waits no longer than its timeout, and never joins.
 
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
@@ -43,6 +44,8 @@ pub(crate) struct Session {
     canceller: Canceller,
     sign_of_life: SignOfLife,
     timeout: Mutex<Timeout>,
+    failed: AtomicBool,
+    major: OnceLock<i32>,
 }
 
 /// What stops a statement that runs on the server.
@@ -109,6 +112,8 @@ impl Session {
             canceller,
             sign_of_life,
             timeout: Mutex::new(SHORT),
+            failed: AtomicBool::new(false),
+            major: OnceLock::new(),
         }
     }
 
@@ -117,10 +122,32 @@ impl Session {
         &self.endpoint
     }
 
+    /// The server's major version, 10 to 18; asked once.
+    pub(crate) fn major(&self) -> Result<i32> {
+        if let Some(major) = self.major.get() {
+            return Ok(*major);
+        }
+        let major = self.value(
+            "SELECT current_setting('server_version_num')::int / 10000",
+            Vec::new(),
+        )?;
+        Ok(*self.major.get_or_init(|| major))
+    }
+
+    /// What the server has said of itself.
+    pub(super) fn is_of_major(&self, major: i32) {
+        self.major.get_or_init(|| major);
+    }
+
     /// The same session, waiting differently from now on.
     pub(crate) fn with_timeout(self, timeout: Timeout) -> Session {
         self.set_timeout(timeout);
         self
+    }
+
+    /// Whether anything that was asked of it has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Waits differently from now on.
@@ -172,6 +199,16 @@ impl Session {
 
     /// Waits for the answer to work that was started.
     pub(crate) fn wait<T>(
+        &self,
+        answer: &Receiver<Result<T, postgres::Error>>,
+        timeout: Timeout,
+    ) -> Result<T> {
+        let awaited = self.await_answer(answer, timeout);
+        self.failed.fetch_or(awaited.is_err(), Ordering::Relaxed);
+        awaited
+    }
+
+    fn await_answer<T>(
         &self,
         answer: &Receiver<Result<T, postgres::Error>>,
         timeout: Timeout,

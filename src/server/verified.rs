@@ -11,6 +11,7 @@ use super::connect::Target;
 use super::credentials::{Credentials, Login};
 use super::facts::Facts;
 use super::session::{SHORT, Session};
+use super::visit::Visits;
 use super::{Endpoint, is_denied, sqlstate_of};
 use crate::config::Host;
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
@@ -46,6 +47,7 @@ pub(crate) struct Server {
     repl: Option<Credentials>,
     facts: Facts,
     admin: Session,
+    pub(super) visits: Visits,
 }
 
 impl Server {
@@ -64,6 +66,7 @@ impl Server {
             repl: declared.repl.as_ref().map(Credentials::of),
             facts,
             admin,
+            visits: Visits::default(),
         })
     }
 
@@ -267,6 +270,7 @@ fn open_verified(
         ));
     }
     facts.refuse_unknown_version(&target.endpoint)?;
+    session.is_of_major(facts.major());
     Ok((session, facts))
 }
 

@@ -73,3 +73,36 @@ fn a_thousand_tables_and_sequences_take_three_round_trips() {
     let dry = pair.flare(&switch_to(&pair, Side::Publisher, &["--dry-run"]));
     dry.ok();
 }
+
+/// How often the client spoke after it had heard something, with everything that ran side by side as one.
+fn exchanges(passed: &[(Way, String)]) -> usize {
+    let changes = passed.windows(2);
+    1 + changes
+        .filter(|pair| pair[0].0 == Way::ToClient && pair[1].0 == Way::ToServer)
+        .count()
+}
+
+#[test]
+fn looking_takes_few_round_trips() {
+    let pair = ready(Pair::new(14, 18).with_accounts(10));
+    let record = Record::default();
+    let _lines = [Side::Publisher, Side::Subscriber]
+        .map(|side| Proxy::far(&pair, side, LINE, Some(record.clone())));
+    let dry_run = switch_to(&pair, Side::Subscriber, &["--dry-run"]);
+    let dry_run: Vec<&str> = dry_run.iter().map(AsRef::as_ref).collect();
+    // Five of them are a session, which begins after the first ones have proven both servers.
+    for (command, most) in [
+        (vec!["status"], 40),
+        (vec!["lag", pair.subname()], 35),
+        (vec!["preflight"], 25),
+        (dry_run, 110),
+    ] {
+        let taken = (0..3).map(|_| {
+            record.taken();
+            pair.flare(&command).ok();
+            exchanges(&record.taken())
+        });
+        let taken: Vec<usize> = taken.collect();
+        assert!(taken.iter().any(|it| *it <= most), "{command:?}: {taken:?}");
+    }
+}

@@ -13,7 +13,7 @@ use crate::cutover::clients::hooks::Moment;
 use crate::cutover::deadline::Deadline;
 use crate::cutover::failpoint;
 use crate::error::{Result, WrapErr, message_of};
-use crate::journal::{self, Direction, Entry, Member, Step};
+use crate::journal::{self, Direction, Entry, Member, Transition};
 use crate::replicate::{Run, closed, reverse, unsubscribe};
 use crate::server::{Login, Pair, Publisher};
 
@@ -36,7 +36,7 @@ pub(in crate::cutover) fn after(
     run: &Run,
 ) -> Result<After> {
     let (from, to) = (&pair.publisher, &pair.subscriber);
-    journal::advance(from.admin(), entry.run, &[Step::Switching], Step::Switched)?;
+    journal::advance(from.admin(), entry.run, Transition::HearOfOpening)?;
     reached("fence")?;
     fence_from(from, entry, locks)?;
     reached("retire")?;
@@ -61,9 +61,8 @@ pub(in crate::cutover) fn after(
         closed::open(to, &member.dbname, run)?;
     }
     reached("close")?;
-    let beyond = [Step::Switching, Step::Switched];
-    journal::advance(to.admin(), entry.run, &beyond, Step::Closed)?;
-    journal::advance(from.admin(), entry.run, &beyond, Step::Closed)?;
+    journal::advance(to.admin(), entry.run, Transition::Close)?;
+    journal::advance(from.admin(), entry.run, Transition::Close)?;
     let hook = clients::run_hooks(config, entry, Moment::AfterSwitch, None);
     after.warnings.extend(hook.err().iter().map(message_of));
     Ok(after)

@@ -21,12 +21,12 @@ use crate::cutover::pause::backends::no_prepared_transaction;
 use crate::cutover::pause::connect_privileges::ConnectPrivileges;
 use crate::cutover::pause::table_locks::{tables, touch};
 use crate::cutover::probe::catch_up;
-use crate::cutover::sessions::{DatabaseSessions, Sessions, as_database_owner, backend_of};
+use crate::cutover::sessions::{DatabaseSessions, Sessions, as_database_owner, backend_of, joined};
 use crate::cutover::state::{Database, Pause, PauseRequest, RoundTrip, Target, Wanted};
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{self, Entry, Member, Purpose, Step};
 use crate::replicate::{Run, closed, fence, status_table};
-use crate::server::{Login, Pair, Server, Session, begin_before_autovacuum, params};
+use crate::server::{Pair, Server, Session, at_once, begin_before_autovacuum, params};
 
 /// What came of looking.
 pub(crate) enum Looked<'a> {
@@ -59,10 +59,11 @@ pub(crate) fn look<'a>(
     }
     ready::may_terminate(from, &dbnames)?;
     ready::roles_exist(from.admin(), request)?;
-    let mut databases = Vec::new();
-    for wanted in &request.databases {
-        databases.push(look_at(pair, request, wanted)?);
-    }
+    let (databases, sessions) = at_once(
+        || look_at_all(pair, request),
+        || Sessions::open(pair, &dbnames),
+    );
+    let (databases, sessions) = (databases?, sessions?);
     let privileges: Vec<&ConnectPrivileges> = databases.iter().map(|it| &it.privileges).collect();
     can_be_restored(from, &dbnames, &privileges)?;
     if request.purpose == Purpose::Switch {
@@ -77,7 +78,6 @@ pub(crate) fn look<'a>(
             poolers
         }
     };
-    let sessions = Sessions::open(pair, &dbnames)?;
     let mut own_pids = vec![from.facts().pid];
     own_pids.extend(sessions.on_from().map(|own| own.backend.pid));
     for database in &databases {
@@ -109,6 +109,27 @@ pub(crate) fn look<'a>(
         steps: Vec::new(),
         warnings: Vec::new(),
     })))
+}
+
+/// How many databases are looked at at the same time: four sessions each.
+const AT_ONCE: usize = 4;
+
+/// Looks at the databases, and opens their sessions; the first error in the order of the request.
+fn look_at_all(pair: &Pair, request: &PauseRequest) -> Result<Vec<Database>> {
+    let mut databases = Vec::new();
+    for some in request.databases.chunks(AT_ONCE) {
+        std::thread::scope(|scope| -> Result<()> {
+            let looks: Vec<_> = some
+                .iter()
+                .map(|wanted| scope.spawn(|| look_at(pair, request, wanted)))
+                .collect();
+            for look in looks {
+                databases.push(joined(look)?);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(databases)
 }
 
 /// Looks at one database, and opens its sessions.
@@ -266,7 +287,7 @@ pub(crate) fn record(pause: &mut Pause<'_>, config: &Config) -> Result<()> {
         newest = newest.max(journal::generation(to.admin())?);
         for member in &mut pause.entry.databases {
             let stream = member.stream(pause.entry.direction.flipped());
-            let session = to.connect(Login::Superuser, &stream.dbname)?;
+            let session = to.visit(&stream.dbname)?;
             member.had_publication = publications::find(&session, &stream.pubname)?.is_some();
         }
     }
@@ -316,7 +337,11 @@ pub(crate) fn build(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result
         }
         run_hooks(config, &pause.entry, Moment::BeforePause, None)?;
     }
-    warm_up(pause, run)
+    warm_up(pause, run)?;
+    // The pause ends whatever is connected to the database: those would count as an application's.
+    pause.pair.publisher.end_visits();
+    pause.pair.subscriber.end_visits();
+    Ok(())
 }
 
 /// The probe row carries the sequences in a column that the original's table lacks; *to* gets it first, since a column

@@ -97,7 +97,7 @@ pub(in crate::cutover) fn own_stream(
         dbname, subname, ..
     } = stream;
     let attempt = format!("{} {dbname:?}", request.command());
-    let session = to.connect(Login::Superuser, dbname)?;
+    let session = to.visit(dbname)?;
     let all = subscriptions::all(&session)?;
     let Some(subscription) = all.iter().find(|it| it.subname == *subname) else {
         return Failure::new(format!(
@@ -116,7 +116,7 @@ pub(in crate::cutover) fn own_stream(
         .hint("drop it, or finish that migration first")
         .err();
     }
-    let session = from.connect(Login::Superuser, dbname)?;
+    let session = from.visit(dbname)?;
     let chained = subscriptions::all(&session)?;
     if let Some(chained) = chained.iter().find(|it| it.subenabled) {
         return Failure::new(format!(
@@ -253,7 +253,7 @@ pub(in crate::cutover) fn every_table_is_subscribed(
 /// No statistics, no good plans: what lacks them is analyzed now, while the application does not wait for it.
 pub(in crate::cutover) fn statistics(pair: &Pair, database: &Database, run: &Run) -> Result<()> {
     let to = &pair.subscriber;
-    let session = to.connect(Login::Superuser, database.dbname())?;
+    let session = to.visit(database.dbname())?;
     if !tables::lack_statistics(&session)? {
         return Ok(());
     }

@@ -7,7 +7,7 @@ use crate::cutover::pause::backends::no_prepared_transaction;
 use crate::cutover::pause::table_locks;
 use crate::cutover::state::PauseRequest;
 use crate::error::Result;
-use crate::server::{Login, Pair};
+use crate::server::Pair;
 
 /// Fails with the first thing that would stop the run before it begins. [`crate::cutover::switch`] looks at more, and again.
 pub(crate) fn in_the_way(pair: &Pair, config: &Config, request: &PauseRequest) -> Result<()> {
@@ -19,8 +19,8 @@ pub(crate) fn in_the_way(pair: &Pair, config: &Config, request: &PauseRequest) -
         let dbname = &wanted.dbname;
         let stream = request.stream(wanted);
         no_prepared_transaction(from.admin(), dbname)?;
-        let here = from.connect(Login::Superuser, dbname)?;
-        let there = to.connect(Login::Superuser, dbname)?;
+        let here = from.visit(dbname)?;
+        let there = to.visit(dbname)?;
         ready::status_table_is_ready(&here, &there, &stream)?;
         let published = table_locks::tables(&here, &stream.pubname)?;
         ready::every_table_is_subscribed(&there, &stream, &published)?;

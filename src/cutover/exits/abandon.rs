@@ -10,7 +10,7 @@ use crate::cutover::pause::open::restore;
 use crate::cutover::sessions::{as_database_owner, backend_of};
 use crate::cutover::state::Wanted;
 use crate::error::{Failure, Report, Result};
-use crate::journal::{self, Direction, Entry, Purpose, Step, Stream};
+use crate::journal::{self, Direction, Entry, Purpose, Step, Stream, Transition};
 use crate::replicate::{Mode, Run, closed, fence, slot, unsubscribe};
 use crate::server::{Login, Publisher, params};
 
@@ -95,8 +95,7 @@ pub(crate) fn abandon(
                     .iter()
                     .filter(|it| it.databases.iter().all(|member| is_wanted(&member.dbname)));
                 for abandoned in whole {
-                    let beyond = [Step::Switching, Step::Switched, Step::Closed];
-                    journal::advance(session, abandoned.run, &beyond, Step::Undone)?;
+                    journal::advance(session, abandoned.run, Transition::Abandon)?;
                 }
                 journal::record(session, config, &entry)?;
                 shut_databases

@@ -8,7 +8,7 @@ use crate::cutover::pause::connect_privileges::ConnectPrivileges;
 use crate::cutover::report::{ResumeReport, Writable};
 use crate::cutover::sessions::as_database_owner;
 use crate::error::{Failure, Result};
-use crate::journal::{self, Direction, Entry, Purpose, Step};
+use crate::journal::{self, Direction, Entry, Step, Transition};
 use crate::replicate::{Mode, Run};
 use crate::server::{Publisher, interrupt};
 use crate::value::Ident;
@@ -55,13 +55,9 @@ fn open(
             end_and_await(publisher.admin(), &backend)?;
         }
     }
-    let to = match entry.purpose {
-        Purpose::PauseWrite => Step::Resumed,
-        // What else a cutover has built and stopped is still to be undone.
-        Purpose::Switch => Step::Undoing,
-    };
+    let transition = Transition::Resume(entry.purpose);
     let (ended, now) = as_database_owner(publisher, &[dbname], |session| {
-        let ended = undo::open_from(session, entry, &Step::SHUT, to)?;
+        let ended = undo::open_from(session, entry, transition)?;
         Ok((ended, DatabasePrivileges::read(session, dbname)?))
     })?;
     match ended {

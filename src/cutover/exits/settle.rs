@@ -14,9 +14,8 @@ use crate::cutover::exits::undo::{self, Ended, OpenTarget};
 use crate::cutover::pause::connect_privileges::ConnectPrivileges;
 use crate::cutover::pause::open::restore_now;
 use crate::cutover::sessions::as_database_owner;
-use crate::cutover::state::undone;
 use crate::error::{Failure, Result, WrapErr, message_of};
-use crate::journal::{self, Entry, Member, Purpose, Step};
+use crate::journal::{self, Entry, Member, Purpose, Step, Transition};
 use crate::replicate::{Run, closed, fence, reverse, unsubscribe};
 use crate::server::{Login, Pair, Publisher, Subscriber};
 use crate::value::Ident;
@@ -68,9 +67,8 @@ pub(crate) fn settle(
 
 /// Opens *from* as it was, unless somebody else has decided the run; then its step.
 pub(crate) fn open_from(from: &Publisher, entry: &Entry) -> Result<Option<Step>> {
-    let to = undone(entry.purpose);
     let ended = as_database_owner(from, &entry.dbnames(), |session| {
-        undo::open_from(session, entry, &[Step::Preparing, Step::Paused], to)
+        undo::open_from(session, entry, Transition::UndoLeft(entry.purpose))
     })?;
     Ok(match ended {
         Ended::Here => None,
@@ -88,8 +86,7 @@ pub(crate) fn undo_rest(pair: &Pair, entry: &Entry, run: &Run) -> Result<()> {
         unbuild(pair, entry, member, run)?;
     }
     for server in [&*pair.subscriber, &*pair.publisher] {
-        let from = [Step::Undoing, Step::Preparing];
-        journal::advance(server.admin(), entry.run, &from, Step::Undone)?;
+        journal::advance(server.admin(), entry.run, Transition::Forget)?;
     }
     Ok(())
 }

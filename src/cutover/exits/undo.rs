@@ -6,7 +6,7 @@ use crate::cutover::before::run_lock::privileges_of;
 use crate::cutover::pause::connect_privileges::ConnectPrivileges;
 use crate::cutover::state::Pause;
 use crate::error::{Failure, Report, Result, WrapErr};
-use crate::journal::{self, Entry, Member, Step};
+use crate::journal::{self, Entry, Member, Step, Transition};
 use crate::replicate::closed::ReadOnlyDefault;
 use crate::server::{Session, sqlstate_of};
 
@@ -35,21 +35,16 @@ pub(in crate::cutover) fn default_of(member: &Member) -> ReadOnlyDefault {
     }
 }
 
-/// Wins the row of a run away from `from`, opens its databases on *from* and writes `to`, all in one transaction.
-pub(crate) fn open_from(
-    session: &Session,
-    entry: &Entry,
-    from: &[Step],
-    to: Step,
-) -> Result<Ended> {
+/// Wins the row of a run and opens its databases on *from*, in one transaction.
+pub(crate) fn open_from(session: &Session, entry: &Entry, transition: Transition) -> Result<Ended> {
     again_while_it_passes(|| {
         session.transaction(|session| {
             // Waits for a REVOKE that is still on its way, so that it cannot come after.
             let was = journal::lock(session, entry.run)?;
-            if !from.contains(&was) {
+            if !transition.may_follow(was) {
                 return Ok(Ended::Elsewhere(was));
             }
-            journal::advance(session, entry.run, &[was], to)?;
+            journal::advance(session, entry.run, transition)?;
             if was != Step::Preparing {
                 for member in &entry.databases {
                     session
@@ -107,7 +102,7 @@ impl OpenTarget {
                         .err();
                     }
                 }
-                journal::advance(session, entry.run, &[Step::Preparing], Step::Switched)?;
+                journal::advance(session, entry.run, Transition::Open)?;
                 session.batch(&self.statements().join("; "))
             })
         })

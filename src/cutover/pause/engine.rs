@@ -26,7 +26,7 @@ use crate::cutover::pause::terminate::Ended as Terminated;
 use crate::cutover::report::{StepName, StepTime};
 use crate::cutover::state::Pause;
 use crate::error::{Report, Result, WrapErr, message_of};
-use crate::journal::{Purpose, Step};
+use crate::journal::{Purpose, Transition};
 use crate::replicate::Run;
 use crate::server::{Session, Timeout, interrupt, is_lost};
 use crate::value::Lsn;
@@ -297,9 +297,8 @@ fn undo(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<Ended> {
     let noticed = pause.began_at.is_some();
     pause.set_timeout(Timeout::For(pause.max_pause.max(UNDO_AT_LEAST)));
     // Whatever of the pause has reached the server although its answer was lost.
-    let from = [Step::Preparing, Step::Paused, Step::Held];
-    let to = pause.undone();
-    let open = |session: &Session| open_from(session, &pause.entry, &from, to);
+    let transition = Transition::Undo(pause.entry.purpose);
+    let open = |session: &Session| open_from(session, &pause.entry, transition);
     let opened = match open(&pause.sessions.connect.session) {
         Err(report) if is_lost(&report) => {
             log::info!("open the publishing side by a new session: {report:#}");

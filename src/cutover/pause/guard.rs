@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::cutover::exits::undo;
 use crate::cutover::state::Pause;
 use crate::error::{Result, WrapErr};
-use crate::journal::{Backend, MICROSECONDS, Member, Step, row_has};
+use crate::journal::{Backend, MICROSECONDS, Member, Transition};
 use crate::server::{interrupt, params};
 use crate::value::Literal;
 
@@ -19,7 +19,7 @@ pub(crate) fn arm(pause: &mut Pause<'_>) -> Result<()> {
     let statement = statement(
         pause.run(),
         pause.max_pause.as_secs_f64(),
-        pause.undone(),
+        Transition::Expire(pause.entry.purpose),
         pause.members(),
         locks,
     );
@@ -75,7 +75,7 @@ pub(crate) fn dismiss(pause: &Pause<'_>) -> Result<()> {
 fn statement<'a>(
     run: Uuid,
     seconds: f64,
-    undone: Step,
+    transition: Transition,
     members: &[Member],
     locks: impl Iterator<Item = &'a Backend>,
 ) -> String {
@@ -95,7 +95,7 @@ fn statement<'a>(
         "DECLARE tries int := 0;
          BEGIN
            PERFORM pg_sleep({seconds});
-           UPDATE flare.journal SET step = '{undone}', changed_at = clock_timestamp() WHERE {paused};
+           {won};
            IF NOT FOUND THEN RETURN; END IF;
            {end_locks}
            LOOP
@@ -109,8 +109,7 @@ fn statement<'a>(
              END;
            END LOOP;
          END",
-        paused = row_has(run, Step::Paused),
-        undone = undone.as_str(),
+        won = transition.winning(run),
         end_locks = end_locks.join("\n           "),
         restore = restore.join("\n               "),
     );

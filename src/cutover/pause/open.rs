@@ -15,7 +15,7 @@ use crate::cutover::pause::terminate::own_pids_on_to;
 use crate::cutover::report::StepName;
 use crate::cutover::state::{Database, Pause};
 use crate::error::{Report, Result, WrapErr};
-use crate::journal::{self, Step};
+use crate::journal::{self, Step, Transition};
 use crate::replicate::fence;
 use crate::server::{Session, is_lost};
 use crate::value::Literal;
@@ -56,12 +56,13 @@ fn send_switched<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
     let body = again_while_row_is_busy(&format!(
         "SELECT step INTO now FROM flare.journal WHERE run = '{run}' FOR UPDATE;
          IF now = '{preparing}' THEN
-           UPDATE flare.journal SET step = '{switched}', changed_at = clock_timestamp() WHERE run = '{run}';
+           {opened};
            {statements}
          ELSIF now IS DISTINCT FROM '{switched}' AND now IS DISTINCT FROM '{closed}' THEN
            RAISE EXCEPTION 'its journal has the run as %', now;
          END IF;",
         run = pause.run(),
+        opened = Transition::Open.winning(pause.run()),
         preparing = Step::Preparing.as_str(),
         switched = Step::Switched.as_str(),
         closed = Step::Closed.as_str(),

@@ -8,7 +8,7 @@ use crate::cutover::pause::connect_privileges::ConnectPrivileges;
 use crate::cutover::report::StepName;
 use crate::cutover::state::Pause;
 use crate::error::{Failure, Result, WrapErr};
-use crate::journal::{Step, row_has};
+use crate::journal::Transition;
 use crate::server::{Session, params};
 use crate::value::Literal;
 
@@ -21,9 +21,9 @@ const STILL_WELCOME: &str = "
 /// Sends the batch.
 pub(in crate::cutover) fn send<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
     let mut body = format!(
-        "UPDATE flare.journal SET step = 'paused', changed_at = clock_timestamp() WHERE {};
+        "{};
          IF NOT FOUND THEN RAISE EXCEPTION 'another flare has ended this run'; END IF;",
-        row_has(pause.run(), Step::Preparing)
+        Transition::Pause.winning(pause.run())
     );
     for database in &pause.databases {
         let privileges = &database.privileges;

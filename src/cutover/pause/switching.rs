@@ -3,7 +3,7 @@
 use crate::cutover::pause::table_locks;
 use crate::cutover::state::Pause;
 use crate::error::{Failure, Report, Result, WrapErr};
-use crate::journal::{self, Step};
+use crate::journal::{self, Step, Transition};
 use crate::server::{Server, Session, interrupt, is_lost, params};
 
 /// Whether this run has passed the point of no return.
@@ -55,18 +55,10 @@ pub(crate) fn win(pause: &mut Pause<'_>) -> Result<()> {
 
 fn try_win(session: &Session, pause: &Pause<'_>) -> Result<Won> {
     let databases = serde_json::to_value(pause.members()).wrap_err("write the journal entry")?;
-    let sql = format!(
-        "UPDATE flare.journal SET step = 'switching', databases = $2, changed_at = clock_timestamp()
-          WHERE run = $1 AND step = 'paused' AND {}",
-        table_locks::still_stand(&pause.databases)
-    );
-    let rows = session
-        .execute(&sql, params![pause.run(), databases])
-        .wrap_err("write \"switching\" in the journal")?;
-    Ok(match rows {
-        1 => Won::Yes,
-        _ => Won::No,
-    })
+    let locked = table_locks::still_stand(&pause.databases);
+    let winning = Transition::Switch.winning_with(pause.run(), ", databases = $1", &locked);
+    let won = journal::advance_by(session, &winning, params![databases], Transition::Switch)?;
+    Ok(if won { Won::Yes } else { Won::No })
 }
 
 /// A new session ends the one that asked, so that its statement cannot come later, and looks what has become of it.

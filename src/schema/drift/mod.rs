@@ -10,15 +10,14 @@ mod same;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::thread;
 
 use serde::Serialize;
 
 pub use self::kind::Kind;
 use self::query::{Printing, Row};
 use self::same::same;
-use crate::error::{Failure, Result};
-use crate::server::{Session, params};
+use crate::error::Result;
+use crate::server::Session;
 
 /// An object that is not the same on both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,14 +44,8 @@ pub(crate) struct Roles {
 
 /// The differences between two databases, in the order in which they are mended.
 pub(crate) fn compare(from: &Session, to: &Session, roles: &Roles) -> Result<Vec<Drift>> {
-    let major = |session: &Session| -> Result<i32> {
-        session.value(
-            "SELECT current_setting('server_version_num')::int / 10000",
-            params![],
-        )
-    };
-    let (old, new) = (major(from)?, major(to)?);
-    let (from, to) = (Printing::begin(from, old)?, Printing::begin(to, new)?);
+    let (old, new) = (from.major()?, to.major()?);
+    let (from, to) = at_once(|| Printing::begin(from, old), || Printing::begin(to, new))?;
     let older = old.min(new);
     let (ours, theirs) = at_once(
         || from.fingerprints(roles, older),
@@ -80,19 +73,13 @@ pub(crate) fn compare(from: &Session, to: &Session, roles: &Roles) -> Result<Vec
     Ok(found)
 }
 
-/// Both sides look at the same time.
+/// Both answers, or the first error.
 fn at_once<T: Send>(
     one: impl FnOnce() -> Result<T> + Send,
     other: impl FnOnce() -> Result<T>,
 ) -> Result<(T, T)> {
-    thread::scope(|scope| {
-        let one = scope.spawn(one);
-        let other = other();
-        let one = one
-            .join()
-            .unwrap_or_else(|_| Failure::new("read the catalogs: the thread has ended").err())?;
-        Ok((one, other?))
-    })
+    let (other, one) = crate::server::at_once(other, one);
+    Ok((one?, other?))
 }
 
 /// An object, and what it is on each side.

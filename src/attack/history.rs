@@ -67,7 +67,7 @@ impl State {
 
 /// All rows of the ledger; what is surely deleted is not in it.
 #[derive(Debug, Default)]
-pub(super) struct Story {
+pub(super) struct History {
     pub(super) rows: HashMap<(Table, Text), State>,
     pub(super) unknown: u64,
     pub(super) torn: u64,
@@ -76,8 +76,8 @@ pub(super) struct Story {
     pub(super) flaws: Vec<Example>,
 }
 
-impl Story {
-    /// The rows that were there before; what the generator did to them is told elsewhere, perhaps in another ledger.
+impl History {
+    /// The rows that were there before; what the generator did to them stands elsewhere, perhaps in another ledger.
     pub(super) fn existed(&mut self, entry: Entry) {
         let key = (entry.table, Text::of(&entry.id));
         let value = entry.name.as_deref().map(Text::of);
@@ -139,29 +139,29 @@ impl Story {
     }
 
     /// Reads ledgers; several are those of generators that wrote to the same tables.
-    pub(super) fn read(paths: &[PathBuf]) -> Result<Story> {
-        let mut story = Story::default();
+    pub(super) fn read(paths: &[PathBuf]) -> Result<History> {
+        let mut history = History::default();
         for path in paths {
             read(path, |_, entry| {
                 if entry.op == Op::Existing {
-                    story.existed(entry);
+                    history.existed(entry);
                 }
             })?;
         }
         for path in paths {
             let mut numbers = Numbers::default();
-            story.torn += read(path, |line, entry| {
+            history.torn += read(path, |line, entry| {
                 let step = numbers.next(&entry);
-                story.note(step, &entry, path, line);
+                history.note(step, &entry, path, line);
                 if !matches!(step, Step::Doubled) {
-                    story.happened(entry);
+                    history.happened(entry);
                 }
             })?;
             for entry in numbers.unheard(underway::left_behind(path)?) {
-                story.happened(entry);
+                history.happened(entry);
             }
         }
-        Ok(story)
+        Ok(history)
     }
 }
 
@@ -273,7 +273,7 @@ mod tests {
                 .iter()
                 .map(|e| serde_json::to_string(e).unwrap() + "\n");
             std::fs::write(&path, lines.collect::<String>()).unwrap();
-            Story::read(std::slice::from_ref(&path)).unwrap()
+            History::read(std::slice::from_ref(&path)).unwrap()
         };
         let of = |client, seqs: &[u64]| {
             seqs.iter()
@@ -288,14 +288,17 @@ mod tests {
             of(0, &[1, 2]),
         ]
         .concat();
-        let story = read(&whole);
-        assert_eq!((story.missing, story.doubled, story.flaws), (0, 0, vec![]));
-        let story = read(&[of(0, &[1, 2, 5]), of(1, &[2, 2])].concat());
-        assert_eq!((story.missing, story.doubled), (3, 1));
-        let named: Vec<&str> = story.flaws.iter().map(|flaw| flaw.kind).collect();
+        let history = read(&whole);
+        assert_eq!(
+            (history.missing, history.doubled, history.flaws),
+            (0, 0, vec![])
+        );
+        let history = read(&[of(0, &[1, 2, 5]), of(1, &[2, 2])].concat());
+        assert_eq!((history.missing, history.doubled), (3, 1));
+        let named: Vec<&str> = history.flaws.iter().map(|flaw| flaw.kind).collect();
         assert_eq!(named, ["missing", "missing", "doubled"]);
         assert!(
-            story.flaws[0]
+            history.flaws[0]
                 .id
                 .ends_with("line 3: 2 before operation 5 of client 0")
         );
@@ -310,11 +313,14 @@ mod tests {
         let line = line.unwrap();
         for end in ["", "\n"] {
             std::fs::write(&path, format!("{line}\n{{\"op\":\"ins{end}")).unwrap();
-            let story = Story::read(std::slice::from_ref(&path)).unwrap();
-            assert_eq!((story.rows.len(), story.torn, story.unknown), (1, 1, 1));
+            let history = History::read(std::slice::from_ref(&path)).unwrap();
+            assert_eq!(
+                (history.rows.len(), history.torn, history.unknown),
+                (1, 1, 1)
+            );
         }
         std::fs::write(&path, "nonsense\n").unwrap();
-        let error = Story::read(&[path]).unwrap_err();
+        let error = History::read(&[path]).unwrap_err();
         assert!(crate::error::message_of(&error).contains("line 1"));
     }
 }

@@ -1,8 +1,8 @@
-//! Where a thread sits that serves a client, and what it has sent and heard nothing of.
+//! Which thread serves a client, and what it has sent and heard nothing of.
 //!
 //! A statement on a frozen server returns only when the server thaws. So a thread is not waited for: when it has heard
-//! nothing for too long, its seat is given to another, and what it had sent is of unknown outcome. Should it wake up
-//! later, it finds that it has lost its seat, and ends.
+//! nothing for too long, another serves the client in its place, and what it had sent is of unknown outcome. Should it wake
+//! up later, it finds that it was replaced, and ends.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -14,18 +14,18 @@ use super::ledger::Entry;
 
 /// What is under way for a client.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct Assignment {
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// The number of the thread that sits here.
-    sitting: u64,
+    /// The number of the thread that serves the client.
+    thread: u64,
     waiting: Option<Waiting>,
     scout: bool,
-    /// Dropped when nobody sits here any more.
-    occupied: Option<Sender<()>>,
+    /// Dropped when no thread serves the client any more.
+    alive: Option<Sender<()>>,
 }
 
 /// What a thread waits for.
@@ -36,7 +36,7 @@ struct Waiting {
     entries: Vec<Entry>,
 }
 
-/// A thread's right to sit.
+/// A thread's right to serve the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket(u64);
 
@@ -45,10 +45,10 @@ impl Ticket {
     pub(super) const FIRST: Ticket = Ticket(0);
 }
 
-/// What a thread left behind whose seat was given to another.
+/// What a thread left behind that was replaced.
 #[derive(Debug)]
 pub(super) struct Abandoned {
-    /// For who sits here now.
+    /// For the thread that serves the client now.
     pub(super) ticket: Ticket,
     /// The server that did not answer.
     pub(super) server: usize,
@@ -56,26 +56,26 @@ pub(super) struct Abandoned {
     pub(super) entries: Vec<Entry>,
 }
 
-impl Seat {
-    pub(super) fn new(occupied: Sender<()>) -> Seat {
+impl Assignment {
+    pub(super) fn new(alive: Sender<()>) -> Assignment {
         let state = State {
-            sitting: Ticket::FIRST.0,
+            thread: Ticket::FIRST.0,
             waiting: None,
             scout: false,
-            occupied: Some(occupied),
+            alive: Some(alive),
         };
-        Seat {
+        Assignment {
             state: Mutex::new(state),
         }
     }
 
-    /// Runs `work` on the state, unless the seat is another's by now.
+    /// Runs `work` on the state, unless another thread serves the client by now.
     fn with<T>(&self, ticket: Ticket, work: impl FnOnce(&mut State) -> T) -> Option<T> {
         let mut state = locked(&self.state);
-        (state.sitting == ticket.0).then(|| work(&mut state))
+        (state.thread == ticket.0).then(|| work(&mut state))
     }
 
-    /// Whether the seat is still this thread's.
+    /// Whether this thread still serves the client.
     pub(super) fn is_held(&self, ticket: Ticket) -> bool {
         self.with(ticket, |_| ()).is_some()
     }
@@ -108,18 +108,18 @@ impl Seat {
 
     /// The thread ends.
     pub(super) fn leave(&self, ticket: Ticket) {
-        self.with(ticket, |state| drop(state.occupied.take()));
+        self.with(ticket, |state| drop(state.alive.take()));
     }
 
-    /// Takes the seat of a thread that has waited for longer than `timeout`.
+    /// Replaces a thread that has waited for longer than `timeout`.
     pub(super) fn take_over(&self, timeout: Duration, now: Instant) -> Option<Abandoned> {
         let mut state = locked(&self.state);
         let waiting = state
             .waiting
             .take_if(|waiting| now.saturating_duration_since(waiting.since) > timeout)?;
-        state.sitting += 1;
+        state.thread += 1;
         Some(Abandoned {
-            ticket: Ticket(state.sitting),
+            ticket: Ticket(state.thread),
             server: waiting.server,
             entries: waiting.entries,
         })
@@ -128,7 +128,7 @@ impl Seat {
     /// The run is over: what has not been answered by now is of unknown outcome.
     pub(super) fn give_up(&self) -> Vec<Entry> {
         let mut state = locked(&self.state);
-        state.sitting += 1;
+        state.thread += 1;
         let waiting = state.waiting.take();
         waiting.map(|waiting| waiting.entries).unwrap_or_default()
     }
@@ -140,27 +140,27 @@ mod tests {
     use crate::attack::generator::{Generator, Mix};
 
     #[test]
-    fn who_has_lost_its_seat_decides_nothing_any_more() {
-        let (occupied, left) = crossbeam_channel::bounded(0);
-        let (seat, first) = (Seat::new(occupied), Ticket::FIRST);
+    fn a_thread_that_was_replaced_decides_nothing_any_more() {
+        let (alive, left) = crossbeam_channel::bounded(0);
+        let (assignment, first) = (Assignment::new(alive), Ticket::FIRST);
         let timeout = Duration::from_secs(5);
         let later = Instant::now() + Duration::from_secs(60);
-        assert!(seat.take_over(timeout, later).is_none());
+        assert!(assignment.take_over(timeout, later).is_none());
         let entries = Generator::new(0, Mix::Inserts).next(uuid::Uuid::new_v4());
-        seat.asks(first, 3, entries.clone());
-        seat.set_scout(first, true);
-        assert!(seat.take_over(timeout, Instant::now()).is_none());
-        let abandoned = seat.take_over(timeout, later).unwrap();
+        assignment.asks(first, 3, entries.clone());
+        assignment.set_scout(first, true);
+        assert!(assignment.take_over(timeout, Instant::now()).is_none());
+        let abandoned = assignment.take_over(timeout, later).unwrap();
         assert_eq!((abandoned.server, &abandoned.entries), (3, &entries));
-        assert!(seat.is_scout() && !seat.is_held(first));
+        assert!(assignment.is_scout() && !assignment.is_held(first));
 
         let second = abandoned.ticket;
-        seat.asks(second, 4, entries.clone());
-        assert_eq!(seat.answered(first), None);
-        seat.leave(first);
+        assignment.asks(second, 4, entries.clone());
+        assert_eq!(assignment.answered(first), None);
+        assignment.leave(first);
         assert!(left.try_recv().is_err_and(|error| error.is_empty()));
-        assert_eq!(seat.answered(second), Some(entries));
-        seat.leave(second);
+        assert_eq!(assignment.answered(second), Some(entries));
+        assignment.leave(second);
         assert!(left.try_recv().is_err_and(|error| error.is_disconnected()));
     }
 }
