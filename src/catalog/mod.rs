@@ -5,6 +5,7 @@
 pub(crate) mod activity;
 pub(crate) mod capacity;
 pub(crate) mod databases;
+pub(crate) mod expressions;
 pub(crate) mod extensions;
 pub(crate) mod identities;
 pub(crate) mod objects;

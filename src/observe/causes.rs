@@ -15,6 +15,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub(super) use self::workers::lock_in_words;
+
 use super::sample::{Sample, SubscriberSample, Survey, Waits, Walsender, Worker};
 use super::watched::sides;
 use super::window::{Timed, last};

@@ -10,6 +10,7 @@ use super::look::{Declared, Trace, look};
 use super::prometheus;
 use super::retention::Retention;
 use super::sample::{ApplyErrors, Sample, Tables};
+use super::suspects::Suspect;
 use super::verdict::{LagStatus, judge};
 use super::watched::Silent;
 use crate::config::{Config, Lag};
@@ -62,6 +63,8 @@ pub struct SubscriptionLag {
     pub drifted_objects: Option<Vec<String>>,
     /// What of a side that flare has closed is open. None when it was not asked.
     pub side_gaps: Option<Vec<String>>,
+    /// What probably ends its workers, the surest first; empty where they run.
+    pub suspects: Vec<Suspect>,
     /// How many of its tables are ready.
     pub tables: Option<Tables>,
     /// Its own status.
@@ -128,6 +131,7 @@ impl SubscriptionLag {
             unsubscribed_tables: None,
             drifted_objects: None,
             side_gaps: None,
+            suspects: sample.suspects.clone(),
             tables: sample.tables,
             status,
             message,

@@ -5,15 +5,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::causes::lock_in_words;
 use super::retention::retention;
-use super::sample::{Answer, PublisherSample, Sample, SubscriberSample, Survey};
+use super::sample::{Answer, PublisherSample, Sample, SubscriberSample, Survey, Worker};
 use super::sampler::now;
+use super::suspects::{Stopped, Suspect, SuspectKind, suspects};
+use super::verdict::is_unexplained;
 use super::watched::{Silent, Watched};
 use super::{lsn_history, peek};
 use crate::config::{Config, Lag, Subscription};
 use crate::error::{Failure, Result, message_of};
 use crate::journal::Direction;
-use crate::server::{Session, interrupt, is_identity_mismatch, params};
+use crate::server::{Session, Side, interrupt, is_identity_mismatch, params};
 
 /// A subscriber that is alive confirms a position within this: its commits are flushed by the WAL writer's clock.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(2);
@@ -75,6 +78,14 @@ pub(super) fn look(
             && stands_still(sample)
         {
             *trouble = trouble_since(sample, subscriber);
+        }
+        if is_unexplained(sample, trouble.as_deref())
+            && let Some(session) = subscribers.get(&sample.dbname).and_then(Watched::session)
+        {
+            let found = publisher
+                .enter(&sample.dbname)
+                .map(|(from, _)| suspects(&stopped(config, sample, (&from, session))));
+            sample.suspects = kept(found.map(Some)).unwrap_or_default();
         }
     }
     interrupt::check()?;
@@ -177,6 +188,26 @@ fn note(session: &Session, answers: &BTreeMap<&str, Answer<PublisherSample>>) {
     };
     if let Err(report) = lsn_history::write(session, sample) {
         log::debug!("{}", message_of(&report));
+    }
+}
+
+/// A subscription whose workers end, as its suspects are looked for.
+pub(super) fn stopped<'a>(
+    config: &'a Config,
+    sample: &'a Sample,
+    (from, to): (&'a Session, &'a Session),
+) -> Stopped<'a> {
+    let sides = sample.sides();
+    let host = match sides.0 {
+        Side::Publisher => &config.publisher,
+        Side::Subscriber => &config.subscriber,
+    };
+    Stopped {
+        from,
+        to,
+        subname: &sample.subname,
+        repl: &host.repl.as_ref().unwrap_or(&host.superuser).user,
+        sides,
     }
 }
 
@@ -285,9 +316,26 @@ fn stands_still(sample: &Sample) -> bool {
 }
 
 /// What has happened to the worker since the first look.
-fn trouble_since(sample: &Sample, subscriber: &mut Watched) -> Option<String> {
-    let before = sample.subscriber.as_ref()?;
+fn trouble_since(sample: &mut Sample, subscriber: &mut Watched) -> Option<String> {
     let after: SubscriberSample = subscriber.ask(params![sample.subname.as_str()]).ok()?;
+    let (_, to) = sample.sides();
+    let before = sample.subscriber.as_ref()?;
+    let waits = |it: &&Worker| it.waits.is_for("Lock");
+    let waited = |it: &&Worker| {
+        before
+            .workers
+            .iter()
+            .filter(waits)
+            .any(|old| old.pid == it.pid)
+    };
+    if let Some(worker) = after.workers.iter().filter(waits).find(waited) {
+        sample.suspects = vec![Suspect {
+            suspect: SuspectKind::Lock,
+            message: lock_in_words(worker, to),
+            statement: None,
+        }];
+        return Some("nothing is applied".to_owned());
+    }
     let errors = |it: &SubscriberSample| it.errors.as_ref().map(|it| it.apply_error_count);
     if errors(&after) > errors(before) {
         return Some("applying fails again and again".to_owned());

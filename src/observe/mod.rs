@@ -19,6 +19,7 @@ mod retention;
 mod sample;
 mod sampler;
 mod surveyor;
+mod suspects;
 mod verdict;
 mod watched;
 mod window;
@@ -43,5 +44,7 @@ pub use sample::{
     Tables, Unready, Waits, Walsender, Worker, Workers,
 };
 pub use sampler::Sampler;
+pub(crate) use suspects::{Stopped, in_words, suspects};
+pub use suspects::{Suspect, SuspectKind};
 pub use verdict::LagStatus;
 pub(crate) use watched::Silent;

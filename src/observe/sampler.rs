@@ -6,17 +6,22 @@ use std::time::{Duration, Instant, SystemTime};
 use super::causes::{CauseKind, causes};
 use super::copying::Copies;
 use super::history::History;
+use super::look::stopped;
 use super::rates::rates;
 use super::retention::retention;
 use super::sample::{Sample, Survey};
 use super::surveyor::Surveyor;
-use super::verdict::found;
+use super::suspects::{Suspect, in_words, suspects};
+use super::verdict::{found, is_unexplained};
 use super::watched::{Watched, sides};
 use super::window::Window;
 use crate::config::Config;
 use crate::error::{Failure, Report, Result, message_of};
 use crate::journal::Direction;
 use crate::server::{interrupt, is_identity_mismatch, params};
+
+/// How often it is looked for what ends the workers.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Samples one subscription of one database.
 pub struct Sampler {
@@ -30,6 +35,8 @@ pub struct Sampler {
     history: History,
     window: Window,
     copies: Copies,
+    /// What ends the workers, and when it was looked for.
+    suspects: (Option<Instant>, Vec<Suspect>),
     config: Arc<Config>,
 }
 
@@ -54,6 +61,7 @@ impl Sampler {
             history: History::default(),
             window: Window::new(),
             copies: Copies::default(),
+            suspects: (None, Vec::new()),
             config: config.clone(),
         };
         let opened = sampler.on_both(Watched::open, Watched::open);
@@ -104,7 +112,8 @@ impl Sampler {
             .rates
             .as_ref()
             .and_then(|it| it.retained_bytes_per_second);
-        let limits = &self.config.lag;
+        let config = self.config.clone();
+        let limits = &config.lag;
         sample.retention = retention(&sample, growth, limits, self.survey.wal_directory_bytes);
         sample.causes = causes(samples, &self.survey);
         let restarts = sample
@@ -112,6 +121,7 @@ impl Sampler {
             .iter()
             .find(|it| it.cause == CauseKind::WorkerRestarts);
         let trouble = restarts.map(|it| it.message.clone());
+        self.explain(&mut sample, trouble.as_deref());
         let (status, words) = found(&sample, trouble.as_deref(), limits);
         (sample.status, sample.message) = (status, words.join("; "));
         sample
@@ -122,6 +132,28 @@ impl Sampler {
         self.sample();
         interrupt::sleep(interval)?;
         Ok(self.sample())
+    }
+
+    /// Why its workers end: looked for once in a while, as long as they do.
+    fn explain(&mut self, sample: &mut Sample, trouble: Option<&str>) {
+        if !is_unexplained(sample, trouble) {
+            self.suspects = (None, Vec::new());
+            return;
+        }
+        let (looked_at, found) = &mut self.suspects;
+        if looked_at.is_none_or(|at: Instant| at.elapsed() >= AGAIN)
+            && let Some(to) = self.subscriber.session()
+            && let Ok((from, _)) = self.publisher.enter(&self.dbname)
+        {
+            *found = suspects(&stopped(&self.config, sample, (&from, to)));
+            *looked_at = Some(Instant::now());
+        }
+        sample.suspects.clone_from(found);
+        let restarts = sample.causes.iter_mut();
+        let mut restarts = restarts.filter(|it| it.cause == CauseKind::WorkerRestarts);
+        if let (Some(cause), Some(words)) = (restarts.next(), in_words(found)) {
+            cause.message = format!("{}: {words}", cause.message);
+        }
     }
 
     fn on_both<P, S: Send>(

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::causes::span;
 use super::sample::{Sample, SubscriberSample};
+use super::suspects::in_words;
 use super::watched::sides;
 use crate::config::{Lag, Thresholds};
 use crate::journal::Direction;
@@ -128,18 +129,20 @@ fn broken(sample: &Sample, trouble: Option<&str>) -> Option<Finding> {
     }
     if subscriber.apply_pid().is_none() {
         return critical(format!(
-            "no apply worker runs{}: the reason is in the {to}'s log",
-            errors(subscriber)
+            "no apply worker runs{}: {}",
+            errors(subscriber),
+            reason(sample)
         ));
     }
     if !slot.active {
         return critical(format!(
-            "slot {slot_name:?} is not in use though an apply worker runs{}: it is starting, blocked, or connected to another server; its own words are in the {to}'s log",
-            errors(subscriber)
+            "slot {slot_name:?} is not in use though an apply worker runs{}: it is starting, blocked, or connected to another server; {}",
+            errors(subscriber),
+            reason(sample)
         ));
     }
     if let Some(trouble) = trouble {
-        return critical(format!("{trouble}: the reason is in the {to}'s log"));
+        return critical(format!("{trouble}: {}", reason(sample)));
     }
     match slot.wal_status.as_deref() {
         Some("unreserved") => critical(format!(
@@ -147,6 +150,23 @@ fn broken(sample: &Sample, trouble: Option<&str>) -> Option<Finding> {
         )),
         _ => None,
     }
+}
+
+/// Why the workers end, as far as the catalogs show it.
+fn reason(sample: &Sample) -> String {
+    in_words(&sample.suspects).unwrap_or_else(|| {
+        let (_, to) = sides(sample.direction);
+        format!("the reason is in the {to}'s log")
+    })
+}
+
+/// Whether its workers end and nothing explains it yet.
+pub(super) fn is_unexplained(sample: &Sample, trouble: Option<&str>) -> bool {
+    let words = broken(sample, trouble).into_iter().chain(uncopied(sample));
+    let reason = reason(sample);
+    sample.suspects.is_empty()
+        && sample.publisher.is_some()
+        && words.map(|(_, words)| words).any(|it| it.contains(&reason))
 }
 
 fn errors(subscriber: &SubscriberSample) -> String {
@@ -168,9 +188,10 @@ fn uncopied(sample: &Sample) -> Option<Finding> {
     let idle = subscriber.apply_pid().is_some() && !subscriber.copies();
     idle.then(|| {
         let table = &waiting.table;
-        let (_, to) = sides(sample.direction);
-        let words =
-            format!("nobody copies {table}, which is not ready: the reason is in the {to}'s log");
+        let words = format!(
+            "nobody copies {table}, which is not ready: {}",
+            reason(sample)
+        );
         (LagStatus::Warning, words)
     })
 }

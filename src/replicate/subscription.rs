@@ -19,6 +19,7 @@ use crate::catalog::subscriptions;
 use crate::catalog::tables;
 use crate::config::Subscription;
 use crate::error::{Failure, Result, WrapErr};
+use crate::observe::Stopped;
 use crate::server::{Login, Pair, Session};
 use crate::value::{ShellWord, TableName};
 
@@ -143,13 +144,13 @@ impl Wanted<'_> {
         let sizes: HashMap<TableName, i64> = self.published.iter().cloned().zip(bytes).collect();
         let pubname = &self.declared.pubname;
         let mut nudge = Nudge::new(&self.pair.publisher, self.dbname(), pubname);
-        watch::until_ready(
-            &self.pair.subscriber,
-            &self.on_subscriber,
-            self.subname,
-            &sizes,
-            &mut nudge,
-            run,
-        )
+        let copied = Stopped {
+            from: &self.on_publisher,
+            to: &self.on_subscriber,
+            subname: self.subname,
+            repl: self.pair.publisher.credentials(self.login)?.user(),
+            sides: (self.pair.publisher.side(), self.pair.subscriber.side()),
+        };
+        watch::until_ready(&self.pair.subscriber, &copied, &sizes, &mut nudge, run)
     }
 }

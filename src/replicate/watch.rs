@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use crate::catalog::subscriptions::{self, Health, Relation};
 use crate::catalog::tables;
 use crate::error::{Advise, Failure, Result};
+use crate::observe::{Stopped, in_words, suspects};
 use crate::progress::Unit;
-use crate::server::{Session, Subscriber, interrupt};
+use crate::server::{Subscriber, interrupt};
 use crate::value::TableName;
 
 use super::Run;
@@ -123,13 +124,13 @@ impl Watch {
 /// while it waits or while it reads: either way the copy goes on, and the error says so.
 pub(super) fn until_ready(
     subscriber: &Subscriber,
-    session: &Session,
-    subname: &str,
+    copied: &Stopped<'_>,
     sizes: &HashMap<TableName, i64>,
     nudge: &mut Nudge,
     run: &Run,
 ) -> Result<usize> {
-    let ready = wait_until_ready(subscriber, session, subname, sizes, nudge, run);
+    let ready = wait_until_ready(subscriber, copied, sizes, nudge, run);
+    let subname = copied.subname;
     if interrupt::caught() {
         return ready.hint(|| {
             format!("the subscription goes on copying by itself: flare create_subscription --wait {subname} waits for it again")
@@ -140,13 +141,13 @@ pub(super) fn until_ready(
 
 fn wait_until_ready(
     subscriber: &Subscriber,
-    session: &Session,
-    subname: &str,
+    copied: &Stopped<'_>,
     sizes: &HashMap<TableName, i64>,
     nudge: &mut Nudge,
     run: &Run,
 ) -> Result<usize> {
     let since = Instant::now();
+    let (session, subname) = (copied.to, copied.subname);
     let mut watch = Watch::default();
     let mut before = Vec::new();
     let what = format!("copy the tables of subscription {subname:?}");
@@ -169,6 +170,11 @@ fn wait_until_ready(
             }
             Verdict::Going => run.progress.advance(&what, done, total, unit),
             Verdict::Stuck(why) => {
+                if let Some(words) = in_words(&suspects(copied)) {
+                    return Failure::new(format!("{what}: {why}: {words}"))
+                        .hint("mend it, the workers try again by themselves; or start over with flare drop_subscription")
+                        .err();
+                }
                 return Failure::new(format!("{what}: {why}"))
                     .hint("the reason is in the subscriber's server log (rows that are there already, a missing column or privilege, a publisher that cannot be reached): mend it, the workers try again by themselves; or start over with flare drop_subscription")
                     .err();

@@ -4,7 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use super::output::metrics;
-use super::{PAIRS, json, of_one, replicating, says, sql_on_subscriber, write_mb};
+use serde_json::Value;
+
+use super::{PAIRS, apply_blocked, json, of_one, replicating, says, sql_on_subscriber, write_mb};
 use crate::support::{Cluster, Pair, wait};
 
 #[test]
@@ -62,22 +64,86 @@ fn a_subscription_that_does_not_follow_is_critical_and_says_why() {
     }
 }
 
+/// The subscription stands, and this is the first suspect.
+fn suspect(pair: &Pair, kind: &str, words: &str) -> Value {
+    let mut one = Value::Null;
+    let named = || {
+        let run = pair.flare(&["lag", "--format", "json"]);
+        one = run.json()["subscriptions"][0].clone();
+        one["suspects"][0]["suspect"] == kind
+    };
+    if !wait::until(Duration::from_secs(30), named) {
+        panic!("{kind} is not the first suspect: {one}");
+    }
+    assert_eq!(one["status"], "critical", "{one}");
+    says(&one, words);
+    one["suspects"][0].clone()
+}
+
+/// What the suspect's statement does on the subscriber lets the subscription go on.
+fn mended_by(pair: &Pair, suspect: &Value) {
+    let statement = suspect["statement"].as_str().expect("a statement");
+    let (sql, _) = statement.split_once(" on the subscriber").expect("where");
+    sql_on_subscriber(pair, sql);
+    let is_ok = || pair.flare(&["lag"]).status().code() == Some(0);
+    wait::for_("the subscription to go on", Duration::from_secs(30), is_ok);
+}
+
 #[test]
-fn an_apply_worker_that_fails_is_critical() {
-    for (old, new) in PAIRS {
+fn an_apply_worker_that_fails_is_critical_and_what_ends_it_is_named() {
+    for (old, new) in [(10, 13), (14, 18)] {
         let pair = replicating(old, new);
         sql_on_subscriber(&pair, "ALTER TABLE pgbench_accounts DROP COLUMN filler");
         write_mb(&pair, 1);
-        wait::for_("apply to fail", Duration::from_secs(30), || {
-            let log = pair.subscriber().log();
-            log.contains("missing replicated column")
-                || log.contains("missing some replicated columns")
-        });
-        // Younger than that, it is no standstill yet.
-        std::thread::sleep(Duration::from_secs(3));
-        for _ in 0..3 {
-            let one = of_one(&pair, 2, &[]);
-            says(&one, "subscriber's log");
+        let found = suspect(
+            &pair,
+            "missing_column",
+            "column \"filler\" of public.pgbench_accounts is sent and is not on the subscriber",
+        );
+        pair.flare(&["status"])
+            .ok()
+            .prints("BROKEN")
+            .prints("column \"filler\" of public.pgbench_accounts");
+        mended_by(&pair, &found);
+
+        // The row is found in the transaction that waits in the slot.
+        let (db, publisher) = (pair.db(), pair.publisher());
+        sql_on_subscriber(&pair, "INSERT INTO pgbench_accounts (aid) VALUES (900002)");
+        publisher.sql(
+            db,
+            "INSERT INTO pgbench_accounts (aid) SELECT generate_series(900001, 900003)",
+        );
+        let found = suspect(
+            &pair,
+            "key_collision",
+            "public.pgbench_accounts of the subscriber already: aid = 900002",
+        );
+        mended_by(&pair, &found);
+
+        let mut lock = apply_blocked(&pair);
+        publisher.sql(db, "UPDATE pgbench_accounts SET abalance = 1 WHERE aid = 1");
+        let pid: i32 = lock
+            .query_one("SELECT pg_backend_pid()", &[])
+            .expect("a pid")
+            .get(0);
+        suspect(
+            &pair,
+            "lock",
+            &format!("a lock on public.pgbench_accounts, held on the subscriber by pid {pid}"),
+        );
+        drop(lock);
+
+        if new >= 16 {
+            let owner = &pair.names().owner;
+            sql_on_subscriber(
+                &pair,
+                &format!(
+                    "ALTER TABLE pgbench_accounts OWNER TO {owner};
+                     ALTER TABLE pgbench_accounts ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
+                ),
+            );
+            publisher.sql(db, "UPDATE pgbench_accounts SET abalance = 2 WHERE aid = 1");
+            suspect(&pair, "row_security", "as whom rows are applied");
         }
     }
 }

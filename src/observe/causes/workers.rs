@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::sample::{Sample, Worker};
 use super::super::window::Timed;
 use super::{Cause, CauseKind, Evidence, cause, span};
+use crate::server::Side;
 
 /// A worker that ended and was started anew, seen in all samples that are kept.
 pub(super) fn restarts(samples: &[Timed]) -> Option<Cause> {
@@ -97,6 +98,12 @@ pub(super) fn waits_for_lock(evidence: &Evidence<'_>) -> Option<Cause> {
         .iter()
         .filter(waits)
         .find(waited)?;
+    let (_, to) = evidence.sides();
+    cause(CauseKind::WaitsForLock, lock_in_words(worker, to))
+}
+
+/// Which lock a worker waits for, and who holds it.
+pub(in crate::observe) fn lock_in_words(worker: &Worker, to: Side) -> String {
     let who = match (&worker.table, worker.leader_pid) {
         (Some(table), _) => format!("the copy of {table}"),
         (None, _) => "apply".to_owned(),
@@ -111,7 +118,6 @@ pub(super) fn waits_for_lock(evidence: &Evidence<'_>) -> Option<Cause> {
         }
         (None, _) => "a lock".to_owned(),
     };
-    let (_, to) = evidence.sides();
     let whose = worker.blockers.iter().map(|it| {
         let state = it.state.as_deref().unwrap_or("state unknown");
         let age = it
@@ -128,8 +134,5 @@ pub(super) fn waits_for_lock(evidence: &Evidence<'_>) -> Option<Cause> {
         true => "somebody".to_owned(),
         false => whose.join(", "),
     };
-    cause(
-        CauseKind::WaitsForLock,
-        format!("{who} waits for {what}, held on the {to} by {whose}"),
-    )
+    format!("{who} waits for {what}, held on the {to} by {whose}")
 }

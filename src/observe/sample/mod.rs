@@ -10,6 +10,7 @@ use super::causes::Cause;
 use super::copying::Copying;
 use super::rates::Rates;
 use super::retention::Retention;
+use super::suspects::Suspect;
 use super::verdict::LagStatus;
 use super::watched::sides;
 use crate::journal::Direction;
@@ -65,6 +66,8 @@ pub struct Sample {
     pub message: String,
     /// Why it is slow, the gravest first; none in the first sample, where nothing can be said of it.
     pub causes: Vec<Cause>,
+    /// What probably ends its workers, the surest first; empty where they run.
+    pub suspects: Vec<Suspect>,
     /// What could not be seen, and what would show it.
     pub notes: Vec<String>,
     /// The publisher, when it answered.
@@ -153,6 +156,7 @@ impl Sample {
             status: LagStatus::Unknown,
             message: String::new(),
             causes: Vec::new(),
+            suspects: Vec::new(),
             notes: Vec::new(),
             slot_name,
             publisher,
