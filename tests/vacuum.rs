@@ -44,7 +44,7 @@ fn every_table_has_statistics_and_what_is_not_permitted_is_named() {
 }
 
 #[test]
-fn tables_of_others_in_a_database_of_others_are_skipped() {
+fn tables_of_others_in_a_database_of_others_are_a_superusers() {
     let pair = Pair::new(16, 17);
     pair.create_roles_on(pair.subscriber());
     pair.create_database_on(pair.subscriber());
@@ -56,13 +56,18 @@ fn tables_of_others_in_a_database_of_others_are_skipped() {
     let owner = &pair.names().owner;
     subscriber.sql(
         db,
-        &format!("CREATE TABLE theirs (id int); CREATE TABLE mine (id int); ALTER TABLE mine OWNER TO {owner}"),
+        &format!(
+            "CREATE TABLE theirs (id int); CREATE TABLE mine (id int); ALTER TABLE mine OWNER TO {owner};
+             CREATE SCHEMA shut; CREATE TABLE shut.inner (id int); INSERT INTO shut.inner VALUES (1)"
+        ),
     );
     let done = pair
         .flare(&["vacuum_analyze", db, "--format", "json"])
         .ok()
         .json();
-    assert_eq!(done["tables"], 1);
-    assert_eq!(done["skipped"], serde_json::json!(["public.theirs"]));
+    assert_eq!(done["tables"], 3);
+    assert_eq!(done["skipped"], serde_json::json!([]));
+    let analyzed = "SELECT count(*) FROM pg_statistic WHERE starelid = 'shut.inner'::regclass";
+    assert_eq!(subscriber.value(db, analyzed), "1");
     pair.flare(&["vacuum_analyze", "nope"]).code(2);
 }

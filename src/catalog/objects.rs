@@ -32,7 +32,8 @@ const CATALOGS: &[(&str, Option<&str>)] = &[
     ("pg_foreign_server", None),
 ];
 
-/// The first object that is neither an extension's nor flare's own, as the server describes it. Schemas do not count.
+/// The first object that is neither an extension's, through any chain of parts, nor flare's own, as the server describes
+/// it. Schemas do not count.
 pub(crate) fn first_object(session: &Session) -> Result<Option<String>> {
     let selects: Vec<String> = CATALOGS
         .iter()
@@ -50,10 +51,15 @@ pub(crate) fn first_object(session: &Session) -> Result<Option<String>> {
         })
         .collect();
     let sql = format!(
-        "SELECT pg_describe_object(o.classid, o.oid, 0) FROM ({}) o
-          WHERE NOT EXISTS (SELECT FROM pg_depend d
-                             WHERE d.classid = o.classid AND d.objid = o.oid
-                               AND (d.deptype = 'e' OR (d.deptype = 'i' AND o.classid <> 'pg_class'::regclass)))
+        "WITH RECURSIVE extensions(classid, objid) AS (
+             SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
+             UNION
+             SELECT d.classid, d.objid FROM extensions e JOIN pg_depend d ON d.refclassid = e.classid AND d.refobjid = e.objid
+              WHERE d.deptype IN ('i', 'a'))
+         SELECT pg_describe_object(o.classid, o.oid, 0) FROM ({}) o
+          WHERE NOT EXISTS (SELECT FROM extensions e WHERE e.classid = o.classid AND e.objid = o.oid)
+            AND NOT EXISTS (SELECT FROM pg_depend d
+                             WHERE d.classid = o.classid AND d.objid = o.oid AND d.deptype = 'i' AND o.classid <> 'pg_class'::regclass)
             AND pg_describe_object(o.classid, o.oid, 0) !~ '\\mflare_replication_status'
           ORDER BY o.oid LIMIT 1",
         selects.join(" UNION ALL ")

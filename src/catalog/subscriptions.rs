@@ -62,6 +62,24 @@ pub(crate) fn find(session: &Session, subname: &str) -> Result<Option<Subscripti
     Ok(subscriptions.find(|subscription| subscription.subname == subname))
 }
 
+/// Where a subscription's connection leads, `host:port`, as far as it says so; none where the role may not read it.
+pub(crate) fn leads_to(session: &Session, subname: &str) -> Result<Option<String>> {
+    let readable: bool = session.value(
+        "SELECT has_column_privilege('pg_subscription', 'subconninfo', 'SELECT')",
+        params![],
+    )?;
+    if !readable {
+        return Ok(None);
+    }
+    let rows = session.rows(
+        r"SELECT substring(subconninfo from '(?:^|\s)host\s*=\s*''?([^''\s]+)') || ':'
+                 || coalesce(substring(subconninfo from '(?:^|\s)port\s*=\s*''?([0-9]+)'), '5432')
+            FROM pg_subscription WHERE subname = $1 AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        params![subname],
+    )?;
+    Ok(rows.first().and_then(|row| row.get(0)))
+}
+
 /// The oids of all subscriptions of the server.
 pub(crate) fn oids(session: &Session) -> Result<Vec<String>> {
     session.value(

@@ -84,6 +84,9 @@ impl Flare {
         let opened = self.open().any()?;
         self.check_forward(&opened, &[dbname])?;
         let (subscriber, publisher) = opened.subscriber_first()?;
+        if let (Ok(publisher), Unreachable::Refuse) = (&publisher, unreachable) {
+            unsubscribe::refuse_strangers(&subscriber, publisher, subname, dbname)?;
+        }
         let mut touched: Vec<&Server> = vec![&subscriber];
         if let (Ok(publisher), OldSlot::Drop) = (&publisher, slot) {
             touched.push(publisher);

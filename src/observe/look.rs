@@ -334,7 +334,7 @@ fn trouble_since(sample: &mut Sample, subscriber: &mut Watched) -> Option<String
             message: lock_in_words(worker, to),
             statement: None,
         }];
-        return Some("nothing is applied".to_owned());
+        return None;
     }
     let errors = |it: &SubscriberSample| it.errors.as_ref().map(|it| it.apply_error_count);
     if errors(&after) > errors(before) {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::causes::span;
 use super::sample::{Sample, SubscriberSample};
-use super::suspects::in_words;
+use super::suspects::{SuspectKind, in_words};
 use super::watched::sides;
 use crate::config::{Lag, Thresholds};
 use crate::journal::Direction;
@@ -55,6 +55,7 @@ pub(super) fn found(
     // What the other side says is no verdict then: a slot is not in use because its subscriber is down.
     if findings.is_empty() {
         findings.extend(broken(sample, trouble));
+        findings.extend(locked(sample));
         findings.extend(uncopied(sample));
         findings.extend(too_much(sample, limits));
     }
@@ -176,6 +177,13 @@ fn errors(subscriber: &SubscriberSample) -> String {
         }
         _ => String::new(),
     }
+}
+
+/// A worker that waits for a lock: how far that has taken it is said by the lag.
+fn locked(sample: &Sample) -> Option<Finding> {
+    let mut suspects = sample.suspects.iter();
+    let lock = suspects.find(|it| it.suspect == SuspectKind::Lock)?;
+    Some((LagStatus::Warning, lock.message.clone()))
 }
 
 /// Tables that wait to be copied by nobody.

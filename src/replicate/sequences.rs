@@ -64,7 +64,7 @@ pub(crate) fn plan(
             "set the subscriber's sequences: it has no {}",
             listed(missing)
         ))
-        .hint("run flare replicate_schema, or create them there")
+        .hint("flare replicate_schema --missing creates them there")
         .err();
     }
     let pairs = publisher

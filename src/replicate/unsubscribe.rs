@@ -25,6 +25,44 @@ pub enum Unreachable {
     Detach,
 }
 
+/// Refuses a subscription of that name that follows a third server: neither does its connection lead to the publisher's
+/// address, nor is its slot there.
+pub(crate) fn refuse_strangers(
+    subscriber: &Subscriber,
+    publisher: &Publisher,
+    subname: &str,
+    dbname: &str,
+) -> Result<()> {
+    if !super::status_table::has_database(subscriber, dbname)? {
+        return Ok(());
+    }
+    let session = subscriber.connect(Login::Superuser, dbname)?;
+    let Some(found) = subscriptions::find(&session, subname)? else {
+        return Ok(());
+    };
+    let Some(leads_to) = subscriptions::leads_to(&session, subname)? else {
+        return Ok(());
+    };
+    let via = &publisher.declared().via;
+    let there = match &found.subslotname {
+        Some(name) => slots::find(publisher.admin(), name)?,
+        None => None,
+    };
+    let ours = there.is_some_and(|slot| slot.database.as_deref() == Some(dbname));
+    if ours || leads_to == format!("{}:{}", via.host, via.port) {
+        return Ok(());
+    }
+    Failure::new(format!(
+        "drop subscription {subname:?} of database {dbname:?}: it follows {leads_to}, and not the {}, which has no slot of it: it is another migration's",
+        publisher.side()
+    ))
+    .hint(format!(
+        "name this migration's subscription otherwise in the configuration; if it is nobody's, flare drop_subscription --force {} drops it",
+        ShellWord(subname)
+    ))
+    .err()
+}
+
 /// Drops a subscription and its slots; what an earlier, interrupted drop left behind too.
 pub(crate) fn drop(
     subscriber: &Subscriber,

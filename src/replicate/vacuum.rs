@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Mode, Run};
 use crate::error::{Failure, Report, Result, WrapErr};
 use crate::progress::Unit;
-use crate::server::{Session, Subscriber, Timeout, params, sqlstate_of};
+use crate::server::{Login, Session, Subscriber, Timeout, params, sqlstate_of};
 use crate::value::TableName;
 
 /// What was vacuumed and analysed, or in a dry run would be.
@@ -28,7 +28,7 @@ pub struct Vacuumed {
     pub seconds: f64,
     /// Whether this was a dry run.
     pub dry_run: bool,
-    /// Tables that the database's owner of the configuration may not vacuum.
+    /// Tables that nobody of the configuration may vacuum.
     pub skipped: Vec<String>,
     /// Tables that were dropped meanwhile.
     pub gone: Vec<String>,
@@ -72,7 +72,7 @@ fn tables_sql(major: i32) -> String {
     format!(
         "SELECT jsonb_build_object('schema', n.nspname, 'name', c.relname, 'kind', c.relkind::text,
                   'system', n.nspname IN ('pg_catalog', 'information_schema'), 'permitted',
-                  pg_has_role(c.relowner, 'USAGE') OR pg_has_role(d.datdba, 'USAGE') {maintain})
+                  has_schema_privilege(n.oid, 'USAGE') AND (pg_has_role(c.relowner, 'USAGE') OR pg_has_role(d.datdba, 'USAGE') {maintain}))
            FROM pg_class c
            JOIN pg_namespace n ON n.oid = c.relnamespace
            JOIN pg_database d ON d.datname = current_database()
@@ -144,10 +144,24 @@ pub(crate) fn vacuum_analyze(
     run: &Run,
 ) -> Result<Vacuumed> {
     let since = Instant::now();
-    let first = subscriber.as_owner(dbname)?;
-    let tables: Vec<Table> = first
-        .list(&tables_sql(subscriber.major()), params![])
-        .wrap_err("list the tables")?;
+    let read = |session: &Session| -> Result<Vec<Table>> {
+        session
+            .list(&tables_sql(subscriber.major()), params![])
+            .wrap_err("list the tables")
+    };
+    let open = |login| match login {
+        Login::DbOwner => subscriber.as_owner(dbname),
+        login => subscriber.connect(login, dbname),
+    };
+    let (mut login, mut first) = (Login::DbOwner, open(Login::DbOwner)?);
+    let mut tables = read(&first)?;
+    // What the owner may not touch a superuser may.
+    let denied = tables.iter().any(|it| !it.system && !it.permitted);
+    if denied && subscriber.facts().superuser {
+        login = Login::Superuser;
+        first = open(login)?;
+        tables = read(&first)?;
+    }
     let plain = |table: &Table| table.table_name().plain();
     let users = || tables.iter().filter(|table| !table.system);
     let skipped: Vec<String> = users()
@@ -172,7 +186,7 @@ pub(crate) fn vacuum_analyze(
     }
     let mut sessions = vec![first.with_timeout(Timeout::WhileServerAnswers)];
     while sessions.len() < jobs {
-        let session = subscriber.as_owner(dbname)?;
+        let session = open(login)?;
         sessions.push(session.with_timeout(Timeout::WhileServerAnswers));
     }
     for stage in stages(&tables, subscriber.major()) {
@@ -261,7 +275,7 @@ impl fmt::Display for Vacuumed {
         for table in &self.skipped {
             writeln!(
                 f,
-                "note: {table} was skipped: neither it nor the database belongs to the configuration's db_owner"
+                "note: {table} was skipped: neither it nor the database belongs to the configuration's db_owner, or it has no USAGE on its schema"
             )?;
         }
         for table in &self.gone {

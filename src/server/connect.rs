@@ -15,6 +15,7 @@ use super::session::TimedOut;
 use super::{Endpoint, SqlError, interrupt, tls};
 use crate::config::Tls;
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
+use crate::value::Ident;
 
 /// What flare calls itself in `pg_stat_activity`.
 pub(crate) fn application_name(command: &str) -> String {
@@ -187,6 +188,23 @@ pub(crate) fn login_rejected(report: &Report) -> bool {
     matches!(sqlstate, Some(state) if *state == SqlState::INVALID_PASSWORD || *state == SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
 }
 
+/// Which of three limits is reached, by the server's words: all have one SQLSTATE.
+fn too_many(words: &str, endpoint: &Endpoint) -> String {
+    if words.contains("for role") {
+        format!(
+            "the role's own limit is reached: ALTER ROLE {} CONNECTION LIMIT -1, or end some of its sessions",
+            Ident::new(&endpoint.user)
+        )
+    } else if words.contains("for database") {
+        format!(
+            "the database's own limit is reached: ALTER DATABASE {} CONNECTION LIMIT -1, or end some sessions there",
+            Ident::new(&endpoint.dbname)
+        )
+    } else {
+        "end some sessions there, or raise max_connections (a restart) where the connection limit of neither role nor database is what is reached".to_owned()
+    }
+}
+
 /// What to do next about a connection that failed.
 fn advise(report: Report, endpoint: &Endpoint) -> Report {
     let state = super::sqlstate_of(&report);
@@ -203,7 +221,7 @@ fn advise(report: Report, endpoint: &Endpoint) -> Report {
             endpoint.dbname
         )
     } else if state == Some(&SqlState::TOO_MANY_CONNECTIONS) {
-        "raise max_connections there, or end some sessions".to_owned()
+        too_many(&crate::error::message_of(&report), endpoint)
     } else if state == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
         format!(
             "{:?} may not connect there: during a pause, and on a server that a cutover left, nobody may (flare status); else GRANT it CONNECT ON DATABASE",

@@ -315,3 +315,23 @@ fn a_publication_that_sends_a_part_is_named() {
         );
     }
 }
+
+#[test]
+fn names_that_are_no_text_are_named() {
+    let pair = Pair::alone(10, 18);
+    let (db, publisher) = (pair.db(), pair.publisher());
+    publisher.sql("postgres", &format!("DROP DATABASE {db}"));
+    publisher.sql(
+        "postgres",
+        &format!(
+            "CREATE DATABASE {db} OWNER {} ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
+            pair.names().owner
+        ),
+    );
+    publisher.sql(
+        db,
+        r"CREATE TABLE t (id int PRIMARY KEY); COMMENT ON TABLE t IS E'caf\351'",
+    );
+    let json = look(&pair);
+    assert_found(&json, "sql_ascii", "blocker", "caf\u{fffd}");
+}

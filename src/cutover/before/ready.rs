@@ -53,7 +53,7 @@ pub(in crate::cutover) fn only_stream(
             names.len(),
             names.join(", ")
         ))
-        .hint("wait for the copy (flare monitor), or drop the slot that is not needed")
+        .hint("wait for the copy (flare monitor); a slot that is read by somebody else (Debezium, a warehouse, a backup) is theirs, does not follow, and stands in the way of pause_write alone: flare cutover knows its own")
         .err();
     }
     let stream = streams.pop().ok_or_else(|| {

@@ -31,6 +31,14 @@ pub(crate) fn cleanup(
     let dbname = wanted.dbname.as_str();
     let mut change = Change::none(run);
     for way in [Direction::Forward, Direction::Back] {
+        let stream = Stream::of(dbname, &wanted.subname, &wanted.pubname, way);
+        let pair = match way {
+            Direction::Forward => pair.clone(),
+            Direction::Back => pair.reversed(),
+        };
+        unsubscribe::refuse_strangers(&pair.subscriber, &pair.publisher, &stream.subname, dbname)?;
+    }
+    for way in [Direction::Forward, Direction::Back] {
         let pair = match way {
             Direction::Forward => pair.clone(),
             Direction::Back => pair.reversed(),

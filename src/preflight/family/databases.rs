@@ -157,14 +157,14 @@ struct Named {
 
 const ODD_NAMES: Question<Named> = Question::database(
     "odd_names",
-    "SELECT jsonb_build_object('kind', o.kind, 'hex', encode(textsend(o.name), 'hex'))
+    "SELECT jsonb_build_object('kind', o.kind, 'hex', encode(convert_to(o.name, 'SQL_ASCII'), 'hex'))
        FROM (SELECT 'relation' AS kind, relname::text AS name FROM pg_class WHERE oid >= 16384
              UNION ALL SELECT 'column', attname::text FROM pg_attribute WHERE attrelid >= 16384 AND attnum > 0
              UNION ALL SELECT 'function', proname::text FROM pg_proc WHERE oid >= 16384
              UNION ALL SELECT 'schema', nspname::text FROM pg_namespace WHERE oid >= 16384
              UNION ALL SELECT 'comment', description FROM pg_description WHERE objoid >= 16384) o
       WHERE (SELECT encoding = 0 FROM pg_database WHERE datname = current_database())
-        AND octet_length(o.name) <> length(encode(textsend(o.name), 'escape'))",
+        AND octet_length(o.name) <> length(encode(convert_to(o.name, 'SQL_ASCII'), 'escape'))",
 );
 
 /// Those that are no UTF-8, with what cannot be read replaced.
@@ -299,8 +299,8 @@ fn without_encoding(ascii: bool, odd: Vec<String>) -> Vec<Finding> {
             "the encoding is SQL_ASCII: text is carried byte by byte, whatever it means",
         )],
         (true, false) => vec![
-            Finding::warning(
-                "the encoding is SQL_ASCII, and these have names or comments that are no UTF-8",
+            Finding::blocker(
+                "the encoding is SQL_ASCII, and these have names or comments that are no UTF-8, which no client can read as text",
             )
             .objects(odd)
             .fix("rename them, or COMMENT ON anew in UTF-8"),
