@@ -120,7 +120,8 @@ fn read(messages: &[Vec<u8>], applied: Option<Lsn>) -> Option<Pending> {
                 let columns = (0..bytes.u16()?).map(|_| {
                     bytes.u8()?;
                     let name = bytes.text()?;
-                    (bytes.i32()?, bytes.i32()?);
+                    bytes.i32()?;
+                    bytes.i32()?;
                     Some(name)
                 });
                 let columns = columns.collect::<Option<Vec<String>>>()?;

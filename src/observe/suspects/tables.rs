@@ -401,7 +401,7 @@ fn unidentified(name: &TableName, here: &Sent, there: &Taken, to: Side) -> Optio
             format!("the same REPLICA IDENTITY for {name} on both sides"),
         ));
     }
-    let nothing = !here.full && here.identity.is_empty() || there.key.is_empty() && !here.full;
+    let nothing = !here.full && (here.identity.is_empty() || there.key.is_empty());
     nothing.then(|| {
         suspect(
             SuspectKind::Identity,
