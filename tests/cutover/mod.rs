@@ -16,4 +16,5 @@ mod race;
 mod random_kill;
 mod round_trips;
 mod several;
+mod surroundings;
 mod there_and_back;

@@ -8,6 +8,7 @@ use super::fixture::{
     Everything, assert_complete, assert_fenced, assert_first_line, assert_moved, assert_settled,
     at_failpoint, command_to, open_sides, ready, switch_to, switched_to,
 };
+use super::surroundings::finished_by_another_it_keeps_the_owner_out;
 
 const THERE: Side = Side::Subscriber;
 const BACK: Side = Side::Publisher;
@@ -89,7 +90,9 @@ fn an_administrator_without_superuser_leads_there_and_back() {
         assert_fenced(&pair, to.other());
         assert_eq!(open_sides(&pair), [to]);
     }
-    assert_moved(application, &pair, &[&[BACK], &turns[..]].concat());
+    finished_by_another_it_keeps_the_owner_out(&pair, BACK);
+    application.await_writes_on(BACK, 50);
+    assert_moved(application, &pair, &[&[BACK], &turns[..], &[BACK]].concat());
     pair.flare(&["cleanup", pair.subname(), "--yes"]).ok();
 }
 

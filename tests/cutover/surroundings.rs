@@ -1,0 +1,94 @@
+//! What stands around a migration: time zones, and an application that is the databases' owner.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use postgres::Client;
+
+use super::fixture::{
+    Before, assert_first_line, assert_moved, await_streaming_from, open_sides, ready, stopped_at,
+    switched_to,
+};
+use crate::support::application::{Application, Side};
+use crate::support::pair::Passwords;
+use crate::support::{Cluster, Pair, process};
+
+const THERE: Side = Side::Subscriber;
+const BACK: Side = Side::Publisher;
+
+/// A session of a run is known by its pid and start; as text, the start depends on the zone of whoever asks.
+#[test]
+fn time_zones_of_databases_do_not_hide_the_sessions_of_a_run() {
+    let pair = ready(Pair::alone(13, 17).with_accounts(10));
+    for (server, zone) in [
+        (pair.publisher(), "Asia/Kolkata"),
+        (pair.subscriber(), "America/St_Johns"),
+    ] {
+        for db in ["postgres", pair.db()] {
+            server.sql(
+                "postgres",
+                &format!("ALTER DATABASE \"{db}\" SET timezone = '{zone}'"),
+            );
+        }
+        server.sql(
+            "postgres",
+            "ALTER ROLE postgres SET timezone = 'Pacific/Apia'",
+        );
+    }
+    let application = Application::start(&pair);
+    application.await_writes_on(BACK, 30);
+    let before = Before::of(&pair, BACK);
+    // The guard on the server ends the locks of a flare that stands still, long before anybody else looks.
+    let run = stopped_at(&pair, THERE, "mark", &["--max-pause", "2s"]);
+    for guard in process::children_of(run.pid()) {
+        process::signal(guard, libc::SIGKILL);
+    }
+    application.await_writes_on(BACK, 10);
+    assert_eq!(open_sides(&pair), [BACK]);
+    run.kill_9();
+    let status = pair.flare(&["status"]);
+    assert_first_line(status.ok(), BACK);
+    await_streaming_from(&pair, BACK);
+    assert_eq!(Before::of(&pair, BACK), before);
+    switched_to(&pair, THERE);
+    assert_moved(application, &pair, &[BACK, THERE]);
+}
+
+/// Tries to write all the time; how many rows were acknowledged.
+fn writes_as_owner(pair: &Pair, server: &Cluster, over: &AtomicBool) -> usize {
+    let mut acknowledged = 0;
+    while !over.load(Ordering::Relaxed) {
+        let owner = server.connect(pair.db(), &pair.names().owner, Passwords::OWNER);
+        let wrote = owner.and_then(|mut owner: Client| {
+            owner.execute("INSERT INTO app_orders VALUES (-77, 77, 77)", &[])
+        });
+        acknowledged += usize::from(wrote.is_ok());
+    }
+    acknowledged
+}
+
+/// Killed past the point of no return, with its guard: the command that finishes it does not let the owner of the tables into
+/// the side that was left, for all that it needs the owner's rights there.
+#[track_caller]
+pub fn finished_by_another_it_keeps_the_owner_out(pair: &Pair, to: Side) {
+    let run = stopped_at(pair, to, "open", &["--max-pause", "5s"]);
+    let over = AtomicBool::new(false);
+    let acknowledged = std::thread::scope(|scope| {
+        let writes = scope.spawn(|| writes_as_owner(pair, to.other().of(pair), &over));
+        for guard in process::children_of(run.pid()) {
+            process::signal(guard, libc::SIGKILL);
+        }
+        run.kill_9();
+        let status = pair.flare(&["status"]);
+        over.store(true, Ordering::Relaxed);
+        assert_first_line(status.ok(), to);
+        writes.join().expect("the owner's attempts")
+    });
+    assert_eq!(acknowledged, 0, "on the side that was left");
+    assert_eq!(open_sides(pair), [to]);
+    let owner = to
+        .of(pair)
+        .connect(pair.db(), &pair.names().owner, Passwords::OWNER);
+    owner
+        .and_then(|mut owner| owner.execute("DELETE FROM app_orders WHERE client = -77", &[]))
+        .expect("the owner writes where it belongs");
+}
