@@ -70,6 +70,8 @@ pub struct Flare {
     config: Arc<Config>,
     command: String,
     run: Run,
+    /// Whether the command that this one is a step of has said the warnings of the checks.
+    warned: bool,
 }
 
 impl Flare {
@@ -79,6 +81,15 @@ impl Flare {
             config: Arc::new(config),
             command: "library".into(),
             run: Run::quiet(),
+            warned: false,
+        }
+    }
+
+    /// For the steps of a command that has run all checks.
+    fn as_steps(&self) -> Flare {
+        Flare {
+            warned: true,
+            ..self.clone()
         }
     }
 

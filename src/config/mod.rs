@@ -29,8 +29,8 @@ pub use ddl::DdlMode;
 pub use host::{Account, Host, RootCert, SslMode, Tls, Via};
 pub use lag::{Lag, Limit, Thresholds};
 pub use password::PasswordSource;
-pub(crate) use replication::is_on;
 pub use replication::{Publication, Subscription};
+pub(crate) use replication::{is_on, names_object};
 pub(crate) use template::{Content, Reached, template};
 
 use crate::error::{Error, Failure, Result};

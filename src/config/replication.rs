@@ -47,7 +47,23 @@ pub(crate) fn is_on(value: &str) -> bool {
         .any(|on| value.eq_ignore_ascii_case(on))
 }
 
+/// Whether one of these names is the object: as it is, or as a table's name, a bare one being in public; what has its
+/// table's name in it also without quotes.
+pub(crate) fn names_object(names: &[String], object: &str) -> bool {
+    let bare = |text: &str| text.replace('"', "");
+    let is = |name: &String| match (name.parse::<TableName>(), object.parse::<TableName>()) {
+        (Ok(name), Ok(object)) => name == object,
+        _ => bare(name) == bare(object),
+    };
+    names.iter().any(|name| name == object || is(name))
+}
+
 impl Publication {
+    /// Whether the cutover may leave it where it is.
+    pub(crate) fn leaves_behind(&self, object: &str) -> bool {
+        names_object(&self.leave_behind, object)
+    }
+
     pub(super) fn read(field: &Field<'_>) -> Option<Self> {
         field.section(|section| {
             let tables = |field: &Field<'_>| tables(field);

@@ -10,7 +10,7 @@ use super::holder::{self, Held, Holders, Slot};
 use super::plan::{self, Job};
 use super::record::{self, Phase, Recorded};
 use super::report::{CopySeconds, InitialCopy};
-use super::rest::{self, Rest};
+use super::rest::Rest;
 use super::rows::{self, Workers};
 use super::sources;
 use super::watch::Watch;
@@ -19,6 +19,7 @@ use crate::config::{Config, Subscription};
 use crate::error::{Advise, Failure, Result, WrapErr, message_of};
 use crate::replicate::load::Transactions;
 use crate::replicate::schema::{Halves, Place};
+use crate::replicate::views::{self, Which};
 use crate::replicate::{Mode, Run, closed, sequences, slot, subscription};
 use crate::schema::post_data;
 use crate::server::{Login, Pair, Session, Subscriber, Timeout, interrupt, params};
@@ -71,6 +72,7 @@ struct Copy<'a> {
     id: Uuid,
     launcher: PathBuf,
     slot_name: String,
+    left_behind: &'a [String],
     report: InitialCopy,
 }
 
@@ -114,6 +116,7 @@ pub(crate) fn initial_copy(
         id: Uuid::new_v4(),
         launcher: own_program(run.guard_program.as_deref())?,
         slot_name,
+        left_behind: config.left_behind(dbname),
         report,
     };
     copy.run()
@@ -723,7 +726,8 @@ impl Copy<'_> {
             .connect(reader(self.pair), self.dbname())?;
         let to = self.pair.subscriber.enter(self.dbname())?;
         let to = to.with_timeout(Timeout::WhileServerAnswers);
-        let (_, notes) = rest::refresh(&from, &to, self.run)?;
+        let refreshed = views::refresh((&from, &to), Which::Unfilled, self.left_behind, self.run)?;
+        let notes = refreshed.failed.iter().map(views::Failed::in_words);
         self.report.notes.extend(notes);
         Ok(())
     }

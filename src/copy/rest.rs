@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::record;
-use crate::error::{Report, Result, WrapErr, message_of};
+use crate::error::{Report, Result, WrapErr};
 use crate::progress::Unit;
 use crate::replicate::Run;
 use crate::schema::{PostData, Stage};
@@ -291,44 +291,6 @@ fn analyses(tables: &[Relation], major: i32) -> Vec<Task> {
         ids: Vec::new(),
     }));
     tasks
-}
-
-/// Materialized views that hold rows on the publisher and none here, in the order of their dependencies.
-const UNPOPULATED: &str = "
-    WITH RECURSIVE uses(oid, used) AS (
-        SELECT DISTINCT r.ev_class, d.refobjid FROM pg_rewrite r
-          JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
-         WHERE d.refobjid <> r.ev_class),
-    depth(oid, level) AS (
-        SELECT oid, 1 FROM pg_class WHERE relkind = 'm'
-        UNION
-        SELECT u.oid, p.level + CASE c.relkind WHEN 'm' THEN 1 ELSE 0 END
-          FROM depth p JOIN uses u ON u.used = p.oid JOIN pg_class c ON c.oid = u.oid
-         WHERE c.relkind IN ('m', 'v') AND p.level < 100)
-    SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
-      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN depth d ON d.oid = c.oid
-     WHERE c.relkind = 'm' AND c.relispopulated = $1
-     GROUP BY n.nspname, c.relname ORDER BY max(d.level), n.nspname, c.relname";
-
-/// Refreshes them; what could not be is said.
-pub(super) fn refresh(from: &Session, to: &Session, run: &Run) -> Result<(usize, Vec<String>)> {
-    let populated: BTreeSet<TableName> =
-        from.list(UNPOPULATED, params![true])?.into_iter().collect();
-    let empty: Vec<TableName> = to.list(UNPOPULATED, params![false])?;
-    let mut notes = Vec::new();
-    let mut refreshed = 0;
-    for name in empty.iter().filter(|name| populated.contains(name)) {
-        run.progress.step(&format!("refreshing {}", name.plain()));
-        match to.batch(&format!("REFRESH MATERIALIZED VIEW {name}")) {
-            Ok(()) => refreshed += 1,
-            Err(report) => notes.push(format!(
-                "materialized view {} could not be refreshed: {}",
-                name.plain(),
-                message_of(&report)
-            )),
-        }
-    }
-    Ok((refreshed, notes))
 }
 
 #[cfg(test)]

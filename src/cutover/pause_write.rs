@@ -24,6 +24,7 @@ pub(crate) fn pause_write(
             report.run_id = Some(run.to_string());
             return Ok(report);
         }
+        Looked::Blocked { refusal, .. } => return refusal.err(),
         Looked::Ready(pause) => *pause,
     };
     if run.mode == Mode::DryRun {

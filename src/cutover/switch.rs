@@ -30,6 +30,10 @@ pub(crate) fn switch(
 ) -> Result<SwitchReport> {
     let mut pause = match prepare::look(pair, config, request)? {
         Looked::Already { .. } => return Ok(SwitchReport::already(request)),
+        Looked::Blocked { found, .. } if run.mode == Mode::DryRun => {
+            return Ok(SwitchReport::blocked(request, &found));
+        }
+        Looked::Blocked { refusal, .. } => return refusal.err(),
         Looked::Ready(pause) => *pause,
     };
     if run.mode == Mode::DryRun {

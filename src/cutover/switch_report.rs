@@ -9,6 +9,7 @@ use crate::cutover::report::{StepTime, Writable};
 use crate::cutover::state::{Pause, PauseRequest};
 use crate::error::{Error, Failure};
 use crate::journal::Direction;
+use crate::preflight::{Checked, Preflight, Severity};
 use crate::value::Lsn;
 use crate::verify::LastVerification;
 
@@ -80,6 +81,8 @@ pub struct SwitchReport {
     pub reverse_subscription: Option<String>,
     /// Where the application can write now.
     pub writable: Writable,
+    /// In a dry run, what stands in the way of the switch, and what else the checks of `preflight` have found.
+    pub checks: Vec<Checked>,
     /// When the rows of each database were last compared; none: that was not looked at.
     pub verified: Vec<LastVerification>,
     /// What else there is to know.
@@ -150,6 +153,25 @@ impl SwitchReport {
         }
     }
 
+    /// It would be refused: all that stands in the way.
+    pub(super) fn blocked(request: &PauseRequest, found: &Preflight) -> SwitchReport {
+        let command = request.command();
+        let ids: Vec<&str> = found.found(Severity::Blocker).map(|it| it.id).collect();
+        SwitchReport {
+            outcome: SwitchOutcome::DryRun,
+            writable: written_before(request.direction),
+            checks: found.worth_a_word(),
+            cause: Some(
+                Failure::no(format!(
+                    "the {command} would be refused: {}",
+                    ids.join(", ")
+                ))
+                .hint("each finding has the statement that mends it"),
+            ),
+            ..SwitchReport::already(request)
+        }
+    }
+
     /// The run had switched before; `request` has the direction that it had.
     pub(crate) fn already(request: &PauseRequest) -> SwitchReport {
         let databases = request.databases.iter().map(|wanted| SwitchedDatabase {
@@ -171,6 +193,7 @@ impl SwitchReport {
             databases: databases.collect(),
             reverse_subscription: None,
             writable: written_after(request.direction),
+            checks: Vec::new(),
             verified: Vec::new(),
             warnings: Vec::new(),
             cause: None,
@@ -236,6 +259,9 @@ impl fmt::Display for SwitchReport {
             SwitchOutcome::DryRun => writeln!(f, "; nothing was changed.")?,
             SwitchOutcome::Already => writeln!(f, ": it was switched already.")?,
         }
+        for found in &self.checks {
+            write!(f, "{found}")?;
+        }
         if let Some(pause_ms) = self.estimated_pause_ms {
             writeln!(f, "The pause would take about {pause_ms:.0} ms:")?;
             for StepTime { step, ms } in &self.steps {
@@ -251,7 +277,7 @@ impl fmt::Display for SwitchReport {
             writeln!(f, "paused for {pause_ms:.1} ms: {} (ms)", steps.join(", "))?;
         }
         for database in &self.databases {
-            if self.outcome == SwitchOutcome::Already {
+            if self.outcome == SwitchOutcome::Already || !self.checks.is_empty() {
                 break;
             }
             let would = match self.outcome {

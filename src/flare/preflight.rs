@@ -4,7 +4,8 @@ use super::Flare;
 use super::direction::oriented;
 use crate::error::{Advise, Error, Failure, Result};
 use crate::journal::Direction;
-use crate::preflight::{self, Before, Preflight, Schemas, Scope};
+use crate::preflight::{self, Before, Later, Preflight, Schemas, Scope};
+use crate::progress::{Progress, Silent};
 use crate::server::{Opened, Pair, Server};
 use crate::value::ShellWord;
 
@@ -57,6 +58,7 @@ impl Flare {
                 before: Before::Cutover,
                 reverse: self.config.cutover.reverse,
                 schemas: Schemas::Compare,
+                later: Later::Warns,
             })?;
             found = Some(match found {
                 Some(found) => found.and(more),
@@ -66,14 +68,15 @@ impl Flare {
         Ok(found.unwrap_or_default())
     }
 
-    /// The checks of a command on the way forward, before its first change: blockers refuse it, warnings are said.
+    /// The checks of a command on the way forward, before its first change: blockers refuse it, warnings are said, once,
+    /// and returned.
     pub(super) fn clear(
         &self,
         publisher: &Server,
         subscriber: Option<&Server>,
         dbname: &str,
         before: Before,
-    ) -> Result<()> {
+    ) -> Result<Vec<String>> {
         let scope = Scope {
             config: &self.config,
             publisher: Some(publisher),
@@ -83,9 +86,13 @@ impl Flare {
             before,
             reverse: self.config.cutover.reverse,
             schemas: Schemas::Compare,
+            later: Later::Warns,
         };
-        preflight::clear(&scope, &*self.run.progress)
-            .hint(|| format!("flare preflight {}", ShellWord(dbname)))
+        let progress: &dyn Progress = match self.warned {
+            true => &Silent,
+            false => &*self.run.progress,
+        };
+        preflight::clear(&scope, progress).hint(|| format!("flare preflight {}", ShellWord(dbname)))
     }
 
     /// What blocks a cutover or a fallback, for `status`, which compares the schemas itself.
@@ -105,6 +112,7 @@ impl Flare {
             before: Before::Cutover,
             reverse: self.config.cutover.reverse,
             schemas: Schemas::Leave,
+            later: Later::Warns,
         })?;
         found.refuse()
     }

@@ -1,5 +1,6 @@
 //! Everything up to "ready to cut over", one command after the other.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Instant;
 
@@ -104,6 +105,8 @@ pub struct PreparedStep {
     /// In a dry run, why it cannot be looked at before the steps above it are done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// What else there is to know, as the command itself says it; what a step before it has said is not repeated.
+    pub notes: Vec<String>,
 }
 
 /// What the preparation ends with.
@@ -120,6 +123,8 @@ pub struct PrepareReport {
     pub dry_run: bool,
     /// Each step, in order.
     pub steps: Vec<PreparedStep>,
+    /// What the checks of `preflight` warn of.
+    pub warnings: Vec<String>,
     /// What to type next.
     pub next: String,
 }
@@ -133,6 +138,7 @@ impl Flare {
     pub fn prepare(&self, subname: &str, copy: PrepareCopy) -> Result<PrepareReport, Error> {
         let dbname = self.config.subscription(subname)?.dbname.clone();
         self.config.publication(&dbname)?;
+        let mut warnings = Vec::new();
         // What cannot be reached is said by the first step.
         if let Ok(opened) = self.open().any() {
             self.check_forward(&opened, &[&dbname])?;
@@ -141,7 +147,7 @@ impl Flare {
                 subscriber: Ok(subscriber),
             } = &opened
             {
-                self.clear(publisher, Some(subscriber), &dbname, Before::Cutover)?;
+                warnings = self.clear(publisher, Some(subscriber), &dbname, Before::Cutover)?;
             }
         }
         let dry_run = self.run.mode == Mode::DryRun;
@@ -149,18 +155,19 @@ impl Flare {
             PrepareCopy::Fast if self.may_copy_fast(subname, &dbname)? => PrepareCopy::Fast,
             _ => PrepareCopy::Native,
         };
-        let mut steps: Vec<PreparedStep> = Vec::new();
+        let (mut steps, mut said) = (Vec::<PreparedStep>::new(), BTreeSet::new());
+        let stepping = self.as_steps();
         for (at, step) in PrepareStep::ALL.into_iter().enumerate() {
             let (total, command) = (PrepareStep::ALL.len(), step.command());
             self.run
                 .progress
                 .step(&format!("step {} of {total}: {command}", at + 1));
             let begun = Instant::now();
-            let done = self.prepare_step(step, subname, &dbname, copy);
+            let done = stepping.prepare_step(step, subname, &dbname, copy);
             let waits_for_others = dry_run && steps.iter().any(|it| it.changed);
-            let (changed, note) = match done {
-                Ok(changed) => (changed, None),
-                Err(report) if waits_for_others => (true, Some(report.message())),
+            let (did, note) = match done {
+                Ok(did) => (did, None),
+                Err(report) if waits_for_others => (Did::changed(true), Some(report.message())),
                 Err(report) => Err(report)
                     .wrap_err_with(|| format!("{command}, step {} of {total}", at + 1))
                     .hint(|| {
@@ -171,11 +178,17 @@ impl Flare {
                     })?,
             };
             let ms = (begun.elapsed().as_secs_f64() * 1e5).round() / 100.0;
+            let mut notes = did.notes;
+            notes.retain(|note| said.insert(note.clone()));
+            for note in &notes {
+                log::info!("{command}: {note}");
+            }
             let step = PreparedStep {
                 step,
-                changed,
+                changed: did.changed,
                 ms,
                 note,
+                notes,
             };
             self.run.progress.step(&step.to_string());
             steps.push(step);
@@ -190,51 +203,64 @@ impl Flare {
             changed: !dry_run && steps.iter().any(|it| it.changed),
             dry_run,
             steps,
+            warnings,
         })
     }
 
-    /// Whether it changed something, or in a dry run would.
+    /// What it did, or in a dry run would do.
     fn prepare_step(
         &self,
         step: PrepareStep,
         subname: &str,
         dbname: &str,
         copy: PrepareCopy,
-    ) -> Result<bool, Error> {
-        let changes = |change: Change| change.changed || !change.statements.is_empty();
+    ) -> Result<Did, Error> {
         match step {
             PrepareStep::VerifyConnectivity => match self.verify_connectivity()?.verdict() {
                 Some(error) => Err(error),
-                None => Ok(false),
+                None => Ok(Did::changed(false)),
             },
             PrepareStep::ReplicateRoles => {
                 let change = self.replicate_roles(RolesOptions::default())?;
-                Ok(change.changed
-                    || !change.roles_created.is_empty()
-                    || !change.roles_updated.is_empty())
+                let created = !change.roles_created.is_empty();
+                Ok(Did {
+                    changed: change.changed || created || !change.roles_updated.is_empty(),
+                    notes: change.notes,
+                })
             }
             PrepareStep::InstallExtensions => self
                 .install_extensions(dbname, Login::Superuser)
-                .map(|extensions| changes(extensions.change)),
-            PrepareStep::GrantCreate => self.grant_create(dbname, self.owner_login()?).map(changes),
+                .map(|extensions| extensions.change.into()),
+            PrepareStep::GrantCreate => self
+                .grant_create(dbname, self.owner_login()?)
+                .map(Did::from),
             PrepareStep::GrantReplication => match self.replication_login() {
                 // There is nobody to grant anything to.
-                Login::Superuser | Login::DbOwner => Ok(false),
+                Login::Superuser | Login::DbOwner => Ok(Did::changed(false)),
                 Login::Replication => self
                     .grant_replication(dbname, self.owner_login()?)
-                    .map(changes),
+                    .map(Did::from),
             },
             // The copy brings the schema as of its snapshot.
-            PrepareStep::ReplicateSchema if copy == PrepareCopy::Fast => Ok(false),
-            PrepareStep::CreateSubscription if copy == PrepareCopy::Fast => self
-                .initial_copy(subname, self.replication_login(), CopyOptions::default())
-                .map(|copied| copied.changed || copied.dry_run),
-            PrepareStep::ReplicateSchema => self
-                .replicate_schema(dbname, self.owner_login()?)
-                .map(|change| change.outcome != SchemaOutcome::Already),
-            PrepareStep::CreatePublication => self.create_publication(dbname).map(changes),
+            PrepareStep::ReplicateSchema if copy == PrepareCopy::Fast => Ok(Did::changed(false)),
+            PrepareStep::CreateSubscription if copy == PrepareCopy::Fast => {
+                let options = CopyOptions::default();
+                let copied = self.initial_copy(subname, self.replication_login(), options)?;
+                Ok(Did {
+                    changed: copied.changed || copied.dry_run,
+                    notes: copied.notes,
+                })
+            }
+            PrepareStep::ReplicateSchema => {
+                let change = self.replicate_schema(dbname, self.owner_login()?)?;
+                Ok(Did {
+                    changed: change.outcome != SchemaOutcome::Already,
+                    notes: change.notes,
+                })
+            }
+            PrepareStep::CreatePublication => self.create_publication(dbname).map(Did::from),
             PrepareStep::CreateReplicationStatusTable => {
-                self.create_replication_status_table(dbname).map(changes)
+                self.create_replication_status_table(dbname).map(Did::from)
             }
             PrepareStep::CreateSubscription => self
                 .create_subscription(
@@ -243,15 +269,21 @@ impl Flare {
                     Target::Closed,
                     Wait::UntilReady,
                 )
-                .map(changes),
-            PrepareStep::ReplicateSequences => Ok(self.replicate_sequences(subname)?.changed),
+                .map(Did::from),
+            PrepareStep::ReplicateSequences => {
+                Ok(Did::changed(self.replicate_sequences(subname)?.changed))
+            }
             PrepareStep::VacuumAnalyze => {
                 let subscriber = self.open().subscriber()?;
                 let session = subscriber.connect(Login::Superuser, dbname)?;
-                match tables::lack_statistics(&session)? {
-                    true => Ok(self.vacuum_analyze(dbname, JOBS)?.tables > 0),
-                    false => Ok(false),
+                if !tables::lack_statistics(&session)? {
+                    return Ok(Did::changed(false));
                 }
+                let vacuumed = self.vacuum_analyze(dbname, JOBS)?;
+                Ok(Did {
+                    changed: vacuumed.tables > 0,
+                    notes: vacuumed.notes(),
+                })
             }
         }
     }
@@ -276,6 +308,30 @@ impl Flare {
         match self.config.publisher.repl {
             Some(_) => Login::Replication,
             None => Login::Superuser,
+        }
+    }
+}
+
+/// What a step did.
+struct Did {
+    changed: bool,
+    notes: Vec<String>,
+}
+
+impl Did {
+    fn changed(changed: bool) -> Did {
+        Did {
+            changed,
+            notes: Vec::new(),
+        }
+    }
+}
+
+impl From<Change> for Did {
+    fn from(change: Change) -> Did {
+        Did {
+            changed: change.changed || !change.statements.is_empty(),
+            notes: change.notes,
         }
     }
 }
@@ -307,8 +363,15 @@ impl fmt::Display for PrepareReport {
                 "{subname:?} replicates {dbname:?}, every table is ready; next: {next}"
             )?,
         }
-        self.steps
-            .iter()
-            .try_for_each(|step| writeln!(f, "  {step}"))
+        for step in &self.steps {
+            writeln!(f, "  {step}")?;
+            for note in &step.notes {
+                writeln!(f, "    note: {note}")?;
+            }
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        Ok(())
     }
 }

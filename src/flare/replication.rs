@@ -5,11 +5,13 @@ use crate::copy;
 use crate::cutover;
 use crate::error::{Error, Result, message_of};
 use crate::preflight::Before;
+use crate::replicate::Mode;
+use crate::replicate::views::{self, Which};
 use crate::replicate::{
     Change, InUse, OldSlot, Sequences, Target, Unreachable, Wait, closed, grants, made,
     publication, sequences, status_table, subscription, unsubscribe,
 };
-use crate::server::{Login, Server};
+use crate::server::{Login, Pair, Server, Timeout};
 
 impl Flare {
     /// Grants CREATE and CONNECT on a database to the superuser of the configuration, on the publisher.
@@ -70,7 +72,28 @@ impl Flare {
         self.clear(from, Some(to), &declared.dbname, Before::Subscription)?;
         let target = (login, target);
         let created = subscription::create(&pair, subname, declared, target, wait, &self.run)?;
-        Ok(created.and(self.arm(&pair, subname, declared)?))
+        let created = created.and(self.arm(&pair, subname, declared)?);
+        match (wait, self.run.mode) {
+            (Wait::UntilReady, Mode::Apply) => {
+                Ok(created.and(self.fill_views(&pair, &declared.dbname)?))
+            }
+            _ => Ok(created),
+        }
+    }
+
+    /// Refreshes the materialized views that the copy of the tables has left empty.
+    fn fill_views(&self, pair: &Pair, dbname: &str) -> Result<Change> {
+        let from = pair.publisher.connect(Login::Superuser, dbname)?;
+        let to = pair.subscriber.enter(dbname)?;
+        let to = to.with_timeout(Timeout::WhileServerAnswers);
+        let left_behind = self.config.left_behind(dbname);
+        let filled = views::refresh((&from, &to), Which::Unfilled, left_behind, &self.run)?;
+        let mut change = Change::none(&self.run);
+        change.changed = filled.refreshed > 0;
+        for failed in &filled.failed {
+            change = change.with_note(failed.in_words());
+        }
+        Ok(change)
     }
 
     /// Drops a subscription and its slot.

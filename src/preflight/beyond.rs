@@ -1,6 +1,5 @@
 //! Checks that need more than questions: what one server says is tried on the other, or both catalogs are compared.
 
-use super::family::beside::is_left_behind;
 use super::family::role_settings::{ROLE_SETTINGS, RoleSetting};
 use super::finding::Finding;
 use super::view::View;
@@ -76,7 +75,7 @@ pub(super) fn schema_drift(view: &View<'_>, from: &Session, to: &Session) -> Res
         names: names.collect(),
     };
     let mut found = drift::compare(from, to, &roles)?;
-    found.retain(|it| it.matters() && !is_left_behind(moving.publication, &it.object));
+    found.retain(|it| it.matters() && !moving.publication.leaves_behind(&it.object));
     let sides = view.publisher.zip(view.subscriber);
     let sides = sides.map_or((Side::Publisher, Side::Subscriber), |(from, to)| {
         (from.side, to.side)

@@ -132,6 +132,19 @@ impl Preflight {
         Preflight::of(self.checks.into_iter().chain(other.checks).collect())
     }
 
+    /// The same without these checks.
+    pub(crate) fn without(self, ids: &[&str]) -> Preflight {
+        let others = self.checks.into_iter().filter(|it| !ids.contains(&it.id));
+        Preflight::of(others.collect())
+    }
+
+    /// What is worth a word: blockers and warnings.
+    pub(crate) fn worth_a_word(&self) -> Vec<Checked> {
+        let mut checks = self.checks.clone();
+        checks.retain(|it| it.severity > Severity::Pass);
+        checks
+    }
+
     /// The answer no, with blockers, or with warnings where they count.
     pub fn verdict(&self, on_warning: OnWarning) -> Option<Error> {
         let denied = on_warning == OnWarning::Deny && self.warnings > 0;
@@ -154,12 +167,35 @@ impl Preflight {
         self.checks.iter().filter(move |it| it.severity == severity)
     }
 
+    /// What these checks let pass although they have something to say of it.
+    pub(crate) fn notes_of(&self, ids: &[&str]) -> Vec<String> {
+        let passed = self.found(Severity::Pass);
+        passed
+            .filter(|it| ids.contains(&it.id) && !it.objects.is_empty())
+            .map(Checked::in_words)
+            .collect()
+    }
+
+    /// Warnings, each with the check that has it.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let warnings = self.found(Severity::Warning);
+        warnings
+            .map(|it| format!("{} ({})", it.in_words(), it.id))
+            .collect()
+    }
+
     /// Refuses to go on where there are blockers: the first one in full, the others by name.
     pub(crate) fn refuse(&self) -> Result<()> {
+        match self.refusal() {
+            Some(refusal) => refusal.err(),
+            None => Ok(()),
+        }
+    }
+
+    /// The same, as what it would refuse with.
+    pub(crate) fn refusal(&self) -> Option<Failure> {
         let mut blockers = self.found(Severity::Blocker);
-        let Some(first) = blockers.next() else {
-            return Ok(());
-        };
+        let first = blockers.next()?;
         let others: Vec<String> = blockers
             .map(|it| format!("{} ({})", it.message, it.id))
             .collect();
@@ -171,11 +207,8 @@ impl Preflight {
         if !others.is_empty() {
             message = format!("{message}; and {}", others.join("; and "));
         }
-        let failure = Failure::new(message);
-        match &first.fix {
-            Some(fix) => failure.hint(fix).err(),
-            None => failure.hint("flare preflight says more").err(),
-        }
+        let fix = first.fix.as_deref();
+        Some(Failure::new(message).hint(fix.unwrap_or("flare preflight says more")))
     }
 }
 
@@ -212,21 +245,7 @@ impl fmt::Display for Preflight {
             // A pass is worth a line where it has something to say about objects.
             it.severity > Severity::Pass || !it.objects.is_empty()
         }) {
-            let place = match &found.dbname {
-                Some(dbname) => format!("{dbname:?}: "),
-                None => String::new(),
-            };
-            writeln!(
-                f,
-                "{:<8} {}: {place}{}",
-                found.severity, found.id, found.message
-            )?;
-            if !found.objects.is_empty() {
-                writeln!(f, "         {}", first_of(&found.objects))?;
-            }
-            if let Some(fix) = &found.fix {
-                writeln!(f, "         fix: {fix}")?;
-            }
+            write!(f, "{found}")?;
         }
         writeln!(
             f,
@@ -234,6 +253,24 @@ impl fmt::Display for Preflight {
             counted(self.blockers, "blocker"),
             counted(self.warnings, "warning"),
         )
+    }
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = match &self.dbname {
+            Some(dbname) => format!("{dbname:?}: "),
+            None => String::new(),
+        };
+        let (severity, id, message) = (self.severity, self.id, &self.message);
+        writeln!(f, "{severity:<8} {id}: {place}{message}")?;
+        if !self.objects.is_empty() {
+            writeln!(f, "         {}", first_of(&self.objects))?;
+        }
+        if let Some(fix) = &self.fix {
+            writeln!(f, "         fix: {fix}")?;
+        }
+        Ok(())
     }
 }
 

@@ -14,4 +14,4 @@ pub mod way;
 pub use finding::{Checked, OnWarning, Preflight, Severity};
 pub(crate) use registry::Before;
 pub use registry::ids;
-pub(crate) use run::{Schemas, Scope, check, clear};
+pub(crate) use run::{Later, Schemas, Scope, check, clear};

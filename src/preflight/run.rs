@@ -34,6 +34,16 @@ pub(crate) struct Scope<'a> {
     /// Whether a way back is to be made.
     pub(crate) reverse: bool,
     pub(crate) schemas: Schemas,
+    pub(crate) later: Later,
+}
+
+/// What becomes of a blocker of the cutover before the subscription streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Later {
+    /// There is time to mend it.
+    Warns,
+    /// The cutover is about to begin.
+    Blocks,
 }
 
 /// Whether the schemas are compared.
@@ -44,13 +54,15 @@ pub(crate) enum Schemas {
     Leave,
 }
 
-/// Refuses what blocks a command, and says what may go wrong.
-pub(crate) fn clear(scope: &Scope<'_>, progress: &dyn Progress) -> Result<()> {
+/// Refuses what blocks a command, says what may go wrong, and returns that.
+pub(crate) fn clear(scope: &Scope<'_>, progress: &dyn Progress) -> Result<Vec<String>> {
     let found = check(scope)?;
-    for warning in found.found(Severity::Warning) {
-        progress.step(&format!("warning: {} ({})", warning.in_words(), warning.id));
+    let warnings = found.warnings();
+    for warning in &warnings {
+        progress.step(&format!("warning: {warning}"));
     }
-    found.refuse()
+    found.refuse()?;
+    Ok(warnings)
 }
 
 /// Asks everything that the command is concerned with, and judges it. Reads only.
@@ -86,6 +98,7 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
                 databases: scope.dbnames.len(),
                 unsubscribed: 0,
                 reverse: scope.reverse,
+                later: scope.later,
                 streams: false,
                 subscribed: false,
             };
@@ -114,6 +127,7 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
         databases: scope.dbnames.len(),
         unsubscribed,
         reverse: scope.reverse,
+        later: scope.later,
         streams: any_streams,
         subscribed: any_streams,
     };
@@ -171,7 +185,9 @@ fn judged(
     let checked = found.into_iter().map(|found| Checked {
         id,
         severity: match (before, found.severity) {
-            (Before::Cutover, Severity::Blocker) if !view.streams => Severity::Warning,
+            (Before::Cutover, Severity::Blocker) if !view.streams && view.later == Later::Warns => {
+                Severity::Warning
+            }
             (_, severity) => severity,
         },
         dbname: view.moving.map(|moving| moving.dbname.to_owned()),

@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use super::question::{Answers, Question};
+use super::run::Later;
 use crate::config::{Config, Publication};
 use crate::error::Result;
 use crate::server::Side;
@@ -63,6 +64,7 @@ pub(crate) struct View<'a> {
     pub(crate) unsubscribed: usize,
     /// Whether a way back is to be made.
     pub(crate) reverse: bool,
+    pub(crate) later: Later,
     /// Every table is copied, and the subscription follows.
     pub(crate) streams: bool,
     /// The subscription is there.

@@ -8,6 +8,7 @@ use super::borrowed::Borrowed;
 use super::{Change, Done, Mode, Run};
 use crate::catalog::objects;
 use crate::catalog::roles::foreign_roles;
+use crate::config::names_object;
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::schema::drift::{self, Drift, Kind, Roles};
 use crate::server::{Login, Pair, Server, Session, Side, is_contention, is_lost, sqlstate_of};
@@ -31,7 +32,7 @@ pub(crate) fn between(pair: &Pair, from: &Session, to: &Session) -> Result<Vec<D
 
 /// Those that the application would meet, but for what the configuration names.
 pub(crate) fn met<'d>(found: &'d [Drift], named: &[String]) -> Vec<&'d Drift> {
-    let met = |it: &&Drift| it.matters() && !named.iter().any(|name| is(name, &it.object));
+    let met = |it: &&Drift| it.matters() && !names_object(named, &it.object);
     found.iter().filter(met).collect()
 }
 
@@ -88,12 +89,6 @@ pub(crate) fn obstacle(
         ))
         .hint(hint),
     )
-}
-
-/// Whether a name of the configuration is this object, quoted as in SQL or not; a bare one is in public.
-fn is(name: &str, object: &str) -> bool {
-    let bare = |text: &str| text.replace('"', "");
-    bare(name) == bare(object) || bare(object).strip_prefix("public.") == Some(&bare(name))
 }
 
 /// What was loaded of what was only missing.

@@ -31,6 +31,7 @@ mod subscribing;
 pub(crate) mod subscription;
 pub(crate) mod unsubscribe;
 pub(crate) mod vacuum;
+pub(crate) mod views;
 mod watch;
 mod worker_settings;
 

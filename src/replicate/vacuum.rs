@@ -250,6 +250,19 @@ fn work(stage: &Stage, sessions: &[Session], run: &Run) -> Result<Vec<String>> {
     Ok(gone.into_inner().unwrap_or_else(|e| e.into_inner()))
 }
 
+impl Vacuumed {
+    /// What was not vacuumed, and why.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let skipped = self.skipped.iter().map(|table| {
+            format!("{table} was skipped: neither it nor the database belongs to the configuration's db_owner, or it has no USAGE on its schema")
+        });
+        let gone = self.gone.iter();
+        skipped
+            .chain(gone.map(|table| format!("{table} was dropped meanwhile")))
+            .collect()
+    }
+}
+
 impl fmt::Display for Vacuumed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Vacuumed {
@@ -272,14 +285,8 @@ impl fmt::Display for Vacuumed {
         for table in &self.order {
             writeln!(f, "    {table}")?;
         }
-        for table in &self.skipped {
-            writeln!(
-                f,
-                "note: {table} was skipped: neither it nor the database belongs to the configuration's db_owner, or it has no USAGE on its schema"
-            )?;
-        }
-        for table in &self.gone {
-            writeln!(f, "note: {table} was dropped meanwhile")?;
+        for note in self.notes() {
+            writeln!(f, "note: {note}")?;
         }
         Ok(())
     }

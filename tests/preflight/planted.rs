@@ -235,6 +235,24 @@ fn what_goes_wrong_while_it_streams_is_named_and_blocks() {
         assert_found(&json, "synchronous_standby", "blocker", sub);
         assert_eq!(json["ok"], false);
 
+        let blockers = [
+            "sequence_shape",
+            "subscription_tables",
+            "subscription_publications",
+            "large_objects",
+            "synchronous_standby",
+            "schema_drift",
+        ];
+        let dry = pair.flare(&["cutover", sub, "--dry-run", "--format", "json"]);
+        let dry = dry.code(3).json();
+        let refused = pair.flare(&["cutover", sub, "--yes"]);
+        refused.code(1);
+        for id in blockers {
+            assert!(!super::of(&dry, id).is_empty(), "{id} in {dry:#}");
+            refused.says(&format!("({id})"));
+        }
+        assert!(super::of(&dry, "materialized_views").is_empty(), "{dry:#}");
+
         publisher.configure(&[("synchronous_standby_names", "")]);
         publisher.reload();
         subscriber.sql(db, &format!("ALTER SUBSCRIPTION {sub} DISABLE"));

@@ -1,5 +1,6 @@
 //! Nothing is left behind and nothing left over: what publication and subscription do not carry, and what flare puts there.
 
+mod behind;
 mod drift;
 mod exact;
 mod traces;

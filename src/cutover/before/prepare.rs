@@ -8,10 +8,12 @@ use uuid::Uuid;
 use crate::catalog::privileges::DatabasePrivileges;
 use crate::catalog::publications;
 use crate::config::Config;
+use crate::cutover::before::checks;
 use crate::cutover::before::heartbeat::Heartbeat;
-use crate::cutover::before::ready;
+use crate::cutover::before::ready::{self, Running};
 use crate::cutover::before::run_lock::lock_out_others;
 use crate::cutover::before::sequences;
+use crate::cutover::before::views;
 use crate::cutover::before::way_back;
 use crate::cutover::clients::hooks::{self, Moment};
 use crate::cutover::clients::pgbouncer::Poolers;
@@ -25,6 +27,7 @@ use crate::cutover::sessions::{DatabaseSessions, Sessions, as_database_owner, ba
 use crate::cutover::state::{Database, Pause, PauseRequest, RoundTrip, Target, Wanted};
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{self, Entry, Member, Purpose, Step};
+use crate::preflight::Preflight;
 use crate::replicate::{Run, closed, fence, status_table};
 use crate::server::{Pair, Server, Session, at_once, begin_before_autovacuum, params};
 
@@ -32,6 +35,8 @@ use crate::server::{Pair, Server, Session, at_once, begin_before_autovacuum, par
 pub(crate) enum Looked<'a> {
     /// This database is paused already.
     Already { run: Uuid },
+    /// This stands in the way of a switch.
+    Blocked { found: Preflight, refusal: Failure },
     /// Everything is as it must be, and nothing was changed.
     Ready(Box<Pause<'a>>),
 }
@@ -59,16 +64,29 @@ pub(crate) fn look<'a>(
     }
     ready::may_terminate(from, &dbnames)?;
     ready::roles_exist(from.admin(), request)?;
+    let mut streams = Vec::new();
+    for wanted in &request.databases {
+        streams.push(match request.purpose {
+            Purpose::PauseWrite => ready::only_stream(from, request, &request.stream(wanted))?,
+            Purpose::Switch => ready::own_stream(pair, request, &request.stream(wanted))?,
+        });
+    }
+    let mut warnings = Vec::new();
+    if request.purpose == Purpose::Switch {
+        let found = checks::found(pair, config, request)?;
+        if let Some(refusal) = found.refusal() {
+            return Ok(Looked::Blocked { found, refusal });
+        }
+        warnings = found.warnings();
+        warnings.extend(found.notes_of(&checks::LEAVING));
+    }
     let (databases, sessions) = at_once(
-        || look_at_all(pair, request),
+        || look_at_all(pair, request, streams),
         || Sessions::open(pair, &dbnames),
     );
     let (databases, sessions) = (databases?, sessions?);
     let privileges: Vec<&ConnectPrivileges> = databases.iter().map(|it| &it.privileges).collect();
     can_be_restored(from, &dbnames, &privileges)?;
-    if request.purpose == Purpose::Switch {
-        ready::room(pair, request)?;
-    }
     let poolers = match request.purpose {
         Purpose::PauseWrite => Poolers::unconnected(&[], request.command()),
         Purpose::Switch => {
@@ -107,7 +125,7 @@ pub(crate) fn look<'a>(
         guard_answer: None,
         databases,
         steps: Vec::new(),
-        warnings: Vec::new(),
+        warnings,
     })))
 }
 
@@ -115,13 +133,21 @@ pub(crate) fn look<'a>(
 const AT_ONCE: usize = 4;
 
 /// Looks at the databases, and opens their sessions; the first error in the order of the request.
-fn look_at_all(pair: &Pair, request: &PauseRequest) -> Result<Vec<Database>> {
+fn look_at_all(
+    pair: &Pair,
+    request: &PauseRequest,
+    streams: Vec<Running>,
+) -> Result<Vec<Database>> {
     let mut databases = Vec::new();
+    let mut streams = streams.into_iter();
     for some in request.databases.chunks(AT_ONCE) {
         std::thread::scope(|scope| -> Result<()> {
             let looks: Vec<_> = some
                 .iter()
-                .map(|wanted| scope.spawn(|| look_at(pair, request, wanted)))
+                .zip(streams.by_ref())
+                .map(|(wanted, running)| {
+                    scope.spawn(move || look_at(pair, request, wanted, running))
+                })
                 .collect();
             for look in looks {
                 databases.push(joined(look)?);
@@ -133,15 +159,18 @@ fn look_at_all(pair: &Pair, request: &PauseRequest) -> Result<Vec<Database>> {
 }
 
 /// Looks at one database, and opens its sessions.
-fn look_at(pair: &Pair, request: &PauseRequest, wanted: &Wanted) -> Result<Database> {
+fn look_at(
+    pair: &Pair,
+    request: &PauseRequest,
+    wanted: &Wanted,
+    running: Running,
+) -> Result<Database> {
     let from = &pair.publisher;
     let stream = request.stream(wanted);
     let dbname = wanted.dbname.as_str();
-    let running = match request.purpose {
-        Purpose::PauseWrite => ready::only_stream(from, request, &stream)?,
-        Purpose::Switch => ready::own_stream(pair, request, &stream)?,
-    };
-    no_prepared_transaction(from.admin(), dbname)?;
+    if request.purpose == Purpose::PauseWrite {
+        no_prepared_transaction(from.admin(), dbname)?;
+    }
     if journal::is_shut(from.admin(), dbname)? {
         return Failure::new(format!(
             "nobody can connect to {dbname:?} on the {} already",
@@ -158,7 +187,6 @@ fn look_at(pair: &Pair, request: &PauseRequest, wanted: &Wanted) -> Result<Datab
     ready::may_lock(lock, &stream.pubname)?;
     if request.purpose == Purpose::Switch {
         ready::may_fence(lock, &stream.pubname)?;
-        ready::every_table_is_subscribed(arrival, &stream, &published)?;
     }
     let before = DatabasePrivileges::read(from.admin(), dbname)?;
     let mut keep = request.keep_users.clone();
@@ -318,6 +346,11 @@ pub(crate) fn build(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result
         for at in 0..pause.databases.len() {
             let target = close_target(pause, &pause.databases[at], run)?;
             pause.databases[at].target = target;
+        }
+        for database in &pause.databases {
+            let left_behind = config.left_behind(database.dbname());
+            let old = views::refresh(pause.pair, database, left_behind, run)?;
+            pause.warnings.extend(old);
         }
         if pause.entry.reverse {
             for member in &pause.entry.databases {

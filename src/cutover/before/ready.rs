@@ -4,18 +4,18 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::catalog::tables::{self, listed};
-use crate::catalog::{capacity, subscriptions};
+use crate::catalog::subscriptions;
+use crate::catalog::tables;
 use crate::cutover::pause::terminating::Terminating;
 use crate::cutover::state::{Database, PauseRequest};
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{Entry, Stream};
-use crate::replicate::{Run, refresh, status_table, unsubscribe};
+use crate::replicate::{Run, status_table, unsubscribe};
 use crate::server::{Login, Pair, Publisher, Session, Timeout, interrupt, params};
-use crate::value::{Ident, ShellWord, TableName};
+use crate::value::{Ident, ShellWord};
 
 /// A replication slot, with its walsender.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(in crate::cutover) struct Running {
     slot_name: String,
     active: bool,
@@ -86,7 +86,7 @@ pub(in crate::cutover) fn only_stream(
     Ok(stream)
 }
 
-/// The stream that a switch ends: its subscription on *to*, which must be the only one of the database, and its slot.
+/// The stream that a switch ends: its subscription on *to* and its slot, used or not.
 pub(in crate::cutover) fn own_stream(
     pair: &Pair,
     request: &PauseRequest,
@@ -107,55 +107,18 @@ pub(in crate::cutover) fn own_stream(
         .hint("flare status says where the migration stands")
         .err();
     };
-    if let Some(other) = all.iter().find(|it| it.subname != *subname) {
-        return Failure::new(format!(
-            "{attempt}: the {} has another subscription in that database, {:?}, whose rows would not follow the switch",
-            to.side(),
-            other.subname
-        ))
-        .hint("drop it, or finish that migration first")
-        .err();
-    }
-    let session = from.visit(dbname)?;
-    let chained = subscriptions::all(&session)?;
-    if let Some(chained) = chained.iter().find(|it| it.subenabled) {
-        return Failure::new(format!(
-            "{attempt}: the {} follows another server in that database itself, by subscription {:?}",
-            from.side(),
-            chained.subname
-        ))
-        .hint("end that subscription first: its rows would go on arriving at the server that was left")
-        .err();
-    }
-    if !subscription.subenabled {
-        return Failure::new(format!("{attempt}: subscription {subname:?} is disabled"))
-            .hint(format!(
-                "ALTER SUBSCRIPTION {} ENABLE on the {}, and wait until it has caught up",
-                Ident::new(subname),
-                to.side()
-            ))
-            .err();
-    }
     let slot_name = subscription.subslotname.clone().unwrap_or_default();
-    match awaited(from, dbname, &slot_name)? {
-        Some(running) if running.active => Ok(Running {
-            subowner: Some((
-                subscription.owner.clone(),
-                unsubscribe::login_of(to, subscription),
-            )),
-            ..running
-        }),
-        found => Failure::new(format!(
-            "{attempt}: slot {slot_name:?} of the {} {}, so {subname:?} does not follow",
-            from.side(),
-            match found {
-                Some(_) => "is not active",
-                None => "is not there",
-            }
-        ))
-        .hint("see flare lag and the server's log for what stops apply")
-        .err(),
-    }
+    let running = match subscription.subenabled {
+        true => awaited(from, dbname, &slot_name)?,
+        false => None,
+    };
+    Ok(Running {
+        subowner: Some((
+            subscription.owner.clone(),
+            unsubscribe::login_of(to, subscription),
+        )),
+        ..running.unwrap_or_default()
+    })
 }
 
 /// How long a worker may take to come back after a server was restarted: it tries every `wal_retrieve_retry_interval`,
@@ -189,65 +152,6 @@ pub(in crate::cutover) fn held<T>(dbname: &str, held: &Entry) -> Result<T> {
         ShellWord(dbname)
     ))
     .err()
-}
-
-/// Slots, walsenders, workers and origins for the way back.
-pub(in crate::cutover) fn room(pair: &Pair, request: &PauseRequest) -> Result<()> {
-    if !request.reverse {
-        return Ok(());
-    }
-    let needed = i64::try_from(request.databases.len()).unwrap_or(i64::MAX);
-    let to = capacity::of_publisher(pair.subscriber.admin())?;
-    let from = capacity::of_subscriber(pair.publisher.admin())?;
-    let mut lacking = Vec::new();
-    if to.wal_level != "logical" {
-        lacking.push(format!(
-            "wal_level of the {} is {}, and logical is needed",
-            pair.subscriber.side(),
-            to.wal_level
-        ));
-    }
-    for (side, rooms) in [
-        (pair.subscriber.side(), &to.rooms),
-        (pair.publisher.side(), &from.rooms),
-    ] {
-        let small = rooms.iter().filter(|room| room.free() < needed);
-        lacking.extend(small.map(|room| {
-            format!(
-                "{} of the {side} is {}, {} are taken, and {needed} more are needed",
-                room.name, room.limit, room.used
-            )
-        }));
-    }
-    match lacking.is_empty() {
-        true => Ok(()),
-        false => Failure::new(format!("make room for the way back: {}", lacking.join("; ")))
-            .hint("raise the settings (each needs a restart of its server), or go without a way back (--no-reverse)")
-            .err(),
-    }
-}
-
-/// Tables whose rows would be skipped in silence.
-pub(in crate::cutover) fn every_table_is_subscribed(
-    arrival: &Session,
-    stream: &Stream,
-    published: &[TableName],
-) -> Result<()> {
-    let relations = subscriptions::relations(arrival, &stream.subname)?;
-    let missing = refresh::missing(published, &relations);
-    match missing.is_empty() {
-        true => Ok(()),
-        false => Failure::new(format!(
-            "subscription {:?} does not take {}, which are published: their rows would be missing",
-            stream.subname,
-            listed(&missing)
-        ))
-        .hint(format!(
-            "create them on the other server where they are missing there, then ALTER SUBSCRIPTION {} REFRESH PUBLICATION (flare create_subscription does that)",
-            Ident::new(&stream.subname)
-        ))
-        .err(),
-    }
 }
 
 /// No statistics, no good plans: what lacks them is analyzed now, while the application does not wait for it.

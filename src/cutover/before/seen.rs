@@ -3,8 +3,6 @@
 use crate::config::Config;
 use crate::cutover::before::ready;
 use crate::cutover::clients::hooks;
-use crate::cutover::pause::backends::no_prepared_transaction;
-use crate::cutover::pause::table_locks;
 use crate::cutover::state::PauseRequest;
 use crate::error::Result;
 use crate::server::Pair;
@@ -13,17 +11,13 @@ use crate::server::Pair;
 pub(crate) fn in_the_way(pair: &Pair, config: &Config, request: &PauseRequest) -> Result<()> {
     let (from, to) = (&pair.publisher, &pair.subscriber);
     ready::roles_exist(from.admin(), request)?;
-    ready::room(pair, request)?;
     hooks::check(&config.cutover.hooks)?;
     for wanted in &request.databases {
         let dbname = &wanted.dbname;
         let stream = request.stream(wanted);
-        no_prepared_transaction(from.admin(), dbname)?;
         let here = from.visit(dbname)?;
         let there = to.visit(dbname)?;
         ready::status_table_is_ready(&here, &there, &stream)?;
-        let published = table_locks::tables(&here, &stream.pubname)?;
-        ready::every_table_is_subscribed(&there, &stream, &published)?;
     }
     Ok(())
 }

@@ -3,7 +3,6 @@
 use serde::Deserialize;
 
 use super::identity::PUBLISHED;
-use crate::config::Publication;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
@@ -25,7 +24,7 @@ pub(crate) const CHECKS: &[Check] = &[
                 Some(subscriber) => subscriber.first(&LARGE_OBJECTS)?.unwrap_or_default(),
                 None => 0,
             };
-            let stay = is_left_behind(moving.publication, "large_objects");
+            let stay = moving.publication.leaves_behind("large_objects");
             Ok(large_objects(here, there, stay))
         },
     },
@@ -91,15 +90,6 @@ pub(crate) const CHECKS: &[Check] = &[
         },
     },
 ];
-
-/// Whether the configuration lets the cutover leave something where it is.
-pub(crate) fn is_left_behind(wanted: &Publication, what: &str) -> bool {
-    let named = |it: &String| {
-        let table = it.parse::<TableName>().map(|name| name.plain());
-        it == what || table.is_ok_and(|name| name == what)
-    };
-    wanted.leave_behind.iter().any(named)
-}
 
 /// How many, as far as it takes to say that there are many. Everybody may read who they belong to.
 const LARGE_OBJECTS: Question<i64> = Question::database(
@@ -181,7 +171,10 @@ fn large_objects(here: i64, there: i64, stay: bool) -> Vec<Finding> {
     };
     match (here, stay) {
         (0, _) => Vec::new(),
-        (_, true) => vec![Finding::note(format!("{many} may stay behind, as the configuration says"))],
+        (_, true) => vec![
+            Finding::note(format!("{many} stay behind, as the configuration says"))
+                .objects(["large_objects".to_owned()]),
+        ],
         (_, false) if here == there => vec![Finding::note(format!(
             "both sides have {many}; what is written to them from now on is not carried"
         ))],
@@ -267,6 +260,7 @@ fn lacking_tablespaces(used: &[String], there: &[String]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Publication;
     use crate::preflight::finding::Severity;
 
     #[test]
@@ -290,9 +284,9 @@ mod tests {
             ..super::super::wanted()
         };
         for stays in ["large_objects", "public.scratch", "app.\"o.d\""] {
-            assert!(is_left_behind(&wanted, stays), "{stays}");
+            assert!(wanted.leaves_behind(stays), "{stays}");
         }
-        assert!(!is_left_behind(&wanted, "app.scratch"));
+        assert!(!wanted.leaves_behind("app.scratch"));
     }
 
     #[test]

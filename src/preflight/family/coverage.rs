@@ -187,7 +187,7 @@ fn partial(found: &Publication, dbname: &str, subscribed: bool) -> Vec<Finding> 
 
 /// Whether the configuration lets the cutover leave a table where it is.
 fn may_stay(wanted: &Wanted, name: &TableName) -> bool {
-    super::beside::is_left_behind(wanted, &name.plain())
+    wanted.leaves_behind(&name.plain())
 }
 
 fn unpublished(
@@ -202,13 +202,14 @@ fn unpublished(
         (_, None) => existing.is_none() || table.is_of(published),
         (_, Some(listed)) => table.is_of(listed) || table.is_of(published),
     };
-    let left: Vec<&Table> = tables
+    let (stay, left): (Vec<&Table>, Vec<&Table>) = tables
         .iter()
         .filter(|it| it.relkind == 'r' && it.relpersistence == 'p' && it.has_rows)
-        .filter(|it| !covers(it) && !may_stay(wanted, &it.name))
-        .collect();
+        .filter(|it| !covers(it))
+        .partition(|it| may_stay(wanted, &it.name));
+    let mut found = staying(stay.into_iter().map(|it| &it.name));
     let Some(first) = left.first() else {
-        return Vec::new();
+        return found;
     };
     let fix = match &wanted.tables {
         Some(_) => format!(
@@ -221,25 +222,39 @@ fn unpublished(
             ShellWord(dbname)
         ),
     };
-    vec![
+    found.push(
         Finding::blocker("tables with rows are not published: they would stay behind")
             .objects(left.iter().map(|it| it.name.plain()))
             .fix(fix),
-    ]
+    );
+    found
+}
+
+/// What the configuration lets stay.
+fn staying<'t>(names: impl Iterator<Item = &'t TableName>) -> Vec<Finding> {
+    let names: Vec<String> = names.map(TableName::plain).collect();
+    match names.is_empty() {
+        true => Vec::new(),
+        false => vec![
+            Finding::note("rows of tables stay behind, as the configuration says").objects(names),
+        ],
+    }
 }
 
 fn unlogged(tables: &[TableName], wanted: &Wanted) -> Vec<Finding> {
-    let left: Vec<&TableName> = tables.iter().filter(|it| !may_stay(wanted, it)).collect();
-    match left.first() {
-        None => Vec::new(),
-        Some(first) => vec![
+    let (stay, left): (Vec<&TableName>, Vec<&TableName>) =
+        tables.iter().partition(|it| may_stay(wanted, it));
+    let mut found = staying(stay.into_iter());
+    if let Some(first) = left.first() {
+        found.push(
             Finding::blocker("unlogged tables are not replicated: their rows would stay behind")
                 .objects(left.iter().map(|it| it.plain()))
                 .fix(format!(
                     "ALTER TABLE {first} SET LOGGED, or name it in leave_behind of the publication's configuration"
                 )),
-        ],
+        );
     }
+    found
 }
 
 fn leaves_are_listed(tables: &[Table], wanted: &Wanted, dbname: &str) -> Vec<Finding> {
