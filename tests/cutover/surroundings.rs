@@ -1,12 +1,13 @@
 //! What stands around a migration: time zones, and an application that is the databases' owner.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use postgres::Client;
 
 use super::fixture::{
-    Before, assert_first_line, assert_moved, await_streaming_from, open_sides, ready, stopped_at,
-    switched_to,
+    Before, assert_first_line, assert_moved, assert_undone, await_streaming_from, go_on, is_open,
+    open_sides, ready, stopped_at, switched_to,
 };
 use crate::support::application::{Application, Side};
 use crate::support::pair::Passwords;
@@ -91,4 +92,33 @@ pub fn finished_by_another_it_keeps_the_owner_out(pair: &Pair, to: Side) {
     owner
         .and_then(|mut owner| owner.execute("DELETE FROM app_orders WHERE client = -77", &[]))
         .expect("the owner writes where it belongs");
+}
+
+/// Of a subscriber that answers nothing, the command says what is so when *from* is open again, and does not wait for it.
+#[test]
+fn a_subscriber_that_freezes_in_the_pause_holds_nobody_up() {
+    let pair = ready(Pair::alone(14, 16).with_accounts(10));
+    let application = Application::start(&pair);
+    application.await_writes_on(BACK, 30);
+    let run = stopped_at(&pair, THERE, "drain", &["--max-pause", "2s"]);
+    pair.subscriber().freeze();
+    let since = Instant::now();
+    go_on(&run);
+    run.until_stderr("the application can write to");
+    let said = since.elapsed();
+    let run = run.wait();
+    let ended = since.elapsed();
+    assert!(is_open(&pair, BACK), "{run}");
+    pair.subscriber().thaw();
+    application.await_writes_on(BACK, 10);
+    assert_undone(&run, "drain", BACK);
+    // max_pause and a second; five seconds more; the rest is a busy machine's.
+    assert!(said < Duration::from_secs(2 + 1 + 4), "{said:?}\n{run}");
+    assert!(
+        ended < Duration::from_secs(2 + 1 + 5 + 7),
+        "{ended:?}\n{run}"
+    );
+    assert_first_line(pair.flare(&["status"]).ok(), BACK);
+    await_streaming_from(&pair, BACK);
+    assert_moved(application, &pair, &[BACK]);
 }
