@@ -36,7 +36,10 @@ pub use switch::{Proven, SwitchOptions};
 
 pub use crate::catalog::side::SideState;
 use crate::config::Config;
-pub use crate::copy::{AdoptBegun, AdoptMeasured, CopyOptions, CopySeconds, InitialCopy, Restart};
+pub use crate::copy::{
+    AdoptBegun, AdoptMeasured, CopyOptions, CopySeconds, CopyUnderWay, InitialCopy, Restart,
+    UnderWay,
+};
 pub use crate::cutover::{
     PauseOutcome, PauseReport, ResumeReport, StepName, StepTime, SwitchOutcome, SwitchReport,
     SwitchedDatabase, Writable,

@@ -98,6 +98,18 @@ pub(crate) fn not_empty(session: &Session, names: &[TableName]) -> Result<Vec<Ta
     Ok(filled.map(|(name, _)| name).collect())
 }
 
+/// Whether any table of a user was ever written to; what flare keeps in its schema does not count.
+pub(crate) fn any_pages(session: &Session) -> Result<bool> {
+    session
+        .value(
+            "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                             WHERE c.relkind IN ('r', 'm') AND c.oid >= 16384 AND n.nspname !~ '^pg_'
+                               AND n.nspname NOT IN ('flare', 'information_schema') AND pg_relation_size(c.oid) > 0)",
+            params![],
+        )
+        .wrap_err("look whether any table was written to")
+}
+
 /// Those of `names` that are no tables here.
 pub(crate) fn missing(session: &Session, names: &[TableName]) -> Result<Vec<TableName>> {
     session.list(

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::flare::Flare;
 use crate::report::{Format, Terminal};
+use crate::tools::this_program;
 
 /// Moves live PostgreSQL databases (10 to 18) to a newer server over native logical replication
 #[derive(Debug, Parser)]
@@ -58,6 +59,7 @@ impl Globals {
         }
         Ok(Flare::new(config)
             .for_command(command)
+            .guarded_by(this_program()?)
             .reporting_to(Terminal::default()))
     }
 }

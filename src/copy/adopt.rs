@@ -3,15 +3,17 @@
 //! The slot is there before the clone is taken, so the stream holds all that the clone lacks; `measure` finds the point that
 //! the clone has reached, and proves it by the transactions of the stream; `finish` has the subscription begin there.
 
+mod clone;
 mod measure;
 mod report;
 
 use serde::Deserialize;
 
 use super::sources;
+use super::under_way::UnderWay;
 use crate::catalog::{publications, slots, subscriptions, tables};
 use crate::config::Subscription;
-use crate::error::{Failure, Result, WrapErr};
+use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::replicate::slot::{self, Standby};
 use crate::replicate::subscription::{Begin, create_after_copy};
 use crate::replicate::{Change, Mode, Plan, Run, sequences};
@@ -25,8 +27,8 @@ pub use report::{AdoptBegun, AdoptMeasured};
 #[derive(Clone, Debug, Deserialize)]
 struct Recorded {
     slot_name: String,
-    /// Where the slot begins.
-    slot_lsn: Lsn,
+    /// Where the slot begins; none until it is there.
+    slot_lsn: Option<Lsn>,
     /// What the clone has reached.
     point: Option<Lsn>,
 }
@@ -36,7 +38,7 @@ const CREATE: &str = "
     CREATE TABLE IF NOT EXISTS flare.adopt (
         subname     text PRIMARY KEY,
         slot_name   text NOT NULL,
-        slot_lsn    text NOT NULL,
+        slot_lsn    text,
         point       text,
         began_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
         measured_at timestamptz
@@ -66,6 +68,39 @@ fn forget(session: &Session, subname: &str) -> Result<()> {
         session.batch("DROP TABLE flare.adopt")?;
     }
     Ok(())
+}
+
+/// Off the record; the clone has brought the publisher's record along.
+fn forget_everywhere(pair: &Pair, subname: &str) -> Result<()> {
+    pair.subscriber
+        .admin()
+        .batch("DROP TABLE IF EXISTS flare.adopt, flare.sample")?;
+    forget(pair.publisher.admin(), subname)
+}
+
+/// Fails when an adoption is on record: its slot has to stay until the clone is there.
+pub(crate) fn check_none(admin: &Session, subname: &str) -> Result<()> {
+    let Some(recorded) = recorded(admin, subname)? else {
+        return Ok(());
+    };
+    Failure::new(format!(
+        "subscription {subname:?} is that of a clone that is being adopted: slot {:?} of the publisher waits for it",
+        recorded.slot_name
+    ))
+    .hint(format!(
+        "go on with flare adopt; or give the adoption up: flare drop_subscription {}",
+        ShellWord(subname)
+    ))
+    .err()
+}
+
+/// What `status` says of it.
+pub(crate) fn under_way(admin: &Session, subname: &str) -> Result<Option<UnderWay>> {
+    let recorded = recorded(admin, subname)?;
+    Ok(recorded.map(|it| UnderWay::Adoption {
+        slot_lsn: it.slot_lsn,
+        point: it.point,
+    }))
 }
 
 /// Takes an adoption that nobody goes on with off the record; its slot is the subscription's.
@@ -128,12 +163,12 @@ pub(crate) fn begin(
         changed: false,
         dry_run: run.mode == Mode::DryRun,
         slot_name: slot_name.clone(),
-        slot_lsn: before.as_ref().map(|it| it.slot_lsn),
+        slot_lsn: before.as_ref().and_then(|it| it.slot_lsn),
         host: publisher.declared().host.clone(),
         port: publisher.declared().port,
     };
     match (&found, &before) {
-        (Some(_), Some(_)) => return Ok(begun),
+        (Some(_), Some(known)) if known.slot_lsn.is_some() => return Ok(begun),
         (Some(_), None) => {
             return Failure::new(format!(
                 "{}: the publisher has a slot {slot_name:?} already, and it is not on record as one of an adoption",
@@ -142,29 +177,39 @@ pub(crate) fn begin(
             .hint(format!("flare drop_subscription {} drops it where nothing uses it", ShellWord(subname)))
             .err();
         }
-        (None, _) if run.mode == Mode::DryRun => return Ok(begun),
-        (None, _) => {}
+        _ if run.mode == Mode::DryRun => return Ok(begun),
+        _ => {}
     }
-    let creation = slot::creation(&slot_name, Standby::Ignored);
-    slot::create(publisher, dbname, &slot_name, &creation, &*run.progress)?;
+    // On record before it is there: a run that is cut off in between is gone on with.
+    admin.batch(CREATE)?;
+    admin.execute(
+        "INSERT INTO flare.adopt (subname, slot_name) VALUES ($1, $2)
+         ON CONFLICT (subname) DO UPDATE SET slot_name = excluded.slot_name, slot_lsn = NULL, point = NULL, measured_at = NULL",
+        params![subname, &slot_name],
+    )?;
+    if found.is_none() {
+        let creation = slot::creation(&slot_name, Standby::Ignored);
+        if let Err(report) = slot::create(publisher, dbname, &slot_name, &creation, &*run.progress)
+        {
+            forget(admin, subname)?;
+            return Err(report).wrap_err_with(attempt);
+        }
+    }
     let made = slots::find(admin, &slot_name)?.and_then(|slot| slot.confirmed_flush_lsn);
     let Some(lsn) = made else {
         return Failure::new(format!("{}: the new slot has no point", attempt())).err();
     };
-    let put = || -> Result<()> {
-        admin.batch(CREATE)?;
-        admin.execute(
-            "INSERT INTO flare.adopt (subname, slot_name, slot_lsn) VALUES ($1, $2, $3)
-             ON CONFLICT (subname) DO UPDATE SET slot_name = excluded.slot_name, slot_lsn = excluded.slot_lsn, point = NULL",
-            params![subname, &slot_name, lsn.to_string()],
-        )?;
-        // Something after the slot, so that a clone of an idle publisher is beyond its point, too.
-        session.batch("SELECT pg_logical_emit_message(true, 'flare', 'adopt')")
-    };
-    if let Err(report) = put() {
-        slot::drop(publisher, &slot_name)?;
-        return Err(report).wrap_err_with(attempt);
-    }
+    // Something after the slot, so that a clone of an idle publisher is beyond its point, too.
+    session
+        .batch("SELECT pg_logical_emit_message(true, 'flare', 'adopt')")
+        .and_then(|()| {
+            admin.execute(
+                "UPDATE flare.adopt SET slot_lsn = $2 WHERE subname = $1",
+                params![subname, lsn.to_string()],
+            )
+        })
+        .wrap_err_with(attempt)
+        .hint(|| format!("run flare adopt begin {} again", ShellWord(subname)))?;
     begun.changed = true;
     begun.slot_lsn = Some(lsn);
     Ok(begun)
@@ -186,11 +231,11 @@ pub(crate) fn finish(
     let session = pair.subscriber.connect(Login::Superuser, dbname)?;
     if subscriptions::find(&session, subname)?.is_some_and(|it| it.subenabled) {
         if run.mode == Mode::Apply && recorded(admin, subname)?.is_some() {
-            forget(admin, subname)?;
+            forget_everywhere(pair, subname)?;
         }
         return Ok(Change::none(run).with_note(format!("subscription {subname:?} exists already")));
     }
-    let Some(recorded) = recorded(admin, subname)? else {
+    let Some(recorded) = recorded(admin, subname)?.filter(|it| it.slot_lsn.is_some()) else {
         return not_begun(subname).err();
     };
     let Some(point) = recorded.point else {
@@ -244,11 +289,7 @@ pub(crate) fn finish(
         run,
     )?);
     if run.mode == Mode::Apply {
-        forget(admin, subname)?;
-        // The clone brought the publisher's record along.
-        pair.subscriber
-            .admin()
-            .batch("DROP TABLE IF EXISTS flare.adopt, flare.sample")?;
+        forget_everywhere(pair, subname)?;
     }
     let objects = sources::large_objects(&session)?;
     if objects > 0 {

@@ -30,11 +30,7 @@ pub(crate) fn give_up(
     if run.mode == Mode::Apply {
         record::end_work(&control)?;
         if let (Ok(publisher), Some(holder)) = (publisher, &recorded.holder)
-            && let Err(report) = holder::end(
-                publisher.admin(),
-                holder,
-                recorded.holder_pid.unwrap_or_default(),
-            )
+            && let Err(report) = holder::end(publisher.admin(), holder)
         {
             log::warn!("{}", message_of(&report));
         }

@@ -45,8 +45,6 @@ pub(super) enum Slot {
 pub(super) struct Held {
     /// The holder's application_name, which no other session has.
     pub(super) holder: String,
-    /// Its process on the machine that started it.
-    pub(super) pid: i32,
     pub(super) snapshot: String,
     /// Where the slot begins: everything that committed before is in the snapshot, everything after it in the stream.
     pub(super) lsn: Lsn,
@@ -64,32 +62,31 @@ pub(super) struct Holders<'a> {
 }
 
 impl Holders<'_> {
-    /// Makes a slot and keeps its snapshot, as an account that may.
-    pub(super) fn take(&self, slot_name: &str, slot: Slot) -> Result<Held> {
+    /// Makes a slot and keeps its snapshot, as an account that may. `holder` is a name that [`new_name`] has made, and that is
+    /// on record by now: whoever goes on after a kill ends what has it.
+    pub(super) fn take(&self, holder: &str, slot_name: &str, slot: Slot) -> Result<Held> {
         let attempt = || format!("create replication slot {slot_name:?} with its snapshot");
-        let taken = match self.take_as(Login::Superuser, slot_name, slot) {
+        let taken = match self.take_as(Login::Superuser, holder, slot_name, slot) {
             Err(report)
                 if !self.publisher.facts().superuser
                     && self.publisher.declared().repl.is_some() =>
             {
                 log::info!("the superuser account made no slot, trying repl_user: {report:#}");
-                self.take_as(Login::Replication, slot_name, slot)
+                self.take_as(Login::Replication, holder, slot_name, slot)
             }
             taken => taken,
         };
         taken.wrap_err_with(attempt)
     }
 
-    fn take_as(&self, login: Login, slot_name: &str, slot: Slot) -> Result<Held> {
-        let holder = format!("flare/holder {}", Uuid::new_v4().simple());
+    fn take_as(&self, login: Login, holder: &str, slot_name: &str, slot: Slot) -> Result<Held> {
         let stderr = unlinked()?;
-        let mut child = self.start(login, &holder, slot_name, slot, share(&stderr)?)?;
+        let mut child = self.start(login, holder, slot_name, slot, share(&stderr)?)?;
         let line = first_line(&mut child)?;
-        let said = self.wait(&line, &holder);
+        let said = self.wait(&line, holder);
         let held = said.and_then(|line| match read(&line) {
             Some((lsn, snapshot)) => Ok(Held {
-                holder: holder.clone(),
-                pid: i32::try_from(child.id()).unwrap_or_default(),
+                holder: holder.to_owned(),
                 snapshot,
                 lsn,
             }),
@@ -97,9 +94,8 @@ impl Holders<'_> {
         });
         if held.is_err() {
             let _shield = interrupt::Shield::raise();
-            end_process(i32::try_from(child.id()).unwrap_or_default(), &holder);
-            end_session(self.publisher.admin(), &holder).unwrap_or_else(|undo| {
-                log::warn!("end the holder's session: {}", message_of(&undo));
+            end(self.publisher.admin(), holder).unwrap_or_else(|undo| {
+                log::warn!("{}", message_of(&undo));
             });
         }
         // Nobody waits for it: it is reaped here, or by whoever inherits it.
@@ -254,9 +250,14 @@ fn pids_of(session: &Session, holder: &str) -> Result<Vec<i32>> {
     )
 }
 
-/// Ends the holder's session on the publisher, and its process where it is one of this machine.
-pub(super) fn end(session: &Session, holder: &str, pid: i32) -> Result<()> {
-    end_process(pid, holder);
+/// A name that no other holder has.
+pub(super) fn new_name() -> String {
+    format!("flare/holder {}", Uuid::new_v4().simple())
+}
+
+/// Ends the holder's process where it is one of this machine, then its session on the publisher.
+pub(super) fn end(session: &Session, holder: &str) -> Result<()> {
+    end_processes(holder);
     end_session(session, holder).wrap_err("end the session that holds the snapshot")
 }
 
@@ -275,16 +276,22 @@ fn end_session(session: &Session, holder: &str) -> Result<()> {
     }
 }
 
-/// The group of a process that has this holder's name in its environment: psql and its sleep, and nothing else.
-fn end_process(pid: i32, holder: &str) {
-    let is_holder = std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
-        let wanted = format!("PGAPPNAME={holder}");
-        environment
-            .split(|byte| *byte == 0)
-            .any(|setting| setting == wanted.as_bytes())
-    });
-    if let (true, Some(group)) = (is_holder, rustix::process::Pid::from_raw(pid)) {
-        let ended = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
+/// Ends the processes that have this holder's name in their environment: psql and its sleep, and nothing else.
+fn end_processes(holder: &str) {
+    let wanted = format!("PGAPPNAME={holder}");
+    let is_holder = |pid: i32| {
+        std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
+            environment
+                .split(|byte| *byte == 0)
+                .any(|setting| setting == wanted.as_bytes())
+        })
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    for pid in pids.filter(|pid| is_holder(*pid)) {
+        let ended = rustix::process::Pid::from_raw(pid).map_or(Ok(()), |process| {
+            rustix::process::kill_process(process, rustix::process::Signal::TERM)
+        });
         if let Err(error) = ended {
             log::debug!("end the holder's process {pid}: {error}");
         }

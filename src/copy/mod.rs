@@ -15,6 +15,7 @@ mod report;
 mod rest;
 mod rows;
 mod sources;
+mod under_way;
 mod watch;
 
 pub use adopt::{AdoptBegun, AdoptMeasured};
@@ -22,3 +23,5 @@ pub(crate) use give_up::give_up;
 pub use initial::{CopyOptions, Restart};
 pub(crate) use initial::{initial_copy, may_begin};
 pub use report::{CopySeconds, InitialCopy};
+pub use under_way::{CopyUnderWay, UnderWay};
+pub(crate) use under_way::{adoption_under_way, check_none, copy_under_way};

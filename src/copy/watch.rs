@@ -4,14 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::record;
+use super::record::Lead;
 use super::rows::Every;
 use crate::error::{Failure, Result};
 use crate::progress::Progress;
 use crate::server::{Session, params};
 use crate::value::Size;
-
-use uuid::Uuid;
 
 /// How often the publisher is asked.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -32,11 +30,9 @@ struct Kept {
 /// What is looked at while rows travel.
 pub(super) struct Watch<'a> {
     publisher: &'a Session,
-    control: &'a Session,
-    run: Uuid,
+    lead: &'a Lead,
     slot_name: &'a str,
     progress: &'a dyn Progress,
-    alive: Every,
     look: Every,
     first: Option<(Instant, i64)>,
     said: Option<Instant>,
@@ -45,29 +41,24 @@ pub(super) struct Watch<'a> {
 impl<'a> Watch<'a> {
     pub(super) fn new(
         publisher: &'a Session,
-        control: &'a Session,
-        run: Uuid,
+        lead: &'a Lead,
         slot_name: &'a str,
         progress: &'a dyn Progress,
     ) -> Watch<'a> {
         Watch {
             publisher,
-            control,
-            run,
+            lead,
             slot_name,
             progress,
-            alive: Every::new(record::ALIVE_EVERY),
             look: Every::new(LOOK_EVERY),
             first: None,
             said: None,
         }
     }
 
-    /// Says that this run is alive, and looks at the publisher when it is time to; an error ends the copy.
+    /// Whether this run leads the copy still, and what the publisher says when it is time to ask; an error ends the copy.
     pub(super) fn look(&mut self) -> Result<()> {
-        if self.alive.is_due() && !record::stay_alive(self.control, self.run)? {
-            return Failure::new("go on with the copy: another flare has taken it over").err();
-        }
+        self.lead.check()?;
         if !self.look.is_due() {
             return Ok(());
         }

@@ -69,6 +69,7 @@ impl Flare {
         let declared = self.config.subscription(subname)?;
         let pair = self.pair(&[&declared.dbname])?;
         let (from, to) = (&pair.publisher, &pair.subscriber);
+        copy::check_none(from, to, subname, &declared.dbname)?;
         self.clear(from, Some(to), &declared.dbname, Before::Subscription)?;
         let target = (login, target);
         let created = subscription::create(&pair, subname, declared, target, wait, &self.run)?;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::catalog::side::{SideFacts, SideState};
+use crate::copy::UnderWay;
 use crate::cutover::{Writable, written_before};
 use crate::ddl::StuckStatement;
 use crate::error::{Report, hint_of, message_of};
@@ -58,7 +59,9 @@ pub struct Standing {
     pub lag_bytes: Option<u64>,
     /// How old the subscriber's state is.
     pub lag_seconds: Option<f64>,
-    /// What `lag` says about it, once it is there.
+    /// A copy by flare, or an adoption, that has not led to a subscription yet.
+    pub copy: Option<UnderWay>,
+    /// What `lag` says about it, once it is there; before, how far the copy has come.
     pub message: Option<String>,
     /// What the servers let the application do on each side, as they have it.
     pub sides: Sides,
@@ -103,6 +106,10 @@ pub enum Stage {
     Publication,
     /// Tables are being copied.
     Copying,
+    /// An `initial_copy` was cut off.
+    CopyInterrupted,
+    /// A clone is to become the subscriber.
+    Adopting,
     /// Every table follows.
     Replicating,
     /// The subscription will not go on by itself.
@@ -130,6 +137,8 @@ impl Stage {
             Stage::Schema => "the schema is replicated",
             Stage::Publication => "the publication is there",
             Stage::Copying => "tables are being copied",
+            Stage::CopyInterrupted => "the copy was INTERRUPTED",
+            Stage::Adopting => "a clone is being adopted",
             Stage::Replicating => "replicating, ready to cut over",
             Stage::Broken => "BROKEN",
             Stage::Paused => "writes are paused",
@@ -162,6 +171,8 @@ pub(super) struct OnRecord {
     pub(super) pause: Option<Entry>,
     /// Whether the journal of the server that is written was read.
     pub(super) known: bool,
+    /// A copy or an adoption that has not led to a subscription yet.
+    pub(super) copy: Option<UnderWay>,
 }
 
 /// What the subscriber says about it.
@@ -259,6 +270,7 @@ impl Standing {
             tables: lag.tables,
             lag_bytes: lag.lag_bytes,
             lag_seconds: lag.lag_seconds,
+            copy: record.copy,
             message: None,
             obstacle: None,
             sides,
@@ -270,7 +282,10 @@ impl Standing {
         };
         standing.stage = standing.stage(lag.status);
         standing.next = standing.next_command();
-        standing.message = (standing.subscription == Some(true)).then_some(lag.message);
+        standing.message = match &standing.copy {
+            Some(copy) => Some(copy.to_string()),
+            None => (standing.subscription == Some(true)).then_some(lag.message),
+        };
         standing
     }
 
@@ -331,6 +346,12 @@ impl Standing {
             (_, Direction::Back) => return Stage::CutOver,
             (_, Direction::Forward) => {}
         }
+        match &self.copy {
+            Some(UnderWay::Copy(copy)) if copy.at_work => return Stage::Copying,
+            Some(UnderWay::Copy(_)) => return Stage::CopyInterrupted,
+            Some(UnderWay::Adoption { .. }) => return Stage::Adopting,
+            None => {}
+        }
         let (Some(roles), Some(schema), Some(publication), Some(subscription)) =
             (self.roles, self.schema, self.publication, self.subscription)
         else {
@@ -357,6 +378,13 @@ impl Standing {
     fn next_command(&self) -> String {
         let (subname, dbname) = (ShellWord(&self.subname), ShellWord(&self.dbname));
         match self.stage {
+            Stage::CopyInterrupted | Stage::Adopting => self
+                .copy
+                .as_ref()
+                .map_or(String::new(), |copy| copy.next_command(&self.subname)),
+            Stage::Copying if self.copy.is_some() => {
+                "flare status, until the copy is done".to_owned()
+            }
             Stage::Unknown => "flare verify_connectivity".to_owned(),
             Stage::NotBegun | Stage::Roles | Stage::Schema | Stage::Publication => {
                 match self.abandoned && self.schema == Some(true) {
@@ -415,6 +443,7 @@ mod tests {
             tables: Some(Tables { total: 2, ready: 2 }),
             lag_bytes: None,
             lag_seconds: None,
+            copy: None,
             message: None,
             obstacle: None,
             sides: Sides::default(),

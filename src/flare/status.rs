@@ -11,10 +11,11 @@ use super::{Flare, SwitchOptions};
 use crate::catalog::side::{self, SideFacts};
 use crate::catalog::{databases, publications, tables};
 use crate::config::Subscription;
+use crate::copy::{self, UnderWay};
 use crate::cutover::{self, AtWork, Wanted, Writable};
 use crate::error::{Error, Result, message_of};
 use crate::journal::Direction;
-use crate::observe::Trace;
+use crate::observe::{SubscriptionLag, Trace};
 use crate::replicate::{closed, drift, status_table};
 use crate::schema::drift::Drift;
 use crate::server::{
@@ -109,7 +110,7 @@ impl Flare {
         let publisher = kept(opened.publisher, &mut warnings);
         let subscriber = kept(opened.subscriber, &mut warnings);
         let mut standings = Vec::new();
-        for ((_, subscription), lag) in declared.into_iter().zip(lag.subscriptions) {
+        for ((subname, subscription), lag) in declared.into_iter().zip(lag.subscriptions) {
             let (on_publisher, on_subscriber) = at_once(
                 || publisher.as_ref().map(|it| on_publisher(it, subscription)),
                 || {
@@ -130,6 +131,14 @@ impl Flare {
                 known: match standing.direction {
                     Direction::Forward => publisher.is_some(),
                     Direction::Back => true,
+                },
+                copy: match is_subscribed(&lag) {
+                    true => None,
+                    false => kept(
+                        under_way(publisher.as_ref(), subscriber.as_ref(), subname, dbname),
+                        &mut warnings,
+                    )
+                    .flatten(),
                 },
             };
             let mut standing = Standing::of(lag, on_publisher, on_subscriber, record);
@@ -239,6 +248,32 @@ fn on_publisher(publisher: &Publisher, subscription: &Subscription) -> Result<On
         left,
         side: side_of(&session, dbname, &tables)?,
     })
+}
+
+fn is_subscribed(lag: &SubscriptionLag) -> bool {
+    let subscriber = lag.sample.subscriber.as_ref();
+    subscriber.is_some_and(|sample| sample.subscription.is_some())
+}
+
+/// A copy or an adoption on record.
+fn under_way(
+    publisher: Option<&Publisher>,
+    subscriber: Option<&Subscriber>,
+    subname: &str,
+    dbname: &str,
+) -> Result<Option<UnderWay>> {
+    if let Some(subscriber) = subscriber
+        && databases::database(subscriber.admin(), dbname)?.is_some()
+    {
+        let session = subscriber.enter(dbname)?;
+        if let Some(copy) = copy::copy_under_way(publisher, &session, subname, dbname)? {
+            return Ok(Some(copy));
+        }
+    }
+    match publisher {
+        Some(publisher) => copy::adoption_under_way(publisher, subname),
+        None => Ok(None),
+    }
 }
 
 /// Who may write there. The role that flare itself has exempt from the default is no surprise.

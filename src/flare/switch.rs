@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::direction::oriented;
 use super::{Change, Flare};
+use crate::copy;
 use crate::cutover::{self, PauseRequest, SwitchReport, Terminating, Wanted};
 use crate::error::{Error, Failure, Report, Result, message_of};
 use crate::journal::{Direction, Purpose, Stream};
@@ -109,6 +110,16 @@ impl Flare {
             let dbnames = [wanted.dbname.as_str()];
             self.begin_in(direction, &[&pair.publisher, &pair.subscriber], &dbnames)?;
             let disarmed = self.disarm([&*pair.publisher, &*pair.subscriber], &wanted.dbname)?;
+            let publisher = Ok(pair.publisher.clone());
+            let (subname, dbname) = (&wanted.subname, &wanted.dbname);
+            change = change
+                .and(copy::give_up(
+                    &pair.subscriber,
+                    &publisher,
+                    dbname,
+                    &self.run,
+                )?)
+                .and(copy::adopt::give_up(&pair.publisher, subname, &self.run)?);
             let cleaned = cutover::cleanup(&pair, &self.config, wanted, direction, &self.run)?;
             change = change.and(disarmed).and(cleaned);
         }

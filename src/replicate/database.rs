@@ -162,7 +162,8 @@ pub(super) fn undone(subscriber: &Subscriber, source: &Database, cause: Report) 
     }
 }
 
-fn drop_created(subscriber: &Subscriber, source: &Database) -> Result<()> {
+/// Drops it, where it was created by flare and nothing is in it.
+pub(super) fn drop_created(subscriber: &Subscriber, source: &Database) -> Result<()> {
     // The session may be the one that broke.
     let session = subscriber
         .connect(Login::Superuser, "postgres")?

@@ -11,6 +11,8 @@ mod scratch;
 
 pub(crate) use choice::{DumpProgram, Job, Toolbox};
 pub(crate) use installation::Program;
-pub(crate) use own::own_program;
+pub(crate) use own::flare_program;
+#[cfg(feature = "cli")]
+pub(crate) use own::this_program;
 pub(crate) use run::Invocation;
 pub(crate) use scratch::{WRITING, rewind, share, unlinked, written};

@@ -1,23 +1,25 @@
-//! This program itself, for processes that it starts to outlive it.
+//! The program flare, for processes that outlive the one that starts them.
 
 use std::path::{Path, PathBuf};
 
 use crate::error::{Advise, Result, WrapErr};
 
-/// This program, or the one that the library was told; a program that merely uses the library is not flare.
-pub(crate) fn own_program(declared: Option<&Path>) -> Result<PathBuf> {
-    if let Some(declared) = declared {
-        return Ok(declared.to_owned());
-    }
-    let own = std::env::current_exe().wrap_err("find this program")?;
-    // One that was replaced or renamed while it runs is still there under this name.
-    let running = Path::new("/proc/self/exe");
-    let name = own.file_name().unwrap_or_default().to_string_lossy();
-    match name.starts_with("flare") {
-        true if running.exists() => Ok(running.to_owned()),
-        true => Ok(own),
-        false => which::which("flare")
-            .wrap_err("find the program flare")
+/// The one that was declared, else the one on PATH: a program that merely uses the library is not flare.
+pub(crate) fn flare_program(declared: Option<&Path>) -> Result<PathBuf> {
+    match declared {
+        Some(declared) => Ok(declared.to_owned()),
+        None => which::which("flare")
+            .wrap_err("find the program flare, a process of which outlives this one")
             .hint(|| "put flare on PATH, or name it with Flare::guarded_by".into()),
+    }
+}
+
+/// The program that runs, by a name that it keeps when its file is renamed or replaced.
+#[cfg(feature = "cli")]
+pub(crate) fn this_program() -> Result<PathBuf> {
+    let running = Path::new("/proc/self/exe");
+    match running.exists() {
+        true => Ok(running.to_owned()),
+        false => std::env::current_exe().wrap_err("find this program"),
     }
 }

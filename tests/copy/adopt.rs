@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::moments::{Fault, some_moment};
 use super::same;
 use super::writers::{TABLES, Writers};
+use crate::cutover::dice::Dice;
 use crate::support::cluster::any_port;
+use crate::support::flare::Running;
 use crate::support::pair::Passwords;
 use crate::support::{Pair, clients, matrix, process, wait};
 
@@ -82,7 +85,15 @@ impl Drop for Clone {
     }
 }
 
-fn adopts(old: u32, new: u32) {
+fn strike(pair: &Pair, dice: &mut Dice, command: Running, fault: Fault) {
+    let moment = some_moment(dice, Duration::from_millis(800), &command);
+    println!("{fault:?} after {moment:?}");
+    fault.strikes(pair, command);
+}
+
+/// Faults strike each step so many times before it is taken in order.
+fn adopts(old: u32, new: u32, strikes: usize) {
+    let mut dice = Dice::new();
     let pair = Pair::alone(old, new);
     let (db, sub) = (pair.db(), pair.subname());
     pair.create_roles_on(pair.subscriber());
@@ -111,9 +122,22 @@ fn adopts(old: u32, new: u32) {
 
     let early = Clone::of(&pair);
     measure(&early).fails_with("no adoption is on record");
-    pair.flare(&["adopt", "begin", sub])
-        .ok()
-        .prints("begins at");
+    if strikes == 0 {
+        pair.flare(&["adopt", "begin", sub])
+            .ok()
+            .prints("begins at");
+    }
+    for _ in 0..strikes {
+        let begun = pair.spawn(&["adopt", "begin", sub]);
+        let fault = dice.one_of(&[Fault::Flare, Fault::Flare, Fault::Publisher]);
+        strike(&pair, &mut dice, begun, fault);
+        pair.flare(&["status"]).ok();
+    }
+    pair.flare(&["adopt", "begin", sub]).ok();
+    let stands = pair.flare(&["status", "--format", "json"]);
+    assert_eq!(stands.ok().json()["subscriptions"][0]["stage"], "adopting");
+    pair.flare(&["initial_copy", sub])
+        .fails_with("being adopted");
     pair.flare(&["adopt", "begin", sub])
         .ok()
         .prints("is there already");
@@ -148,8 +172,17 @@ fn adopts(old: u32, new: u32) {
         .status();
     assert!(loaded.expect("run a shell").success());
     drop(clone);
+    for _ in 0..strikes {
+        let finishing = pair.spawn(&["adopt", "finish", sub]);
+        let fault = dice.one_of(&[Fault::Flare, Fault::Subscriber, Fault::Publisher]);
+        strike(&pair, &mut dice, finishing, fault);
+        pair.flare(&["status"]).ok();
+    }
     let finished = pair.flare(&["adopt", "finish", sub, "--format", "json"]);
-    assert_eq!(finished.ok().json()["changed"], true, "{finished}");
+    if strikes == 0 {
+        assert_eq!(finished.ok().json()["changed"], true, "{finished}");
+    }
+    finished.ok();
     let again = pair.flare(&["adopt", "finish", sub, "--format", "json"]);
     assert_eq!(again.ok().json()["changed"], false, "{again}");
     let written = writers.stop();
@@ -160,11 +193,14 @@ fn adopts(old: u32, new: u32) {
 
 #[test]
 fn a_snapshot_of_the_volume_becomes_the_subscriber() {
-    adopts(13, 16);
+    adopts(13, 16, 2);
 }
 
 #[test]
 #[ignore = "a matrix for make soak"]
 fn clones_of_all_versions_become_subscribers() {
-    matrix::for_each_pair(adopts);
+    matrix::for_each_pair(|old, new| {
+        adopts(old, new, 0);
+        adopts(old, new, 10);
+    });
 }

@@ -2,19 +2,11 @@
 
 use std::time::Duration;
 
+use super::moments::Fault;
 use super::same;
 use super::writers::{TABLES, Writers};
 use crate::support::flare::Running;
 use crate::support::{Pair, matrix, wait};
-
-/// What happens while rows travel.
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    Flare,
-    Subscriber,
-    Holder,
-    Publisher,
-}
 
 fn begin(pair: &Pair) -> Running {
     // Slow enough for something to happen in the middle.
@@ -34,33 +26,6 @@ fn some_parts(pair: &Pair, more_than: i64) -> i64 {
     parts
 }
 
-fn strikes(pair: &Pair, fault: Fault, copying: Running) {
-    match fault {
-        Fault::Flare => {
-            copying.kill_9();
-            copying.wait();
-        }
-        Fault::Subscriber => {
-            pair.subscriber().kill_9();
-            copying.wait().code(1);
-            pair.subscriber().start();
-        }
-        Fault::Holder => {
-            copying.kill_9();
-            copying.wait();
-            pair.publisher().sql(
-                "postgres",
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'flare/holder%'",
-            );
-        }
-        Fault::Publisher => {
-            pair.publisher().kill_9();
-            copying.wait().code(1);
-            pair.publisher().start();
-        }
-    }
-}
-
 fn survives(old: u32, new: u32, faults: &[Fault]) {
     let pair = Pair::alone(old, new);
     let (db, sub) = (pair.db(), pair.subname());
@@ -77,7 +42,7 @@ fn survives(old: u32, new: u32, faults: &[Fault]) {
     for fault in faults {
         let copying = begin(&pair);
         let parts = some_parts(&pair, 0);
-        strikes(&pair, *fault, copying);
+        fault.strikes(&pair, copying);
         println!("{old}-{new} {fault:?} after {parts} parts");
     }
     let run = pair.flare(&["initial_copy", sub, "--format", "json"]);
@@ -109,16 +74,10 @@ fn killed_with_its_servers_a_copy_goes_on() {
 #[test]
 #[ignore = "a matrix for make soak"]
 fn killed_in_every_way_between_all_versions() {
-    let all = [
-        Fault::Flare,
-        Fault::Holder,
-        Fault::Subscriber,
-        Fault::Publisher,
-    ];
     matrix::for_each_pair(|old, new| {
-        for fault in all {
+        for fault in Fault::ALL {
             survives(old, new, &[fault]);
         }
-        survives(old, new, &all);
+        survives(old, new, &Fault::ALL);
     });
 }

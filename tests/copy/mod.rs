@@ -3,6 +3,7 @@
 mod adopt;
 mod faults;
 mod kinds;
+mod moments;
 mod native;
 mod same;
 mod writers;

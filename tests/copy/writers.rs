@@ -14,6 +14,13 @@ pub const TABLES: &str = "
     CREATE TABLE wc (id int PRIMARY KEY, v int); INSERT INTO wc SELECT g, 0 FROM generate_series(1, 20000) g;
     CREATE TABLE wn (k int, x bigint); CREATE TABLE wm (k int, x bigint);";
 
+/// The same with fewer rows.
+pub const SMALL_TABLES: &str = "
+    CREATE TABLE wa (id int PRIMARY KEY, v int NOT NULL, pad text); INSERT INTO wa SELECT g, 0, repeat('x', 300) FROM generate_series(1, 60000) g;
+    CREATE TABLE wb (id bigserial PRIMARY KEY, k int); INSERT INTO wb (k) SELECT g FROM generate_series(1, 20000) g; CREATE INDEX ON wb (k);
+    CREATE TABLE wc (id int PRIMARY KEY, v int); INSERT INTO wc SELECT g, 0 FROM generate_series(1, 20000) g;
+    CREATE TABLE wn (k int, x bigint); CREATE TABLE wm (k int, x bigint);";
+
 const TRANSACTION: &str = "
     BEGIN;
     UPDATE wa SET v = v + 1 WHERE id = 1 + (random() * 239999)::int;

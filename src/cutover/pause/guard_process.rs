@@ -5,7 +5,7 @@
 //! pipe, so that nothing of it is in an argument or a file.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,11 @@ use crate::cutover::before::run_lock::AtWork;
 use crate::cutover::clients;
 use crate::cutover::exits::settle::{self, Settled};
 use crate::cutover::pause::backends::end;
-use crate::error::{Advise, Failure, Result, WrapErr, message_of};
+use crate::error::{Failure, Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Entry, Step};
 use crate::replicate::Run;
 use crate::server::{Publisher, Server, Side, application_name, open_both};
+use crate::tools::flare_program;
 
 /// The hidden command that this program is started with.
 pub(crate) const COMMAND: &str = "guard";
@@ -64,7 +65,7 @@ impl GuardProcess {
             run: entry.run,
             direction: entry.direction,
         };
-        let program = program(context.guard_program.as_deref())?;
+        let program = flare_program(context.guard_program.as_deref())?;
         let what = || format!("start the guard process {}", program.display());
         let mut child = Command::new(&program)
             .arg(COMMAND)
@@ -113,24 +114,6 @@ impl GuardProcess {
         }
         drop(pipe);
         std::thread::spawn(move || child.wait());
-    }
-}
-
-/// This program, or the one that the library was told; a program that merely uses the library cannot be its own guard.
-fn program(declared: Option<&Path>) -> Result<PathBuf> {
-    if let Some(declared) = declared {
-        return Ok(declared.to_owned());
-    }
-    let own = std::env::current_exe().wrap_err("find this program")?;
-    // One that was replaced while it runs is still there under this name.
-    let running = Path::new("/proc/self/exe");
-    let name = own.file_name().unwrap_or_default().to_string_lossy();
-    match name.trim_end_matches(" (deleted)") == "flare" {
-        true if running.exists() => Ok(running.to_owned()),
-        true => Ok(own),
-        false => which::which("flare")
-            .wrap_err("find the program flare, which guards the pause")
-            .hint(|| "put flare on PATH, or name it with Flare::guarded_by".into()),
     }
 }
 

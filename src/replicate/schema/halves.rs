@@ -90,6 +90,12 @@ impl<'a> Halves<'a> {
         database::undone(&self.work.pair.subscriber, &self.work.source, cause)
     }
 
+    /// Drops the database that a run created which was cut off before the first row.
+    pub(crate) fn drop_half_made(&self) -> Result<()> {
+        database::drop_created(&self.work.pair.subscriber, &self.work.source)
+            .wrap_err_with(|| format!("drop database {:?} of the subscriber", self.work.dbname))
+    }
+
     fn half(&self, section: &str, snapshot: Option<&str>, tail: &str) -> Result<Script> {
         let subscriber = &self.work.pair.subscriber;
         let session = subscriber.connect(Login::Superuser, self.work.dbname)?;

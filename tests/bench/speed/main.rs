@@ -1,13 +1,14 @@
 //! How fast the program is beside the programs that its work is made of, and how much memory it takes.
 //!
 //! The two take turns on the same servers, so that the ratios count and not the machine. `ROUNDS=9` says how often,
-//! `PAIRS=14-18` between which versions; a word after `--` (`schema`, `connect`, `attack`, `verify`, `memory`) measures that alone.
+//! `PAIRS=14-18` between which versions; a word after `--` (`schema`, `connect`, `attack`, `copy`, `verify`, `memory`) measures that alone.
 
 #[path = "../../support/mod.rs"]
 mod support;
 
 mod attack;
 mod connect;
+mod copy;
 mod memory;
 mod rounds;
 mod schema;
@@ -23,7 +24,7 @@ struct Part {
     measure: fn(old: u32, new: u32),
 }
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     Part {
         name: "connect",
         measure: connect::measure,
@@ -35,6 +36,10 @@ const PARTS: [Part; 5] = [
     Part {
         name: "attack",
         measure: attack::measure,
+    },
+    Part {
+        name: "copy",
+        measure: copy::measure,
     },
     Part {
         name: "verify",

@@ -14,10 +14,7 @@ pub fn compare(
     mut ours: impl FnMut() -> f64,
     mut theirs: impl FnMut() -> f64,
 ) -> Compared {
-    let rounds = match env::var("ROUNDS") {
-        Ok(rounds) => rounds.parse().expect("ROUNDS is a number"),
-        Err(_) => rounds,
-    };
+    let rounds = self::rounds(rounds);
     let (mut all_ours, mut all_theirs) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
         let both = (ours(), theirs());
@@ -26,15 +23,24 @@ pub fn compare(
             all_theirs.push(both.1);
         }
     }
-    all_ours.sort_by(f64::total_cmp);
-    all_theirs.sort_by(f64::total_cmp);
-    Compared {
-        ours: all_ours,
-        theirs: all_theirs,
+    Compared::of(all_ours, all_theirs)
+}
+
+/// As many as `ROUNDS` says, or as said here.
+pub fn rounds(rounds: usize) -> usize {
+    match env::var("ROUNDS") {
+        Ok(rounds) => rounds.parse().expect("ROUNDS is a number"),
+        Err(_) => rounds,
     }
 }
 
 impl Compared {
+    pub fn of(mut ours: Vec<f64>, mut theirs: Vec<f64>) -> Self {
+        ours.sort_by(f64::total_cmp);
+        theirs.sort_by(f64::total_cmp);
+        Self { ours, theirs }
+    }
+
     /// One line: what was measured, both medians, and their ratio beside the goal. What else runs on the machine
     /// lengthens both, but not alike: the ratio of the best rounds is what it spoils least.
     pub fn report(&self, what: &str, unit: &str, goal: Goal) {

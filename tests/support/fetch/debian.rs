@@ -4,20 +4,78 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::run;
 
+/// Each round unpacks the libraries that those of the round before need.
+const ROUNDS: usize = 5;
+
+/// Puts a package's program into `dir/bin`, and the libraries that it needs into `dir/lib`; what `version` reads of it.
+pub fn program<V>(
+    dir: &Path,
+    package: &str,
+    file: &str,
+    version: impl Fn(&Path, Option<&Path>) -> Result<V, String>,
+) -> Result<V, String> {
+    let (apt, lib) = (dir.join("apt"), dir.join("lib"));
+    let mut packages = Packages::listed(apt.clone())?;
+    let mut wanted = packages.unpack(&[package.to_owned()])?;
+    let program = dir.join("bin").join(package);
+    let put = || {
+        fs::create_dir(dir.join("bin"))?;
+        fs::create_dir(&lib)?;
+        fs::copy(packages.root().join(file), &program)
+    };
+    put().map_err(|error| format!("unpack {package}: {error}"))?;
+    let mut found = version(&program, Some(&lib));
+    for _ in 0..ROUNDS {
+        if found.is_ok() || wanted.is_empty() {
+            break;
+        }
+        wanted = packages.unpack(&wanted)?;
+        put_libraries(&packages.root(), &lib)
+            .map_err(|error| format!("unpack the libraries of {package}: {error}"))?;
+        found = version(&program, Some(&lib));
+    }
+    let found = found?;
+    fs::remove_dir_all(apt).map_err(|error| error.to_string())?;
+    Ok(found)
+}
+
+/// All shared libraries below a directory, with the links by which they are found.
+fn put_libraries(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (path, kind, name) = (entry.path(), entry.file_type()?, entry.file_name());
+        let target = to.join(&name);
+        let name = name.to_string_lossy();
+        let is_library = name.starts_with("lib") && name.contains(".so.");
+        if kind.is_dir() {
+            put_libraries(&path, to)?;
+        } else if !is_library || target.symlink_metadata().is_ok() {
+            continue;
+        } else if kind.is_symlink() {
+            let leads_to = fs::read_link(&path)?;
+            symlink(leads_to.file_name().unwrap_or(leads_to.as_os_str()), target)?;
+        } else {
+            fs::copy(&path, target)?;
+        }
+    }
+    Ok(())
+}
+
 /// apt with lists, cache and unpacked packages of its own.
-pub struct Packages {
+struct Packages {
     home: PathBuf,
     unpacked: BTreeSet<String>,
 }
 
 impl Packages {
     /// Reads the lists of the system's sources into this directory.
-    pub fn listed(home: PathBuf) -> Result<Self, String> {
+    fn listed(home: PathBuf) -> Result<Self, String> {
         for dir in ["state/lists/partial", "cache/archives/partial", "root"] {
             fs::create_dir_all(home.join(dir)).map_err(|error| error.to_string())?;
         }
@@ -30,12 +88,12 @@ impl Packages {
     }
 
     /// Where the files of all packages so far are.
-    pub fn root(&self) -> PathBuf {
+    fn root(&self) -> PathBuf {
         self.home.join("root")
     }
 
     /// Unpacks these, and returns the packages of libraries that they depend on and that are not here yet.
-    pub fn unpack(&mut self, names: &[String]) -> Result<Vec<String>, String> {
+    fn unpack(&mut self, names: &[String]) -> Result<Vec<String>, String> {
         run(self.apt().arg("download").args(names))?;
         let mut wanted = BTreeSet::new();
         for archive in self.archives().map_err(|error| error.to_string())? {

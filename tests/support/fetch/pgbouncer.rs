@@ -1,19 +1,13 @@
 //! PgBouncer: the one that is installed, where it is new enough, or the distribution's, unpacked.
 
 use std::env;
-use std::fs;
-use std::io;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::debian::Packages;
-use super::once;
+use super::{debian, once};
 
 /// flare's README asks for it.
 const OLDEST: (u32, u32) = (1, 18);
-/// Each round unpacks the libraries that those of the round before need.
-const ROUNDS: usize = 5;
 
 /// Where PgBouncer is.
 pub enum PgBouncer {
@@ -41,53 +35,11 @@ pub fn pgbouncer() -> Result<PgBouncer, String> {
 }
 
 fn unpack(dir: &Path) -> Result<(), String> {
-    let apt = dir.join("apt");
-    let mut packages = Packages::listed(apt.clone())?;
-    let mut wanted = packages.unpack(&["pgbouncer".to_owned()])?;
-    let program = dir.join("bin/pgbouncer");
-    let put = || {
-        fs::create_dir(dir.join("bin"))?;
-        fs::create_dir(dir.join("lib"))?;
-        fs::copy(packages.root().join("usr/sbin/pgbouncer"), &program)
-    };
-    put().map_err(|error| format!("unpack pgbouncer: {error}"))?;
-    let mut found = version(&program, Some(&dir.join("lib")));
-    for _ in 0..ROUNDS {
-        if found.is_ok() || wanted.is_empty() {
-            break;
-        }
-        wanted = packages.unpack(&wanted)?;
-        put_libraries(&packages.root(), &dir.join("lib"))
-            .map_err(|error| format!("unpack the libraries of pgbouncer: {error}"))?;
-        found = version(&program, Some(&dir.join("lib")));
+    let (major, minor) = debian::program(dir, "pgbouncer", "usr/sbin/pgbouncer", version)?;
+    match (major, minor) < OLDEST {
+        true => Err(format!("the package has PgBouncer {major}.{minor}")),
+        false => Ok(()),
     }
-    let (major, minor) = found?;
-    if (major, minor) < OLDEST {
-        return Err(format!("the package has PgBouncer {major}.{minor}"));
-    }
-    fs::remove_dir_all(apt).map_err(|error| error.to_string())
-}
-
-/// All shared libraries below a directory, with the links by which they are found.
-fn put_libraries(from: &Path, to: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (path, kind, name) = (entry.path(), entry.file_type()?, entry.file_name());
-        let target = to.join(&name);
-        let name = name.to_string_lossy();
-        let is_library = name.starts_with("lib") && name.contains(".so.");
-        if kind.is_dir() {
-            put_libraries(&path, to)?;
-        } else if !is_library || target.symlink_metadata().is_ok() {
-            continue;
-        } else if kind.is_symlink() {
-            let leads_to = fs::read_link(&path)?;
-            symlink(leads_to.file_name().unwrap_or(leads_to.as_os_str()), target)?;
-        } else {
-            fs::copy(&path, target)?;
-        }
-    }
-    Ok(())
 }
 
 /// What it says of itself, or why it says nothing.

@@ -1,0 +1,129 @@
+//! What is known beforehand to go wrong, and what a copy would have to do.
+
+use super::{Copy, reader};
+use crate::catalog::{publications, slots, tables};
+use crate::copy::record::Recorded;
+use crate::copy::report::InitialCopy;
+use crate::copy::{adopt, plan, sources};
+use crate::error::{Failure, Result};
+use crate::replicate::schema::Place;
+use crate::replicate::{Mode, slot, subscription};
+use crate::server::Session;
+use crate::value::{ShellWord, TableName};
+
+impl Copy<'_> {
+    pub(super) fn check_publication(&self) -> Result<()> {
+        let session = self
+            .pair
+            .publisher
+            .connect(reader(self.pair), self.dbname())?;
+        let pubname = &self.declared.pubname;
+        let Some(found) = publications::find(&session, pubname)? else {
+            return Failure::new(format!("the publisher has no publication {pubname:?}"))
+                .hint(format!(
+                    "run flare create_publication {}",
+                    ShellWord(self.dbname())
+                ))
+                .err();
+        };
+        if !found.partial.is_empty() {
+            return Failure::new(format!(
+                "publication {pubname:?} has only some rows or columns of {}",
+                tables::listed(&found.partial)
+            ))
+            .hint("publish whole tables: the copy would bring more than the stream goes on with")
+            .err();
+        }
+        let published = publications::tables(&session, pubname)?;
+        let user = self.pair.publisher.credentials(reader(self.pair))?.user();
+        let unreadable = tables::unreadable(&session, user, &published)?;
+        let hidden: Vec<&TableName> = unreadable
+            .denied
+            .iter()
+            .chain(&unreadable.filtered)
+            .collect();
+        match hidden.is_empty() {
+            true => Ok(()),
+            false => Failure::new(format!(
+                "{user:?} may not read all of {} on the publisher",
+                tables::listed(hidden)
+            ))
+            .hint("GRANT it SELECT there, and BYPASSRLS where row security is on")
+            .err(),
+        }
+    }
+
+    /// All that can be known beforehand to go wrong.
+    pub(super) fn check(&mut self, place: Place) -> Result<()> {
+        adopt::check_none(self.pair.publisher.admin(), self.subname)?;
+        self.halves.check(place)?;
+        subscription::check_room(self.pair)?;
+        match slots::find(self.pair.publisher.admin(), &self.slot_name)? {
+            None => Ok(()),
+            Some(left)
+                if !left.active
+                    && left.plugin.as_deref() == Some("pgoutput")
+                    && left.database.as_deref() == Some(self.dbname()) =>
+            {
+                self.run.progress.step(&format!(
+                    "replication slot {:?} was left behind, inactive: it is dropped",
+                    self.slot_name
+                ));
+                match self.run.mode {
+                    Mode::Apply => slot::drop(&self.pair.publisher, &self.slot_name),
+                    Mode::DryRun => Ok(()),
+                }
+            }
+            Some(_) => Failure::new(format!(
+                "the publisher has a slot {:?} already, which is in use or of another database",
+                self.slot_name
+            ))
+            .hint("name the subscription otherwise, or drop that slot on the publisher")
+            .err(),
+        }
+    }
+
+    pub(super) fn check_recorded(&self, recorded: &Recorded) -> Result<()> {
+        if recorded.subname == self.subname
+            && recorded.publisher == self.pair.publisher.identifier().to_string()
+        {
+            return Ok(());
+        }
+        Failure::new(format!(
+            "an interrupted copy of subscription {:?}, begun {} from the publisher with identifier {}, is on record in the subscriber's database {:?}",
+            recorded.subname,
+            recorded.began_at,
+            recorded.publisher,
+            self.dbname()
+        ))
+        .hint("go on with that one, or drop the database and begin anew")
+        .err()
+    }
+
+    /// What a copy would have to do.
+    pub(super) fn foresee(mut self) -> Result<InitialCopy> {
+        let session = self
+            .pair
+            .publisher
+            .connect(reader(self.pair), self.dbname())?;
+        let published = publications::tables(&session, &self.declared.pubname)?;
+        let major = self.pair.publisher.major();
+        let sources = sources::sources(&session, major, &published)?;
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.report.tables = count(sources.len());
+        self.report.bytes = sources.iter().map(|it| it.bytes).sum();
+        self.report.jobs = count(plan::jobs(&sources, major, None).len());
+        self.name_what_is_left_out(&session)?;
+        Ok(self.report)
+    }
+
+    pub(super) fn name_what_is_left_out(&mut self, session: &Session) -> Result<()> {
+        let objects = sources::large_objects(session)?;
+        if objects > 0 {
+            self.report.notes.push(format!(
+                "{objects} large objects are not copied: nothing replicates them"
+            ));
+        }
+        Ok(())
+    }
+}

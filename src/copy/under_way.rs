@@ -1,0 +1,181 @@
+//! What `status` says of a copy that is under way or was interrupted, and of a clone that is being adopted.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::record::{self, Phase};
+use super::{adopt, holder};
+use crate::catalog::databases;
+use crate::error::{Failure, Result};
+use crate::server::{Login, Publisher, Session, Subscriber};
+use crate::value::{Lsn, ShellWord, Size};
+
+/// A subscription whose rows are on their way by flare's own copy, or by a clone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum UnderWay {
+    /// `initial_copy` has begun, and the subscription is not there yet.
+    Copy(CopyUnderWay),
+    /// `adopt begin` has made the slot.
+    Adoption {
+        /// Where the slot begins; none when `adopt begin` was cut off.
+        slot_lsn: Option<Lsn>,
+        /// What the clone has reached, once that was measured.
+        point: Option<Lsn>,
+    },
+}
+
+/// A copy on record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct CopyUnderWay {
+    /// When it began, in the subscriber's words.
+    pub began_at: String,
+    /// Whether a flare is at work on it.
+    pub at_work: bool,
+    /// How far it has come: slot, rows, post (indexes), done.
+    pub phase: &'static str,
+    /// Parts that are finished.
+    pub jobs: i64,
+    /// Of so many.
+    pub of_jobs: i64,
+    /// Rows of the finished parts.
+    pub rows: i64,
+    /// Their bytes as they travelled.
+    pub bytes: i64,
+    /// Whether the snapshot lives; none where the publisher was not asked, or the rows are all there.
+    pub snapshot_lives: Option<bool>,
+}
+
+/// The copy on record in the session's database of the subscriber.
+pub(crate) fn copy_under_way(
+    publisher: Option<&Publisher>,
+    subscriber: &Session,
+    subname: &str,
+    dbname: &str,
+) -> Result<Option<UnderWay>> {
+    let Some(recorded) = record::read(subscriber)?.filter(|it| it.subname == subname) else {
+        return Ok(None);
+    };
+    let finished = record::finished(subscriber)?;
+    let snapshot_lives = match (publisher, &recorded.snapshot, recorded.phase) {
+        (Some(publisher), Some(snapshot), Phase::Slot | Phase::Rows) => {
+            let session = publisher.connect(Login::Superuser, dbname)?;
+            Some(holder::lives(&session, snapshot)?)
+        }
+        _ => None,
+    };
+    Ok(Some(UnderWay::Copy(CopyUnderWay {
+        began_at: recorded.began_at,
+        at_work: record::is_led(subscriber)?,
+        phase: recorded.phase.as_str(),
+        jobs: finished.jobs,
+        of_jobs: finished.of_jobs,
+        rows: finished.rows,
+        bytes: finished.bytes,
+        snapshot_lives,
+    })))
+}
+
+/// Fails when a subscription's rows are on their way by a copy or a clone: nothing else may fill its tables or take its slot.
+pub(crate) fn check_none(
+    publisher: &Publisher,
+    subscriber: &Subscriber,
+    subname: &str,
+    dbname: &str,
+) -> Result<()> {
+    adopt::check_none(publisher.admin(), subname)?;
+    if databases::database(subscriber.admin(), dbname)?.is_none() {
+        return Ok(());
+    }
+    let Some(recorded) = record::read(&subscriber.enter(dbname)?)? else {
+        return Ok(());
+    };
+    Failure::new(format!(
+        "a copy of subscription {:?} that began {} is on record in the subscriber's database {dbname:?}: its tables have no indexes yet",
+        recorded.subname, recorded.began_at
+    ))
+    .hint(format!(
+        "go on with it: flare initial_copy {}; or give it up: flare drop_subscription, then DROP DATABASE on the subscriber",
+        ShellWord(&recorded.subname)
+    ))
+    .err()
+}
+
+/// The adoption on record on the publisher.
+pub(crate) fn adoption_under_way(publisher: &Publisher, subname: &str) -> Result<Option<UnderWay>> {
+    adopt::under_way(publisher.admin(), subname)
+}
+
+impl UnderWay {
+    /// What to type next, where nobody is at work.
+    pub(crate) fn next_command(&self, subname: &str) -> String {
+        let sub = ShellWord(subname);
+        match self {
+            UnderWay::Copy(_) => format!("flare initial_copy {sub}"),
+            UnderWay::Adoption { slot_lsn: None, .. } => format!("flare adopt begin {sub}"),
+            UnderWay::Adoption { point: None, .. } => {
+                format!(
+                    "take the clone, start it alone, flare adopt measure {sub} --clone CONNINFO"
+                )
+            }
+            UnderWay::Adoption { .. } => {
+                format!("upgrade the clone and declare it, flare adopt finish {sub}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for UnderWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UnderWay::Copy(copy) => copy.fmt(f),
+            UnderWay::Adoption {
+                slot_lsn: Some(lsn),
+                point: None,
+            } => write!(f, "the slot begins at {lsn}; no clone was measured yet"),
+            UnderWay::Adoption {
+                point: Some(point), ..
+            } => write!(
+                f,
+                "the clone has reached {point}: the subscription is to begin there"
+            ),
+            UnderWay::Adoption { .. } => {
+                write!(f, "adopt begin was cut off before its slot was there")
+            }
+        }
+    }
+}
+
+impl fmt::Display for CopyUnderWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.at_work {
+            true => "a flare is at work on the copy",
+            false => "the copy was interrupted",
+        };
+        write!(f, "{state} that began {}: ", self.began_at)?;
+        match self.phase {
+            "slot" => write!(f, "no tables are there yet")?,
+            "rows" => write!(
+                f,
+                "{} of {} parts are there, {} rows, {}",
+                self.jobs,
+                self.of_jobs,
+                self.rows,
+                Size(self.bytes.unsigned_abs())
+            )?,
+            _ => write!(
+                f,
+                "all {} rows are there, indexes and what follows are not",
+                self.rows
+            )?,
+        }
+        match self.snapshot_lives {
+            Some(true) => write!(f, "; its snapshot is kept on the publisher"),
+            Some(false) => write!(f, "; its snapshot is gone"),
+            None => Ok(()),
+        }
+    }
+}
