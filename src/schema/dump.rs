@@ -108,7 +108,10 @@ impl DumpTarget {
             .or_else(|| self.superusers(&head, item));
         match reason {
             Some(why) => Verdict::Remove(why),
-            None => self.older_words(&head, item),
+            None => match column_version(&head, item) {
+                Verdict::Keep => self.older_words(&head, item),
+                verdict => verdict,
+            },
         }
     }
 
@@ -189,6 +192,37 @@ impl DumpTarget {
     }
 }
 
+/// What some builds of the server keep among a column's options, and no other server takes (seen with Debian's 15.20).
+pub(crate) const COLUMN_VERSION: &str = "pg_attver";
+
+/// `ALTER TABLE .. ALTER COLUMN c SET (a '1', b '2')` without that option.
+fn column_version(head: &Tokens, item: &Item) -> Verdict {
+    const WHY: &str = "pg_attver is known to one build of the server alone";
+    let wanted = COLUMN_VERSION.as_bytes();
+    if !head.start("ALTER") || !item.text.windows(wanted.len()).any(|it| it == wanted) {
+        return Verdict::Keep;
+    }
+    let tokens = Tokens::of(&item.text);
+    let opened = tokens.find("SET (").map(|at| at + 1);
+    let option = opened.and_then(|opened| {
+        (opened + 1..tokens.len()).find(|at| {
+            tokens.is(*at, COLUMN_VERSION) && (tokens.is(at - 1, "(") || tokens.is(at - 1, ","))
+        })
+    });
+    let Some(option) = option else {
+        return Verdict::Keep;
+    };
+    let end = (option..tokens.len()).find(|at| tokens.is(*at, ",") || tokens.is(*at, ")"));
+    match end {
+        Some(end) if tokens.is(option - 1, "(") && tokens.is(end, ")") => {
+            Verdict::Remove(WHY.to_owned())
+        }
+        Some(end) if tokens.is(end, ",") => Verdict::Rewrite(tokens.without(option, end + 1), WHY),
+        Some(end) => Verdict::Rewrite(tokens.without(option - 1, end), WHY),
+        None => Verdict::Keep,
+    }
+}
+
 /// Publications and subscriptions are flare's business, never the dump's.
 fn replication(head: &Tokens) -> Option<String> {
     const VERBS: [&str; 4] = ["CREATE", "ALTER", "COMMENT ON", "GRANT"];
@@ -245,6 +279,27 @@ mod tests {
         );
         assert_eq!(report.rewritten, BTreeMap::new());
         assert_eq!(report.removed.values().sum::<u64>(), 4);
+    }
+
+    #[test]
+    fn the_version_of_a_column_is_left_out() {
+        let dump = "ALTER TABLE ONLY public.t ALTER COLUMN a SET (pg_attver '3');
+ALTER TABLE ONLY public.t ALTER COLUMN b SET (n_distinct '5',
+    pg_attver '3');
+ALTER TABLE ONLY public.t ALTER COLUMN c SET (pg_attver '3',
+    n_distinct '5');
+ALTER TABLE ONLY public.t ALTER COLUMN pg_attver SET (n_distinct '5');
+COMMENT ON TABLE public.t IS 'SET (pg_attver ''3'')';
+";
+        let (output, _) = rewrite(dump.as_bytes(), &target(18, Loader::Superuser));
+        assert_eq!(
+            String::from_utf8(output).unwrap(),
+            "ALTER TABLE ONLY public.t ALTER COLUMN b SET (n_distinct '5');
+ALTER TABLE ONLY public.t ALTER COLUMN c SET (n_distinct '5');
+ALTER TABLE ONLY public.t ALTER COLUMN pg_attver SET (n_distinct '5');
+COMMENT ON TABLE public.t IS 'SET (pg_attver ''3'')';
+"
+        );
     }
 
     #[test]

@@ -92,6 +92,16 @@ impl<'a> Tokens<'a> {
         .concat()
     }
 
+    /// The text without the tokens from `first` up to `after`, which stays.
+    pub(crate) fn without(&self, first: usize, after: usize) -> Vec<u8> {
+        match (self.spans.get(first), self.spans.get(after)) {
+            (Some(first), Some(after)) => {
+                [&self.text[..first.start], &self.text[after.start..]].concat()
+            }
+            _ => self.text.to_vec(),
+        }
+    }
+
     /// The text from the start of one token to the end of another.
     pub(crate) fn between(&self, first: usize, last: usize) -> &'a [u8] {
         match (self.spans.get(first), self.spans.get(last)) {

@@ -5,5 +5,8 @@ mod faults;
 mod kinds;
 mod moments;
 mod native;
+mod rds;
 mod same;
+mod sizes;
+mod upgraded;
 mod writers;

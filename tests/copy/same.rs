@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use crate::support::sql::Row;
 use crate::support::{Cluster, Pair};
 
 /// Every ordinary table with the number of its rows and a hash of them all; flare's own left out.
 pub fn contents(server: &Cluster, db: &str) -> BTreeMap<String, String> {
+    contents_by(|sql| server.rows(db, sql))
+}
+
+/// The same of what answers such questions.
+pub fn contents_by(mut ask: impl FnMut(&str) -> Vec<Row>) -> BTreeMap<String, String> {
     // Floats by their bits: versions print them with other digits.
-    let tables = server.rows(
-        db,
+    let tables = ask(
         "SELECT format('%I.%I', n.nspname, c.relname),
                 (SELECT string_agg(format(CASE t.typname WHEN 'float8' THEN 'float8send(%I)' WHEN 'float4' THEN 'float4send(%I)' ELSE '%I' END, a.attname),
                                    ', ' ORDER BY a.attnum)
@@ -17,7 +22,7 @@ pub fn contents(server: &Cluster, db: &str) -> BTreeMap<String, String> {
           WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname !~ '^pg_'
             AND n.nspname NOT IN ('information_schema', 'flare') AND c.relname !~ '^flare_' ORDER BY 1",
     );
-    let hash = |row: Vec<Option<String>>| {
+    let hash = |row: Row| {
         let mut row = row.into_iter().map(Option::unwrap_or_default);
         let (name, columns) = (
             row.next().unwrap_or_default(),
@@ -27,10 +32,7 @@ pub fn contents(server: &Cluster, db: &str) -> BTreeMap<String, String> {
             "SET timezone = 'UTC';
              SELECT count(*) || ' ' || coalesce(sum(hashtext(row({columns})::text)::bigint), 0) FROM ONLY {name}"
         );
-        let found = server
-            .rows(db, &sql)
-            .pop()
-            .and_then(|mut row| row.remove(0));
+        let found = ask(&sql).pop().and_then(|mut row| row.remove(0));
         (name, found.unwrap_or_default())
     };
     tables.into_iter().map(hash).collect()

@@ -26,7 +26,7 @@ pub mod process;
 pub mod proxy;
 pub mod pty;
 pub mod run;
-mod sql;
+pub mod sql;
 pub mod wait;
 
 pub use cluster::Cluster;

@@ -167,7 +167,9 @@ fn leftovers(client: &mut Client) -> Result<Vec<String>> {
     let rows = client
         .query(
             "SELECT 'slot', slot_name::text, '' FROM pg_replication_slots
-             UNION ALL SELECT 'subscription', s.subname::text, d.datname::text FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid ORDER BY 1, 2",
+             UNION ALL SELECT 'subscription', s.subname::text, d.datname::text FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+             UNION ALL SELECT 'version of columns', '', current_database()::text
+                        WHERE EXISTS (SELECT FROM pg_attribute WHERE attoptions::text ~ '[{,]pg_attver=') ORDER BY 1, 2",
             &[],
         )
         .map_err(SqlError::from)?;
@@ -177,6 +179,11 @@ fn leftovers(client: &mut Client) -> Result<Vec<String>> {
             let (kind, name, dbname): (String, String, String) = (row.get(0), row.get(1), row.get(2));
             let subscription = Ident::new(&name);
             match kind.as_str() {
+                // The server of another version refuses what pg_upgrade's dump then says.
+                "version of columns" => vec![format!(
+                    "/* in each database, as {} */ UPDATE pg_catalog.pg_attribute SET attoptions = nullif(ARRAY(SELECT o FROM unnest(attoptions) o WHERE o !~ '^pg_attver='), '{{}}') WHERE attoptions::text ~ '[{{,]pg_attver='",
+                    Ident::new(dbname)
+                )],
                 "slot" => vec![format!("SELECT pg_drop_replication_slot({})", Literal(&name))],
                 _ => vec![format!(
                     "/* in database {} */ ALTER SUBSCRIPTION {subscription} DISABLE; ALTER SUBSCRIPTION {subscription} SET (slot_name = NONE); DROP SUBSCRIPTION {subscription}",

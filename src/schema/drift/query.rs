@@ -34,7 +34,7 @@ const PRELUDE: &str = "
                AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_class'::regclass AND ext.objid = c.oid)),
     col AS (SELECT x.*, concat_ws(' ', x.column_name, x.type_name || x.collated, x.made, 'DEFAULT ' || CASE WHEN x.generated = '' THEN x.default_expression END, CASE WHEN x.attnotnull THEN 'NOT NULL' END) AS definition,
                    concat_ws(' ', x.type_name || x.collated, x.made_as) AS body
-              FROM (SELECT a.attrelid, a.attnum, a.attnotnull, a.attidentity, a.attinhcount, a.attislocal, a.attoptions, g.generated, r.name || '.' || quote_ident(a.attname) AS name, r.name AS table_name,
+              FROM (SELECT a.attrelid, a.attnum, a.attnotnull, a.attidentity, a.attinhcount, a.attislocal, nullif(ARRAY(SELECT o FROM unnest(a.attoptions) o WHERE o !~ '^pg_attver='), '{}') AS attoptions, g.generated, r.name || '.' || quote_ident(a.attname) AS name, r.name AS table_name,
                            quote_ident(a.attname) AS column_name, format_type(a.atttypid, a.atttypmod) AS type_name, e.default_expression,
                            coalesce((SELECT format(' COLLATE %I.%I', n.nspname, o.collname) FROM pg_collation o JOIN pg_namespace n ON n.oid = o.collnamespace WHERE o.oid = a.attcollation AND o.oid <> t.typcollation), '') AS collated,
                            CASE g.generated WHEN 's' THEN 'GENERATED ALWAYS AS (' || e.default_expression || ') STORED' WHEN 'v' THEN 'GENERATED ALWAYS AS (' || e.default_expression || ')' ELSE i.made_as || i.sequence END AS made,
