@@ -15,7 +15,7 @@ pub(crate) use self::halves::{Halves, Place};
 pub use self::outcome::{SchemaChange, SchemaOutcome, Treated};
 pub(crate) use self::printed::print;
 use self::script::Script;
-pub(crate) use self::shadow::{Shadowed, compare_in_shadow};
+pub(crate) use self::shadow::{Shadowed, compare_in_shadow, drop_left_overs};
 use super::database::{self, Owner};
 use super::load::load;
 use super::properties::Properties;

@@ -140,6 +140,8 @@ pub(crate) fn verify(
         (first.publisher.session(), first.publisher.major()),
         (first.subscriber.session(), first.subscriber.major()),
     )?;
+    Probe::sweep(&subject.way, &first.publisher)
+        .wrap_err("take the rows of an earlier run away")?;
     let cached = cached_bytes(&first.publisher)?.min(cached_bytes(&first.subscriber)?);
     sessions.truncate(jobs);
     let mut notes = Vec::new();

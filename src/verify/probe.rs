@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::pinned::{Argument, Pinned, Text};
 use crate::error::{Advise, Failure, Result, WrapErr};
-use crate::server::interrupt;
+use crate::server::{interrupt, params};
 use crate::value::TableName;
 
 /// How a position is awaited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// By a row of this table, which is published and subscribed.
-    Row(TableName),
+    /// By a row of this table, which is published and subscribed; the slot says how far the subscriber has come meanwhile.
+    Row { table: TableName, slot_name: String },
     /// By what the subscription's slot has confirmed.
     Slot(String),
 }
@@ -27,8 +27,12 @@ pub(super) struct Probe {
     limit: Duration,
 }
 
+/// Shared by the runs whose rows travel through a database.
+const AT_WORK: (i32, i32) = (0x666c_6172, 3);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
-/// A subscriber that has not followed for so long does not follow.
+/// How often a subscriber that is behind is asked whether it comes nearer.
+const NEARER_EVERY: Duration = Duration::from_secs(5);
+/// A subscriber that has not moved for so long does not follow.
 const LIMIT: Duration = Duration::from_secs(120);
 
 impl Probe {
@@ -43,7 +47,7 @@ impl Probe {
     /// The table that rows travel through, if they do.
     pub(super) fn table(&self) -> Option<&TableName> {
         match &self.way {
-            Way::Row(table) => Some(table),
+            Way::Row { table, .. } => Some(table),
             Way::Slot(_) => None,
         }
     }
@@ -55,10 +59,12 @@ impl Probe {
     /// Waits until everything that is committed on the publisher is on the subscriber.
     pub(super) fn pass(&self, publisher: &Pinned, subscriber: &Pinned) -> Result<()> {
         match &self.way {
-            Way::Row(table) => {
+            Way::Row { table, slot_name } => {
                 let mark = uuid::Uuid::new_v4().to_string();
                 self.write(table, publisher, &mark)?;
-                self.until(|| Ok(self.read(table, subscriber)?.as_deref() == Some(&mark)))
+                self.until(publisher, slot_name, || {
+                    Ok(self.read(table, subscriber)?.as_deref() == Some(&mark))
+                })
             }
             Way::Slot(slot_name) => {
                 let rows = publisher
@@ -70,7 +76,7 @@ impl Probe {
                 let lsn: Option<Text> = rows.first().map(|row| row.get(0));
                 let asked = "SELECT coalesce((SELECT confirmed_flush_lsn >= $1::pg_lsn
                                                 FROM pg_replication_slots WHERE slot_name = $2), false)";
-                self.until(|| {
+                self.until(publisher, slot_name, || {
                     let arguments = vec![
                         Argument::One(lsn.clone()),
                         Argument::One(Some(Text::from(slot_name.as_str()))),
@@ -102,12 +108,28 @@ impl Probe {
         Ok(rows.first().map(|row| row.get::<_, Text>(0).shown()))
     }
 
-    fn until(&self, arrived: impl Fn() -> Result<bool>) -> Result<()> {
-        let since = Instant::now();
+    /// Waits as long as the subscriber comes nearer.
+    fn until(
+        &self,
+        publisher: &Pinned,
+        slot_name: &str,
+        arrived: impl Fn() -> Result<bool>,
+    ) -> Result<()> {
+        let mut stands_since = Instant::now();
+        let mut looked = stands_since;
+        let mut position: Option<Text> = None;
         while !arrived()? {
-            if since.elapsed() > self.limit {
+            if looked.elapsed() > NEARER_EVERY {
+                looked = Instant::now();
+                let now = self.confirmed(publisher, slot_name)?;
+                if now != position {
+                    position = now;
+                    stands_since = looked;
+                }
+            }
+            if stands_since.elapsed() > self.limit {
                 return Failure::new(format!(
-                    "wait for the subscriber: what was written {} s ago has not arrived",
+                    "wait for the subscriber: it has not moved for {} s, and what was written has not arrived",
                     self.limit.as_secs()
                 ))
                 .hint("flare lag says whether the subscription follows")
@@ -118,6 +140,37 @@ impl Probe {
         Ok(())
     }
 
+    fn confirmed(&self, publisher: &Pinned, slot_name: &str) -> Result<Option<Text>> {
+        let rows = publisher
+            .rows(
+                "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1",
+                vec![Argument::One(Some(Text::from(slot_name)))],
+            )
+            .wrap_err("read what the subscriber has confirmed")?;
+        Ok(rows.first().and_then(|row| row.get(0)))
+    }
+
+    /// Takes rows away that a killed run has left, where no other is at work, and counts this session's run as one that is.
+    pub(super) fn sweep(way: &Way, publisher: &Pinned) -> Result<()> {
+        let Way::Row { table, .. } = way else {
+            return Ok(());
+        };
+        let (class, object) = AT_WORK;
+        let session = publisher.session();
+        let alone: bool = session.value(
+            "SELECT pg_try_advisory_lock($1, $2)",
+            params![class, object],
+        )?;
+        if alone {
+            session.batch(&format!(
+                "DELETE FROM {table} WHERE system_identifier LIKE '%/verify/%'; SELECT pg_advisory_unlock({class}, {object})"
+            ))?;
+        }
+        session.batch(&format!(
+            "SELECT pg_advisory_lock_shared({class}, {object})"
+        ))
+    }
+
     /// The key and the table, for statements that read the row beside another.
     pub(super) fn joined(&self) -> Option<(&TableName, Argument)> {
         Some((self.table()?, self.key()))
@@ -125,9 +178,10 @@ impl Probe {
 
     /// Takes the row away.
     pub(super) fn remove(&self, publisher: &Pinned) -> Result<()> {
-        let Way::Row(table) = &self.way else {
+        let Way::Row { table, .. } = &self.way else {
             return Ok(());
         };
+        let _shield = interrupt::Shield::raise();
         publisher
             .rows(
                 &format!("DELETE FROM {table} WHERE system_identifier = $1"),

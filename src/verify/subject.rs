@@ -139,9 +139,13 @@ impl Subject {
             tables.push(pair(how, name, &ours, &theirs, floats)?);
         }
         tables.sort_by(|one, other| (other.bytes, &one.name).cmp(&(one.bytes, &other.name)));
+        let slot_name = subscription.subslotname.unwrap_or_else(|| subname.clone());
         let way = match published.contains(&own) && ready(&own) {
-            true => Way::Row(own),
-            false => Way::Slot(subscription.subslotname.unwrap_or_else(|| subname.clone())),
+            true => Way::Row {
+                table: own,
+                slot_name,
+            },
+            false => Way::Slot(slot_name),
         };
         Ok(Subject {
             tables,

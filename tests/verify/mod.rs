@@ -1,5 +1,6 @@
 //! `verify_data` and `verify_schema`: what differs is found and named, and nothing else.
 
+mod leftovers;
 mod planted;
 mod proof;
 mod random;

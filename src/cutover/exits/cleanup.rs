@@ -14,7 +14,7 @@ use crate::ddl;
 use crate::error::{Failure, Report, Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Stream};
 use crate::replicate::{
-    Change, Mode, Plan, Run, closed, loaded, made, slot, status_table, unsubscribe,
+    Change, Mode, Plan, Run, closed, loaded, made, schema, slot, status_table, unsubscribe,
 };
 use crate::server::{Login, Pair, Publisher, Server, Session, Subscriber, params};
 use crate::value::{Ident, Literal};
@@ -66,7 +66,9 @@ pub(crate) fn cleanup(
     for server in [written, left] {
         change = change.and(drop_status_table(server, dbname, run)?);
     }
-    change = change.and(take_back(pair, dbname, run)?);
+    change = change
+        .and(take_back(pair, dbname, run)?)
+        .and(schema::drop_left_overs(&pair.subscriber, run)?);
     if direction == Direction::Back {
         // Before it opens, so that no client that was forgotten writes there.
         change = change.and(shut_for_good(left, &in_left, dbname, run)?);

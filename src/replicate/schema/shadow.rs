@@ -10,10 +10,10 @@ use super::{Script, Work};
 use crate::catalog::databases::{self, Database};
 use crate::config::Tools;
 use crate::error::{Advise, Failure, Result, WrapErr};
-use crate::replicate::Run;
 use crate::replicate::database::{self, Owner};
 use crate::replicate::drift::own_roles;
 use crate::replicate::load::load;
+use crate::replicate::{Change, Plan, Run};
 use crate::schema::drift::{self, Drift};
 use crate::schema::{Difference, DumpReport, Spelling, compare};
 use crate::server::{Login, Pair, Server, Session, Subscriber, Timeout, params};
@@ -38,7 +38,9 @@ pub(crate) fn compare_in_shadow(
     run: &Run,
 ) -> Result<Shadowed> {
     let subscriber = &pair.subscriber;
-    drop_left_overs(subscriber)?;
+    for dbname in left_overs(subscriber)? {
+        drop_database(subscriber, &dbname)?;
+    }
     let target = databases::database(subscriber.admin(), dbname)?.ok_or_else(|| {
         Failure::new(format!("the subscriber has no database {dbname:?}"))
             .hint(format!("flare replicate_schema {dbname}"))
@@ -98,21 +100,35 @@ fn drop_database(subscriber: &Subscriber, dbname: &str) -> Result<()> {
         .hint(|| format!("DROP DATABASE {} on the subscriber", Ident::from(dbname)))
 }
 
-/// Drops throwaway databases that a killed run has left.
-fn drop_left_overs(subscriber: &Subscriber) -> Result<()> {
-    let left: Vec<String> = subscriber
+/// Throwaway databases that a killed run has left, with its comment or killed before that.
+fn left_overs(subscriber: &Subscriber) -> Result<Vec<String>> {
+    subscriber
         .admin()
         .value(
             "SELECT array(SELECT d.datname::text FROM pg_database d
                            WHERE d.datname ~ ('^' || $1 || '[0-9a-f]{32}$')
-                             AND shobj_description(d.oid, 'pg_database') = $2
+                             AND coalesce(shobj_description(d.oid, 'pg_database'), $2) = $2
                              AND pg_has_role(d.datdba, 'USAGE')
                              AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid))",
             params![PREFIX, COMMENT],
         )
-        .wrap_err("look for throwaway databases")?;
-    left.iter()
-        .try_for_each(|dbname| drop_database(subscriber, dbname))
+        .wrap_err("look for throwaway databases")
+}
+
+/// Drops throwaway databases that a killed run has left.
+pub(crate) fn drop_left_overs(subscriber: &Subscriber, run: &Run) -> Result<Change> {
+    let left = left_overs(subscriber)?;
+    let mut plan = Plan::new(subscriber.side(), "postgres");
+    for dbname in &left {
+        plan.step(
+            format!("drop the throwaway database {dbname:?} of a comparison that was killed"),
+            format!("DROP DATABASE {}", Ident::from(dbname.as_str())),
+        );
+    }
+    plan.carry_out_by(run, |_| {
+        left.iter()
+            .try_for_each(|dbname| drop_database(subscriber, dbname))
+    })
 }
 
 /// A function of flare's own on the publisher, which triggers in the dump call.

@@ -1,0 +1,67 @@
+//! What a killed comparison leaves goes with the next one, or with `cleanup`; and how much of the servers one takes.
+
+use std::time::Duration;
+
+use super::verify_data;
+use crate::support::{Pair, wait};
+
+const PROBES: &str =
+    "SELECT count(*) FROM flare_replication_status WHERE system_identifier LIKE '%/verify/%'";
+const THROWAWAYS: &str = "SELECT count(*) FROM pg_database WHERE datname LIKE 'flare_verify_%'";
+
+#[test]
+fn a_killed_comparison_leaves_nothing_for_long() {
+    let pair = Pair::alone(14, 18).with_accounts(100_000).replicating();
+    let (db, sub) = (pair.db(), pair.subname());
+    pair.flare(&["create_replication_status_table", db]).ok();
+    pair.await_tables_ready();
+    let table = ["--table", "pgbench_accounts"];
+    let json = verify_data(&pair, &[&table[..], &["--sample", "1"]].concat());
+    let json = json.ok().json();
+    assert_eq!(json["sample_percent"], 1.0, "{json}");
+    assert!(json["rows_compared"].as_i64() < Some(100_000), "{json}");
+    assert_eq!(json["equal"], false, "{json}");
+    let json = verify_data(&pair, &[&table[..], &["--max-rate", "4MB"]].concat());
+    let json = json.ok().json();
+    assert!(json["seconds"].as_f64() > Some(1.5), "{json}");
+
+    // A row that differs is looked at, and so a row of flare's travels.
+    pair.subscriber()
+        .sql(db, "UPDATE pgbench_accounts SET abalance = 7 WHERE aid = 1");
+    let probed = || {
+        let rows = pair.publisher().value(db, PROBES);
+        rows.parse::<i64>().expect("a number")
+    };
+    let running = pair.spawn(&["verify_data", sub, "--jobs", "3", "--max-rate", "200kB"]);
+    wait::for_("a row to wait for", Duration::from_secs(30), || {
+        probed() > 0
+    });
+    running.kill_9();
+    running.wait();
+    assert!(probed() > 0);
+    verify_data(&pair, &[&table[..], &["--jobs", "1"]].concat()).code(3);
+    assert_eq!(probed(), 0);
+
+    let throwaways = || pair.subscriber().value("postgres", THROWAWAYS);
+    let running = pair.spawn(&["verify_schema", sub]);
+    wait::for_("a throwaway database", Duration::from_secs(30), || {
+        running.has_ended() || throwaways() == "1"
+    });
+    running.kill_9();
+    let run = running.wait();
+    assert_eq!(run.signal(), Some(9), "{run}");
+    // Killed a moment earlier, it had no comment yet.
+    let bare = format!("CREATE DATABASE flare_verify_{:032x}", 7);
+    pair.subscriber().sql("postgres", &bare);
+    // What its psql and pg_dump had begun ends by itself.
+    let busy = "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'flare_verify_%'";
+    wait::for_("its sessions to end", Duration::from_secs(30), || {
+        pair.subscriber().value("postgres", busy) == "0"
+    });
+    assert_eq!(throwaways(), "2");
+    pair.flare(&["cleanup", "--dry-run", sub])
+        .ok()
+        .prints("throwaway database");
+    pair.flare(&["cleanup", "--yes", sub]).ok();
+    assert_eq!(throwaways(), "0");
+}
