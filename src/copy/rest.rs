@@ -2,7 +2,7 @@
 
 mod order;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +14,6 @@ use crate::progress::Unit;
 use crate::replicate::Run;
 use crate::schema::PostData;
 use crate::server::{Ddl, Login, Session, Subscriber, Timeout, interrupt, params};
-use crate::value::TableName;
 
 /// What building an index may use; a server that allows more keeps what it has.
 const MAINTENANCE_WORK_MEM_KB: i64 = 256 << 10;
