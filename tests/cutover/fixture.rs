@@ -36,7 +36,12 @@ const OPTIONAL: [&str; 3] = ["poolers", "route", "resume"];
 
 /// Replicating, with the application's tables, statistics on the subscriber, and a role for the way back.
 pub fn ready(pair: Pair) -> Pair {
-    let pair = pair.replicating_with(application::create_tables);
+    ready_with(pair, application::create_tables)
+}
+
+/// The same with other tables.
+pub fn ready_with(pair: Pair, create_tables: impl Fn(&Pair, &Cluster)) -> Pair {
+    let pair = pair.replicating_with(create_tables);
     let (repl, db) = (pair.names().repl.clone(), pair.db());
     pair.configure(|config| {
         let subscriber = &mut config["hosts"]["subscriber"]["conn"];

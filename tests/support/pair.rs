@@ -320,7 +320,7 @@ impl Pair {
     #[track_caller]
     pub fn await_tables_ready(&self) {
         let unready = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r'";
-        wait::for_("every table to be ready", Duration::from_secs(60), || {
+        wait::for_("every table to be ready", Duration::from_secs(300), || {
             self.subscriber.value(self.db(), unready) == "0"
         });
     }
