@@ -113,11 +113,19 @@ pub(crate) fn read_since(
     listed.into_iter().map(state).collect()
 }
 
-/// `last_value, is_called` of each, from the relations themselves, in one round trip.
+/// Planning a union takes the square of its members: 2,000 took 30 s, and 0.8 s by hundreds.
+const AT_ONCE: usize = 100;
+
+/// `last_value, is_called` of each, from the relations themselves.
 fn read_relations(session: &Session, names: &[&TableName]) -> Result<Vec<(i64, bool)>> {
-    if names.is_empty() {
-        return Ok(Vec::new());
+    let mut states = Vec::with_capacity(names.len());
+    for names in names.chunks(AT_ONCE) {
+        states.extend(read_some(session, names)?);
     }
+    Ok(states)
+}
+
+fn read_some(session: &Session, names: &[&TableName]) -> Result<Vec<(i64, bool)>> {
     let selects: Vec<String> = names
         .iter()
         .enumerate()

@@ -202,5 +202,18 @@ fn without_superuser_what_cannot_be_seen_is_named_and_nothing_else_is_said() {
         assert_eq!(super::found(&json, "warning"), Vec::<String>::new());
         assert_found(&json, "not_seen", "pass", "app_login");
         assert_found(&json, "not_seen", "pass", "permission denied");
+
+        // What others own, and who is at work as more than flare is.
+        let (db, publisher) = (pair.db(), pair.publisher());
+        publisher.sql(db, "CREATE SEQUENCE theirs");
+        let _at_work = publisher.superuser_session(db);
+        let json = look(&pair);
+        assert_found(&json, "sequence_rights", "warning", "public.theirs");
+        assert_found(
+            &json,
+            "superuser_sessions",
+            "warning",
+            publisher.superuser(),
+        );
     }
 }

@@ -4,6 +4,7 @@ mod around;
 mod example;
 mod healthy;
 mod planted;
+mod rest;
 
 use serde_json::Value;
 

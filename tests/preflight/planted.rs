@@ -201,7 +201,7 @@ fn what_goes_wrong_while_it_streams_is_named_and_blocks() {
         pair.flare(&["prepare", sub, "--yes"]).ok();
         publisher.sql(
             db,
-            "CREATE SEQUENCE missing; CREATE TABLE made_since (id int PRIMARY KEY); SELECT lo_create(0);
+            "CREATE INDEX lately ON late ((id + 1)); CREATE SEQUENCE missing; CREATE TABLE made_since (id int PRIMARY KEY); SELECT lo_create(0);
              ALTER TABLE late REPLICA IDENTITY FULL; CREATE PUBLICATION second FOR TABLE late",
         );
         subscriber.sql(
@@ -227,6 +227,7 @@ fn what_goes_wrong_while_it_streams_is_named_and_blocks() {
         let json = look(&pair);
         assert_found(&json, "sequence_shape", "blocker", "public.missing");
         assert_found(&json, "sequence_shape", "warning", "public.unlike");
+        assert_found(&json, "schema_drift", "blocker", "public.lately");
         assert_found(&json, "subscription_tables", "blocker", "public.made_since");
         assert_found(&json, "subscription_publications", "blocker", "second");
         assert_found(&json, "large_objects", "blocker", "large_objects");

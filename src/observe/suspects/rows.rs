@@ -11,8 +11,10 @@ use crate::value::{Ident, Literal, TableName};
 
 /// What closes the subscriber's database stands in the way of others than the subscription.
 const PAST_THE_FENCE: &str = "SET session_replication_role = replica; ";
-/// So many rows of a transaction are looked for.
+/// So many keys of a transaction are looked for.
 const ROWS: usize = 500;
+/// Planning a union takes the square of its members.
+const AT_ONCE: usize = 100;
 
 /// A key that comes new into a unique index.
 struct Coming<'p> {
@@ -28,26 +30,29 @@ pub(super) fn collision(
     tables: &[Table],
 ) -> Result<Option<Suspect>> {
     let coming = coming(&pending.changes, tables);
-    if coming.is_empty() {
-        return Ok(None);
+    let mut first = None;
+    for some in coming.chunks(AT_ONCE) {
+        let looks: Vec<String> = some
+            .iter()
+            .enumerate()
+            .map(|(at, it)| {
+                format!(
+                    "SELECT {at} AS at WHERE EXISTS (SELECT FROM {} WHERE {})",
+                    it.table,
+                    condition(&it.unique.columns, &it.values)
+                )
+            })
+            .collect();
+        let sql = format!(
+            "SELECT min(at)::int FROM ({}) found",
+            looks.join(" UNION ALL ")
+        );
+        let found: Option<i32> = briefly(stopped.to, |to| to.value(&sql, params![]))?;
+        first = found.and_then(|at| some.get(usize::try_from(at).ok()?));
+        if first.is_some() {
+            break;
+        }
     }
-    let looks: Vec<String> = coming
-        .iter()
-        .enumerate()
-        .map(|(at, it)| {
-            format!(
-                "SELECT {at} AS at WHERE EXISTS (SELECT FROM {} WHERE {})",
-                it.table,
-                condition(&it.unique.columns, &it.values)
-            )
-        })
-        .collect();
-    let sql = format!(
-        "SELECT min(at)::int FROM ({}) found",
-        looks.join(" UNION ALL ")
-    );
-    let first: Option<i32> = briefly(stopped.to, |to| to.value(&sql, params![]))?;
-    let first = first.and_then(|at| coming.get(usize::try_from(at).ok()?));
     let (_, to) = stopped.sides;
     Ok(first.map(|it| {
         let condition = condition(&it.unique.columns, &it.values);

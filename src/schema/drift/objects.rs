@@ -69,7 +69,8 @@ const BASE_TYPES: &str = "
       FROM typ t WHERE t.typtype IN ('b', 'p') AND NOT (t.typelem <> 0 AND t.typlen = -1 AND EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid))";
 
 const SEQUENCES: &str = "
-    SELECT 'sequence', r.name, (SELECT c.name FROM col c WHERE c.attrelid = o.refobjid AND c.attnum = o.refobjsubid AND o.deptype = 'i'),
+    SELECT 'sequence', r.name, (SELECT n.q || '.' || quote_ident(k.relname) || '.' || quote_ident(a.attname) FROM pg_attribute a JOIN pg_class k ON k.oid = a.attrelid JOIN nsp n ON n.oid = k.relnamespace
+                                 WHERE a.attrelid = o.refobjid AND a.attnum = o.refobjsubid AND o.deptype = 'i'),
            concat_ws(' ', CASE r.relpersistence WHEN 'u' THEN 'UNLOGGED' END, d.definition),
            CASE WHEN o.deptype IS DISTINCT FROM 'i' THEN format('CREATE %sSEQUENCE %s %s', CASE r.relpersistence WHEN 'u' THEN 'UNLOGGED ' ELSE '' END, r.name, d.definition) END,
            format('ALTER SEQUENCE %s %s', r.name, d.definition), CASE WHEN o.deptype IS DISTINCT FROM 'i' THEN format('DROP SEQUENCE %s', r.name) END
@@ -81,7 +82,9 @@ const SEQUENCES: &str = "
 const OWNED_BY: &str = "
     SELECT 'owned_by', r.name, c.name, c.name, format('ALTER SEQUENCE %s OWNED BY %s', r.name, c.name), format('ALTER SEQUENCE %s OWNED BY %s', r.name, c.name), format('ALTER SEQUENCE %s OWNED BY NONE', r.name)
       FROM rel r JOIN pg_depend o ON o.classid = 'pg_class'::regclass AND o.objid = r.oid AND o.refclassid = 'pg_class'::regclass AND o.refobjsubid > 0 AND o.deptype = 'a'
-      JOIN col c ON c.attrelid = o.refobjid AND c.attnum = o.refobjsubid WHERE r.relkind = 'S'";
+      CROSS JOIN LATERAL (SELECT n.q || '.' || quote_ident(k.relname) || '.' || quote_ident(a.attname) FROM pg_attribute a JOIN pg_class k ON k.oid = a.attrelid JOIN nsp n ON n.oid = k.relnamespace
+                           WHERE a.attrelid = o.refobjid AND a.attnum = o.refobjsubid AND k.relkind IN ('r', 'p', 'f') AND k.relpersistence <> 't') c(name)
+     WHERE r.relkind = 'S'";
 
 const VIEWS: &str = "
     SELECT CASE r.relkind WHEN 'v' THEN 'view' ELSE 'materialized_view' END, r.name, NULL, d.definition,

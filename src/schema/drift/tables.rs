@@ -27,12 +27,13 @@ const TABLES: &str = "
                      (SELECT 'options ' || string_agg(o, ', ' ORDER BY o) FROM unnest(f.ftoptions) o)),
            format('CREATE %s%s %s (%s)%s%s', CASE r.relpersistence WHEN 'u' THEN 'UNLOGGED ' ELSE '' END,
                   CASE r.relkind WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, r.name,
-                  (SELECT string_agg(c.definition, ', ' ORDER BY c.attnum) FROM col c WHERE c.attrelid = r.oid),
+                  k.columns,
                   CASE r.relkind WHEN 'p' THEN ' PARTITION BY ' || pg_get_partkeydef(r.oid) WHEN 'f' THEN ' SERVER ' || quote_ident(s.srvname) ELSE '' END,
                   (SELECT ' OPTIONS (' || string_agg(quote_ident(option_name) || ' ' || quote_literal(option_value), ', ') || ')' FROM pg_options_to_table(f.ftoptions))),
            CASE WHEN r.relkind = 'r' AND r.reloftype = 0 THEN format('ALTER TABLE %s SET %s', r.name, CASE r.relpersistence WHEN 'u' THEN 'UNLOGGED' ELSE 'LOGGED' END) END,
            format('DROP %s %s', CASE r.relkind WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, r.name)
       FROM rel r LEFT JOIN pg_foreign_table f ON f.ftrelid = r.oid LEFT JOIN pg_foreign_server s ON s.oid = f.ftserver
+      LEFT JOIN (SELECT c.attrelid, string_agg(c.definition, ', ' ORDER BY c.attnum) FROM col c GROUP BY c.attrelid) k(attrelid, columns) ON k.attrelid = r.oid
      WHERE r.relkind IN ('r', 'p', 'f')";
 
 const INHERITANCE: &str = "

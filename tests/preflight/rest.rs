@@ -1,0 +1,124 @@
+//! Faults of limits, roles, languages and programs, which the other tests do not plant.
+
+use std::time::Duration;
+
+use super::{assert_found, look, of};
+use crate::support::pair::Passwords;
+use crate::support::{Cluster, Pair, wait};
+
+/// Just enough for flare and for what is planted.
+fn small(version: u32) -> Vec<(&'static str, &'static str)> {
+    let mut settings = vec![
+        ("max_locks_per_transaction", "10"),
+        ("max_connections", "20"),
+        ("max_worker_processes", "4"),
+        ("max_wal_senders", "3"),
+        ("max_prepared_transactions", "0"),
+        ("max_replication_slots", "4"),
+        ("max_logical_replication_workers", "2"),
+        ("autovacuum_max_workers", "1"),
+    ];
+    if version >= 13 {
+        settings.push(("max_slot_wal_keep_size", "1MB"));
+    }
+    if version >= 18 {
+        settings.push(("autovacuum_worker_slots", "1"));
+    }
+    settings
+}
+
+#[test]
+fn limits_roles_languages_and_programs_are_named() {
+    for (old, new) in [(10, 18), (18, 18)] {
+        let subscriber = [("wal_level", "replica"), ("max_wal_senders", "0")];
+        let pair = Pair::between(
+            Cluster::private(old, &small(old)),
+            Cluster::private(new, &subscriber),
+        )
+        .with_accounts(1);
+        let (db, app, publisher) = (pair.db(), &pair.names().app, pair.publisher());
+        publisher.sql(
+            db,
+            r"CREATE TABLE t (id int PRIMARY KEY);
+              INSERT INTO pg_seclabel (objoid, classoid, objsubid, provider, label)
+                VALUES ('t'::regclass, 'pg_class'::regclass, 0, 'dummy', 'classified');
+              CREATE FUNCTION plx() RETURNS language_handler AS 'plpgsql', 'plpgsql_call_handler' LANGUAGE c;
+              CREATE LANGUAGE plx HANDLER plx;
+              CREATE TABLE wide (a int); ALTER TABLE wide REPLICA IDENTITY FULL;
+              INSERT INTO wide SELECT generate_series(1, 2000); UPDATE wide SET a = a + 1;
+              UPDATE pg_class SET relpages = 20000 WHERE relname = 'wide'",
+        );
+        publisher.sql(
+            db,
+            "SELECT pg_create_logical_replication_slot('idle', 'test_decoding')",
+        );
+        publisher.sql(
+            db,
+            "CREATE SUBSCRIPTION third CONNECTION 'dbname=postgres' PUBLICATION p WITH (connect = false, slot_name = NONE)",
+        );
+        for hundred in 0..5 {
+            publisher.sql(
+                db,
+                &format!(
+                    "DO $$ BEGIN FOR i IN 1..100 LOOP EXECUTE format('CREATE TABLE many_%s_%s (id int)', {hundred}, i); END LOOP; END $$"
+                ),
+            );
+        }
+        pair.create_roles_on(pair.subscriber());
+        pair.create_database_on(pair.subscriber());
+        pair.subscriber()
+            .sql("postgres", &format!("ALTER ROLE {app} CONNECTION LIMIT 0"));
+        let _application = publisher.connect(db, app, Passwords::APP).expect("a login");
+        let mut first = publisher.superuser_session(db);
+        first.batch_execute("BEGIN; LOCK TABLE t").expect("a lock");
+        let mut second = publisher.superuser_session(db);
+        let waiting = std::thread::spawn(move || second.batch_execute("LOCK TABLE t; SELECT 1"));
+        pair.configure(|config| {
+            config["lag"] =
+                serde_yaml::from_str("{warning: {retained_wal: 1kB}}").expect("a threshold");
+        });
+        let long = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query_start < clock_timestamp() - interval '2 seconds'";
+        wait::for_("a queue", Duration::from_secs(20), || {
+            publisher.value(db, long) == "1"
+        });
+        let json = look(&pair);
+        assert_found(&json, "lock_queues", "warning", "LOCK TABLE t");
+        assert_found(&json, "security_labels", "warning", "public.t");
+        assert_found(&json, "untrusted_languages", "warning", "plx");
+        assert_found(&json, "identity_full", "warning", "public.wide");
+        assert_found(&json, "slot_retention", "warning", "idle");
+        assert_found(&json, "other_slots", "warning", "idle (test_decoding");
+        assert!(!of(&json, "other_slots")[0].to_string().contains("drop"));
+        assert_found(&json, "other_subscriptions", "blocker", "third");
+        assert_found(
+            &json,
+            "locks",
+            "blocker",
+            "max_locks_per_transaction of the publisher is 10",
+        );
+        assert_found(&json, "app_limits", "warning", app);
+        assert_found(
+            &json,
+            "wal_level_back",
+            "warning",
+            "of the subscriber is replica",
+        );
+        assert_found(
+            &json,
+            "capacity_back",
+            "warning",
+            "max_wal_senders of the subscriber is 0",
+        );
+        if old >= 13 {
+            assert_found(&json, "slot_limit", "warning", "max_slot_wal_keep_size");
+        } else {
+            assert_found(&json, "truncate", "warning", "10");
+        }
+        drop(first);
+        waiting.join().expect("a thread").expect("the lock");
+        pair.configure(|config| {
+            config["tools"]["path"] = pair.dir().to_str().expect("UTF-8").into();
+        });
+        assert_found(&look(&pair), "client_programs", "blocker", "pg_dump");
+    }
+}
