@@ -66,6 +66,10 @@ pub(super) fn schema_drift(view: &View<'_>, from: &Session, to: &Session) -> Res
     let Some(moving) = view.moving else {
         return Ok(Vec::new());
     };
+    // Printing an expression opens its table.
+    for session in [from, to] {
+        session.batch("SET lock_timeout = '500ms'")?;
+    }
     let hosts = [&view.config.publisher, &view.config.subscriber];
     let names = hosts.iter().flat_map(|host| {
         let repl = host.repl.as_ref().map(|it| it.user.clone());

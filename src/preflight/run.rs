@@ -108,13 +108,20 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
             checked.extend(judge(&wanted, Place::Database, &view)?);
             let compared = view.subscribed && scope.schemas == Schemas::Compare;
             if let (Some((from, to)), true, Before::Cutover) = (sessions, compared, scope.before) {
-                let found = beyond::schema_drift(&view, &from, &to)?;
+                let (found, unseen) = match beyond::schema_drift(&view, &from, &to) {
+                    // Somebody has locked a table; nobody is waited for here.
+                    Err(report) if sqlstate_of(&report) == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                        let why = format!("{}: {}", beyond::SCHEMA_DRIFT, message_of(&report));
+                        (Vec::new(), vec![why])
+                    }
+                    found => (found?, Vec::new()),
+                };
                 checked.push(judged(
                     (beyond::SCHEMA_DRIFT, beyond::SAME),
                     Before::Cutover,
                     &view,
                     found,
-                    Vec::new(),
+                    unseen,
                 ));
             }
         }

@@ -195,7 +195,7 @@ fn what_goes_wrong_while_it_streams_is_named_and_blocks() {
         let (publisher, subscriber) = (pair.publisher(), pair.subscriber());
         publisher.sql(
             db,
-            "CREATE SEQUENCE alike; CREATE SEQUENCE unlike; CREATE TABLE late (id int PRIMARY KEY);
+            "CREATE SEQUENCE alike; CREATE SEQUENCE unlike; CREATE TABLE filler (id int PRIMARY KEY); CREATE TABLE late (id int PRIMARY KEY);
              CREATE MATERIALIZED VIEW filled AS SELECT 1 AS one",
         );
         pair.flare(&["prepare", sub, "--yes"]).ok();
@@ -224,7 +224,20 @@ fn what_goes_wrong_while_it_streams_is_named_and_blocks() {
             std::time::Duration::from_secs(10),
             || publisher.value("postgres", &own) == "1",
         );
+        let mut first = publisher.superuser_session(db);
+        first
+            .batch_execute("BEGIN; LOCK TABLE filler")
+            .expect("a lock");
+        let mut second = publisher.superuser_session(db);
+        let queued = std::thread::spawn(move || second.batch_execute("LOCK TABLE filler"));
+        let long = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query_start < clock_timestamp() - interval '2 seconds'";
+        crate::support::wait::for_("a queue", std::time::Duration::from_secs(20), || {
+            publisher.value(db, long) == "1"
+        });
         let json = look(&pair);
+        assert_found(&json, "lock_queues", "warning", "LOCK TABLE filler");
+        drop(first);
+        queued.join().expect("a thread").expect("the lock");
         assert_found(&json, "sequence_shape", "blocker", "public.missing");
         assert_found(&json, "sequence_shape", "warning", "public.unlike");
         assert_found(&json, "schema_drift", "blocker", "public.lately");

@@ -1,10 +1,8 @@
 //! Faults of limits, roles, languages and programs, which the other tests do not plant.
 
-use std::time::Duration;
-
 use super::{assert_found, look, of};
 use crate::support::pair::Passwords;
-use crate::support::{Cluster, Pair, wait};
+use crate::support::{Cluster, Pair};
 
 /// Just enough for flare and for what is planted.
 fn small(version: u32) -> Vec<(&'static str, &'static str)> {
@@ -69,20 +67,11 @@ fn limits_roles_languages_and_programs_are_named() {
         pair.subscriber()
             .sql("postgres", &format!("ALTER ROLE {app} CONNECTION LIMIT 0"));
         let _application = publisher.connect(db, app, Passwords::APP).expect("a login");
-        let mut first = publisher.superuser_session(db);
-        first.batch_execute("BEGIN; LOCK TABLE t").expect("a lock");
-        let mut second = publisher.superuser_session(db);
-        let waiting = std::thread::spawn(move || second.batch_execute("LOCK TABLE t; SELECT 1"));
         pair.configure(|config| {
             config["lag"] =
                 serde_yaml::from_str("{warning: {retained_wal: 1kB}}").expect("a threshold");
         });
-        let long = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query_start < clock_timestamp() - interval '2 seconds'";
-        wait::for_("a queue", Duration::from_secs(20), || {
-            publisher.value(db, long) == "1"
-        });
         let json = look(&pair);
-        assert_found(&json, "lock_queues", "warning", "LOCK TABLE t");
         assert_found(&json, "security_labels", "warning", "public.t");
         assert_found(&json, "untrusted_languages", "warning", "plx");
         assert_found(&json, "identity_full", "warning", "public.wide");
@@ -114,8 +103,6 @@ fn limits_roles_languages_and_programs_are_named() {
         } else {
             assert_found(&json, "truncate", "warning", "10");
         }
-        drop(first);
-        waiting.join().expect("a thread").expect("the lock");
         pair.configure(|config| {
             config["tools"]["path"] = pair.dir().to_str().expect("UTF-8").into();
         });
