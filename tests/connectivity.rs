@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Pair;
 use crate::support::output::Output;
 use crate::support::pair::Passwords;
+use crate::support::{Cluster, Pair};
 
 fn verify(pair: &Pair) -> Output {
     pair.flare(&["verify_connectivity", "--format", "json"])
@@ -67,6 +67,24 @@ fn a_user_that_cannot_log_in_is_named_beside_those_that_can() {
         hint.contains(owner) && hint.contains("pg_hba.conf"),
         "{run}"
     );
+}
+
+#[test]
+fn the_replication_user_need_not_be_let_in_to_other_databases() {
+    let pair = Pair::between(Cluster::private(14, &[]), Cluster::subscriber(18)).with_accounts(1);
+    let (db, names, publisher) = (pair.db(), pair.names(), pair.publisher());
+    let access = format!(
+        "local all all trust
+         host {db} {repl} 127.0.0.1/32 scram-sha-256
+         host all {repl} 127.0.0.1/32 reject
+         host all all 127.0.0.1/32 scram-sha-256\n",
+        repl = names.repl
+    );
+    std::fs::write(publisher.data_dir().join("pg_hba.conf"), access).expect("write pg_hba.conf");
+    publisher.reload();
+    let run = verify(&pair);
+    run.ok();
+    pair.flare(&["prepare", pair.subname(), "--yes"]).ok();
 }
 
 #[test]

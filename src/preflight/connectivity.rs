@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::way::{self, Way};
 use crate::config::{Account, Config};
 use crate::error::{Error, Failure, Report, Result, hint_of, message_of};
-use crate::server::{Facts, Login, Server, open_both, params};
+use crate::server::{Facts, Login, Server, open_both, params, sqlstate_of};
 
 /// How one user's attempt to log in ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -81,8 +81,9 @@ pub(crate) fn verify(config: &Config, application_name: &str) -> Result<Connecti
             }
             (publisher, subscriber) => (publisher?, subscriber?),
         };
-        let on_publisher = attempts(scope, &publisher);
-        let on_subscriber = attempts(scope, &subscriber);
+        let dbnames: Vec<String> = config.publications.keys().cloned().collect();
+        let on_publisher = attempts(scope, &publisher, &dbnames);
+        let on_subscriber = attempts(scope, &subscriber, &dbnames);
         let ways = config.subscriptions.iter();
         let ways = ways.map(|(name, it)| way::attempt(&publisher, &subscriber, name, it));
         // While the users log in.
@@ -102,17 +103,37 @@ struct Attempt<'scope> {
     greeted: ScopedJoinHandle<'scope, Result<Facts>>,
 }
 
+/// Logs in to `postgres`, or where that is refused to one of the databases that move: the replication user need not be
+/// let in to any other.
+fn greet(server: &Server, login: Login, dbnames: &[String]) -> Result<Facts> {
+    let refused = match server.introduce(login, "postgres") {
+        Ok((_, facts)) => return Ok(facts),
+        Err(report) => report,
+    };
+    if login == Login::Replication && sqlstate_of(&refused).is_some() {
+        let mut greeted = dbnames.iter().map(|it| server.introduce(login, it));
+        if let Some(Ok((_, facts))) = greeted.find(Result::is_ok) {
+            return Ok(facts);
+        }
+    }
+    Err(refused)
+}
+
 /// Begins to try the users of a server that are not its superuser.
-fn attempts<'scope, S>(scope: &'scope Scope<'scope, '_>, server: &S) -> Vec<Attempt<'scope>>
+fn attempts<'scope, S>(
+    scope: &'scope Scope<'scope, '_>,
+    server: &S,
+    dbnames: &[String],
+) -> Vec<Attempt<'scope>>
 where
     S: Deref<Target = Server> + Clone + Send + 'scope,
 {
     let attempt = |login, account: &Account| {
-        let server = server.clone();
+        let (server, dbnames) = (server.clone(), dbnames.to_vec());
         Attempt {
             login,
             user: account.user.clone(),
-            greeted: scope.spawn(move || Ok(server.introduce(login, "postgres")?.1)),
+            greeted: scope.spawn(move || greet(&server, login, &dbnames)),
         }
     };
     let declared = server.declared();

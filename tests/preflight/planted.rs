@@ -229,7 +229,8 @@ fn what_goes_wrong_while_it_streams_is_named_and_blocks() {
             .batch_execute("BEGIN; LOCK TABLE filler")
             .expect("a lock");
         let mut second = publisher.superuser_session(db);
-        let queued = std::thread::spawn(move || second.batch_execute("LOCK TABLE filler"));
+        let queued =
+            std::thread::spawn(move || second.batch_execute("LOCK TABLE filler; SELECT 1"));
         let long = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query_start < clock_timestamp() - interval '2 seconds'";
         crate::support::wait::for_("a queue", std::time::Duration::from_secs(20), || {
             publisher.value(db, long) == "1"

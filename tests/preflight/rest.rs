@@ -72,7 +72,7 @@ fn limits_roles_languages_and_programs_are_named() {
                 serde_yaml::from_str("{warning: {retained_wal: 1kB}}").expect("a threshold");
         });
         let json = look(&pair);
-        assert_found(&json, "security_labels", "warning", "public.t");
+        assert_found(&json, "security_labels", "warning", "dummy");
         assert_found(&json, "untrusted_languages", "warning", "plx");
         assert_found(&json, "identity_full", "warning", "public.wide");
         assert_found(&json, "slot_retention", "warning", "idle");
