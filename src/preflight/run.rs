@@ -159,10 +159,14 @@ struct Judged {
     unseen: Vec<String>,
 }
 
-fn judge(wanted: &[&Check], place: Place, view: &View<'_>) -> Result<Vec<Judged>> {
+fn judge(wanted: &[&'static Check], place: Place, view: &View<'_>) -> Result<Vec<Judged>> {
     let here = wanted.iter().filter(|check| check.place == place);
     here.map(|check| {
-        let found = (check.judge)(view)?;
+        // Without an answer that everybody gets, such as for a table that is locked, nothing can be said.
+        let found = match blind(check, view) {
+            true => Vec::new(),
+            false => (check.judge)(view)?,
+        };
         let named = (check.id, check.title);
         Ok(judged(
             named,
@@ -209,30 +213,42 @@ fn judged(
     }
 }
 
+/// Whether a question of a check that takes no superuser has no answer.
+fn blind(check: &'static Check, view: &View<'_>) -> bool {
+    unanswered(check, view).any(|(text, ..)| !text.privileged)
+}
+
 /// Questions of a check without an answer, in words.
-fn unseen(check: &Check, view: &View<'_>) -> Vec<String> {
-    let mut unseen = Vec::new();
-    for ask in check.asks {
+fn unseen(check: &'static Check, view: &View<'_>) -> Vec<String> {
+    let words = unanswered(check, view).map(|(_, side, why)| {
+        format!(
+            "{}: as {:?} on the {}: {why}",
+            check.id, side.user, side.side
+        )
+    });
+    words.collect()
+}
+
+/// Questions of a check without an answer, whom they were put to, and why.
+fn unanswered<'v>(
+    check: &'static Check,
+    view: &'v View<'_>,
+) -> impl Iterator<Item = (Text, &'v SideView, &'v str)> {
+    check.asks.iter().flat_map(move |ask| {
         let asked = match ask.on {
-            On::Publisher => vec![view.publisher],
-            On::Subscriber => vec![view.subscriber],
-            On::Both => vec![view.publisher, view.subscriber],
+            On::Publisher => [view.publisher, None],
+            On::Subscriber => [view.subscriber, None],
+            On::Both => [view.publisher, view.subscriber],
         };
-        for side in asked.into_iter().flatten() {
+        asked.into_iter().flatten().filter_map(move |side| {
             let answers = match ask.text.place {
                 Place::Server => Some(&side.server),
                 Place::Database => side.database.as_ref(),
             };
-            let why = answers.and_then(|answers| answers.unseen.get(ask.text.name));
-            unseen.extend(why.map(|why| {
-                format!(
-                    "{}: as {:?} on the {}: {why}",
-                    check.id, side.user, side.side
-                )
-            }));
-        }
-    }
-    unseen
+            let why = answers?.unseen.get(ask.text.name)?;
+            Some((ask.text, side, why.as_str()))
+        })
+    })
 }
 
 /// All findings, and one more that names what could not be seen.

@@ -239,3 +239,23 @@ fn advise(report: Report, endpoint: &Endpoint) -> Report {
     };
     Err::<(), _>(report).hint(|| hint).unwrap_err()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_that_is_reached_is_the_one_to_raise() {
+        let endpoint = Endpoint {
+            side: "publisher".into(),
+            host: "h".into(),
+            port: 5432,
+            dbname: "d".into(),
+            user: "o\"o".into(),
+        };
+        let hint = |words| too_many(words, &endpoint);
+        assert!(hint("too many connections for role \"x\"").contains(r#"ALTER ROLE "o""o""#));
+        assert!(hint("too many connections for database \"d\"").contains("ALTER DATABASE"));
+        assert!(hint("sorry, too many clients already").contains("max_connections"));
+    }
+}

@@ -237,8 +237,11 @@ fn what_goes_wrong_while_it_streams_is_named_and_blocks() {
         });
         let json = look(&pair);
         assert_found(&json, "lock_queues", "warning", "LOCK TABLE filler");
+        let tables = super::of(&json, "subscription_tables")[0].to_string();
+        assert!(!tables.contains("not published any more"), "{tables}");
         drop(first);
         queued.join().expect("a thread").expect("the lock");
+        let json = look(&pair);
         assert_found(&json, "sequence_shape", "blocker", "public.missing");
         assert_found(&json, "sequence_shape", "warning", "public.unlike");
         assert_found(&json, "schema_drift", "blocker", "public.lately");

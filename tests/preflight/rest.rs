@@ -42,6 +42,7 @@ fn limits_roles_languages_and_programs_are_named() {
                 VALUES ('t'::regclass, 'pg_class'::regclass, 0, 'dummy', 'classified');
               CREATE FUNCTION plx() RETURNS language_handler AS 'plpgsql', 'plpgsql_call_handler' LANGUAGE c;
               CREATE LANGUAGE plx HANDLER plx;
+              CREATE FUNCTION spoken() RETURNS int AS 'x' LANGUAGE plx;
               CREATE TABLE wide (a int); ALTER TABLE wide REPLICA IDENTITY FULL;
               INSERT INTO wide SELECT generate_series(1, 2000); UPDATE wide SET a = a + 1;
               UPDATE pg_class SET relpages = 20000 WHERE relname = 'wide'",

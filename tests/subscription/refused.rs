@@ -149,6 +149,30 @@ fn a_connection_that_leads_elsewhere_copies_nothing() {
         .says("host_via_subscriber");
     nothing_is_left(&pair);
     assert_eq!(count(pair.subscriber(), &pair), "0");
+
+    // One of the same name that follows that server is another migration's.
+    pair.configure(|c| {
+        let conn = &mut c["hosts"]["publisher"]["conn"];
+        conn["host_via_subscriber"] = pair.publisher().host().into();
+        conn["port_via_subscriber"] = u64::from(pair.publisher().port()).into();
+    });
+    let sub = pair.subname();
+    pair.subscriber().sql(
+        db,
+        &format!(
+            "CREATE SUBSCRIPTION {sub} CONNECTION 'host={} port={}' PUBLICATION \"{}\" WITH (connect = false)",
+            other.host(),
+            other.port(),
+            names.pubname
+        ),
+    );
+    for command in [&["cleanup", sub, "--yes"][..], &["drop_subscription", sub]] {
+        pair.flare(command).code(1).says("another migration's");
+    }
+    let there = format!("SELECT count(*) FROM pg_subscription WHERE subname = '{sub}'");
+    assert_eq!(pair.subscriber().value(db, &there), "1");
+    pair.flare(&["drop_subscription", sub, "--force"]).ok();
+    assert_eq!(pair.subscriber().value(db, &there), "0");
 }
 
 #[test]
