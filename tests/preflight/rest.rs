@@ -1,4 +1,4 @@
-//! Faults of limits, roles, languages and programs, which the other tests do not plant.
+//! Faults of limits, roles and programs, which the other tests do not plant.
 
 use super::{assert_found, look, of};
 use crate::support::pair::Passwords;
@@ -26,7 +26,7 @@ fn small(version: u32) -> Vec<(&'static str, &'static str)> {
 }
 
 #[test]
-fn limits_roles_languages_and_programs_are_named() {
+fn limits_roles_and_programs_are_named() {
     for (old, new) in [(10, 18), (18, 18)] {
         let subscriber = [("wal_level", "replica"), ("max_wal_senders", "0")];
         let pair = Pair::between(
@@ -40,9 +40,6 @@ fn limits_roles_languages_and_programs_are_named() {
             r"CREATE TABLE t (id int PRIMARY KEY);
               INSERT INTO pg_seclabel (objoid, classoid, objsubid, provider, label)
                 VALUES ('t'::regclass, 'pg_class'::regclass, 0, 'dummy', 'classified');
-              CREATE FUNCTION plx() RETURNS language_handler AS 'plpgsql', 'plpgsql_call_handler' LANGUAGE c;
-              CREATE LANGUAGE plx HANDLER plx;
-              CREATE FUNCTION spoken() RETURNS int AS 'x' LANGUAGE plx;
               CREATE TABLE wide (a int); ALTER TABLE wide REPLICA IDENTITY FULL;
               INSERT INTO wide SELECT generate_series(1, 2000); UPDATE wide SET a = a + 1;
               UPDATE pg_class SET relpages = 20000 WHERE relname = 'wide'",
@@ -74,7 +71,6 @@ fn limits_roles_languages_and_programs_are_named() {
         });
         let json = look(&pair);
         assert_found(&json, "security_labels", "warning", "dummy");
-        assert_found(&json, "untrusted_languages", "warning", "plx");
         assert_found(&json, "identity_full", "warning", "public.wide");
         assert_found(&json, "slot_retention", "warning", "idle");
         assert_found(&json, "other_slots", "warning", "idle (test_decoding");

@@ -354,7 +354,7 @@ mod tests {
         let odd = not_utf8(&[named("c3bc"), named("61fc")]);
         assert_eq!(odd, ["relation \"a\u{fffd}\""]);
         assert!(without_encoding(false, odd.clone()).is_empty());
-        assert_eq!(without_encoding(true, odd)[0].severity, Severity::Warning);
+        assert_eq!(without_encoding(true, odd)[0].severity, Severity::Blocker);
     }
 
     #[test]
