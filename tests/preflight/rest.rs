@@ -101,7 +101,7 @@ fn limits_roles_and_programs_are_named() {
                 let says = |it: &&serde_json::Value| {
                     it["severity"] == *severity && it.to_string().contains(words)
                 };
-                !of(&json, id).iter().any(|it| says(&it))
+                !of(&json, id).iter().any(says)
             })
             .collect();
         assert!(missed.is_empty(), "{missed:?}\n{json:#}");
