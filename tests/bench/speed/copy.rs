@@ -228,7 +228,7 @@ const CREATE: &str = r#"rm -rf "$WORK"
 psql -X -q -c "CREATE DATABASE \"$DB\" OWNER \"$OWNER\" TEMPLATE template0" "$TO dbname=postgres""#;
 
 const NATIVE: &str = r#"pg_dump -s --no-publications "$FROM dbname=$DB" | grep -v "$UNKNOWN" | psql -X -q -1 -o /dev/null -v ON_ERROR_STOP=1 "$TO dbname=$DB"
-psql -X -q -c "CREATE SUBSCRIPTION \"$SUB\" CONNECTION '$FROM dbname=$DB' PUBLICATION \"$PUB\"" "$TO dbname=$DB" 2> /dev/null
+echo "CREATE SUBSCRIPTION \"$SUB\" CONNECTION :'from' PUBLICATION \"$PUB\"" | psql -X -q -v ON_ERROR_STOP=1 -v from="$FROM dbname=$DB" "$TO dbname=$DB"
 while [ "$(psql -X -A -t -c "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate NOT IN ('r', 's')" "$TO dbname=$DB")" != 0 ]; do
     psql -X -q -o /dev/null -c "SELECT pg_logical_emit_message(true, 'bench', 'on')" "$FROM dbname=$DB"; sleep 0.1
 done"#;
