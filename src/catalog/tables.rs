@@ -14,10 +14,6 @@ pub(crate) struct Table {
     pub(crate) relkind: char,
     pub(crate) relpersistence: char,
     pub(crate) relreplident: char,
-    /// A primary key that can be an identity: valid and not deferrable.
-    pub(crate) has_primary_key: bool,
-    /// The index named by `REPLICA IDENTITY USING INDEX`, where it is valid.
-    pub(crate) has_identity_index: bool,
     pub(crate) owner: String,
     /// Whether the session's role may do what the owner may.
     pub(crate) mine: bool,
@@ -36,10 +32,6 @@ const TABLES: &str = "
           JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition)
     SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'relkind', c.relkind,
              'relpersistence', c.relpersistence, 'relreplident', c.relreplident,
-             'has_primary_key', EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid
-                                         AND i.indisprimary AND i.indisvalid AND i.indimmediate),
-             'has_identity_index', EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid
-                                            AND i.indisreplident AND i.indisvalid),
              'owner', pg_get_userbyid(c.relowner),
              'mine', pg_has_role(c.relowner, 'USAGE'),
              'db_owners', pg_has_role($1::name, c.relowner, 'USAGE'),
@@ -59,16 +51,6 @@ pub(crate) fn all(session: &Session, db_owner: &str) -> Result<Vec<Table>> {
 }
 
 impl Table {
-    /// Whether UPDATE and DELETE could be replicated.
-    pub(crate) fn identifies_rows(&self) -> bool {
-        match self.relreplident {
-            'f' => true,
-            'd' => self.has_primary_key,
-            'i' => self.has_identity_index,
-            _ => false,
-        }
-    }
-
     /// Whether it is `name` or a partition of it.
     pub(crate) fn belongs_to(&self, name: &TableName) -> bool {
         self.name == *name || self.ancestors.contains(name)

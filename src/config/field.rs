@@ -150,6 +150,11 @@ impl<'t> Field<'t> {
         self.parse(|text| Ok(self.source.resolve(text)))
     }
 
+    /// Whether it is a list.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.node.value, Value::List(_))
+    }
+
     /// A list, each item read alike.
     pub(super) fn list<T>(&self, read: impl Fn(&Field<'t>) -> Option<T>) -> Option<Vec<T>> {
         let Value::List(items) = &self.node.value else {

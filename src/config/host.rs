@@ -34,6 +34,8 @@ pub struct Host {
     pub connect_timeout: Duration,
     /// How the other server reaches this one.
     pub via: Via,
+    /// Major versions newer than those that flare knows which it may be; they are treated as the newest known.
+    pub allow_untested: Vec<i32>,
 }
 
 /// A role and its password.
@@ -177,6 +179,7 @@ impl Host {
             repl: repl?,
             tls: tls?,
             connect_timeout: connect_timeout?,
+            allow_untested: Vec::new(),
             via: via?,
         })
     }

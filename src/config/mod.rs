@@ -150,7 +150,17 @@ impl Config {
         let cutover = file.section("cutover", Cutover::read);
         let lag = file.section("lag", Lag::read);
         let ddl = file.or("ddl", DdlMode::default(), DdlMode::read);
-        let (publisher, subscriber) = hosts?;
+        let untested = file.or("allow_untested", Vec::new(), |field| {
+            field.list(|item| {
+                item.parse(|text| {
+                    text.parse()
+                        .map_err(|_| format!("{text:?} is no major version, such as 19"))
+                })
+            })
+        });
+        let (mut publisher, mut subscriber) = hosts?;
+        publisher.allow_untested = untested?;
+        subscriber.allow_untested = publisher.allow_untested.clone();
         Some(Config {
             path: origin.to_owned(),
             text: Secret::new(""),

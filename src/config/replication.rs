@@ -11,8 +11,10 @@ use crate::value::TableName;
 pub struct Publication {
     /// Its name on the publisher.
     pub pubname: String,
-    /// The tables; `None`: all, present and future.
+    /// The tables; `None`: all.
     pub tables: Option<Vec<TableName>>,
+    /// Whether all tables are those that exist when it is made, each by name: the application's new ones stay out.
+    pub listed: bool,
     /// Tables that get `REPLICA IDENTITY FULL` because they have no key.
     pub replica_identity_full_tables: Vec<TableName>,
     /// Insert-only tables that may stay without a replica identity.
@@ -68,19 +70,26 @@ impl Publication {
         field.section(|section| {
             let tables = |field: &Field<'_>| tables(field);
             let pubname = section.required("pubname", Field::name);
-            let listed = section.optional("tables", |field| {
+            let which = section.or("tables", (None, false), |field| {
+                if !field.is_list() {
+                    return field
+                        .word(&[("all", false), ("listed", true)])
+                        .map(|listed| (None, listed));
+                }
                 let listed = tables(field)?;
                 if listed.is_empty() {
                     field.problem("is empty; leave it out to publish all tables");
                 }
-                Some(listed)
+                Some((Some(listed), false))
             });
             let full = section.or("replica_identity_full_tables", Vec::new(), tables);
             let none = section.or("allow_no_identity", Vec::new(), tables);
             let left = section.or("leave_behind", Vec::new(), |field| field.list(Field::text));
+            let (listed_tables, listed) = which?;
             Some(Publication {
                 pubname: pubname?,
-                tables: listed?,
+                tables: listed_tables,
+                listed,
                 replica_identity_full_tables: full?,
                 allow_no_identity: none?,
                 leave_behind: left?,

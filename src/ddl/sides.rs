@@ -45,9 +45,11 @@ impl<'a> Sides<'a> {
     ) -> Result<Sides<'a>> {
         lock_out_others(pair, &stream.dbname)?;
         let dbname = stream.dbname.clone();
+        // What fires on a statement of the user's fires on one that flare brings.
         let enter = |server: &Server| -> Result<Session> {
             let session = server.enter(&dbname)?;
             session.set_timeout(Timeout::WhileServerAnswers);
+            seen(server, &session)?;
             Ok(session)
         };
         Ok(Sides {
@@ -203,6 +205,15 @@ impl<'a> Sides<'a> {
     /// How the configuration's commands name it.
     pub(super) fn again(&self) -> String {
         format!("flare ddl {}", ShellWord(self.dbname()))
+    }
+}
+
+/// Has a superuser's session fire triggers as any other.
+fn seen(server: &Server, session: &Session) -> Result<()> {
+    match (server.facts().superuser, server.major()) {
+        (false, _) => Ok(()),
+        (true, 17..) => session.batch("SET event_triggers = on"),
+        (true, _) => session.batch("SET session_replication_role = origin"),
     }
 }
 

@@ -114,6 +114,6 @@ impl Flare {
             schemas: Schemas::Leave,
             later: Later::Warns,
         })?;
-        found.refuse()
+        found.for_switch().refuse()
     }
 }

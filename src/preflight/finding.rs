@@ -132,9 +132,18 @@ impl Preflight {
         Preflight::of(self.checks.into_iter().chain(other.checks).collect())
     }
 
-    /// The same without these checks.
-    pub(crate) fn without(self, ids: &[&str]) -> Preflight {
-        let others = self.checks.into_iter().filter(|it| !ids.contains(&it.id));
+    /// What of it concerns a switch: its preparation mends some of it itself, and what fails on both sides alike is no
+    /// reason to stay.
+    pub(crate) fn for_switch(self) -> Preflight {
+        const MENDED: [&str; 3] = ["identity_differs", "materialized_views", "statistics"];
+        const ALIKE: [&str; 1] = ["replica_identity"];
+        let others = self.checks.into_iter();
+        let others = others.filter(|it| !MENDED.contains(&it.id)).map(|mut it| {
+            if ALIKE.contains(&it.id) {
+                it.severity = it.severity.min(Severity::Warning);
+            }
+            it
+        });
         Preflight::of(others.collect())
     }
 

@@ -53,7 +53,7 @@ pub(crate) fn create(
     let existing = publications::find(&admin, &wanted.pubname)?;
     let published = publications::tables(&admin, &wanted.pubname)?;
     let all_tables = match (&existing, &wanted.tables) {
-        (None, None) => may_publish_all(&admin)?,
+        (None, None) if !wanted.listed => may_publish_all(&admin)?,
         _ => AllTables::Denied,
     };
     let decide = |tables: &[Table]| {

@@ -13,7 +13,7 @@ use super::address::Address;
 use super::credentials::Credentials;
 use super::session::TimedOut;
 use super::{Endpoint, SqlError, interrupt, tls};
-use crate::config::Tls;
+use crate::config::{Host, Tls};
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::value::Ident;
 
@@ -50,9 +50,55 @@ pub(crate) struct Target {
     pub(crate) tls: Tls,
     pub(crate) timeout: Duration,
     pub(crate) application_name: String,
+    /// Newer versions than flare knows that the server may have.
+    pub(super) allow_untested: Vec<i32>,
+    /// Event triggers of the user do not see what the session does, logging in included.
+    unseen: Option<&'static str>,
+    /// Whom it acts as, where that is not who logs in.
+    role: Option<String>,
 }
 
 impl Target {
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        address: Address,
+        declared: &Host,
+        application_name: &str,
+    ) -> Target {
+        Target {
+            endpoint,
+            address,
+            tls: declared.tls.clone(),
+            timeout: declared.connect_timeout,
+            application_name: application_name.to_owned(),
+            allow_untested: declared.allow_untested.clone(),
+            unseen: None,
+            role: None,
+        }
+    }
+
+    /// The same for a session of a superuser, which can keep out of the sight of event triggers.
+    pub(crate) fn unseen(mut self, major: i32) -> Target {
+        self.unseen = Some(match major {
+            17.. => "event_triggers=off",
+            _ => "session_replication_role=replica",
+        });
+        self
+    }
+
+    /// The same for a session that acts as a role.
+    pub(crate) fn acting_as(mut self, role: &str) -> Target {
+        self.role = Some(role.to_owned());
+        self
+    }
+
+    /// Where the session is, and as whom.
+    pub(crate) fn acting(&self) -> Endpoint {
+        let mut endpoint = self.endpoint.clone();
+        endpoint.user = self.role.clone().unwrap_or(endpoint.user);
+        endpoint
+    }
+
     /// The same server, another database or user.
     pub(crate) fn with(&self, user: &str, dbname: &str) -> Target {
         let mut target = self.clone();
@@ -79,10 +125,16 @@ impl Target {
                 config.host_path(directory);
             }
         }
-        let options: Vec<String> = SESSION_SETTINGS
+        let mut options: Vec<String> = SESSION_SETTINGS
             .iter()
             .map(|(name, value)| format!("-c {name}={value}"))
             .collect();
+        options.extend(self.unseen.map(|unseen| format!("-c {unseen}")));
+        options.extend(
+            self.role
+                .as_ref()
+                .map(|role| format!("-c role={}", in_options(role))),
+        );
         config
             .port(self.endpoint.port)
             .user(&self.endpoint.user)
@@ -114,6 +166,15 @@ impl Target {
         config.password(credentials.password()?.reveal());
         Ok((connect_within(config, tls.clone(), self.timeout)?, tls))
     }
+}
+
+/// A value in the options of a connection, which blanks end.
+fn in_options(value: &str) -> String {
+    let escaped = value.chars().flat_map(|c| {
+        let escape = (c.is_whitespace() || c == '\\').then_some('\\');
+        escape.into_iter().chain([c])
+    });
+    escaped.collect()
 }
 
 pub(super) fn keep_alive(config: &mut Config) {

@@ -4,7 +4,7 @@ use super::{Endpoint, Session, params};
 use crate::error::{Failure, Result};
 
 /// The versions flare knows (`server_version_num` / 10000).
-const KNOWN_MAJORS: std::ops::RangeInclusive<i32> = 10..=18;
+pub(crate) const KNOWN_MAJORS: std::ops::RangeInclusive<i32> = 10..=18;
 
 /// What a server says of itself when a session opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,24 +60,38 @@ impl Facts {
         Ok((row.get(0), facts))
     }
 
-    /// The major version: 10 to 18.
+    /// The major version: 10 to 18. What is newer, and allowed, is treated as the newest known.
     pub(super) fn major(&self) -> i32 {
-        self.version_num / 10_000
+        (self.version_num / 10_000).min(*KNOWN_MAJORS.end())
     }
 
-    /// Older servers have no logical replication of their own; of newer ones flare knows nothing yet.
-    pub(super) fn refuse_unknown_version(&self, endpoint: &Endpoint) -> Result<()> {
-        match KNOWN_MAJORS.contains(&self.major()) {
-            true => Ok(()),
-            false => Failure::new(format!(
-                "use the {endpoint}: it runs PostgreSQL {}, and flare knows {} to {}",
-                self.version,
-                KNOWN_MAJORS.start(),
-                KNOWN_MAJORS.end()
-            ))
-            .hint("use a flare that knows this version, or a server that this flare knows")
-            .err(),
+    /// Older servers have no logical replication of their own; of newer ones flare knows nothing yet, and takes those that
+    /// the configuration allows.
+    pub(super) fn refuse_unknown_version(
+        &self,
+        endpoint: &Endpoint,
+        allow_untested: &[i32],
+    ) -> Result<()> {
+        let major = self.version_num / 10_000;
+        let newer = major > *KNOWN_MAJORS.end();
+        if KNOWN_MAJORS.contains(&major) || newer && allow_untested.contains(&major) {
+            return Ok(());
         }
+        let refused = Failure::new(format!(
+            "use the {endpoint}: it runs PostgreSQL {}, and flare knows {} to {}",
+            self.version,
+            KNOWN_MAJORS.start(),
+            KNOWN_MAJORS.end()
+        ));
+        let known = "use a flare that knows this version, or a server that this flare knows";
+        match newer {
+            true => refused.hint(format!(
+                "{known}; allow_untested: [{major}] in the configuration treats it as {}",
+                KNOWN_MAJORS.end()
+            )),
+            false => refused.hint(known),
+        }
+        .err()
     }
 }
 
@@ -104,11 +118,15 @@ mod tests {
             backend_start: 0,
         };
         for (known, words) in [(100_023, "10.23"), (180_004, "18.4")] {
-            assert!(of(known, words).refuse_unknown_version(&endpoint).is_ok());
+            assert!(
+                of(known, words)
+                    .refuse_unknown_version(&endpoint, &[])
+                    .is_ok()
+            );
         }
         for (unknown, words) in [(90_624, "9.6.24"), (190_000, "19beta1")] {
             let report = of(unknown, words)
-                .refuse_unknown_version(&endpoint)
+                .refuse_unknown_version(&endpoint, &[9, 20])
                 .unwrap_err();
             let message = report.to_string();
             assert!(
@@ -116,5 +134,8 @@ mod tests {
                 "{message}"
             );
         }
+        let allowed = of(190_002, "19.2");
+        assert!(allowed.refuse_unknown_version(&endpoint, &[19]).is_ok());
+        assert_eq!(allowed.major(), 18);
     }
 }

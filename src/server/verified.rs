@@ -7,7 +7,7 @@ use postgres::error::SqlState;
 use serde::Serialize;
 
 use super::address::addresses_of;
-use super::connect::Target;
+use super::connect::{Target, login_rejected};
 use super::credentials::{Credentials, Login};
 use super::facts::Facts;
 use super::session::{SHORT, Session};
@@ -127,15 +127,29 @@ impl Server {
         }
     }
 
-    /// A session that acts as the databases' owner.
+    /// A session that acts as the databases' owner: a superuser's, which event triggers do not see, or the owner's own.
     pub(crate) fn as_owner(&self, dbname: &str) -> Result<Session> {
-        Ok(self.enter_as(Login::DbOwner, dbname)?.0)
+        if !self.facts.superuser {
+            return Ok(self.enter_as(Login::DbOwner, dbname)?.0);
+        }
+        let target = self.unseen_in(dbname);
+        let target = target.acting_as(&self.declared.db_owner.user);
+        Ok(open_verified(&target, &self.superuser, self.side, self.identifier)?.0)
+    }
+
+    /// Where a superuser's session goes.
+    fn unseen_in(&self, dbname: &str) -> Target {
+        let target = self.target.with(self.superuser.user(), dbname);
+        target.unseen(self.major())
     }
 
     /// The same as [`Server::connect`], with what the server says of it.
     pub(crate) fn introduce(&self, login: Login, dbname: &str) -> Result<(Session, Facts)> {
         let credentials = self.credentials(login)?;
-        let target = self.target.with(credentials.user(), dbname);
+        let target = match login == Login::Superuser && self.facts.superuser {
+            true => self.unseen_in(dbname),
+            false => self.target.with(credentials.user(), dbname),
+        };
         open_verified(&target, credentials, self.side, self.identifier)
     }
 
@@ -224,20 +238,16 @@ fn reach(
 ) -> Result<(Target, Session, Facts)> {
     let mut failures = Vec::new();
     for address in addresses_of(side, declared)? {
-        let target = Target {
-            endpoint: Endpoint {
-                side: side.to_string(),
-                host: declared.host.clone(),
-                port: declared.port,
-                dbname: dbname.to_owned(),
-                user: credentials.user().to_owned(),
-            },
-            address,
-            tls: declared.tls.clone(),
-            timeout: declared.connect_timeout,
-            application_name: application_name.to_owned(),
+        let endpoint = Endpoint {
+            side: side.to_string(),
+            host: declared.host.clone(),
+            port: declared.port,
+            dbname: dbname.to_owned(),
+            user: credentials.user().to_owned(),
         };
-        match open_verified(&target, credentials, side, declared.system_identifier) {
+        let target = Target::new(endpoint, address, declared, application_name);
+        let opened = open_verified(&target, credentials, side, declared.system_identifier);
+        match opened.or_else(|report| unseen_after(report, &target, credentials, declared, side)) {
             Ok((session, facts)) => return Ok((target, session, facts)),
             Err(report) => failures.push(report),
         }
@@ -245,6 +255,29 @@ fn reach(
     // Another server at one address is worse than no answer at another: no command goes on without this server then.
     let mismatch = failures.iter().position(is_identity_mismatch).unwrap_or(0);
     Err(failures.swap_remove(mismatch))
+}
+
+/// A login trigger can end any login but that of a superuser whom it does not see: tried where the server said no.
+fn unseen_after(
+    report: Report,
+    target: &Target,
+    credentials: &Credentials,
+    declared: &Host,
+    side: Side,
+) -> Result<(Session, Facts)> {
+    let other = sqlstate_of(&report).is_none_or(|state| {
+        login_rejected(&report)
+            || [
+                SqlState::INVALID_CATALOG_NAME,
+                SqlState::TOO_MANY_CONNECTIONS,
+            ]
+            .contains(state)
+    });
+    if other {
+        return Err(report);
+    }
+    let target = target.clone().unseen(17);
+    open_verified(&target, credentials, side, declared.system_identifier).map_err(|_| report)
 }
 
 fn open_verified(
@@ -259,7 +292,7 @@ fn open_verified(
         let (target, password) = &*again;
         target.answers(password)
     };
-    let session = Session::adopt(client, target.endpoint.clone(), tls, Box::new(sign_of_life));
+    let session = Session::adopt(client, target.acting(), tls, Box::new(sign_of_life));
     let (found, facts) = Facts::ask(&session).wrap_err("check the identity")?;
     if found != identifier.to_string() {
         return Err(identity_mismatch(
@@ -269,7 +302,7 @@ fn open_verified(
             &target.endpoint,
         ));
     }
-    facts.refuse_unknown_version(&target.endpoint)?;
+    facts.refuse_unknown_version(&target.endpoint, &target.allow_untested)?;
     session.is_of_major(facts.major());
     Ok((session, facts))
 }

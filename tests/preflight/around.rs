@@ -148,7 +148,8 @@ fn foreign_keys_that_lead_out_and_login_triggers_are_named() {
     pair.publisher().sql(
         db,
         "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY REFERENCES a);
-         CREATE FUNCTION hello() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+         CREATE TABLE seen (id serial PRIMARY KEY);
+         CREATE FUNCTION hello() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.seen DEFAULT VALUES; END';
          CREATE EVENT TRIGGER hello ON login EXECUTE FUNCTION hello()",
     );
     pair.configure(|config| {
@@ -162,10 +163,15 @@ fn foreign_keys_that_lead_out_and_login_triggers_are_named() {
     assert_found(&json, "foreign_keys", "warning", "public.b to public.a");
     assert_found(
         &json,
-        "event_triggers",
+        "login_triggers",
         "warning",
         "hello (login, on the publisher)",
     );
+    let before = pair.publisher().value(db, "SELECT count(*) FROM seen");
+    look(&pair);
+    let after = pair.publisher().value(db, "SELECT count(*) FROM seen");
+    let count = |text: String| text.parse::<u32>().expect("a number");
+    assert_eq!(count(after), count(before) + 1);
 }
 
 #[test]

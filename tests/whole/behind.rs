@@ -21,7 +21,10 @@ const DATABASE: &str = r#"
     ALTER MATERIALIZED VIEW "Re""ports"."z; --" OWNER TO {app}; GRANT SELECT ON t TO {app}; GRANT SELECT ON "Re""ports"."z; --" TO PUBLIC;
     CREATE FUNCTION hidden() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN (SELECT n FROM public.a); END';
     CREATE MATERIALIZED VIEW "0" AS SELECT hidden() AS n;
-    CREATE MATERIALIZED VIEW never AS SELECT 1 AS one WITH NO DATA"#;
+    CREATE MATERIALIZED VIEW never AS SELECT 1 AS one WITH NO DATA;
+    CREATE TABLE ddl_log (what text);
+    CREATE FUNCTION logged() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.ddl_log VALUES (tg_tag); END';
+    CREATE EVENT TRIGGER logged ON ddl_command_end EXECUTE PROCEDURE logged()"#;
 
 const COUNTS: &str = r#"SELECT (SELECT n FROM "Re""ports"."z; --") || ' ' || (SELECT n FROM a) || ' ' || (SELECT n FROM "0")"#;
 
@@ -66,6 +69,10 @@ fn what_is_not_carried_is_named_and_refused_and_views_are_refreshed() {
         assert_eq!(subscriber.value(db, COUNTS), "100 101 101");
         let populated = "SELECT string_agg(relname, ',') FROM pg_class WHERE relkind = 'm' AND NOT relispopulated";
         assert_eq!(subscriber.value(db, populated), "never");
+        // The user's event trigger has seen nothing of flare's statements.
+        for server in [publisher, subscriber] {
+            assert_eq!(server.value(db, "SELECT count(*) FROM ddl_log"), "0");
+        }
 
         let dry = pair.flare(&["cutover", sub, "--dry-run", "--format", "json"]);
         let dry = dry.code(3).json();

@@ -6,9 +6,6 @@ use crate::error::Result;
 use crate::preflight::{self, Before, Later, Preflight, Schemas, Scope};
 use crate::server::Pair;
 
-/// What the preparation of a switch mends itself.
-const MENDED: [&str; 3] = ["identity_differs", "materialized_views", "statistics"];
-
 /// What may stay behind when the configuration says so.
 pub(in crate::cutover) const LEAVING: [&str; 3] =
     ["large_objects", "tables_unpublished", "unlogged_tables"];
@@ -35,5 +32,5 @@ pub(in crate::cutover) fn found(
         schemas: Schemas::Compare,
         later: Later::Blocks,
     })?;
-    Ok(found.without(&MENDED))
+    Ok(found.for_switch())
 }

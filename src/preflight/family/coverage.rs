@@ -74,7 +74,7 @@ pub(crate) const CHECKS: &[Check] = &[
             let existing = publisher.first(&PUBLICATION)?;
             let listed = match &existing {
                 Some(existing) => !existing.puballtables,
-                None => moving.publication.tables.is_some(),
+                None => moving.publication.tables.is_some() || moving.publication.listed,
             };
             let tables = publisher.rows(&TABLES)?;
             Ok(match listed && publisher.major < 13 {
@@ -149,7 +149,11 @@ fn partial(found: &Publication, dbname: &str, subscribed: bool) -> Vec<Finding> 
                     .map(|it| format!("{} ({})", it.table.plain(), what(it))),
             )
             .fix(format!(
-                "ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table}"
+                "ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table}{}",
+                match subscribed {
+                    true => "; what is missing already has to be copied anew (flare drop_subscription, flare create_subscription)",
+                    false => "",
+                }
             )),
         );
     }

@@ -16,16 +16,29 @@ pub(crate) const CHECKS: &[Check] = &[
         title: "every published table identifies its rows",
         before: Before::Publication,
         place: Place::Database,
-        asks: &[TABLES.on_publisher(), PUBLISHED.on_publisher()],
+        asks: &[
+            TABLES.on_publisher(),
+            PUBLISHED.on_publisher(),
+            INCOMPARABLE.on_publisher(),
+            GENERATED.on_publisher(),
+        ],
         judge: |view| {
             let tables = covered(view)?;
-            let Some(moving) = view.moving else {
+            let (Some(moving), Some(publisher)) = (view.moving, view.publisher) else {
                 return Ok(Vec::new());
             };
-            let published = view
-                .publisher
-                .is_some_and(|it| it.rows(&PUBLISHED).is_ok_and(|tables| !tables.is_empty()));
-            Ok(without_identity(&tables, moving.publication, published))
+            let published = !publisher.rows(&PUBLISHED)?.is_empty();
+            let columns = publisher.rows(&INCOMPARABLE)?.into_iter();
+            let mut never_full: Vec<TableName> = columns.map(|it| it.table).collect();
+            if publisher.major >= 18 || view.subscriber.is_some_and(|it| it.major >= 18) {
+                never_full.extend(publisher.rows(&GENERATED)?.into_iter().map(|it| it.table));
+            }
+            Ok(without_identity(
+                &tables,
+                moving.publication,
+                published,
+                &never_full,
+            ))
         },
     },
     Check {
@@ -66,16 +79,30 @@ pub(crate) const CHECKS: &[Check] = &[
         asks: &[
             TABLES.on_publisher(),
             PUBLISHED.on_publisher(),
-            GENERATED.on_publisher(),
+            GENERATED.on_both(),
+            TABLES.on_subscriber(),
         ],
         judge: |view| match (view.moving, view.publisher) {
-            (Some(moving), Some(publisher)) => Ok(generated(
-                &covered(view)?,
-                moving.publication,
-                &publisher.rows(&GENERATED)?,
-                publisher.major,
-                view.subscriber.map(|it| it.major),
-            )),
+            (Some(moving), Some(publisher)) => {
+                let mut columns = publisher.rows(&GENERATED)?;
+                if let Some(subscriber) = view.subscriber {
+                    let made_there = subscriber.rows(&GENERATED)?;
+                    let there = subscriber.rows(&TABLES)?;
+                    for column in &mut columns {
+                        let same = |it: &Generated| it.is(column);
+                        column.is_plain_there = there.iter().any(|it| it.name == column.table)
+                            && !made_there.iter().any(same);
+                    }
+                }
+                let back = view.subscriber.filter(|_| view.reverse);
+                Ok(generated(
+                    &covered(view)?,
+                    moving.publication,
+                    &columns,
+                    publisher.major,
+                    back.map(|it| it.major),
+                ))
+            }
             _ => Ok(Vec::new()),
         },
     },
@@ -114,7 +141,8 @@ pub(crate) struct Table {
     pub(crate) ancestors: Vec<TableName>,
 }
 
-/// Sizes from pg_class: they wait for no lock. The status table is flare's own affair.
+/// Sizes from pg_class: they wait for no lock, but where neither it nor the statistics, which a crash empties, know of a
+/// row. The status table is flare's own affair.
 pub(crate) const TABLES: Question<Table> = Question::database(
     "tables",
     "WITH RECURSIVE up(relid, ancestor) AS (
@@ -133,7 +161,8 @@ pub(crate) const TABLES: Question<Table> = Question::database(
               'relpersistence', c.relpersistence, 'relreplident', c.relreplident,
               'has_primary_key', coalesce(k.has_primary_key, false), 'identity_index', k.identity_index,
               'owner', pg_get_userbyid(c.relowner), 'bytes', c.relpages::int8 * current_setting('block_size')::int8,
-              'has_rows', c.reltuples > 0 OR c.relpages > 0 OR pg_stat_get_live_tuples(c.oid) > 0 OR pg_stat_get_tuples_inserted(c.oid) > 0,
+              'has_rows', CASE WHEN c.reltuples > 0 OR c.relpages > 0 OR pg_stat_get_live_tuples(c.oid) > 0 OR pg_stat_get_tuples_inserted(c.oid) > 0 THEN true
+                           WHEN c.relkind = 'r' THEN coalesce(pg_relation_size(c.oid), 0) > 0 ELSE false END,
               'changes', pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid),
               'ancestors', coalesce(a.names, '[]'))
        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -199,6 +228,15 @@ struct Generated {
     in_identity: bool,
     /// Whether the publication sends stored ones (18 and later).
     sent: bool,
+    /// Whether the subscriber has it as an ordinary column: nothing else takes what is sent.
+    #[serde(default)]
+    is_plain_there: bool,
+}
+
+impl Generated {
+    fn is(&self, other: &Generated) -> bool {
+        self.table == other.table && self.column == other.column
+    }
 }
 
 const GENERATED: Question<Generated> = Question::database(
@@ -255,7 +293,12 @@ fn names<'t>(tables: impl IntoIterator<Item = &'t Table>) -> Vec<String> {
     tables.into_iter().map(|it| it.name.plain()).collect()
 }
 
-fn without_identity(tables: &[Table], wanted: &Publication, published: bool) -> Vec<Finding> {
+fn without_identity(
+    tables: &[Table],
+    wanted: &Publication,
+    published: bool,
+    never_full: &[TableName],
+) -> Vec<Finding> {
     let bad: Vec<&Table> = tables
         .iter()
         .filter(|it| !it.identifies_rows())
@@ -274,6 +317,14 @@ fn without_identity(tables: &[Table], wanted: &Publication, published: bool) -> 
         (false, _) => ("would fail from then on", ""),
     };
     let table = &first.name;
+    let full = match never_full.contains(table) {
+        true => {
+            "allow_no_identity where rows are only inserted (FULL does not do: a column is generated, or nothing compares its values)"
+        }
+        false => {
+            "replica_identity_full_tables (slow where it is large and often updated), or in allow_no_identity where rows are only inserted"
+        }
+    };
     vec![
         Finding::blocker(format!(
             "publish {}{}: without a replica identity every UPDATE and DELETE there {when}",
@@ -285,7 +336,7 @@ fn without_identity(tables: &[Table], wanted: &Publication, published: bool) -> 
         ))
         .objects(names(bad.iter().copied()))
         .fix(format!(
-            "ALTER TABLE {table} ADD PRIMARY KEY (...), or REPLICA IDENTITY USING INDEX an index that is unique, NOT NULL and not deferrable, or name the table in replica_identity_full_tables (slow where it is large and often updated), or in allow_no_identity where rows are only inserted{besides}"
+            "ALTER TABLE {table} ADD PRIMARY KEY (...), or REPLICA IDENTITY USING INDEX an index that is unique, NOT NULL and not deferrable, or name the table in {full}{besides}"
         )),
     ]
 }
@@ -344,8 +395,20 @@ fn generated(
 ) -> Vec<Finding> {
     let mut found = Vec::new();
     let of = |table: &TableName| tables.iter().find(|it| it.name == *table);
-    let unsent = |it: &&Generated| !(it.sent && it.attgenerated == 's');
+    let sent = |it: &Generated| it.sent && it.attgenerated == 's';
+    let unsent = |it: &&Generated| !sent(it);
     let described = |it: &&Generated| format!("{}.{}", it.table.plain(), it.column);
+    let refused: Vec<&Generated> = columns
+        .iter()
+        .filter(|it| sent(it) && !it.is_plain_there && of(&it.table).is_some())
+        .collect();
+    if !refused.is_empty() {
+        found.push(
+            Finding::blocker("the publication sends generated columns that the subscriber generates itself: neither the copy nor apply passes (incompatible generated column)")
+                .objects(refused.iter().map(described))
+                .fix("ALTER PUBLICATION ... SET (publish_generated_columns = none)"),
+        );
+    }
     let keys: Vec<&Generated> = columns
         .iter()
         .filter(|it| it.in_identity && of(&it.table).is_some())
@@ -461,15 +524,18 @@ mod tests {
                 ..table("nothing")
             },
         ];
-        let found = without_identity(&tables, &wanted(), false);
+        let found = without_identity(&tables, &wanted(), false, &[]);
         assert_eq!(
             found[0].objects,
             ["app.bad", "public.dropped index", "public.nothing"]
         );
         let fix = found[0].fix.as_deref().unwrap();
         assert!(fix.starts_with(r#"ALTER TABLE "app"."bad" ADD"#), "{fix}");
-        assert!(without_identity(&tables[..3], &wanted(), false).is_empty());
-        let published = &without_identity(&tables, &wanted(), true)[0];
+        assert!(without_identity(&tables[..3], &wanted(), false, &[]).is_empty());
+        let never_full = ["app.bad".parse().unwrap()];
+        let published = &without_identity(&tables, &wanted(), true, &never_full)[0];
+        let fix = published.fix.as_deref().unwrap();
+        assert!(!fix.contains("replica_identity_full_tables"), "{fix}");
         assert!(published.message.ends_with("fail already"));
         assert!(published.fix.as_deref().unwrap().contains("listed"));
     }
@@ -517,6 +583,7 @@ mod tests {
             attgenerated,
             in_identity,
             sent,
+            is_plain_there: false,
         };
         let tables = [keyless("full"), table("keyed")];
         let count = |column, publisher, subscriber| {
@@ -526,7 +593,12 @@ mod tests {
         assert_eq!(count(full(), 14, Some(17)), 0);
         assert_eq!(count(full(), 14, Some(18)), 1);
         assert_eq!(count(full(), 18, None), 1);
-        assert_eq!(count(column("full", 's', false, true), 18, None), 0);
+        let sent = column("full", 's', false, true);
+        let plain = Generated {
+            is_plain_there: true,
+            ..sent.clone()
+        };
+        assert_eq!((count(sent, 18, None), count(plain, 18, None)), (1, 0));
         assert_eq!(count(column("full", 'v', false, true), 18, None), 1);
         assert_eq!(count(column("keyed", 's', true, false), 14, Some(15)), 1);
         assert_eq!(count(column("keyed", 's', false, false), 18, Some(18)), 0);

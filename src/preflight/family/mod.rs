@@ -44,6 +44,7 @@ fn wanted() -> crate::config::Publication {
     crate::config::Publication {
         pubname: "p".into(),
         tables: None,
+        listed: false,
         replica_identity_full_tables: vec![],
         allow_no_identity: vec![],
         leave_behind: vec![],

@@ -52,6 +52,20 @@ pub(crate) const CHECKS: &[Check] = &[
             Ok(found)
         },
     },
+    Check {
+        id: "login_triggers",
+        title: "no trigger writes at a login",
+        before: Before::Cutover,
+        place: Place::Database,
+        asks: &[EVENT_TRIGGERS.on_both()],
+        judge: |view| {
+            let mut found = Vec::new();
+            for side in [view.publisher, view.subscriber].into_iter().flatten() {
+                found.extend(at_logins(side, &side.rows(&EVENT_TRIGGERS)?));
+            }
+            Ok(found)
+        },
+    },
 ];
 
 /// A user's trigger that replication fires.
@@ -86,11 +100,30 @@ struct EventTrigger {
     evtname: String,
     evtevent: String,
     evtenabled: char,
+    body: String,
+}
+
+impl EventTrigger {
+    /// Whether its function writes, as far as its text tells.
+    fn writes(&self) -> bool {
+        const WRITING: [&str; 6] = ["insert", "update", "delete", "merge", "truncate", "nextval"];
+        self.has_a_word_of(&WRITING)
+    }
+
+    /// Whether it may end the statement, or leave a row where replication brings one too.
+    fn disturbs(&self) -> bool {
+        self.writes() || self.has_a_word_of(&["exception"])
+    }
+
+    fn has_a_word_of(&self, words: &[&str]) -> bool {
+        let mut found = self.body.split(|c: char| !c.is_alphanumeric() && c != '_');
+        found.any(|word| words.iter().any(|it| word.eq_ignore_ascii_case(it)))
+    }
 }
 
 const EVENT_TRIGGERS: Question<EventTrigger> = Question::database(
     "event_triggers",
-    "SELECT jsonb_build_object('evtname', e.evtname, 'evtevent', e.evtevent, 'evtenabled', e.evtenabled)
+    "SELECT jsonb_build_object('evtname', e.evtname, 'evtevent', e.evtevent, 'evtenabled', e.evtenabled, 'body', p.prosrc)
        FROM pg_event_trigger e JOIN pg_proc p ON p.oid = e.evtfoid JOIN pg_namespace n ON n.oid = p.pronamespace
       WHERE e.evtenabled <> 'D' AND n.nspname <> 'flare'
         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_event_trigger'::regclass AND d.objid = e.oid AND d.deptype = 'e')
@@ -146,28 +179,57 @@ fn on_apply(triggers: &[Trigger], tables: &BTreeSet<&str>) -> Vec<Finding> {
     found
 }
 
+fn at_logins(side: &SideView, triggers: &[EventTrigger]) -> Vec<Finding> {
+    let described = |it: &&EventTrigger| format!("{} (login, on the {})", it.evtname, side.side);
+    let logins = triggers.iter().filter(|it| it.evtevent == "login");
+    let (writing, reading): (Vec<&EventTrigger>, Vec<&EventTrigger>) =
+        logins.partition(|it| it.writes());
+    let mut found = Vec::new();
+    if let Some(first) = writing.first() {
+        found.push(
+            Finding::blocker("a trigger writes at each login: on the side that is closed every login fails of it, that of replication included")
+                .objects(writing.iter().map(described))
+                .fix(format!(
+                    "ALTER EVENT TRIGGER {} DISABLE, on both sides, for as long as the migration runs",
+                    Ident::new(&first.evtname)
+                )),
+        );
+    }
+    if !reading.is_empty() {
+        found.push(
+            Finding::note("a trigger fires at each login; by its text it only reads")
+                .objects(reading.iter().map(described)),
+        );
+    }
+    found
+}
+
 fn events(side: &SideView, triggers: &[EventTrigger]) -> Vec<Finding> {
     let described =
         |it: &&EventTrigger| format!("{} ({}, on the {})", it.evtname, it.evtevent, side.side);
-    let (logins, others): (Vec<&EventTrigger>, Vec<&EventTrigger>) =
-        triggers.iter().partition(|it| it.evtevent == "login");
+    // From 17 on a superuser switches all of them off; before, it acts as replication does, which ALWAYS and REPLICA see.
+    let meets = |it: &&EventTrigger| match (side.superuser, side.major) {
+        (false, _) => true,
+        (true, 17..) => false,
+        (true, _) => it.evtenabled != 'O',
+    };
+    let others = triggers.iter().filter(|it| it.evtevent != "login");
+    let (met, unmet): (Vec<&EventTrigger>, Vec<&EventTrigger>) = others.partition(meets);
+    let (disturbing, harmless): (Vec<&EventTrigger>, Vec<&EventTrigger>) =
+        met.into_iter().partition(|it| it.disturbs());
     let mut found = Vec::new();
-    if let Some(first) = logins.first() {
+    if let Some(first) = disturbing.first() {
         found.push(
-            Finding::warning("a trigger fires at each login: one that writes makes every login fail on the side that is closed")
-                .objects(logins.iter().map(described))
+            Finding::blocker("event triggers fire on flare's own statements and write, or may refuse: one that forbids DDL stops them, one that logs into a published table makes the copy collide")
+                .objects(disturbing.iter().map(described))
                 .fix(format!("ALTER EVENT TRIGGER {} DISABLE for as long as the migration runs", Ident::new(&first.evtname))),
         );
     }
-    // A superuser's own statements are kept out of their sight, but for those that are ENABLE ALWAYS.
-    let (met, unmet): (Vec<&EventTrigger>, Vec<&EventTrigger>) = others
-        .into_iter()
-        .partition(|it| !side.superuser || it.evtenabled == 'A');
-    if let Some(first) = met.first() {
+    if !harmless.is_empty() {
         found.push(
-            Finding::warning("event triggers fire on flare's own statements: one that forbids DDL stops them, one that logs into a published table makes the copy collide")
-                .objects(met.iter().map(described))
-                .fix(format!("ALTER EVENT TRIGGER {} DISABLE for as long as flare sets up and cleans up", Ident::new(&first.evtname))),
+            Finding::warning("event triggers fire on flare's own statements")
+                .objects(harmless.iter().map(described))
+                .fix("nothing, where they only read"),
         );
     }
     if !unmet.is_empty() && side.side == Side::Publisher {
@@ -223,30 +285,37 @@ mod tests {
 
     #[test]
     fn event_triggers_matter_to_those_who_cannot_step_aside() {
-        let side = |superuser| SideView {
+        let side = |superuser, major| SideView {
             side: Side::Publisher,
-            major: 17,
+            major,
             superuser,
             user: "adm".into(),
             server: Answers::default(),
             database: None,
             refused: None,
         };
-        let trigger = |evtevent: &str, evtenabled| EventTrigger {
+        let trigger = |evtevent: &str, evtenabled, body: &str| EventTrigger {
             evtname: "e".into(),
             evtevent: evtevent.into(),
             evtenabled,
+            body: body.into(),
         };
-        let severity = |superuser, it| events(&side(superuser), &[it])[0].severity;
-        assert_eq!(severity(true, trigger("login", 'O')), Severity::Warning);
+        let logs = |enabled| trigger("ddl_command_end", enabled, "INSERT INTO log VALUES (1)");
+        let severity = |superuser, major, it| events(&side(superuser, major), &[it])[0].severity;
+        assert_eq!(severity(true, 17, logs('A')), Severity::Pass);
+        assert_eq!(severity(true, 16, logs('O')), Severity::Pass);
+        assert_eq!(severity(true, 16, logs('A')), Severity::Blocker);
+        assert_eq!(severity(false, 17, logs('O')), Severity::Blocker);
+        let notice = trigger("sql_drop", 'O', "BEGIN RAISE NOTICE 'inserted'; END");
+        assert_eq!(severity(false, 10, notice), Severity::Warning);
+        let at_logins = |body: &str| {
+            let it = trigger("login", 'O', body);
+            at_logins(&side(true, 17), &[it])[0].severity
+        };
+        assert_eq!(at_logins("insert into seen values (1)"), Severity::Blocker);
         assert_eq!(
-            severity(true, trigger("ddl_command_end", 'O')),
+            at_logins("PERFORM set_config('a.b', 'c', false)"),
             Severity::Pass
         );
-        assert_eq!(
-            severity(true, trigger("ddl_command_end", 'A')),
-            Severity::Warning
-        );
-        assert_eq!(severity(false, trigger("sql_drop", 'O')), Severity::Warning);
     }
 }

@@ -6,7 +6,7 @@ use crate::error::{hint_of, message_of};
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
-use crate::server::Side;
+use crate::server::{KNOWN_MAJORS, Side};
 use crate::tools::{DumpProgram, Job, Toolbox};
 use crate::value::Ident;
 
@@ -41,6 +41,22 @@ pub(crate) const CHECKS: &[Check] = &[
                 }
             });
             Ok(finding.into_iter().collect())
+        },
+    },
+    Check {
+        id: "untested_version",
+        title: "flare was tested with both versions",
+        before: Before::Setup,
+        place: Place::Server,
+        asks: &[VERSION.on_both()],
+        judge: |view| {
+            let mut untested = Vec::new();
+            for side in [view.publisher, view.subscriber].into_iter().flatten() {
+                let version = side.first(&VERSION)?.unwrap_or_default();
+                untested
+                    .extend(is_untested(&version).then(|| format!("{version} ({})", side.side)));
+            }
+            Ok(never_tested(untested))
         },
     },
     Check {
@@ -104,6 +120,31 @@ const DIGITS: Question<Digits> = Question::database(
 )
 .privileged();
 
+/// By its first number, which may have a word behind it: `19beta1`.
+fn is_untested(version: &str) -> bool {
+    let digits = version.find(|c: char| !c.is_ascii_digit());
+    let major = version.get(..digits.unwrap_or(version.len()));
+    major.is_some_and(|major| {
+        major
+            .parse::<i32>()
+            .is_ok_and(|it| it > *KNOWN_MAJORS.end())
+    })
+}
+
+fn never_tested(untested: Vec<String>) -> Vec<Finding> {
+    match untested.is_empty() {
+        true => Vec::new(),
+        false => vec![
+            Finding::warning(format!(
+                "servers are newer than flare knows, and treated as {}, since allow_untested says so: try the whole way with a copy first",
+                KNOWN_MAJORS.end()
+            ))
+            .objects(untested)
+            .fix("use a flare that knows this version as soon as there is one"),
+        ],
+    }
+}
+
 /// Known from the versions alone, and nothing to mend: it is said, and no warning.
 fn truncates(from: (Side, i32), to: (Side, i32), reverse: bool) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -156,6 +197,20 @@ fn rounded(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_newer_than_the_newest_known_is_said() {
+        for (version, untested) in [
+            ("18.4", false),
+            ("10.23", false),
+            ("19beta1", true),
+            ("20.1", true),
+        ] {
+            assert_eq!(is_untested(version), untested, "{version}");
+        }
+        assert!(never_tested(Vec::new()).is_empty());
+        assert_eq!(never_tested(vec!["19.0 (subscriber)".into()]).len(), 1);
+    }
 
     #[test]
     fn truncate_is_lost_from_10_and_left_out_back_to_it() {

@@ -125,34 +125,3 @@ pub(super) fn becomes_full(wanted: &config::Publication, table: &Table) -> bool 
     let full = &wanted.replica_identity_full_tables;
     full.iter().any(|name| table.belongs_to(name))
 }
-
-/// Their UPDATE and DELETE would fail from the moment of publication on.
-pub(super) fn refuse_without_identity(
-    wanted: &config::Publication,
-    found: &Situation<'_>,
-    list: Option<&[TableName]>,
-) -> Result<()> {
-    let is_one_of =
-        |table: &Table, names: &[TableName]| names.iter().any(|name| table.belongs_to(name));
-    let bad: Vec<&TableName> = found
-        .tables
-        .iter()
-        .filter(|table| table.relkind == 'r' && table.relpersistence == 'p')
-        .filter(|table| list.is_none_or(|names| is_one_of(table, names)))
-        .filter(|table| !table.identifies_rows() && !becomes_full(wanted, table))
-        .filter(|table| !is_one_of(table, &wanted.allow_no_identity))
-        .map(|table| &table.name)
-        .collect();
-    if bad.is_empty() {
-        return Ok(());
-    }
-    Failure::new(format!(
-        "publish {}: without a replica identity every UPDATE and DELETE there would fail from then on",
-        listed(bad.iter().copied())
-    ))
-    .hint(format!(
-        "ALTER TABLE {} ADD PRIMARY KEY (...), or REPLICA IDENTITY USING INDEX an index that is unique and NOT NULL, or name the table in replica_identity_full_tables (slow where it is large and often updated), or in allow_no_identity where rows are only inserted",
-        bad[0]
-    ))
-    .err()
-}

@@ -1,7 +1,7 @@
 //! What is to be done to publish a database's tables: pure. Tables whose UPDATE and DELETE would fail are refused.
 
 use super::super::{Plan, status_table};
-use super::coverage::{becomes_full, list, names_exist, refuse_without_identity};
+use super::coverage::{becomes_full, list, names_exist};
 use super::membership::{completion, creation};
 use crate::catalog::publications::Publication as Existing;
 use crate::catalog::tables::{Table, listed};
@@ -55,8 +55,6 @@ pub(super) fn status_table_to_be(db_owner: &str, superuser: bool) -> Table {
         relkind: 'r',
         relpersistence: 'p',
         relreplident: 'd',
-        has_primary_key: true,
-        has_identity_index: false,
         owner: db_owner.to_owned(),
         mine: superuser,
         db_owners: true,
@@ -74,7 +72,6 @@ pub(super) fn decide(wanted: &config::Publication, found: &Situation<'_>) -> Res
     };
     names_exist(wanted, found.dbname, found.tables)?;
     let list = list(wanted, found)?;
-    refuse_without_identity(wanted, found, list.as_deref())?;
     for table in found
         .tables
         .iter()
@@ -90,7 +87,11 @@ pub(super) fn decide(wanted: &config::Publication, found: &Situation<'_>) -> Res
             listed(unlogged)
         ));
     }
-    if wanted.tables.is_none() && list.is_some() {
+    if wanted.listed && list.is_some() {
+        decision.publication.note(
+            "all tables are listed by name, as the configuration says: what the application makes later is not published until create_publication runs again",
+        );
+    } else if wanted.tables.is_none() && list.is_some() {
         decision.publication.note(format!(
             "the tables are listed one by one, since FOR ALL TABLES is not permitted to {:?} or the publication was made so: run create_publication again when tables are added",
             found.users.admin
@@ -144,6 +145,7 @@ mod tests {
         config::Publication {
             pubname: "p\"b".into(),
             tables: None,
+            listed: false,
             replica_identity_full_tables: vec![],
             allow_no_identity: vec![],
             leave_behind: vec![],
@@ -207,14 +209,10 @@ mod tests {
     }
 
     #[test]
-    fn tables_without_identity_are_refused_fixed_or_excused() {
-        let log = Table {
-            has_primary_key: false,
-            ..table("app.Log")
-        };
+    fn tables_without_identity_become_full_where_the_configuration_says_so() {
+        let log = table("app.Log");
         let case = Case::new(vec![table("a"), log]);
-        let error = case.decide(&wanted()).unwrap_err();
-        assert!(error.to_string().contains("publish app.Log"), "{error}");
+        assert_eq!(case.decide(&wanted()).unwrap().1.len(), 1);
         let mut fixed = wanted();
         fixed.replica_identity_full_tables = vec!["app.Log".parse().unwrap()];
         assert_eq!(
@@ -224,9 +222,6 @@ mod tests {
                 r#"CREATE PUBLICATION "p""b" FOR ALL TABLES"#
             ]
         );
-        let mut excused = wanted();
-        excused.allow_no_identity = vec!["app.Log".parse().unwrap()];
-        assert_eq!(case.decide(&excused).unwrap().1.len(), 1);
     }
 
     #[test]

@@ -82,12 +82,6 @@ pub(super) fn completion(
     let ident = Ident::new(pubname);
     let plan = &mut decision.publication;
     plan.note(format!("publication {pubname:?} exists already"));
-    if !existing.partial.is_empty() {
-        plan.note(format!(
-            "WARNING: only some rows or columns are published of {}",
-            listed(&existing.partial)
-        ));
-    }
     let sends_all = existing.pubinsert && existing.pubupdate && existing.pubdelete;
     if !sends_all || existing.pubtruncate == Some(false) {
         let truncate = existing.pubtruncate.map_or("", |_| ", truncate");
