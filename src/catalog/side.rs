@@ -60,7 +60,7 @@ const FACTS: &str = "
                           EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'flare_fence'
                                      AND t.tgenabled IN ('O', 'A')) AS stands
                      FROM family f JOIN pg_class c ON c.oid = f.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-                    WHERE c.relkind IN ('r', 'p')),
+                    WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'flare'),
          settings AS (SELECT s.setrole, substr(c, strpos(c, '=') + 1) AS value
                         FROM pg_db_role_setting s, pg_database d, unnest(s.setconfig) c
                        WHERE d.datname = current_database() AND s.setdatabase IN (0, d.oid)

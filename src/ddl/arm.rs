@@ -57,14 +57,18 @@ fn armed(session: &Session) -> Result<Option<String>> {
 fn mode_is(mode: &str) -> String {
     format!(
         "{}; REVOKE ALL ON FUNCTION flare.ddl_mode() FROM public",
-        constant("ddl_mode", "text", &format!("{}::text", Literal(mode)))
+        constant(
+            "ddl_mode",
+            "text",
+            &format!("{}::pg_catalog.text", Literal(mode))
+        )
     )
 }
 
 /// A function that returns what flare knows and the server does not.
 fn constant(name: &str, returns: &str, value: &str) -> String {
     format!(
-        "CREATE OR REPLACE FUNCTION flare.{name}() RETURNS {returns} LANGUAGE sql IMMUTABLE SET search_path = pg_catalog AS {}",
+        "CREATE OR REPLACE FUNCTION flare.{name}() RETURNS {returns} LANGUAGE sql IMMUTABLE AS {}",
         Literal(&format!("SELECT {value}"))
     )
 }
@@ -74,7 +78,7 @@ fn array_of<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
         .into_iter()
         .map(|it| Literal(it).to_string())
         .collect();
-    format!("ARRAY[{}]::text[]", literals.join(", "))
+    format!("ARRAY[{}]::pg_catalog.text[]", literals.join(", "))
 }
 
 /// What of a side is made in one transaction, the mode still off.
@@ -94,7 +98,12 @@ fn installation(mode: DdlMode, subnames: &[String; 2], server: &Server, other: &
     ]
     .join(";\n");
     match mode {
-        DdlMode::Carry => format!("{constants};\n{OBJECTS}{TEXT}{NOTICING}{APPLYING}"),
+        // The cutover's sessions are the owner's where the administrator is no superuser.
+        DdlMode::Carry => format!(
+            "{constants};\n{OBJECTS}{TEXT}{NOTICING}{APPLYING}
+             GRANT USAGE ON SCHEMA flare TO {owner}; GRANT SELECT ON flare.ddl TO {owner}",
+            owner = Ident::new(&host.db_owner.user)
+        ),
         DdlMode::Refuse | DdlMode::Watch => format!(
             "{constants};\n{TEXT}{NOTICING}REVOKE ALL ON ALL FUNCTIONS IN SCHEMA flare FROM public"
         ),

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use postgres::error::SqlState;
 use serde::{Deserialize, Serialize};
 
 use super::script::shown;
 use crate::catalog::subscriptions;
 use crate::error::{Failure, Result, WrapErr, message_of};
-use crate::server::{Session, interrupt, is_lost, params};
+use crate::server::{Session, interrupt, is_lost, params, sqlstate_of};
 use crate::value::{ShellWord, TableName};
 
 /// The table, in schema flare.
@@ -19,6 +20,29 @@ const COMES_WITHIN: Duration = Duration::from_secs(10);
 const EXISTS: &str = "
     SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                     WHERE n.nspname = 'flare' AND c.relname = 'ddl')";
+
+/// In a block of the open side: what was recorded there, how many and the last, into `statements`; null where nothing is
+/// carried, and the account need not have the schema's privilege.
+pub(crate) const COUNTED: &str = "
+    IF EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE n.nspname = 'flare' AND c.relname = 'ddl') THEN
+      EXECUTE 'SELECT jsonb_build_object(''count'', count(*), ''last'', coalesce(max(id), 0)) FROM flare.ddl WHERE id > 0' INTO statements;
+    END IF;";
+
+/// In a block of the receiving side, with `payload` of the open one: fails unless all of it has come and none has failed.
+pub(crate) const ALL_HAVE_COME: &str = "
+    IF jsonb_typeof(payload -> 'statements') = 'object' THEN
+      FOR r IN EXECUTE 'SELECT id, text, error FROM flare.ddl WHERE id > 0 AND outcome = ''failed'' ORDER BY id LIMIT 1' LOOP
+        RAISE EXCEPTION 'statement % has failed here and was passed over: %: %', r.id, left(r.text, 200), r.error
+          USING HINT = format('flare ddl --retry when its cause is mended, --skip %s, or --replace %s ''SQL''', r.id, r.id);
+      END LOOP;
+      EXECUTE 'SELECT jsonb_build_object(''count'', count(*), ''last'', coalesce(max(id), 0)) FROM flare.ddl WHERE id > 0' INTO statements;
+      IF statements <> payload -> 'statements' THEN
+        RAISE EXCEPTION 'not every statement that was run while the data was replicated is here: % of %, the last is number % of %',
+            statements ->> 'count', payload -> 'statements' ->> 'count', statements ->> 'last', payload -> 'statements' ->> 'last'
+          USING HINT = 'flare status says which';
+      END IF;
+    END IF;";
 
 /// A statement that the other side does not have as the open side has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +57,7 @@ pub struct StuckStatement {
     pub tag: String,
     /// The statement.
     pub statement: String,
-    /// Why the other side refuses it; none: it has not come yet, or would go now.
+    /// Why the other side refuses it; none: it has not come yet, waits for another, or would go now.
     pub error: Option<String>,
     /// Whether apply waits for it: rows depend on it. Else it was passed over.
     pub stops: bool,
@@ -130,9 +154,7 @@ pub(crate) fn stuck(open: &Session, receiving: &Session) -> Result<Vec<StuckStat
     for statement in &mut lacking {
         statement.stops = true;
     }
-    if let Some(first) = lacking.first_mut() {
-        first.error = try_here(open, receiving, first.id)?;
-    }
+    why_not(open, receiving, &mut lacking)?;
     stuck.extend(lacking);
     Ok(stuck)
 }
@@ -165,21 +187,39 @@ pub(super) fn inserting(open: &Session, id: i64) -> Result<serde_json::Value> {
     Ok(row.ok_or_else(|| Failure::new(format!("there is no statement {id} in flare.ddl")))?)
 }
 
-/// Runs it here as apply would, and takes it back; why it fails.
-fn try_here(open: &Session, receiving: &Session, id: i64) -> Result<Option<String>> {
-    let row = inserting(open, id)?;
+/// How long is tried in all.
+const TRIED_FOR: Duration = Duration::from_secs(2);
+
+/// Runs them here as apply would, in their order, until one fails, and takes them back: those of one transaction come
+/// together, and any of them stops it.
+fn why_not(open: &Session, receiving: &Session, lacking: &mut [StuckStatement]) -> Result<()> {
+    if lacking.is_empty() {
+        return Ok(());
+    }
     receiving.batch(
         "BEGIN; SET LOCAL session_replication_role = replica; SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '10s'",
     )?;
-    let tried = receiving.execute(
-        "INSERT INTO flare.ddl SELECT * FROM jsonb_populate_record(NULL::flare.ddl, $1)",
-        params![row],
-    );
-    if let Err(report) = &tried
-        && is_lost(report)
-    {
-        return Err(tried.unwrap_err());
+    let since = Instant::now();
+    for statement in lacking {
+        let row = inserting(open, statement.id)?;
+        let tried = receiving.execute(
+            "INSERT INTO flare.ddl SELECT * FROM jsonb_populate_record(NULL::flare.ddl, $1)",
+            params![row],
+        );
+        if let Err(report) = tried {
+            if is_lost(&report) {
+                return Err(report);
+            }
+            // One that only waits, for apply perhaps, has not failed.
+            let waits = [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED];
+            if !sqlstate_of(&report).is_some_and(|state| waits.contains(state)) {
+                statement.error = Some(message_of(&report));
+            }
+            break;
+        }
+        if since.elapsed() > TRIED_FOR {
+            break;
+        }
     }
-    receiving.batch("ROLLBACK")?;
-    Ok(tried.err().map(|report| message_of(&report)))
+    receiving.batch("ROLLBACK")
 }

@@ -24,21 +24,27 @@ const APPLIED_WITHIN: Duration = Duration::from_secs(30);
 pub(super) fn retry(sides: &Sides<'_>) -> Result<Vec<String>> {
     let (open, receiving) = (sides.reader_of_open(), &sides.reader);
     let mut words = Vec::new();
-    for statement in stuck(open, receiving)? {
-        let StuckStatement { id, tag, .. } = &statement;
-        if !statement.stops {
-            run_here(receiving, *id, None, "done")
-                .wrap_err_with(|| format!("run statement {id} ({tag}) again"))?;
-            words.push(format!("statement {id} ({tag}) is done now"));
-            continue;
-        }
-        if let Some(error) = &statement.error {
-            return still_fails(sides, &statement, error);
-        }
+    let left = stuck(open, receiving)?;
+    let (lacking, passed_over): (Vec<_>, Vec<_>) = left.iter().partition(|it| it.stops);
+    for StuckStatement { id, tag, .. } in passed_over {
+        run_here(receiving, *id, None, "done")
+            .wrap_err_with(|| format!("run statement {id} ({tag}) again"))?;
+        words.push(format!("statement {id} ({tag}) is done now"));
+    }
+    if let Some((statement, error)) = failing(&left) {
+        return still_fails(sides, statement, error);
+    }
+    for StuckStatement { id, tag, .. } in lacking {
         await_applied(sides, *id)?;
         words.push(format!("statement {id} ({tag}) is done now"));
     }
     Ok(words)
+}
+
+/// What apply stops at, and why.
+fn failing(left: &[StuckStatement]) -> Option<(&StuckStatement, &String)> {
+    let mut stopping = left.iter().filter(|it| it.stops);
+    stopping.find_map(|it| it.error.as_ref().map(|error| (it, error)))
 }
 
 /// Carries a decision out.
@@ -164,8 +170,7 @@ fn await_applied(sides: &Sides<'_>, id: i64) -> Result<()> {
         }
         if since.elapsed() > APPLIED_WITHIN {
             let left = stuck(sides.reader_of_open(), &sides.reader)?;
-            let first = left.iter().find(|it| it.stops);
-            return match first.and_then(|it| it.error.as_ref().map(|error| (it, error))) {
+            return match failing(&left) {
                 Some((statement, error)) => still_fails(sides, statement, error).map(drop),
                 None => Failure::new(format!(
                     "wait until apply has taken statement {id}: it still has not"

@@ -317,7 +317,8 @@ pub(crate) fn unsettled(pair: &Pair, config: &Config, dbname: &str) -> Result<Ve
         pair.publisher.connect(Login::Superuser, dbname)?,
         pair.subscriber.connect(Login::Superuser, dbname)?,
     );
-    let stuck = stuck_for_good(&open, &receiving)?;
+    let mut stuck = stuck_for_good(&open, &receiving)?;
+    stuck.sort_by_key(|it| it.error.is_none());
     found.extend(stuck.iter().map(|it| it.in_words(dbname)));
     Ok(found)
 }

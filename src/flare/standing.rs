@@ -305,6 +305,22 @@ impl Standing {
         }
     }
 
+    /// What the other side lacks of the carried statements: those with a reason, and the first of those that wait.
+    pub(super) fn statements_in_words(&self) -> Vec<String> {
+        const SHOWN: usize = 3;
+        let (failing, waiting): (Vec<_>, Vec<_>) =
+            self.statements.iter().partition(|it| it.error.is_some());
+        let shown = failing.iter().chain(waiting.iter().take(SHOWN));
+        let mut words: Vec<String> = shown.map(|it| it.in_words(&self.dbname)).collect();
+        if waiting.len() > SHOWN {
+            words.push(format!(
+                "and {} more statements have not come to the other side yet",
+                waiting.len() - SHOWN
+            ));
+        }
+        words
+    }
+
     /// Differences of the schemas, where something else stands in the way: the first ten.
     pub(super) fn unsaid_drift(&self) -> Vec<String> {
         const SHOWN: usize = 10;

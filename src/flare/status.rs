@@ -370,8 +370,8 @@ impl fmt::Display for StatusReport {
             if let Some(obstacle) = &standing.obstacle {
                 writeln!(f, "    in the way: {obstacle}")?;
             }
-            for statement in &standing.statements {
-                writeln!(f, "    {}", statement.in_words(&standing.dbname))?;
+            for statement in standing.statements_in_words() {
+                writeln!(f, "    {statement}")?;
             }
             for drift in standing.unsaid_drift() {
                 writeln!(f, "    differs: {drift}")?;

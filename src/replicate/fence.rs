@@ -42,7 +42,7 @@ const UNFENCED: &str = "
          family AS (SELECT oid FROM above UNION SELECT oid FROM below)
     SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
       FROM family f JOIN pg_class c ON c.oid = f.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.relkind IN ('r', 'p')
+     WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'flare'
        AND NOT EXISTS (SELECT FROM pg_trigger t
                         WHERE t.tgrelid = c.oid AND t.tgname = 'flare_fence' AND t.tgenabled IN ('O', 'A'))
      ORDER BY n.nspname, c.relname";

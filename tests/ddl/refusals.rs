@@ -27,7 +27,10 @@ fn what_would_differ_is_refused_or_corrected() {
             &mut client,
             "INSERT INTO filled SELECT n, 'x' FROM generate_series(1, 50) n",
         );
-        runs(&mut client, "CREATE TYPE mood AS ENUM ('sad')");
+        runs(
+            &mut client,
+            "CREATE TYPE mood AS ENUM ('sad'); CREATE DOMAIN dice AS float DEFAULT random(); CREATE DOMAIN moment AS timestamptz DEFAULT now()",
+        );
         for (sql, says) in [
             (
                 "ALTER TABLE filled ADD c float DEFAULT random()",
@@ -40,7 +43,20 @@ fn what_would_differ_is_refused_or_corrected() {
             ),
             (
                 "ALTER TABLE filled ALTER t TYPE text USING random()::text",
-                "volatile function",
+                "another value there",
+            ),
+            (
+                "ALTER TABLE filled ALTER t TYPE timestamptz USING CURRENT_TIMESTAMP",
+                "another value there",
+            ),
+            (
+                "ALTER TABLE filled ADD \"qu\"\"ote\" float DEFAULT random()",
+                "In three statements: ALTER TABLE",
+            ),
+            ("ALTER TABLE filled ADD c dice", "would get other values"),
+            (
+                "ALTER TABLE filled ADD c date DEFAULT 'today'",
+                "a word for a time",
             ),
             (
                 "SELECT * INTO other FROM filled",
@@ -61,10 +77,14 @@ fn what_would_differ_is_refused_or_corrected() {
         ] {
             is_refused(&mut client, sql, says);
         }
-        let now = "ALTER TABLE filled ADD at timestamptz DEFAULT now()";
-        match open.of(&pair).version() {
-            10 => is_refused(&mut client, now, "would get other values"),
-            _ => runs(&mut client, now),
+        for now in [
+            "ALTER TABLE filled ADD at timestamptz DEFAULT now()",
+            "ALTER TABLE filled ADD there moment",
+        ] {
+            match open.of(&pair).version() {
+                10 => is_refused(&mut client, now, "would get other values"),
+                _ => runs(&mut client, now),
+            }
         }
         if open.other().of(&pair).version() < 12 {
             is_refused(&mut client, "ALTER TYPE mood ADD VALUE 'ok'", "before 12");

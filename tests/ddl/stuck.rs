@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cutover::fixture::switched_to;
+use crate::cutover::fixture::{switch_to, switched_to};
 use crate::support::application::{Application, Side};
 use crate::support::{Pair, wait};
 
@@ -126,5 +126,45 @@ fn a_statement_that_fails_is_seen_and_retried_skipped_or_replaced() {
     written
         .verify(pair.subscriber())
         .verify_arrives(pair.publisher());
+    assert_same(&pair);
+}
+
+#[test]
+fn a_statement_that_fails_as_the_pause_begins_undoes_it() {
+    let pair = armed(Pair::new(12, 17), "carry");
+    let (db, sub) = (pair.db(), pair.subname());
+    for (open, to, index) in [
+        (Side::Publisher, Side::Subscriber, "there_i"),
+        (Side::Subscriber, Side::Publisher, "back_i"),
+    ] {
+        let receiving = to.of(&pair);
+        let create = format!("CREATE INDEX {index} ON app_orders (value)");
+        receiving.sql(db, &format!("SET flare.carry = off; {create}"));
+        // What was looked at before is settled; this comes when the application is about to be shut out.
+        let args = switch_to(&pair, to, &["--max-pause", "60s", "--format", "json"]);
+        let run = pair
+            .invocation(&args)
+            .env("FLARE_FAILPOINT", "revoke=stop")
+            .spawn();
+        run.until_stderr("failpoint reached: revoke");
+        let mut client = owner(&pair, open);
+        runs(&mut client, &create);
+        drop(client);
+        wait::for_("the failure", Duration::from_secs(10), || {
+            receiving.value(
+                db,
+                "SELECT count(*) FROM flare.ddl WHERE outcome = 'failed'",
+            ) == "1"
+        });
+        run.signal(libc::SIGCONT);
+        let ended = run.wait();
+        ended
+            .code(1)
+            .says(&format!("has failed here and was passed over: {create}"));
+        assert_eq!(ended.json()["outcome"], "undone", "{ended}");
+        receiving.sql(db, &format!("SET flare.carry = off; DROP INDEX {index}"));
+        pair.flare(&["ddl", sub, "--retry"]).ok();
+        switched_to(&pair, to);
+    }
     assert_same(&pair);
 }

@@ -1,12 +1,13 @@
 //! sequences, disable, mark: on *to*, once the probe row has been applied.
 //!
-//! The sequences of the row's payload are set; then the subscription is disabled; then, when that has committed, the
+//! The statements that the row's payload counts must be there, and its sequences are set; then the subscription is disabled; then, when that has committed, the
 //! position is read where the way back starts. It is only remembered: advancing a slot now would cap at the flushed
 //! position and send applied rows back.
 
 use crate::cutover::pause::batch::{self, Sent, Signal};
 use crate::cutover::report::StepName;
 use crate::cutover::state::{Database, Pause};
+use crate::ddl;
 use crate::error::Result;
 use crate::value::{Ident, Literal};
 
@@ -14,7 +15,7 @@ use crate::value::{Ident, Literal};
 /// unless it cycles or was restarted.
 const SET: &str = "
     FOR r IN
-      SELECT v ->> 0 AS name, (v ->> 1)::bigint AS last_value, (v ->> 2)::boolean AS is_called FROM jsonb_array_elements(payload::jsonb) v
+      SELECT v ->> 0 AS name, (v ->> 1)::bigint AS last_value, (v ->> 2)::boolean AS is_called FROM jsonb_array_elements(payload -> 'sequences') v
     LOOP
       IF to_regclass(r.name) IS NULL THEN
         RAISE EXCEPTION 'it has no sequence %', r.name USING HINT = 'run flare replicate_schema --missing, or create it there';
@@ -25,8 +26,8 @@ const SET: &str = "
                         WHEN s.seqincrement > 0 THEN greatest((v ->> 1)::bigint, pg_sequence_last_value(s.seqrelid))
                         ELSE least((v ->> 1)::bigint, pg_sequence_last_value(s.seqrelid)) END,
                    (v ->> 2)::boolean)
-       FROM jsonb_array_elements(payload::jsonb) v JOIN pg_sequence s ON s.seqrelid = to_regclass(v ->> 0);
-    answer := jsonb_build_object('set', jsonb_array_length(payload::jsonb));";
+       FROM jsonb_array_elements(payload -> 'sequences') v JOIN pg_sequence s ON s.seqrelid = to_regclass(v ->> 0);
+    answer := jsonb_build_object('set', jsonb_array_length(payload -> 'sequences'));";
 
 /// Sends the batch that awaits the probe row, and sets the sequences that it names.
 pub(in crate::cutover) fn send_sequences<'a>(
@@ -47,17 +48,18 @@ pub(in crate::cutover) fn send_sequences<'a>(
     let set = match payload {
         Payload::Sequences => format!(
             "SELECT s.payload INTO payload FROM {} s WHERE system_identifier = '{}' AND uuid = '{}';
-             {SET} {}",
+             {} {SET} {}",
             crate::replicate::status_table::table(),
             pause.pair.publisher.identifier(),
             pause.run(),
+            ddl::ALL_HAVE_COME,
             Signal::Sequences.give()
         ),
         Payload::None => String::new(),
     };
     let block = batch::block(
         pause.deadline.left(),
-        "payload text; r record;",
+        "payload jsonb; statements jsonb; r record;",
         &waits,
         &set,
     );

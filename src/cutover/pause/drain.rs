@@ -1,5 +1,5 @@
 //! drain: everything on *to*. A row written behind the table locks arrives after all that was written before it, and
-//! carries the sequences that have moved since they were set.
+//! carries the sequences that have moved since they were set, and how many statements have to be there.
 //!
 //! Never `sent_lsn`, which counts what was not even sent as done; never the age of feedback, which costs half a second.
 
@@ -7,6 +7,7 @@ use crate::cutover::pause::batch::{self, Sent, Signal};
 use crate::cutover::pause::table_locks::{self, QUALIFIED};
 use crate::cutover::report::StepName;
 use crate::cutover::state::{Database, Pause};
+use crate::ddl;
 use crate::error::Result;
 use crate::journal::Purpose;
 use crate::value::Literal;
@@ -55,9 +56,13 @@ pub(in crate::cutover) fn send<'a>(
         .map(|state| (state.name.to_string(), state.last_value.into()))
         .collect();
     let payload = match pause.entry.purpose {
-        Purpose::Switch => MOVED
-            .replace("QUALIFIED", QUALIFIED)
-            .replace("LAST_VALUE", LAST_VALUE),
+        Purpose::Switch => format!(
+            "{} {} payload := jsonb_build_object('sequences', payload, 'statements', statements);",
+            MOVED
+                .replace("QUALIFIED", QUALIFIED)
+                .replace("LAST_VALUE", LAST_VALUE),
+            ddl::COUNTED
+        ),
         Purpose::PauseWrite => String::new(),
     };
     let body = format!(
@@ -72,7 +77,7 @@ pub(in crate::cutover) fn send<'a>(
         run = pause.run(),
     );
     let declare = format!(
-        "known CONSTANT jsonb := {}; payload jsonb := NULL; r record;",
+        "known CONSTANT jsonb := {}; payload jsonb := NULL; statements jsonb; r record;",
         Literal(serde_json::Value::Object(known).to_string())
     );
     let block = batch::block(pause.deadline.left(), &declare, &waits, &body);

@@ -66,6 +66,8 @@ BEGIN
     IF new.id < 0 THEN
         RETURN new;
     END IF;
+    -- Its numbers go on from there when this side is the one that records.
+    PERFORM setval('flare.ddl_id_seq', greatest(new.id, (SELECT last_value FROM flare.ddl_id_seq)));
     SELECT * INTO decided FROM flare.ddl d WHERE d.id = - new.id;
     IF decided.outcome = 'skip' THEN
         new.outcome := 'skipped';

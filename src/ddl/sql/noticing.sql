@@ -1,17 +1,20 @@
+-- A new session pays for each function that it meets and for each query that it plans: so a statement of the usual kind
+-- meets few of them. Functions without SET are inlined; only those that pin search_path call them.
+
 -- Whether nothing is to be noticed, or flare itself is at work as one of its accounts.
-CREATE OR REPLACE FUNCTION flare.ddl_bypass() RETURNS boolean LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-    SELECT flare.ddl_mode() = 'off'
-        OR current_setting('flare.carry', true) = 'off' AND pg_has_role(session_user, current_user, 'MEMBER')
-        OR current_setting('application_name') LIKE 'flare/%' AND session_user::text = ANY (flare.ddl_accounts())
+CREATE OR REPLACE FUNCTION flare.ddl_bypass() RETURNS boolean LANGUAGE sql STABLE AS $f$
+    SELECT flare.ddl_mode() OPERATOR(pg_catalog.=) 'off'
+        OR pg_catalog.current_setting('flare.carry', true) OPERATOR(pg_catalog.=) 'off' AND pg_catalog.pg_has_role(session_user, current_user, 'MEMBER')
+        OR pg_catalog.current_setting('application_name') OPERATOR(pg_catalog.~~) 'flare/%' AND session_user::pg_catalog.text OPERATOR(pg_catalog.=) ANY (flare.ddl_accounts())
 $f$;
 
 -- Whether this side receives: closed by the fence, whose function refuses then, or subscribed.
-CREATE OR REPLACE FUNCTION flare.ddl_receiving() RETURNS boolean LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-    SELECT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-                    WHERE n.nspname = 'flare' AND p.proname = 'fence' AND p.prosrc LIKE '%RAISE%')
-        OR EXISTS (SELECT FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
-                    WHERE d.datname = current_database() AND s.subenabled AND s.subname = ANY (flare.ddl_subscriptions()))
-$f$;
+CREATE OR REPLACE FUNCTION flare.ddl_receiving() RETURNS boolean LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+    RETURN EXISTS (SELECT FROM pg_proc WHERE oid = to_regprocedure('flare.fence()')::oid AND prosrc LIKE '%RAISE%')
+        OR EXISTS (SELECT FROM pg_subscription WHERE subenabled AND subname = ANY (flare.ddl_subscriptions())
+                      AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()));
+END $f$;
 
 -- Who runs it, with the settings that its text depends on: before the function that notes it, whose rights are flare's.
 CREATE OR REPLACE FUNCTION flare.ddl_who() RETURNS event_trigger LANGUAGE plpgsql AS $f$
@@ -66,18 +69,6 @@ CREATE OR REPLACE FUNCTION flare.ddl_in_extension() RETURNS boolean LANGUAGE sql
        AND EXISTS (SELECT FROM pg_extension WHERE flare.ddl_own(xmin))
 $f$;
 
--- The next number. Those that came from the other side did not move the sequence.
-CREATE OR REPLACE FUNCTION flare.ddl_id() RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
-DECLARE
-    number bigint := nextval('flare.ddl_id_seq');
-    last bigint := (SELECT max(id) FROM flare.ddl);
-BEGIN
-    IF last >= number THEN
-        number := setval('flare.ddl_id_seq', last + 1);
-    END IF;
-    RETURN number;
-END $f$;
-
 -- Before the statement: what must be refused or noted before it has done anything.
 CREATE OR REPLACE FUNCTION flare.ddl_start() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lc_messages = 'C' AS $f$
@@ -90,6 +81,9 @@ BEGIN
     END IF;
     IF tg_tag ~ 'EXTENSION$' THEN
         PERFORM set_config('flare.extension', 'on', true);
+        RETURN;
+    END IF;
+    IF tg_tag = 'ALTER TABLE' AND NOT EXISTS (SELECT FROM pg_get_replication_slots() WHERE slot_name ~ '_sync_[0-9]+(_[0-9]+)?$') THEN
         RETURN;
     END IF;
     IF flare.ddl_mode() <> 'carry' OR flare.ddl_in_extension() OR flare.ddl_receiving() THEN
@@ -117,7 +111,7 @@ BEGIN
             USING errcode = 'feature_not_supported', hint = 'CREATE TABLE, then INSERT ... SELECT.';
     END IF;
     INSERT INTO flare.ddl (id, role, tag, text, settings)
-    VALUES (flare.ddl_id(), current_setting('flare.who'), tg_tag,
+    VALUES (nextval('flare.ddl_id_seq'), current_setting('flare.who'), tg_tag,
             regexp_replace(seen.statement, '\s+with\s+(no\s+)?data\s*$', '', 'i') || E'\nWITH NO DATA',
             current_setting('flare.settings')::jsonb);
 END $f$;
@@ -134,17 +128,24 @@ BEGIN
     FOR c IN
         SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod) AS kind,
                coalesce((to_jsonb(a) ->> 'atthasmissing')::boolean, false) AS stored,
-               pg_get_expr(d.adbin, d.adrelid) AS expression,
-               r.relkind = 'p' OR EXISTS (SELECT FROM pg_inherits WHERE inhparent = a.attrelid) AS above
-          FROM pg_attribute a JOIN pg_class r ON r.oid = a.attrelid
+               coalesce(pg_get_expr(d.adbin, d.adrelid), pg_get_expr(t.typdefaultbin, 0)) AS expression,
+               r.relkind = 'p' OR EXISTS (SELECT FROM pg_inherits WHERE inhparent = a.attrelid) AS above,
+               t.typcategory = 'D' AND statement ~* '''\s*(now|today|tomorrow|yesterday)\s*''' AS a_time
+          FROM pg_attribute a JOIN pg_class r ON r.oid = a.attrelid JOIN pg_type t ON t.oid = a.atttypid
           LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-         WHERE a.attrelid = ANY (tables) AND a.attnum > 0 AND NOT a.attisdropped AND flare.ddl_own(a.xmin)
-           AND strpos(lower(statement), lower(a.attname)) > 0 AND to_jsonb(a) ->> 'attgenerated' IS DISTINCT FROM 's'
-           AND (a.attidentity <> '' OR d.adbin::text ~ 'SQLVALUEFUNCTION' OR flare.ddl_volatility(d.adbin) <> 'i')
+         WHERE a.attrelid = ANY (tables) AND a.attnum > 0 AND NOT a.attisdropped AND age(a.xmin) <= 0 AND flare.ddl_own(a.xmin)
+           AND (strpos(lower(statement), lower(replace(a.attname, '"', '""'))) > 0 OR statement ~* 'u&"')
+           AND coalesce(to_jsonb(a) ->> 'attgenerated', '') = ''
+           AND (a.attidentity <> '' OR coalesce(d.adbin, t.typdefaultbin)::text ~ 'SQLVALUEFUNCTION'
+                OR flare.ddl_volatility(coalesce(d.adbin, t.typdefaultbin)) <> 'i'
+                OR t.typcategory = 'D' AND statement ~* '''\s*(now|today|tomorrow|yesterday)\s*''')
     LOOP
-        IF c.stored AND NOT c.above THEN
-            EXECUTE format('SELECT attmissingval::text FROM pg_attribute WHERE attrelid = %s AND attname = %L', c.attrelid, c.attname) INTO missing;
-            fix := fix || format('UPDATE ONLY %s SET %I = (%L::%s[])[1]', c.attrelid::regclass, c.attname, missing, c.kind);
+        IF c.a_time THEN
+            refused := format('the default of column %I is a word for a time, which is read when the statement is run', c.attname);
+            hint := 'now() and current_date are read when a row is written.';
+        ELSIF c.stored AND NOT c.above THEN
+            EXECUTE format('SELECT (attmissingval::text::text[])[1] FROM pg_attribute WHERE attrelid = %s AND attname = %L', c.attrelid, c.attname) INTO missing;
+            fix := fix || format('UPDATE ONLY %s SET %I = %L::%s', c.attrelid::regclass, c.attname, missing, c.kind);
         ELSIF c.stored OR c.above OR coalesce(current_setting('flare.rewritten', true), '') ~ (',' || c.attrelid || ':[2367]') THEN
             EXECUTE format('SELECT EXISTS (SELECT FROM %s)', c.attrelid::regclass) INTO has_rows;
             IF has_rows THEN
@@ -155,68 +156,101 @@ BEGIN
         END IF;
     END LOOP;
     IF refused IS NULL AND statement ~* '\musing\M' AND coalesce(current_setting('flare.rewritten', true), '') ~ ':[4567]'
-       AND EXISTS (SELECT FROM pg_proc WHERE provolatile = 'v' AND proname::text IN (
-                     SELECT lower((regexp_matches(statement, '([[:alnum:]_]+)"?\s*\(', 'g'))[1]))) THEN
-        refused := 'USING calls a volatile function: rows would get other values on the subscriber';
+       AND (statement ~* '\musing\M.*(\m(now|current_timestamp|current_date|current_time|localtime|localtimestamp|statement_timestamp|transaction_timestamp|txid_current|pg_current_xact_id|age|current_setting)\M|''\s*(now|today|tomorrow|yesterday)\s*'')'
+            OR EXISTS (SELECT FROM pg_proc WHERE provolatile = 'v' AND proname::text IN (
+                     SELECT lower((regexp_matches(statement, '([[:alnum:]_]+)"?\s*\(', 'g'))[1])))) THEN
+        refused := 'USING calls a function that has another value there: rows would get other values on the subscriber';
         hint := 'In three statements: ADD COLUMN of the new type; UPDATE; then DROP COLUMN and RENAME COLUMN.';
     END IF;
 END $f$;
+
+-- Foreign keys of several columns, which PostgreSQL before 12 names by the first column and later ones by all: renamed on
+-- the other side to what they are called here.
+CREATE OR REPLACE FUNCTION flare.ddl_names(tables oid[]) RETURNS text[] LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+    SELECT coalesce(array_agg(format(
+               'DO $flare$ DECLARE named name; BEGIN
+                  SELECT conname INTO named FROM pg_catalog.pg_constraint
+                   WHERE contype = ''f'' AND conrelid = %1$L::pg_catalog.regclass AND confrelid = %2$L::pg_catalog.regclass
+                     AND array(SELECT attname::text FROM unnest(conkey) WITH ORDINALITY k(n, o)
+                                 JOIN pg_catalog.pg_attribute a ON a.attrelid = conrelid AND a.attnum = n ORDER BY o) = %3$L::text[]
+                   ORDER BY conname <> %4$L, oid DESC LIMIT 1;
+                  IF named <> %4$L THEN
+                    EXECUTE format(''ALTER TABLE %%s RENAME CONSTRAINT %%I TO %%I'', %1$L::pg_catalog.regclass, named, %4$L);
+                  END IF;
+                END $flare$',
+               k.conrelid::regclass, k.confrelid::regclass,
+               array(SELECT attname::text FROM unnest(k.conkey) WITH ORDINALITY c(n, o)
+                       JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = n ORDER BY o),
+               k.conname) ORDER BY k.oid), '{}')
+      FROM pg_constraint k
+     WHERE k.contype = 'f' AND k.conrelid = ANY (tables) AND array_length(k.conkey, 1) > 1
+       AND age(k.xmin) <= 0 AND flare.ddl_own(k.xmin) AND coalesce(to_jsonb(k) ->> 'conparentid', '0') = '0'
+$f$;
 
 -- After the statement: it is refused, or noted for the other side.
 CREATE OR REPLACE FUNCTION flare.ddl_note() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lc_messages = 'C' AS $f$
 DECLARE
     context text;
-    mode text := flare.ddl_mode();
+    string text;
+    alone boolean;
     seen record;
-    it record;
+    named text[];
+    tables oid[];
+    keeps boolean;
+    temporary boolean;
     computed record;
     corrections text[];
-    named text[] := '{}';
-    tables oid[] := '{}';
-    keeps boolean := false;
-    temporary boolean := false;
     hint text;
 BEGIN
+    IF tg_event = 'sql_drop' AND tg_tag NOT LIKE 'DROP %' OR flare.ddl_bypass() THEN
+        RETURN;
+    END IF;
     GET DIAGNOSTICS context = PG_CONTEXT;
-    IF flare.ddl_bypass() THEN
-        RETURN;
-    END IF;
-    IF tg_tag ~ 'EXTENSION$' AND tg_event = 'ddl_command_end' THEN
-        PERFORM set_config('flare.extension', '', true);
-    ELSIF flare.ddl_in_extension() AND tg_event = 'sql_drop' THEN
-        -- What an extension's script does is done there by the extension.
-        RETURN;
-    END IF;
-    IF (tg_event = 'sql_drop') <> (tg_tag ~ '^DROP ') THEN
+    string := rtrim(current_query(), E'; \n\t\r');
+    -- The client's string is this one statement.
+    alone := strpos(context, E'\n') = 0 AND strpos(string, ';') = 0 AND upper(left(string, length(tg_tag) + 1)) = tg_tag || ' ';
+    IF tg_event = 'ddl_command_end' AND tg_tag LIKE 'DROP %' THEN
+        -- Noted by sql_drop, which does not come for IF EXISTS without a hit: so the place in a string moves on here.
+        IF tg_tag LIKE '%EXTENSION' THEN
+            PERFORM set_config('flare.extension', '', true);
+        END IF;
+        IF NOT alone AND NOT flare.ddl_in_extension() THEN
+            PERFORM flare.ddl_text(context, tg_tag, true);
+        END IF;
         RETURN;
     END IF;
     IF tg_event = 'sql_drop' THEN
-        FOR it IN SELECT * FROM pg_event_trigger_dropped_objects() WHERE original LOOP
-            named := named || (it.object_type || ' ' || it.object_identity);
-            IF it.is_temporary THEN
-                temporary := true;
-            ELSIF coalesce(it.schema_name, '') <> 'flare' AND coalesce(it.object_identity, '') !~ '(^| on )flare([.]|$)' THEN
-                keeps := true;
-            END IF;
-        END LOOP;
+        -- What an extension's script does is done there by the extension.
+        IF flare.ddl_in_extension() THEN
+            RETURN;
+        END IF;
+        SELECT array_agg(object_type || ' ' || object_identity), bool_or(is_temporary),
+               bool_or(NOT is_temporary AND coalesce(schema_name, '') <> 'flare' AND coalesce(object_identity, '') !~ '(^| on )flare([.]|$)')
+          INTO named, temporary, keeps
+          FROM pg_event_trigger_dropped_objects() WHERE original;
     ELSE
-        FOR it IN SELECT * FROM pg_event_trigger_ddl_commands() LOOP
-            CONTINUE WHEN it.in_extension AND it.object_type <> 'extension';
-            named := named || (it.object_type || coalesce(' ' || it.object_identity, ''));
-            IF it.schema_name = 'pg_temp' OR it.object_identity ~ '^pg_temp' THEN
-                temporary := true;
-            ELSIF coalesce(it.schema_name, '') <> 'flare' AND coalesce(it.object_identity, '') !~ '(^| on )flare([.]|$)' THEN
-                keeps := true;
-                IF it.classid = 'pg_class'::regclass THEN
-                    tables := tables || it.objid;
-                END IF;
-            END IF;
-        END LOOP;
+        IF tg_tag LIKE '%EXTENSION' THEN
+            PERFORM set_config('flare.extension', '', true);
+        END IF;
+        SELECT array_agg(object_type || coalesce(' ' || object_identity, '')), bool_or(its_own), bool_or(kept),
+               array_agg(objid) FILTER (WHERE kept AND classid = 'pg_class'::regclass)
+          INTO named, temporary, keeps, tables
+          FROM (SELECT *, NOT its_own AND coalesce(schema_name, '') <> 'flare' AND coalesce(object_identity, '') !~ '(^| on )flare([.]|$)' AS kept
+                  FROM (SELECT *, coalesce(schema_name = 'pg_temp', false) OR coalesce(object_identity LIKE 'pg\_temp%', false) AS its_own
+                          FROM pg_event_trigger_ddl_commands() WHERE NOT in_extension OR object_type = 'extension') c) c;
+        IF named IS NULL AND current_setting('flare.extension', true) = 'on' AND flare.ddl_in_extension() THEN
+            -- Its script's own statements are not the string's.
+            RETURN;
+        END IF;
     END IF;
-    -- Also of what is not carried: the place in a string of several statements moves on.
-    SELECT * INTO seen FROM flare.ddl_text(context, tg_tag, true);
-    IF NOT keeps OR tg_tag IN ('REFRESH MATERIALIZED VIEW', 'REINDEX', 'CREATE PUBLICATION', 'ALTER PUBLICATION',
+    IF alone THEN
+        SELECT string AS statement, NULL::text AS unseen INTO seen;
+    ELSE
+        -- Also of what is not carried: the place in a string of several statements moves on.
+        SELECT * INTO seen FROM flare.ddl_text(context, tg_tag, tg_event <> 'sql_drop');
+    END IF;
+    IF keeps IS NOT TRUE OR tg_tag IN ('REFRESH MATERIALIZED VIEW', 'REINDEX', 'CREATE PUBLICATION', 'ALTER PUBLICATION',
             'DROP PUBLICATION', 'CREATE SUBSCRIPTION', 'ALTER SUBSCRIPTION', 'DROP SUBSCRIPTION') THEN
         RETURN;
     END IF;
@@ -226,7 +260,7 @@ BEGIN
                 USING errcode = 'object_not_in_prerequisite_state', hint = 'Run it on the other server: flare status says which.';
         END IF;
         RETURN;
-    ELSIF mode = 'refuse' THEN
+    ELSIF flare.ddl_mode() = 'refuse' THEN
         IF tg_tag ~ '(TABLE|TABLE AS|SELECT INTO|TYPE|DOMAIN|SCHEMA|SEQUENCE|EXTENSION|OWNED)$' THEN
             RAISE EXCEPTION '% on % is refused: flare is moving this database, and its subscriber would not get it', tg_tag, array_to_string(named, ', ')
                 USING errcode = 'object_not_in_prerequisite_state',
@@ -236,31 +270,40 @@ BEGIN
     ELSIF tg_tag = 'CREATE TABLE AS' THEN
         RETURN;
     END IF;
-    IF temporary AND seen.unseen IS NULL THEN
-        seen.unseen := 'it names temporary objects too';
-    ELSIF tg_tag = 'SELECT INTO' THEN
-        seen.unseen := 'its rows would arrive before the table';
-        hint := 'CREATE TABLE ... AS SELECT can be carried.';
-    ELSIF tg_tag = 'DROP OWNED' THEN
-        seen.unseen := 'the role may own something else there';
-        hint := 'Drop each object by its name.';
-    ELSIF tg_tag = 'ALTER TYPE' AND flare.ddl_other_major() < 12 AND seen.statement ~* '\madd\s+value\M' THEN
-        seen.unseen := 'PostgreSQL before 12 adds a value outside of transactions only';
-        hint := 'flare ddl brings it to both sides.';
+    IF temporary OR tg_tag IN ('SELECT INTO', 'DROP OWNED', 'ALTER TYPE') THEN
+        IF temporary AND seen.unseen IS NULL THEN
+            seen.unseen := 'it names temporary objects too';
+        ELSIF tg_tag = 'SELECT INTO' THEN
+            seen.unseen := 'its rows would arrive before the table';
+            hint := 'CREATE TABLE ... AS SELECT can be carried.';
+        ELSIF tg_tag = 'DROP OWNED' THEN
+            seen.unseen := 'the role may own something else there';
+            hint := 'Drop each object by its name.';
+        ELSIF tg_tag = 'ALTER TYPE' AND flare.ddl_other_major() < 12 AND seen.statement ~* '\madd\s+value\M' THEN
+            seen.unseen := 'PostgreSQL before 12 adds a value outside of transactions only';
+            hint := 'flare ddl brings it to both sides.';
+        END IF;
     END IF;
-    IF tg_tag = 'ALTER TABLE' AND seen.statement ~* '\m(add|using)\M' THEN
+    IF tg_tag = 'ALTER TABLE' AND (seen.statement ~* '\musing\M' OR EXISTS (
+            SELECT FROM pg_attribute a WHERE attrelid = ANY (tables) AND attnum > 0 AND age(xmin) <= 0
+               AND (atthasdef OR attidentity <> '' OR atttypid >= 16384))) THEN
         SELECT * INTO computed FROM flare.ddl_values(tables, seen.statement);
         seen.unseen := coalesce(seen.unseen, computed.refused);
         hint := coalesce(hint, computed.hint);
         corrections := computed.fix;
     END IF;
-    PERFORM set_config('flare.rewritten', '', true);
+    IF tg_tag IN ('CREATE TABLE', 'ALTER TABLE') AND (flare.ddl_other_major() < 12) <> (current_setting('server_version_num')::int < 120000) THEN
+        corrections := coalesce(corrections, '{}') || flare.ddl_names(tables);
+    END IF;
+    IF current_setting('flare.rewritten', true) <> '' THEN
+        PERFORM set_config('flare.rewritten', '', true);
+    END IF;
     IF seen.unseen IS NOT NULL THEN
         RAISE EXCEPTION 'flare cannot carry this % to the other server: %', tg_tag, seen.unseen
             USING errcode = 'feature_not_supported', hint = coalesce(hint, 'Send it as a statement of its own.');
     END IF;
     INSERT INTO flare.ddl (id, role, tag, text, settings, objects, fix)
-    VALUES (flare.ddl_id(), current_setting('flare.who'), tg_tag, seen.statement, current_setting('flare.settings')::jsonb, named,
+    VALUES (nextval('flare.ddl_id_seq'), current_setting('flare.who'), tg_tag, seen.statement, current_setting('flare.settings')::jsonb, named,
             corrections);
 END $f$;
 
@@ -277,5 +320,5 @@ CREATE EVENT TRIGGER flare_ddl_2 ON ddl_command_end EXECUTE PROCEDURE flare.ddl_
 CREATE EVENT TRIGGER flare_drop_1 ON sql_drop EXECUTE PROCEDURE flare.ddl_who();
 CREATE EVENT TRIGGER flare_drop_2 ON sql_drop EXECUTE PROCEDURE flare.ddl_note();
 CREATE EVENT TRIGGER flare_rewrite ON table_rewrite EXECUTE PROCEDURE flare.ddl_rewrite();
-CREATE EVENT TRIGGER flare_start_1 ON ddl_command_start WHEN tag IN ('CREATE TABLE AS', 'ALTER TABLE', 'CREATE EXTENSION', 'ALTER EXTENSION') EXECUTE PROCEDURE flare.ddl_who();
+CREATE EVENT TRIGGER flare_start_1 ON ddl_command_start WHEN tag IN ('CREATE TABLE AS') EXECUTE PROCEDURE flare.ddl_who();
 CREATE EVENT TRIGGER flare_start_2 ON ddl_command_start WHEN tag IN ('CREATE TABLE AS', 'ALTER TABLE', 'CREATE EXTENSION', 'ALTER EXTENSION') EXECUTE PROCEDURE flare.ddl_start();

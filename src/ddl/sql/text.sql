@@ -120,7 +120,7 @@ DECLARE
     place int;
     string_id text;
     found record;
-    places jsonb := coalesce(nullif(current_setting('flare.places', true), ''), '{}')::jsonb;
+    places text := coalesce(current_setting('flare.places', true), '');
 BEGIN
     -- The first line is flare's own function.
     context := substr(context, coalesce(nullif(strpos(context, E'\n'), 0), length(context)) + 1);
@@ -152,7 +152,10 @@ BEGIN
         RETURN;
     END IF;
     string_id := statement_timestamp()::text || '/' || md5(string);
-    place := coalesce((places ->> string_id)::int, 1);
+    IF strpos(places, statement_timestamp()::text) = 0 THEN
+        places := '{}';
+    END IF;
+    place := coalesce((places::jsonb ->> string_id)::int, 1);
     LOOP
         SELECT * INTO found FROM flare.ddl_next(string, place);
         IF found.statement IS NULL THEN
@@ -163,7 +166,8 @@ BEGIN
         EXIT WHEN flare.ddl_is(found.statement, tag);
     END LOOP;
     IF remember THEN
-        PERFORM set_config('flare.places', (places || jsonb_build_object(string_id, place))::text, true);
+        -- For the session, since the string may have a COMMIT in it.
+        PERFORM set_config('flare.places', (places::jsonb || jsonb_build_object(string_id, place))::text, false);
     END IF;
     statement := found.statement;
 END $f$;
