@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use beginning::{FirstConfig, init_config};
+pub use ddl::Repaired;
 pub use exec::Executed;
 pub use fleet::{Fleet, Migration};
 pub use observation::{CountOn, RowCount};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::flare::Flare;
+use crate::observe::Once;
 use crate::report::{self, Format, Outcome};
 
 /// Watch the replication of a database: lag, slots, workers, tables, connections
@@ -46,11 +47,12 @@ fn interval(text: &str) -> std::result::Result<Duration, String> {
 
 impl Monitor {
     pub(crate) fn run(&self, flare: &Flare, format: Format) -> Result<Outcome> {
+        let mut watch = flare.watch(&self.dbname, &self.subname)?;
         if self.once {
-            let mut sampler = flare.sampler(&self.dbname, &self.subname)?;
-            return Outcome::of(&sampler.sample_twice(self.interval)?);
+            let sample = watch.sampler.sample_twice(self.interval)?;
+            let headline = (watch.headline)();
+            return Outcome::of(&Once { headline, sample });
         }
-        let watch = flare.watch(&self.dbname, &self.subname)?;
         report::watch(watch, self.interval, format)?;
         Ok(Outcome::silent())
     }

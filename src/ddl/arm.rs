@@ -98,10 +98,10 @@ fn installation(mode: DdlMode, subnames: &[String; 2], server: &Server, other: &
     ]
     .join(";\n");
     match mode {
-        // The cutover's sessions are the owner's where the administrator is no superuser.
+        // The cutover's sessions are the owner's where the administrator is no superuser. Texts may hold secrets.
         DdlMode::Carry => format!(
             "{constants};\n{OBJECTS}{TEXT}{NOTICING}{APPLYING}
-             GRANT USAGE ON SCHEMA flare TO {owner}; GRANT SELECT ON flare.ddl TO {owner}",
+             GRANT USAGE ON SCHEMA flare TO {owner}; GRANT SELECT (id, tag, outcome) ON flare.ddl TO {owner}",
             owner = Ident::new(&host.db_owner.user)
         ),
         DdlMode::Refuse | DdlMode::Watch => format!(

@@ -32,9 +32,9 @@ pub(crate) const COUNTED: &str = "
 /// In a block of the receiving side, with `payload` of the open one: fails unless all of it has come and none has failed.
 pub(crate) const ALL_HAVE_COME: &str = "
     IF jsonb_typeof(payload -> 'statements') = 'object' THEN
-      FOR r IN EXECUTE 'SELECT id, text, error FROM flare.ddl WHERE id > 0 AND outcome = ''failed'' ORDER BY id LIMIT 1' LOOP
-        RAISE EXCEPTION 'statement % has failed here and was passed over: %: %', r.id, left(r.text, 200), r.error
-          USING HINT = format('flare ddl --retry when its cause is mended, --skip %s, or --replace %s ''SQL''', r.id, r.id);
+      FOR r IN EXECUTE 'SELECT id, tag FROM flare.ddl WHERE id > 0 AND outcome = ''failed'' ORDER BY id LIMIT 1' LOOP
+        RAISE EXCEPTION 'statement % (%) has failed here and was passed over', r.id, r.tag
+          USING HINT = format('flare status has its text and error; flare ddl --retry when its cause is mended, --skip %s, or --replace %s ''SQL''', r.id, r.id);
       END LOOP;
       EXECUTE 'SELECT jsonb_build_object(''count'', count(*), ''last'', coalesce(max(id), 0)) FROM flare.ddl WHERE id > 0' INTO statements;
       IF statements <> payload -> 'statements' THEN

@@ -26,6 +26,6 @@ pub(crate) use carried::{ALL_HAVE_COME, COUNTED, stuck};
 pub use decide::Decision;
 pub(crate) use record::forget;
 pub use report::{DdlOutcome, DdlReport, DdlStatement};
-pub(crate) use run::{decide, follow, retry, run, unsettled};
+pub(crate) use run::{decide, follow, retry, run, take_over, unsettled};
 pub use script::Script;
 pub(crate) use sides::Sides;

@@ -95,6 +95,17 @@ pub(crate) fn retry(sides: &Sides<'_>, run: &Run) -> Result<DdlReport> {
     Ok(report)
 }
 
+/// Has the subscription take what the receiving side has been given since, closed as the rest is, and awaits its rows.
+pub(crate) fn take_over(sides: &Sides<'_>, run: &Run) -> Result<(Vec<TableName>, Vec<String>)> {
+    sides.streaming()?;
+    sides.act_as(sides.owner())?;
+    tables::close(sides, run)?;
+    let all = tables::ordinary(&sides.open)?;
+    let taken = tables::take(sides, &all, run)?;
+    sides.copied()?;
+    Ok(taken)
+}
+
 /// Has a carried statement skipped, or another run instead, on the receiving side.
 pub(crate) fn decide(
     sides: &Sides<'_>,

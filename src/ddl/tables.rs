@@ -8,7 +8,7 @@ use super::sides::Sides;
 use crate::catalog::tables::listed;
 use crate::catalog::{publications, subscriptions};
 use crate::error::{Advise, Result, WrapErr};
-use crate::replicate::{Run, fence, refresh, status_table, unsubscribe};
+use crate::replicate::{Run, closed, fence, refresh, status_table, unsubscribe};
 use crate::server::{Login, Server, Session, params};
 use crate::value::{Ident, TableName};
 
@@ -97,6 +97,20 @@ pub(super) fn take(
             )
         })?;
     Ok((missing, notes))
+}
+
+/// Closes what has come since, where the receiving side is closed.
+pub(super) fn close(sides: &Sides<'_>, run: &Run) -> Result<()> {
+    let (to, dbname) = (&sides.pair.subscriber, sides.dbname());
+    let subscription = subscriptions::find(&sides.reader, &sides.stream.subname)?;
+    let Some(subscription) =
+        subscription.filter(|_| fence::is_there(&sides.reader).unwrap_or(false))
+    else {
+        return Ok(());
+    };
+    let published = publications::tables(&sides.open, &sides.stream.pubname)?;
+    let login = unsubscribe::login_of(to, &subscription);
+    closed::close(to, dbname, &published, (&subscription.owner, login), run).map(drop)
 }
 
 /// Adds them to a publication that lists its tables because it could not be FOR ALL TABLES.

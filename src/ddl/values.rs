@@ -16,32 +16,44 @@ struct Computed {
     kind: String,
     default: Option<String>,
     identity: bool,
+    /// A word such as 'now' in a column of dates or times.
+    a_time: bool,
 }
 
 /// Columns of tables that this transaction has locked, which it wrote, with a default that differs from one server or one
 /// moment to the next. `:funcid` and `:opfuncid` are how pg_node_tree names functions.
 const COMPUTED: &str = "
     SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'column', a.attname,
-             'kind', format_type(a.atttypid, a.atttypmod), 'default', pg_get_expr(d.adbin, d.adrelid),
-             'identity', a.attidentity <> '')
+             'kind', format_type(a.atttypid, a.atttypmod), 'default', coalesce(pg_get_expr(d.adbin, d.adrelid), t.typdefault),
+             'identity', a.attidentity <> '', 'a_time', t.typcategory = 'D' AND $1 ~* '''\\s*(now|today|tomorrow|yesterday)\\s*''')
       FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_type t ON t.oid = a.atttypid
       LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
      WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind = 'r'
        AND age(a.xmin) <= age((txid_current() & 4294967295)::text::xid)
        AND EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'relation' AND l.relation = c.oid AND l.pid = pg_backend_pid()
                       AND l.mode = 'AccessExclusiveLock'
                       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
-       AND to_jsonb(a) ->> 'attgenerated' IS DISTINCT FROM 's'
-       AND (a.attidentity <> '' OR d.adbin::text ~ 'SQLVALUEFUNCTION'
+       AND coalesce(to_jsonb(a) ->> 'attgenerated', '') = ''
+       AND (a.attidentity <> '' OR coalesce(d.adbin, t.typdefaultbin)::text ~ 'SQLVALUEFUNCTION'
+            OR t.typcategory = 'D' AND $1 ~* '''\\s*(now|today|tomorrow|yesterday)\\s*'''
             OR EXISTS (SELECT FROM pg_proc p WHERE p.provolatile <> 'i' AND p.oid::text IN (
-                         SELECT (regexp_matches(d.adbin::text, ':(?:funcid|opfuncid) (\\d+)', 'g'))[1])))";
+                         SELECT (regexp_matches(coalesce(d.adbin, t.typdefaultbin)::text, ':(?:funcid|opfuncid) (\\d+)', 'g'))[1])))";
 
 /// What the transaction of `open`, which has run the statement, would make different on `other`, which has not.
 pub(super) fn would_differ(open: &Session, other: &Session, statement: &str) -> Result<()> {
     let computed: Vec<Computed> = open
-        .list(COMPUTED, params![])
+        .list(COMPUTED, params![statement])
         .wrap_err("look for defaults that are no constants")?;
     for column in computed {
+        if column.a_time {
+            return Failure::new(format!(
+                "the default of column {:?} is a word for a time, which each side would read at a time of its own",
+                column.column
+            ))
+            .hint("now() and current_date are read when a row is written")
+            .err();
+        }
         let there: bool = other.value(
             "SELECT EXISTS (SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
                               JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -77,6 +89,7 @@ impl Computed {
             kind,
             default,
             identity,
+            ..
         } = self;
         let name = Ident::new(column);
         let failure = Failure::new(format!(
@@ -94,6 +107,9 @@ impl Computed {
     }
 }
 
+/// Of what is not volatile, what has another value a moment later.
+const READS_THE_TIME: &str = r"\yusing\y.*(\ynow\y|\ycurrent_timestamp\y|\ycurrent_date\y|\ycurrent_time\y|\ylocaltime\y|\ylocaltimestamp\y|\ystatement_timestamp\y|\ytransaction_timestamp\y|\ytxid_current\y|\yage\y|'\s*today\s*')";
+
 /// `ALTER COLUMN .. TYPE .. USING` computes every row again on each side.
 fn refuse_volatile_using(session: &Session, statement: &str) -> Result<()> {
     if !statement.to_ascii_lowercase().contains("using") {
@@ -101,13 +117,14 @@ fn refuse_volatile_using(session: &Session, statement: &str) -> Result<()> {
     }
     let called = functions_called(statement);
     let volatile: Option<String> = session.value(
-        "SELECT min(proname::text) FROM pg_proc WHERE proname = ANY ($1) AND provolatile = 'v'",
-        params![called],
+        "SELECT coalesce((SELECT min(proname::text) || '() is volatile' FROM pg_proc WHERE proname = ANY ($1) AND provolatile = 'v'),
+                         (SELECT it[1] || ' is another one there' FROM regexp_matches($2, $3, 'i') it))",
+        params![called, statement, READS_THE_TIME],
     )?;
     match volatile {
         None => Ok(()),
-        Some(function) => Failure::new(format!(
-            "{function}() is volatile: rows would get other values on the receiving side"
+        Some(why) => Failure::new(format!(
+            "{why}: rows would get other values on the receiving side"
         ))
         .hint("in three statements: ADD COLUMN of the new type; UPDATE; then DROP COLUMN and RENAME COLUMN")
         .err(),

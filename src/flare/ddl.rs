@@ -1,16 +1,39 @@
 //! Statements that change the schema, brought to both sides.
 
+use serde::Serialize;
+
 use super::direction::oriented;
 use super::{Change, Flare};
-use crate::catalog::subscriptions;
+use crate::catalog::{publications, subscriptions};
 use crate::config::{DdlMode, Subscription};
 use crate::cutover::Wanted;
 use crate::ddl::{self, DdlReport, Decision, Script, Sides, StuckStatement};
 use crate::error::{Error, Failure, Result};
 use crate::journal::{Direction, Stream};
-use crate::replicate::Mode;
-use crate::server::{Pair, Server};
-use crate::value::ShellWord;
+use crate::replicate::{Mode, refresh};
+use crate::server::{Pair, Server, Session};
+use crate::value::{ShellWord, TableName};
+
+/// Whether a look at the migration has the subscription take tables that carried statements have made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NewTables {
+    Taken,
+    Left,
+}
+
+/// What a repair has made for one subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Repaired {
+    /// The subscription.
+    pub subname: String,
+    /// The statements that were run on the receiving side.
+    pub made: Vec<String>,
+    /// Tables that replicate from now on.
+    pub tables: Vec<TableName>,
+    /// What else there is to know.
+    pub notes: Vec<String>,
+}
 
 impl Flare {
     /// Runs statements on both sides of a database that is being moved, each so that no row of the old shape arrives after
@@ -49,12 +72,37 @@ impl Flare {
         Ok(self.at_both_sides(target, |sides| ddl::decide(sides, id, decision, &self.run))?)
     }
 
+    /// Makes what the receiving side of each subscription only lacks (tables, partitions, columns and the like), has new
+    /// tables taken, and awaits their rows. What differs is left as it is, and in the report of [`Flare::status`].
+    ///
+    /// # Errors
+    /// When a server refuses it; or when the rows do not come in time: the next call goes on.
+    pub fn repair(&self, subnames: &[String]) -> Result<Vec<Repaired>, Error> {
+        let mut repaired = Vec::new();
+        for (subname, declared) in self.declared(subnames)? {
+            let made = self.replicate_missing(&declared.dbname)?;
+            let (tables, notes) = match self.run.mode {
+                Mode::DryRun => Default::default(),
+                Mode::Apply => {
+                    self.at_both_sides(subname, |sides| ddl::take_over(sides, &self.run))?
+                }
+            };
+            repaired.push(Repaired {
+                subname: subname.to_owned(),
+                made: made.statements.into_iter().map(|it| it.sql).collect(),
+                tables,
+                notes,
+            });
+        }
+        Ok(repaired)
+    }
+
     /// `target` is a database, or a subscription of one.
-    fn at_both_sides(
+    fn at_both_sides<T>(
         &self,
         target: &str,
-        work: impl FnOnce(&Sides<'_>) -> Result<DdlReport>,
-    ) -> Result<DdlReport> {
+        work: impl FnOnce(&Sides<'_>) -> Result<T>,
+    ) -> Result<T> {
         let by_name = self.config.subscriptions.get(target);
         let dbname = match (self.config.publications.contains_key(target), by_name) {
             (false, Some(subscription)) => subscription.dbname.as_str(),
@@ -110,13 +158,14 @@ impl Flare {
         Ok(change)
     }
 
-    /// Where statements are carried: has the subscription take new tables, and says which statements the other side lacks.
+    /// Where statements are carried: which of them the other side lacks; and the subscription takes new tables, when asked.
     pub(super) fn carried(
         &self,
         pair: &Pair,
         direction: Direction,
         subname: &str,
         declared: &Subscription,
+        new_tables: NewTables,
     ) -> Result<Vec<StuckStatement>> {
         if self.config.ddl != DdlMode::Carry {
             return Ok(Vec::new());
@@ -126,24 +175,30 @@ impl Flare {
         let open = pair.publisher.visit(dbname)?;
         let receiving = pair.subscriber.visit(dbname)?;
         let stuck = ddl::stuck(&open, &receiving)?;
-        if stuck.is_empty() {
-            self.follow(&pair, direction, subname, declared)?;
+        if stuck.is_empty() && new_tables == NewTables::Taken {
+            self.follow(&pair, (&open, &receiving), direction, subname, declared)?;
         }
         Ok(stuck)
     }
 
-    /// Has the subscription take tables that carried statements have made; `pair` has the open side as its publisher.
+    /// Has the subscription take tables that carried statements have made; `pair` has the open side as its publisher, and
+    /// the sessions are in the database of both sides.
     fn follow(
         &self,
         pair: &Pair,
+        (open, receiving): (&Session, &Session),
         direction: Direction,
         subname: &str,
         declared: &Subscription,
     ) -> Result<()> {
         let stream = Stream::of(&declared.dbname, subname, &declared.pubname, direction);
-        let receiving = pair.subscriber.visit(&declared.dbname)?;
-        let there = subscriptions::find(&receiving, &stream.subname)?;
+        let there = subscriptions::find(receiving, &stream.subname)?;
         if self.run.mode == Mode::DryRun || !there.is_some_and(|it| it.subenabled) {
+            return Ok(());
+        }
+        let published = publications::tables(open, &stream.pubname)?;
+        let relations = subscriptions::relations(receiving, &stream.subname)?;
+        if refresh::missing(&published, &relations).is_empty() {
             return Ok(());
         }
         let sides = Sides::enter(pair, &self.config, stream, direction)?;
@@ -167,7 +222,10 @@ impl Flare {
         }
         for wanted in wanted {
             let declared = self.config.subscription(&wanted.subname)?;
-            self.follow(pair, direction, &wanted.subname, declared)?;
+            let open = pair.publisher.visit(&wanted.dbname)?;
+            let receiving = pair.subscriber.visit(&wanted.dbname)?;
+            let sessions: (&Session, &Session) = (&open, &receiving);
+            self.follow(pair, sessions, direction, &wanted.subname, declared)?;
             let stream = Stream::of(&wanted.dbname, &wanted.subname, &wanted.pubname, direction);
             Sides::enter(pair, &self.config, stream, direction)?.copied()?;
         }

@@ -1,11 +1,20 @@
 //! Who can write where, and whether it could be cut over now: the top of the monitor.
 
+use std::time::{Duration, Instant};
+
 use super::Flare;
-use super::standing::{Stage, Standing};
+use super::direction::oriented;
+use super::standing::{Stage, Standing, statements_in_words};
+use crate::config::DdlMode;
 use crate::cutover::Writable;
+use crate::ddl;
 use crate::error::{Result, message_of};
 use crate::journal::Direction;
 use crate::observe::{Headline, Ready, Watch};
+use crate::server::{Login, Session, Timeout};
+
+/// How often it is looked who can write where, which takes several sessions and compares the schemas.
+const ANEW_EVERY: Duration = Duration::from_secs(30);
 
 impl Flare {
     /// What the monitor of a subscription needs.
@@ -14,13 +23,19 @@ impl Flare {
     /// As [`Flare::sampler`].
     pub(crate) fn watch(&self, dbname: &str, subname: &str) -> Result<Watch> {
         let sampler = self.sampler(dbname, subname)?;
-        let (flare, name) = (self.clone(), subname.to_owned());
-        let direction = sampler.direction();
+        let mut headlines = Headlines {
+            flare: self.clone(),
+            dbname: dbname.to_owned(),
+            subname: subname.to_owned(),
+            direction: sampler.direction(),
+            last: None,
+            sides: None,
+        };
         Ok(Watch {
             name: format!("{dbname} / {subname}"),
             limits: self.config.lag,
             sampler,
-            headline: Box::new(move || flare.headline(&name, direction)),
+            headline: Box::new(move || headlines.next()),
         })
     }
 
@@ -31,6 +46,60 @@ impl Flare {
             Ok(None) => Headline::unknown(direction, "nothing is known of it".into()),
             Err(report) => Headline::unknown(direction, message_of(&report)),
         }
+    }
+}
+
+/// Asks anew when it is time; which carried statements fail each time, in two sessions that stay.
+struct Headlines {
+    flare: Flare,
+    dbname: String,
+    subname: String,
+    direction: Direction,
+    last: Option<(Instant, Headline)>,
+    sides: Option<(Session, Session)>,
+}
+
+impl Headlines {
+    fn next(&mut self) -> Headline {
+        let fresh = self.last.take().filter(|(at, _)| at.elapsed() < ANEW_EVERY);
+        let (_, known) = self.last.insert(fresh.unwrap_or_else(|| {
+            let headline = self.flare.headline(&self.subname, self.direction);
+            (Instant::now(), headline)
+        }));
+        let mut headline = known.clone();
+        // A server that does not answer is in the samples.
+        let statements = self.statements().unwrap_or_default();
+        if let Some(first) = statements.first() {
+            headline.cut_over = Ready::No(first.clone());
+            headline.warnings.extend(statements);
+        }
+        headline
+    }
+
+    fn statements(&mut self) -> Result<Vec<String>> {
+        if self.flare.config.ddl != DdlMode::Carry {
+            return Ok(Vec::new());
+        }
+        let (open, receiving) = match self.sides.take() {
+            Some(sides) => sides,
+            None => {
+                let pair = self.flare.open().both()?;
+                let pair = oriented(&pair, self.direction);
+                let session = |server: &crate::server::Server| {
+                    let session = server.connect(Login::Superuser, &self.dbname)?;
+                    session.set_timeout(Timeout::For(Duration::from_secs(5)));
+                    Ok::<_, crate::error::Report>(session)
+                };
+                (session(&pair.publisher)?, session(&pair.subscriber)?)
+            }
+        };
+        let stuck = ddl::stuck(&open, &receiving)?;
+        self.sides = Some((open, receiving));
+        let failing = stuck.into_iter().filter(|it| it.error.is_some());
+        Ok(statements_in_words(
+            &failing.collect::<Vec<_>>(),
+            &self.dbname,
+        ))
     }
 }
 

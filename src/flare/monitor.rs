@@ -1,6 +1,7 @@
 //! Samples of subscriptions: one after the other, or one of several at once.
 
 use super::Flare;
+use super::ddl::NewTables;
 use crate::config::{DdlMode, Lag, Subscription};
 use crate::error::{Error, Failure, Result, message_of};
 use crate::journal::{Direction, Stream};
@@ -75,13 +76,14 @@ impl Flare {
                 .iter_mut()
                 .find(|it| it.subname == *subname);
             let Some(lag) = found else { continue };
-            let words = match self.carried(&pair, lag.direction, subname, declared) {
-                Ok(stuck) => stuck
-                    .iter()
-                    .find(|it| it.error.is_some())
-                    .map(|it| it.in_words(&lag.dbname)),
-                Err(report) => Some(message_of(&report)),
-            };
+            let words =
+                match self.carried(&pair, lag.direction, subname, declared, NewTables::Taken) {
+                    Ok(stuck) => stuck
+                        .iter()
+                        .find(|it| it.error.is_some())
+                        .map(|it| it.in_words(&lag.dbname)),
+                    Err(report) => Some(message_of(&report)),
+                };
             if let Some(words) = words {
                 lag.status = lag.status.max(LagStatus::Critical);
                 lag.message = format!("{words}; {}", lag.message);

@@ -151,6 +151,21 @@ impl Stage {
     }
 }
 
+/// What the other side lacks of the carried statements: those with a reason, and the first of those that wait.
+pub(super) fn statements_in_words(statements: &[StuckStatement], dbname: &str) -> Vec<String> {
+    const SHOWN: usize = 3;
+    let (failing, waiting): (Vec<_>, Vec<_>) = statements.iter().partition(|it| it.error.is_some());
+    let shown = failing.iter().chain(waiting.iter().take(SHOWN));
+    let mut words: Vec<String> = shown.map(|it| it.in_words(dbname)).collect();
+    if waiting.len() > SHOWN {
+        words.push(format!(
+            "and {} more statements have not come to the other side yet",
+            waiting.len() - SHOWN
+        ));
+    }
+    words
+}
+
 /// What the publisher says about a database.
 pub(super) struct OnPublisher {
     pub(super) publication: bool,
@@ -303,22 +318,6 @@ impl Standing {
         if let (Some(hint), false) = (hint_of(report), self.stage == Stage::CutOver) {
             self.next = format!("{hint}; then {}", self.next);
         }
-    }
-
-    /// What the other side lacks of the carried statements: those with a reason, and the first of those that wait.
-    pub(super) fn statements_in_words(&self) -> Vec<String> {
-        const SHOWN: usize = 3;
-        let (failing, waiting): (Vec<_>, Vec<_>) =
-            self.statements.iter().partition(|it| it.error.is_some());
-        let shown = failing.iter().chain(waiting.iter().take(SHOWN));
-        let mut words: Vec<String> = shown.map(|it| it.in_words(&self.dbname)).collect();
-        if waiting.len() > SHOWN {
-            words.push(format!(
-                "and {} more statements have not come to the other side yet",
-                waiting.len() - SHOWN
-            ));
-        }
-        words
     }
 
     /// Differences of the schemas, where something else stands in the way: the first ten.

@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::ddl::NewTables;
 use super::direction::oriented;
-use super::standing::{OnPublisher, OnRecord, OnSubscriber, Standing};
+use super::standing::{OnPublisher, OnRecord, OnSubscriber, Standing, statements_in_words};
 use super::{Flare, SwitchOptions};
 use crate::catalog::side::{self, SideFacts};
 use crate::catalog::{databases, publications, tables};
@@ -144,7 +145,12 @@ impl Flare {
             let mut standing = Standing::of(lag, on_publisher, on_subscriber, record);
             if let Some(pair) = &pair {
                 let direction = standing.direction;
-                let stuck = self.carried(pair, direction, &standing.subname, subscription);
+                let new_tables = match half_done {
+                    HalfDone::Settle => NewTables::Taken,
+                    HalfDone::Leave => NewTables::Left,
+                };
+                let name = &standing.subname;
+                let stuck = self.carried(pair, direction, name, subscription, new_tables);
                 standing.statements = kept(stuck, &mut warnings).unwrap_or_default();
             }
             if let (true, Some(pair)) = (standing.may_switch(), &pair) {
@@ -370,7 +376,7 @@ impl fmt::Display for StatusReport {
             if let Some(obstacle) = &standing.obstacle {
                 writeln!(f, "    in the way: {obstacle}")?;
             }
-            for statement in standing.statements_in_words() {
+            for statement in statements_in_words(&standing.statements, &standing.dbname) {
                 writeln!(f, "    {statement}")?;
             }
             for drift in standing.unsaid_drift() {

@@ -1,5 +1,7 @@
 //! The top of the monitor: who can write where, and whether it could be cut over now. Filled in by whoever knows.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::Sampler;
@@ -11,8 +13,8 @@ pub(crate) struct Watch {
     pub(crate) name: String,
     pub(crate) limits: Lag,
     pub(crate) sampler: Sampler,
-    /// Asks anew each time, in sessions of its own.
-    pub(crate) headline: Box<dyn Fn() -> Headline + Send>,
+    /// Asks in sessions of its own; may be called often.
+    pub(crate) headline: Box<dyn FnMut() -> Headline + Send>,
 }
 
 /// The line on top.
@@ -55,5 +57,34 @@ impl Headline {
             Direction::Forward => "Cut over now",
             Direction::Back => "Fall back now",
         }
+    }
+}
+
+impl fmt::Display for Headline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let answer = match &self.cut_over {
+            Ready::Yes => "yes".to_owned(),
+            Ready::No(why) => format!("no, because {why}"),
+            Ready::Done(what) => what.clone(),
+        };
+        writeln!(f, "{}  {}: {answer}", self.writable, self.question())?;
+        for warning in self.warnings.iter().filter(|it| !answer.contains(*it)) {
+            writeln!(f, "WARNING: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A sample with the line on top, once.
+#[derive(Serialize)]
+pub(crate) struct Once {
+    pub(crate) headline: Headline,
+    #[serde(flatten)]
+    pub(crate) sample: super::Sample,
+}
+
+impl fmt::Display for Once {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.headline, self.sample)
     }
 }

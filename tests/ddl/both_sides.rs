@@ -145,6 +145,8 @@ fn a_file_goes_on_where_it_stopped_and_a_refused_statement_is_on_neither_side() 
     ] {
         pair.flare(&["ddl", db, statement]).code(2).says(says);
     }
+    let dice = "CREATE DOMAIN dice AS float DEFAULT random()";
+    pair.flare(&["ddl", db, dice]).ok();
     for (statement, says) in [
         (
             "ALTER TABLE deploy ADD COLUMN at timestamptz DEFAULT clock_timestamp()",
@@ -161,6 +163,18 @@ fn a_file_goes_on_where_it_stopped_and_a_refused_statement_is_on_neither_side() 
         (
             "ALTER TABLE deploy ALTER COLUMN label TYPE text USING random()::text",
             "random() is volatile",
+        ),
+        (
+            "ALTER TABLE deploy ALTER COLUMN label TYPE text USING CURRENT_TIMESTAMP::text",
+            "CURRENT_TIMESTAMP is another one there",
+        ),
+        (
+            "ALTER TABLE deploy ADD COLUMN at date DEFAULT 'today'",
+            "a word for a time",
+        ),
+        (
+            "ALTER TABLE deploy ADD COLUMN d dice",
+            "would get other values",
         ),
         ("ALTER TABLE nowhere ADD COLUMN n int", "does not exist"),
     ] {

@@ -77,7 +77,7 @@ pub fn settle(pair: &Pair, open: Side) {
 }
 
 /// The page's table of kinds, through the habits of programs. ROUND makes names anew.
-const HABITS: [&str; 41] = [
+const HABITS: [&str; 42] = [
     // psql: one at a time
     "CREATE TABLE ROUND_t (id int PRIMARY KEY, a text, b int)",
     "INSERT INTO ROUND_t SELECT n, 'a' || n, n FROM generate_series(1, 100) n",
@@ -123,6 +123,8 @@ const HABITS: [&str; 41] = [
     "CREATE TABLE ROUND_two (a int, b int, PRIMARY KEY (a, b)); CREATE TABLE ROUND_of (id int PRIMARY KEY, a int, b int, FOREIGN KEY (a, b) REFERENCES ROUND_two); ALTER TABLE ROUND_of ADD FOREIGN KEY (b, a) REFERENCES ROUND_two",
     "CREATE TABLE ROUND_x (id int PRIMARY KEY); CREATE TABLE ROUND_y (id int PRIMARY KEY)",
     "DO $$ BEGIN DROP TABLE IF EXISTS nope; DROP TABLE IF EXISTS ROUND_y; EXECUTE 'CREATE TABLE ROUND_z (id int PRIMARY KEY); DROP TABLE IF EXISTS nope; DROP TABLE IF EXISTS ROUND_x'; END $$; CREATE INDEX ON ROUND_z (id)",
+    // A cutover wants every table to have an identity.
+    "ALTER TABLE ROUND_ctas REPLICA IDENTITY FULL; ALTER TABLE ROUND_ctas2 REPLICA IDENTITY FULL; ALTER TABLE ROUND_p1 REPLICA IDENTITY FULL; ALTER TABLE ROUND_p2 REPLICA IDENTITY FULL",
 ];
 
 /// Its script creates functions, too.

@@ -5,6 +5,7 @@ mod carry;
 mod deploys;
 mod interrupted;
 mod refusals;
+mod repair;
 mod same;
 mod stuck;
 mod writer;

@@ -63,6 +63,22 @@ fn what_would_differ_is_refused_or_corrected() {
                 "CREATE TABLE ... AS SELECT",
             ),
             (
+                "ALTER TABLE filled SET UNLOGGED",
+                "would never come to the other server",
+            ),
+            (
+                "CREATE TEMP TABLE mine (a int); CREATE TABLE theirs AS SELECT * FROM mine",
+                "names a temporary table",
+            ),
+            (
+                "CREATE TEMP TABLE mine (a int); CREATE TABLE theirs (LIKE mine)",
+                "names a temporary table",
+            ),
+            (
+                "PREPARE it AS SELECT 1 AS a; CREATE TABLE theirs AS EXECUTE it",
+                "no such prepared statement",
+            ),
+            (
                 "CREATE TABLE one (a int); ROLLBACK",
                 "string of statements with ROLLBACK",
             ),

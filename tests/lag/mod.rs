@@ -3,6 +3,8 @@
 mod alerts;
 mod behind;
 mod broken;
+mod fleet;
+mod lost;
 mod output;
 mod without_superuser;
 

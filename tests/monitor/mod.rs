@@ -41,6 +41,10 @@ fn one_sample_without_a_superuser() {
 fn check(sample: &Value, pair: &Pair, old: u32, new: u32) {
     assert_eq!(sample["slot_name"], pair.subname(), "{sample}");
     assert_eq!(sample["active"], true, "{sample}");
+    let headline = &sample["headline"];
+    let writes = "The application writes on the publisher.";
+    assert_eq!(headline["writable"], writes, "{sample}");
+    assert!(headline["cut_over"]["answer"].is_string(), "{sample}");
     assert!(
         sample["lag_bytes"].is_u64() && sample["retained_wal_bytes"].is_u64(),
         "{sample}"

@@ -118,9 +118,9 @@ fn colour(colour: vt100::Color, otherwise: &str) -> String {
     match colour {
         vt100::Color::Default => otherwise.to_owned(),
         vt100::Color::Rgb(red, green, blue) => format!("#{red:02x}{green:02x}{blue:02x}"),
-        vt100::Color::Idx(34 | 2) => "#4fb65b".into(),
-        vt100::Color::Idx(172 | 3) => "#e0912f".into(),
-        vt100::Color::Idx(160 | 1) => "#e5534b".into(),
+        vt100::Color::Idx(28 | 2) => "#4fb65b".into(),
+        vt100::Color::Idx(130 | 3) => "#e0912f".into(),
+        vt100::Color::Idx(161 | 1) => "#e5534b".into(),
         vt100::Color::Idx(133 | 5) => "#b66fc6".into(),
         vt100::Color::Idx(0) => "#000000".into(),
         vt100::Color::Idx(_) => "#ffffff".into(),

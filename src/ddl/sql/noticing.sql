@@ -69,6 +69,12 @@ CREATE OR REPLACE FUNCTION flare.ddl_in_extension() RETURNS boolean LANGUAGE sql
        AND EXISTS (SELECT FROM pg_extension WHERE flare.ddl_own(xmin))
 $f$;
 
+-- Whether the text names a temporary table of the session, which the other side does not have.
+CREATE OR REPLACE FUNCTION flare.ddl_names_temporary(statement text) RETURNS boolean LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+    SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relkind IN ('r', 'v', 'p')
+                      AND strpos(lower(statement), lower(replace(relname, '"', '""'))) > 0)
+$f$;
+
 -- Before the statement: what must be refused or noted before it has done anything.
 CREATE OR REPLACE FUNCTION flare.ddl_start() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lc_messages = 'C' AS $f$
@@ -105,6 +111,11 @@ BEGIN
     IF seen.unseen IS NULL AND context ~ '^[^\n]*\nSQL statement '
        AND (context ~ '^.*?"\nPL/pgSQL function [^\n]* at SQL statement(\n|$)' OR seen.statement ~ '\$[0-9]') THEN
         seen.unseen := 'it may use variables of a function';
+    END IF;
+    IF seen.statement ~* '\mas\s+execute\M' THEN
+        seen.unseen := 'the other server has no such prepared statement';
+    ELSIF flare.ddl_names_temporary(seen.statement) THEN
+        seen.unseen := 'it names a temporary table';
     END IF;
     IF seen.unseen IS NOT NULL THEN
         RAISE EXCEPTION 'flare cannot carry this % to the other server: %', tg_tag, seen.unseen
@@ -270,8 +281,13 @@ BEGIN
     ELSIF tg_tag = 'CREATE TABLE AS' THEN
         RETURN;
     END IF;
-    IF temporary OR tg_tag IN ('SELECT INTO', 'DROP OWNED', 'ALTER TYPE') THEN
-        IF temporary AND seen.unseen IS NULL THEN
+    IF temporary OR tg_tag IN ('SELECT INTO', 'DROP OWNED', 'ALTER TYPE') OR tg_tag ~ ' TABLE$' AND seen.statement ~* '\m(like|unlogged)\M' THEN
+        IF tg_tag = 'ALTER TABLE' AND seen.statement ~* '\mset\s+unlogged\M' THEN
+            seen.unseen := 'rows that are written then would never come to the other server';
+            hint := 'After the migration.';
+        ELSIF tg_tag = 'CREATE TABLE' AND seen.statement ~* '\mlike\M' AND flare.ddl_names_temporary(seen.statement) THEN
+            seen.unseen := 'it names a temporary table';
+        ELSIF temporary AND seen.unseen IS NULL THEN
             seen.unseen := 'it names temporary objects too';
         ELSIF tg_tag = 'SELECT INTO' THEN
             seen.unseen := 'its rows would arrive before the table';

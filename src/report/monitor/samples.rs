@@ -9,8 +9,8 @@ use crate::observe::Sample;
 use crate::observe::{Headline, Watch};
 use crate::server::interrupt;
 
-/// How often it is looked who can write where, which takes several sessions.
-const HEADLINE_EVERY: Duration = Duration::from_secs(30);
+/// How often it is asked whether the line on top has changed.
+const HEADLINE_EVERY: Duration = Duration::from_secs(2);
 
 /// What a thread has to say.
 pub(super) enum News {
@@ -35,12 +35,18 @@ impl Samples {
         let (pace, paced) = unbounded();
         let headlines = say.clone();
         let mut sampler = watch.sampler;
-        let headline = watch.headline;
+        let mut headline = watch.headline;
         let named = |name: &str| std::thread::Builder::new().name(name.into());
         named("headline")
             .spawn(move || {
+                let mut known = None;
                 loop {
-                    let sent = headlines.send(News::Headline(headline()));
+                    let now = headline();
+                    let sent = match known.as_ref() == Some(&now) {
+                        true => Ok(()),
+                        false => headlines.send(News::Headline(now.clone())),
+                    };
+                    known = Some(now);
                     if sent.is_err() || interrupt::sleep(HEADLINE_EVERY).is_err() {
                         return;
                     }

@@ -33,10 +33,10 @@ impl Theme {
     fn colour(self, status: LagStatus) -> Color {
         match (self, status) {
             (Theme::Plain, _) => Color::Reset,
-            (Theme::Shades, LagStatus::Ok) => Color::Indexed(34),
-            (Theme::Shades, LagStatus::Warning) => Color::Indexed(172),
+            (Theme::Shades, LagStatus::Ok) => Color::Indexed(28),
+            (Theme::Shades, LagStatus::Warning) => Color::Indexed(130),
             (Theme::Shades, LagStatus::Unknown) => Color::Indexed(133),
-            (Theme::Shades, LagStatus::Critical) => Color::Indexed(160),
+            (Theme::Shades, LagStatus::Critical) => Color::Indexed(161),
             (Theme::Basic, LagStatus::Ok) => Color::Green,
             (Theme::Basic, LagStatus::Warning) => Color::Yellow,
             (Theme::Basic, LagStatus::Unknown) => Color::Magenta,
@@ -83,5 +83,44 @@ impl Theme {
     /// The panel that keys move in.
     pub(super) fn chosen(self) -> Style {
         Style::new().add_modifier(Modifier::REVERSED | Modifier::BOLD)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Relative luminance of a colour of the 6x6x6 cube, as WCAG 2 defines it.
+    fn luminance(index: u8) -> f64 {
+        let index = u32::from(index) - 16;
+        let part = |level: u32| {
+            let value = f64::from(if level == 0 { 0 } else { 55 + 40 * level }) / 255.0;
+            if value <= 0.039_28 {
+                value / 12.92
+            } else {
+                ((value + 0.055) / 1.055).powf(2.4)
+            }
+        };
+        0.2126 * part(index / 36) + 0.7152 * part(index / 6 % 6) + 0.0722 * part(index % 6)
+    }
+
+    #[test]
+    fn shades_are_readable_on_white_and_on_black() {
+        for status in [
+            LagStatus::Ok,
+            LagStatus::Warning,
+            LagStatus::Unknown,
+            LagStatus::Critical,
+        ] {
+            let Color::Indexed(index) = Theme::Shades.colour(status) else {
+                panic!("{status} has no shade");
+            };
+            let own = luminance(index) + 0.05;
+            let (on_white, on_black) = (1.05 / own, own / 0.05);
+            assert!(
+                on_white > 4.0 && on_black > 4.0,
+                "{status}: {on_white} and {on_black}"
+            );
+        }
     }
 }

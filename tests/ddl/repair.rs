@@ -1,0 +1,64 @@
+//! What was made on the side that is written alone, by `status --repair`: made on the other one, followed, its rows awaited.
+
+use std::time::Duration;
+
+use crate::cutover::fixture::{ready, switched_to};
+use crate::support::application::{Application, Side};
+use crate::support::{Pair, wait};
+
+use super::carry::{owner, runs};
+use super::same::assert_same;
+
+/// Any of them stops apply.
+const MADE: [&str; 4] = [
+    "CREATE TABLE ROUND_made (id int PRIMARY KEY, t text); INSERT INTO ROUND_made SELECT n, 'x' FROM generate_series(1, 500) n",
+    "ALTER TABLE app_orders ADD COLUMN ROUND_c int DEFAULT 5; UPDATE app_orders SET ROUND_c = 6",
+    "CREATE TABLE ROUND_p (id int, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE (at); CREATE TABLE ROUND_p1 PARTITION OF ROUND_p FOR VALUES FROM ('2026-01-01') TO ('2026-02-01'); INSERT INTO ROUND_p VALUES (1, '2026-01-05')",
+    "CREATE INDEX ROUND_i ON ROUND_made (t)",
+];
+
+#[test]
+fn what_is_only_missing_is_made_and_its_rows_come() {
+    let pair = ready(Pair::new(13, 18).with_accounts(10));
+    for (open, round) in [(Side::Publisher, "there"), (Side::Subscriber, "back")] {
+        if open == Side::Subscriber {
+            switched_to(&pair, Side::Subscriber);
+        }
+        let application = Application::start(&pair);
+        application.await_writes_on(open, 20);
+        let mut client = owner(&pair, open);
+        for sql in MADE {
+            runs(&mut client, &sql.replace("ROUND", round));
+        }
+        let repaired = pair.flare(&["status", "--repair", "--format", "json"]);
+        let report = repaired.ok().json();
+        assert_eq!(report["changed"], true, "{repaired}");
+        let tables = report["repaired"][0]["tables"].to_string();
+        for table in ["_made", "_p1"] {
+            assert!(tables.contains(&format!("{round}{table}")), "{repaired}");
+        }
+        let again = pair.flare(&["status", "--repair", "--format", "json"]);
+        assert_eq!(again.ok().json()["changed"], false, "{again}");
+        // Closed as the others are.
+        let closed = format!(
+            "SET default_transaction_read_only = off; INSERT INTO {round}_made VALUES (9999)"
+        );
+        let mut receiving = owner(&pair, open.other());
+        receiving
+            .batch_execute(&closed)
+            .expect_err("the new table is fenced");
+        runs(
+            &mut client,
+            &format!("INSERT INTO {round}_made VALUES (1000)"),
+        );
+        let written = application.stop();
+        wait::for_("the row", Duration::from_secs(20), || {
+            let count = format!("SELECT count(*) FROM {round}_made");
+            open.other().of(&pair).value(pair.db(), &count) == "501"
+        });
+        written
+            .verify(open.of(&pair))
+            .verify_arrives(open.other().of(&pair));
+        assert_same(&pair);
+    }
+}
