@@ -99,6 +99,7 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
                 unsubscribed: 0,
                 reverse: scope.reverse,
                 later: scope.later,
+                before: scope.before,
                 streams: false,
                 subscribed: false,
             };
@@ -135,6 +136,7 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
         unsubscribed,
         reverse: scope.reverse,
         later: scope.later,
+        before: scope.before,
         streams: any_streams,
         subscribed: any_streams,
     };

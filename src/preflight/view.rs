@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use super::question::{Answers, Question};
+use super::registry::Before;
 use super::run::Later;
 use crate::config::{Config, Publication};
 use crate::error::Result;
@@ -65,6 +66,8 @@ pub(crate) struct View<'a> {
     /// Whether a way back is to be made.
     pub(crate) reverse: bool,
     pub(crate) later: Later,
+    /// For which command it looks.
+    pub(crate) before: Before,
     /// Every table is copied, and the subscription follows.
     pub(crate) streams: bool,
     /// The subscription is there.

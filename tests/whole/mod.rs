@@ -3,4 +3,5 @@
 mod behind;
 mod drift;
 mod exact;
+mod listed;
 mod traces;

@@ -281,9 +281,12 @@ pub(crate) fn covered(view: &View<'_>) -> Result<Vec<Table>> {
     };
     let mut tables = publisher.rows(&TABLES)?;
     let published = publisher.rows(&PUBLISHED)?;
-    let listed = moving.publication.tables.as_deref();
+    let wanted = moving.publication;
+    // With `tables: listed`, what the application has made since is published by nobody but create_publication.
+    let new_ones_too = !(wanted.listed && view.subscribed) || view.before == Before::Publication;
     tables.retain(|table| {
-        let meant = listed.is_none_or(|names| table.is_of(names));
+        let names = wanted.tables.as_deref();
+        let meant = names.map_or(new_ones_too, |names| table.is_of(names));
         table.relkind == 'r' && table.relpersistence == 'p' && (meant || table.is_of(&published))
     });
     Ok(tables)
@@ -309,11 +312,11 @@ fn without_identity(
         return Vec::new();
     };
     let (when, besides) = match (published, &wanted.tables) {
-        (true, None) => (
+        (true, None) if !wanted.listed => (
             "fail already",
             "; publications.tables: listed keeps new tables of the application out of the publication",
         ),
-        (true, Some(_)) => ("fail already", ""),
+        (true, _) => ("fail already", ""),
         (false, _) => ("would fail from then on", ""),
     };
     let table = &first.name;
