@@ -1,10 +1,13 @@
 //! `monitor`: the replication as both servers see it, again and again.
 
+use std::fmt;
 use std::time::Duration;
+
+use serde::Serialize;
 
 use crate::error::Result;
 use crate::flare::Flare;
-use crate::observe::Once;
+use crate::observe::{Headline, Sample};
 use crate::report::{self, Format, Outcome};
 
 /// Watch the replication of a database: lag, slots, workers, tables, connections
@@ -55,5 +58,19 @@ impl Monitor {
         }
         report::watch(watch, self.interval, format)?;
         Ok(Outcome::silent())
+    }
+}
+
+/// A sample with the line on top, once.
+#[derive(Serialize)]
+struct Once {
+    headline: Headline,
+    #[serde(flatten)]
+    sample: Sample,
+}
+
+impl fmt::Display for Once {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.headline, self.sample)
     }
 }

@@ -74,17 +74,3 @@ impl fmt::Display for Headline {
         Ok(())
     }
 }
-
-/// A sample with the line on top, once.
-#[derive(Serialize)]
-pub(crate) struct Once {
-    pub(crate) headline: Headline,
-    #[serde(flatten)]
-    pub(crate) sample: super::Sample,
-}
-
-impl fmt::Display for Once {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.headline, self.sample)
-    }
-}

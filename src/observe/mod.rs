@@ -29,7 +29,7 @@ pub use causes::{Cause, CauseKind};
 pub use copying::{CopiedTable, Copying};
 #[cfg(feature = "cli")]
 pub(crate) use display::copy_state;
-pub(crate) use headline::{Headline, Once, Ready, Watch};
+pub(crate) use headline::{Headline, Ready, Watch};
 pub(crate) use lag::{Divergence, lag};
 pub use lag::{LagReport, SubscriptionLag};
 pub(crate) use look::Trace;
