@@ -1,8 +1,10 @@
 //! Both catalogs, compared: what the application has made since the schema was copied.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use crate::support::Pair;
+use crate::support::{Pair, wait};
 
 /// What a deploy makes, with the object that the difference is called by.
 const MADE: [(&str, &str); 17] = [
@@ -119,11 +121,14 @@ fn drift(pair: &Pair) -> Vec<Value> {
         ])
         .ok()
         .json();
-    let status = pair.flare(&["status", "--format", "json"]).ok().json();
-    let drift = status["subscriptions"][0]["drift"]
-        .as_array()
-        .expect("a comparison")
-        .clone();
+    // It compares when the subscription follows, which on a busy machine may take a moment.
+    let mut status = Value::Null;
+    wait::for_("a comparison", Duration::from_secs(60), || {
+        status = pair.flare(&["status", "--format", "json"]).ok().json();
+        status["subscriptions"][0]["drift"].is_array()
+    });
+    let drift = status["subscriptions"][0]["drift"].as_array();
+    let drift = drift.expect("a comparison").clone();
     let [statements, differences] =
         ["statements", "differences"].map(|key| json[key].as_array().expect("a list").len());
     assert_eq!(statements + differences, drift.len(), "{json}\n{status}");

@@ -161,7 +161,7 @@ struct Password {
 const PASSWORDS: Question<Password> = Question::server(
     "passwords",
     "SELECT jsonb_build_object('rolname', rolname, 'kind',
-              CASE WHEN rolpassword IS NULL THEN 'none' WHEN rolpassword LIKE 'SCRAM-SHA-256$%' THEN 'scram' ELSE 'md5' END)
+              CASE WHEN rolpassword IS NULL THEN 'none' WHEN rolpassword LIKE 'SCRAM-SHA-256%' THEN 'scram' ELSE 'md5' END)
        FROM pg_authid WHERE rolcanlogin",
 )
 .privileged();
