@@ -179,7 +179,7 @@ fn errors(subscriber: &SubscriberSample) -> String {
     }
 }
 
-/// A worker that waits for a lock: how far that has taken it is said by the lag.
+/// A worker that waits for a lock is told; how far that has taken it is judged by the limits of the lag.
 fn locked(sample: &Sample) -> Option<Finding> {
     let mut suspects = sample.suspects.iter();
     let lock = suspects.find(|it| it.suspect == SuspectKind::Lock)?;

@@ -75,7 +75,8 @@ fn suspect(pair: &Pair, kind: &str, words: &str) -> Value {
     if !wait::until(Duration::from_secs(30), named) {
         panic!("{kind} is not the first suspect: {one}");
     }
-    assert_ne!(one["status"], "ok", "{one}");
+    // How far a lock has taken it is judged by the limits.
+    assert!(kind == "lock" || one["status"] != "ok", "{one}");
     says(&one, words);
     one["suspects"][0].clone()
 }
