@@ -8,6 +8,7 @@ mod divergence;
 mod exec;
 mod fleet;
 mod headline;
+mod migration_status;
 mod monitor;
 mod observation;
 mod pause;
@@ -15,7 +16,6 @@ mod preflight;
 mod prepare;
 mod replication;
 mod schema;
-mod standing;
 mod statistics;
 mod status;
 mod switch;
@@ -28,10 +28,10 @@ pub use beginning::{FirstConfig, init_config};
 pub use ddl::Repaired;
 pub use exec::Executed;
 pub use fleet::{Fleet, Migration};
+pub use migration_status::{MigrationStatus, Sides, Stage};
 pub use observation::{CountOn, RowCount};
 pub use pause::PauseOptions;
 pub use prepare::{PrepareCopy, PrepareReport, PrepareStep, PreparedStep};
-pub use standing::{Sides, Stage, Standing};
 pub use status::StatusReport;
 pub use switch::{Proven, SwitchOptions};
 
@@ -156,7 +156,7 @@ impl Flare {
     fn subscriber(&self, dbnames: &[&str]) -> Result<Subscriber> {
         let opened = self.open().any()?;
         let journals = self.journals(&opened)?;
-        let back = |it: &&str| journals.standing(it).direction == Direction::Back;
+        let back = |it: &&str| journals.flow(it).direction == Direction::Back;
         let direction = match dbnames.iter().any(back) {
             true => Direction::Back,
             false => Direction::Forward,

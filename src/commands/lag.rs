@@ -91,7 +91,7 @@ impl Lag {
                 };
                 let code = Exit::Code(exit_code(status));
                 let failure = Failure::new(words).hint(hint).exit(code);
-                Ok(outcome.verdict(Some(failure)).told())
+                Ok(outcome.verdict(Some(failure)).verdict_is_in_words())
             }
         }
     }

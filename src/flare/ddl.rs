@@ -112,7 +112,7 @@ impl Flare {
         let (subname, declared) = self.config.subscription_of(dbname, None)?;
         let pair = self.open().both()?;
         let journals = self.settle(&pair, &[dbname])?;
-        let direction = journals.standing(dbname).direction;
+        let direction = journals.flow(dbname).direction;
         self.begin_in(direction, &[&pair.publisher, &pair.subscriber], &[dbname])?;
         let oriented = oriented(&pair, direction);
         let stream = Stream::of(dbname, subname, &declared.pubname, direction);

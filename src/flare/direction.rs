@@ -4,7 +4,7 @@
 use super::Flare;
 use crate::cutover::{self, AtWork};
 use crate::error::{Advise, Failure, Result};
-use crate::journal::{self, Direction, Entry, Standing, Step};
+use crate::journal::{self, Direction, Entry, Flow, Step};
 use crate::replicate::Mode;
 use crate::server::{Opened, Pair, Server, at_once};
 
@@ -15,9 +15,9 @@ pub(super) struct Journals {
 }
 
 impl Journals {
-    /// Where a database stands.
-    pub(super) fn standing(&self, dbname: &str) -> Standing {
-        journal::standing_of(dbname, &self.publisher, &self.subscriber)
+    /// How the data of a database flows.
+    pub(super) fn flow(&self, dbname: &str) -> Flow {
+        journal::flow_of(dbname, &self.publisher, &self.subscriber)
     }
 
     /// The run that keeps the application of a database out: paused, held, or past the point of no return and not open
@@ -36,7 +36,7 @@ impl Journals {
     /// Whether the application went back without the subscriber, which has not heard of it: it is as open as it was.
     pub(super) fn abandoned(&self, dbname: &str) -> bool {
         let heard = |run| self.subscriber.iter().any(|it| it.run == run);
-        let switched = self.standing(dbname).switched;
+        let switched = self.flow(dbname).switched;
         switched.is_some_and(|it| it.direction == Direction::Back && !it.reverse && !heard(it.run))
     }
 
@@ -127,7 +127,7 @@ impl Flare {
     /// Refuses a command that sets up the way forward once the data flows back.
     pub(super) fn forward_only(&self, journals: &Journals, dbnames: &[&str]) -> Result<()> {
         for dbname in dbnames {
-            if journals.standing(dbname).direction == Direction::Back {
+            if journals.flow(dbname).direction == Direction::Back {
                 return Failure::new(format!(
                     "{} {dbname:?}: it has been cut over, the application writes on the subscriber and the data flows back",
                     self.command

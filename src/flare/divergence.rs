@@ -57,7 +57,7 @@ impl Flare {
         declared: &Subscription,
     ) -> Result<Divergence> {
         let dbname = &declared.dbname;
-        let direction = journals.standing(dbname).direction;
+        let direction = journals.flow(dbname).direction;
         let pair = oriented(pair, direction);
         let stream = self.stream(subname, direction)?;
         let from = pair.publisher.connect(Login::Superuser, dbname)?;

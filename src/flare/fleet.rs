@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::Flare;
-use super::standing::Standing;
+use super::migration_status::MigrationStatus;
 use crate::cutover::Writable;
 use crate::error::{Result, message_of};
 use crate::value::Size;
@@ -28,7 +28,7 @@ pub struct Migration {
     pub file: PathBuf,
     /// Where it stands.
     #[serde(flatten)]
-    pub standing: Option<Standing>,
+    pub standing: Option<MigrationStatus>,
     /// Why that is not known.
     pub error: Option<String>,
 }

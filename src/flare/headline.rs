@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Flare;
 use super::direction::oriented;
-use super::standing::{Stage, Standing, statements_in_words};
+use super::migration_status::{MigrationStatus, Stage, statements_in_words};
 use crate::config::DdlMode;
 use crate::cutover::Writable;
 use crate::ddl;
@@ -103,7 +103,7 @@ impl Headlines {
     }
 }
 
-fn of(standing: &Standing) -> Headline {
+fn of(standing: &MigrationStatus) -> Headline {
     let writable = match standing.writable {
         Some(Writable::Publisher) => "The application writes on the publisher.",
         Some(Writable::Subscriber) => "The application writes on the subscriber.",

@@ -18,7 +18,7 @@ impl Flare {
         self.config.subscription_of(dbname, Some(subname))?;
         let application_name = application_name(&self.command);
         let journals = self.journals(&self.open().any()?)?;
-        let direction = journals.standing(dbname).direction;
+        let direction = journals.flow(dbname).direction;
         let stream = self.stream(subname, direction)?;
         Ok(Sampler::open(
             &self.config,
@@ -133,7 +133,7 @@ impl Flare {
         let journals = self.journals(opened)?;
         let mut flowing_back = Vec::new();
         for (lag, (subname, subscription)) in report.subscriptions.iter_mut().zip(declared) {
-            let direction = journals.standing(&subscription.dbname).direction;
+            let direction = journals.flow(&subscription.dbname).direction;
             if !flows(lag) && direction == Direction::Back {
                 let stream = self.stream(subname, direction)?;
                 let backwards = Subscription {

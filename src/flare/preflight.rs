@@ -41,7 +41,7 @@ impl Flare {
             publisher: Ok(pair.publisher.clone()),
             subscriber: Ok(pair.subscriber.clone()),
         })?;
-        let back = |dbname: &&str| journals.standing(dbname).direction == Direction::Back;
+        let back = |dbname: &&str| journals.flow(dbname).direction == Direction::Back;
         let (back, forward): (Vec<&str>, Vec<&str>) = declared.into_iter().partition(back);
         let mut found: Option<Preflight> = None;
         for (direction, dbnames) in [(Direction::Forward, forward), (Direction::Back, back)] {

@@ -37,7 +37,7 @@ impl Flare {
         let journals = self.settle(pair, &dbnames)?;
         let (left, gone): (Vec<&str>, Vec<&str>) = dbnames
             .into_iter()
-            .partition(|it| journals.standing(it).direction == Direction::Forward);
+            .partition(|it| journals.flow(it).direction == Direction::Forward);
         if left.is_empty() {
             return self.forward_only(&journals, &gone);
         }
@@ -73,7 +73,7 @@ impl Flare {
     pub fn replicate_missing(&self, dbname: &str) -> Result<MissingLoaded, Error> {
         self.config.publication(dbname)?;
         let pair = self.open().both()?;
-        let direction = self.settle(&pair, &[dbname])?.standing(dbname).direction;
+        let direction = self.settle(&pair, &[dbname])?.flow(dbname).direction;
         self.begin_in(direction, &[&pair.publisher, &pair.subscriber], &[dbname])?;
         Ok(drift::load_missing(
             &oriented(&pair, direction),

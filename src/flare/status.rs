@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use super::ddl::NewTables;
 use super::direction::oriented;
-use super::standing::{OnPublisher, OnRecord, OnSubscriber, Standing, statements_in_words};
+use super::migration_status::{
+    MigrationStatus, OnPublisher, OnRecord, OnSubscriber, statements_in_words,
+};
 use super::{Flare, SwitchOptions};
 use crate::catalog::side::{self, SideFacts};
 use crate::catalog::{databases, publications, tables};
@@ -31,7 +33,7 @@ pub struct StatusReport {
     /// Where the application can write: nowhere while any database is paused; none when nobody could be asked.
     pub writable: Option<Writable>,
     /// Each subscription of the configuration.
-    pub subscriptions: Vec<Standing>,
+    pub subscriptions: Vec<MigrationStatus>,
     /// Servers that do not answer.
     pub warnings: Vec<String>,
 }
@@ -56,14 +58,14 @@ impl Flare {
     }
 
     /// Where one subscription's migration stands. Changes nothing at all: what was left half-way stays as it is.
-    pub(super) fn standing_of(&self, subname: &str) -> Result<Option<Standing>> {
+    pub(super) fn standing_of(&self, subname: &str) -> Result<Option<MigrationStatus>> {
         let subnames = [subname.to_owned()];
         let report = self.report(self.declared(&subnames)?, HalfDone::Leave)?;
         Ok(report.subscriptions.into_iter().next())
     }
 
     /// Where all migrations of the configuration stand. Changes nothing, as [`Flare::standing_of`].
-    pub(super) fn standings(&self) -> Result<Vec<Standing>> {
+    pub(super) fn standings(&self) -> Result<Vec<MigrationStatus>> {
         Ok(self
             .report(self.declared(&[])?, HalfDone::Leave)?
             .subscriptions)
@@ -122,7 +124,7 @@ impl Flare {
             let on_publisher = on_publisher.and_then(|it| kept(it, &mut warnings));
             let on_subscriber = kept(on_subscriber, &mut warnings).flatten();
             let dbname = &subscription.dbname;
-            let standing = journals.standing(dbname);
+            let standing = journals.flow(dbname);
             let record = OnRecord {
                 direction: standing.direction,
                 switched: standing.switched.is_some(),
@@ -142,7 +144,7 @@ impl Flare {
                     .flatten(),
                 },
             };
-            let mut standing = Standing::of(lag, on_publisher, on_subscriber, record);
+            let mut standing = MigrationStatus::of(lag, on_publisher, on_subscriber, record);
             if let Some(pair) = &pair {
                 let direction = standing.direction;
                 let new_tables = match half_done {
@@ -154,9 +156,9 @@ impl Flare {
                 standing.statements = kept(stuck, &mut warnings).unwrap_or_default();
             }
             if let (true, Some(pair)) = (standing.may_switch(), &pair) {
-                let outlook = self.outlook(pair, &standing, subscription);
+                let in_the_way = self.in_the_way(pair, &standing, subscription);
                 standing.drift = kept(self.drift(pair, &standing), &mut warnings);
-                if let Err(report) = outlook {
+                if let Err(report) = in_the_way {
                     standing.obstructed(&report);
                 } else if let Err(report) = self.differs(pair, &standing) {
                     standing.differs = true;
@@ -185,7 +187,12 @@ impl Flare {
 
 impl Flare {
     /// Whether anything stands in the way of the next cutover or fallback.
-    fn outlook(&self, pair: &Pair, standing: &Standing, declared: &Subscription) -> Result<()> {
+    fn in_the_way(
+        &self,
+        pair: &Pair,
+        standing: &MigrationStatus,
+        declared: &Subscription,
+    ) -> Result<()> {
         let wanted = Wanted {
             dbname: declared.dbname.clone(),
             subname: standing.subname.clone(),
@@ -197,12 +204,12 @@ impl Flare {
     }
 
     /// How the schemas differ, in the direction of the data.
-    fn drift(&self, pair: &Pair, standing: &Standing) -> Result<Vec<Drift>> {
+    fn drift(&self, pair: &Pair, standing: &MigrationStatus) -> Result<Vec<Drift>> {
         drift::look(&oriented(pair, standing.direction), &standing.dbname)
     }
 
     /// Fails when the application would meet a difference.
-    fn differs(&self, pair: &Pair, standing: &Standing) -> Result<()> {
+    fn differs(&self, pair: &Pair, standing: &MigrationStatus) -> Result<()> {
         let pair = oriented(pair, standing.direction);
         let found = standing.drift.as_deref().unwrap_or_default();
         let left = self.config.left_behind(&standing.dbname);

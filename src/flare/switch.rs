@@ -106,7 +106,7 @@ impl Flare {
         let journals = self.settle(&pair, &dbnames)?;
         let mut change = Change::none(&self.run);
         for wanted in &wanted {
-            let direction = journals.standing(&wanted.dbname).direction;
+            let direction = journals.flow(&wanted.dbname).direction;
             let dbnames = [wanted.dbname.as_str()];
             self.begin_in(direction, &[&pair.publisher, &pair.subscriber], &dbnames)?;
             let disarmed = self.disarm([&*pair.publisher, &*pair.subscriber], &wanted.dbname)?;
@@ -138,7 +138,7 @@ impl Flare {
         let mut change = Change::none(&self.run);
         for wanted in wanted {
             let dbname = wanted.dbname.as_str();
-            if journals.standing(dbname).direction == Direction::Forward {
+            if journals.flow(dbname).direction == Direction::Forward {
                 return Failure::new(message_of(dead))
                     .hint("the application writes there: cleanup needs both servers")
                     .err();
@@ -225,7 +225,7 @@ impl Flare {
         let all = request.databases.clone();
         request
             .databases
-            .retain(|it| journals.standing(&it.dbname).direction == direction);
+            .retain(|it| journals.flow(&it.dbname).direction == direction);
         if request.databases.is_empty() {
             request.databases = all;
             return Ok(SwitchReport::already(&request));

@@ -55,7 +55,7 @@ impl Flare {
             publisher: Ok(pair.publisher.clone()),
             subscriber: Ok(pair.subscriber.clone()),
         })?;
-        let direction = journals.standing(dbname).direction;
+        let direction = journals.flow(dbname).direction;
         let stream = Stream::of(dbname, subname, &declared.pubname, direction);
         let flowing = oriented(&pair, direction);
         let place = |server: &crate::server::Server| {

@@ -5,8 +5,8 @@
 
 mod create;
 mod entry;
+mod flow;
 mod shut;
-mod standing;
 mod stream;
 mod table;
 mod transition;
@@ -18,11 +18,11 @@ pub(crate) const RUN_LOCK: i32 = 0x66_6c_61_72;
 pub(crate) use create::create;
 pub use entry::Direction;
 pub(crate) use entry::{Backend, Entry, Member, Purpose, Step};
+pub(crate) use flow::{Flow, flow_of, unfinished_of};
 pub(crate) use shut::{is_shut, shut_database};
-pub(crate) use standing::{Standing, standing_of, unfinished_of};
 pub(crate) use stream::Stream;
 pub(crate) use table::{
     MICROSECONDS, backends_alive, beat, entries, find, forget, generation, is_empty, lock, record,
-    run_of, sessions_alive, step_of,
+    run_of, sessions_alive, step_in_sql, step_of,
 };
 pub(crate) use transition::{Transition, advance, advance_by};

@@ -7,6 +7,7 @@ use super::{Backend, Entry, Step};
 use crate::config::Config;
 use crate::error::{Failure, Result, WrapErr};
 use crate::server::{Session, params};
+use crate::value::Literal;
 
 /// Writes a new run.
 pub(crate) fn record(session: &Session, config: &Config, entry: &Entry) -> Result<()> {
@@ -92,6 +93,14 @@ pub(crate) fn step_of(session: &Session, run: Uuid) -> Result<Step> {
         )
         .wrap_err("read the journal")?;
     step.ok_or_else(|| Failure::new(format!("read the journal: there is no run {run}")).into())
+}
+
+/// The step of a run, as an expression for statements that travel with others.
+pub(crate) fn step_in_sql(run: Uuid) -> String {
+    format!(
+        "(SELECT step FROM flare.journal WHERE run = {})",
+        Literal(run.to_string())
+    )
 }
 
 /// The newest run at one of these steps that has the database; none also when there is no journal.

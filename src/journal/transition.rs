@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::{Purpose, Step};
 use crate::error::{Result, WrapErr};
 use crate::server::{Param, Session, params};
+use crate::value::Literal;
 
 /// What may happen to a run: who wins which row is decided here and nowhere else. Each server has a row of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,11 +85,15 @@ impl Transition {
     /// The same with more to set, each with a comma before it, and with one more condition.
     pub(crate) fn winning_with(self, run: Uuid, set: &str, condition: &str) -> String {
         let (from, to) = self.steps();
-        let from: Vec<String> = from.iter().map(|it| format!("'{}'", it.as_str())).collect();
+        let from: Vec<String> = from
+            .iter()
+            .map(|it| Literal(it.as_str()).to_string())
+            .collect();
         format!(
-            "UPDATE flare.journal SET step = '{}', changed_at = clock_timestamp(){set}
-              WHERE run = '{run}' AND step IN ({}) AND {condition}",
-            to.as_str(),
+            "UPDATE flare.journal SET step = {}, changed_at = clock_timestamp(){set}
+              WHERE run = {} AND step IN ({}) AND {condition}",
+            Literal(to.as_str()),
+            Literal(run.to_string()),
             from.join(", ")
         )
     }

@@ -12,7 +12,7 @@ use super::sampler::now;
 use super::suspects::{Stopped, Suspect, SuspectKind, suspects};
 use super::verdict::is_unexplained;
 use super::watched::{Silent, Watched};
-use super::{lsn_history, peek};
+use super::{lsn_history, oldest_change};
 use crate::config::{Config, Lag, Subscription};
 use crate::error::{Failure, Result, message_of};
 use crate::journal::Direction;
@@ -280,7 +280,7 @@ fn seconds_behind(
         let pubnames = subscription.map_or(&declared_names[..], |it| it.subpublications.as_slice());
         let peeked = publisher
             .enter(&declared.dbname)
-            .and_then(|(session, _)| peek::age(&session, &slot.slot_name, pubnames));
+            .and_then(|(session, _)| oldest_change::age(&session, &slot.slot_name, pubnames));
         match peeked {
             Ok(age) => return Ok(age),
             // Without REPLICATION only the lsn_history knows.

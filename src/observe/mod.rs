@@ -12,7 +12,7 @@ mod lag;
 mod look;
 mod lsn_history;
 mod nagios;
-mod peek;
+mod oldest_change;
 mod prometheus;
 mod rates;
 mod retention;

@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use super::{Change, Plan, Run, made};
-use crate::error::{Result, WrapErr};
+use crate::error::{Failure, Result, WrapErr, message_of};
 use crate::server::{Login, Pair, Server, Session, Statement, params};
 use crate::value::{Ident, Literal};
 
@@ -179,11 +179,14 @@ fn set(worker: &Worker, dbname: &str, wanted: Vec<Wanted>, run: &Run) -> Result<
                 let Err(report) = run_one(worker.server.admin(), statement, run) else {
                     continue;
                 };
-                if own.is_none() {
-                    own = worker.server.connect(worker.login, dbname).ok();
-                }
-                let by_itself = own.as_ref().map(|session| run_one(session, statement, run));
-                if !matches!(by_itself, Some(Ok(()))) {
+                let session =
+                    own.get_or_insert_with(|| worker.server.connect(worker.login, dbname));
+                let by_itself = match session {
+                    Ok(session) => run_one(session, statement, run),
+                    Err(report) => Failure::new(message_of(report)).err(),
+                };
+                if let Err(refused) = by_itself {
+                    log::info!("{:?} itself: {refused:#}", worker.role);
                     denied.push(format!("{} is not permitted: {report:#}", statement.shown));
                 }
             }

@@ -32,7 +32,7 @@ pub struct Outcome {
     pub(super) sql: Option<File>,
     pub(super) exit_code: i32,
     pub(super) silent: bool,
-    pub(super) told: bool,
+    pub(super) verdict_in_words: bool,
 }
 
 impl Outcome {
@@ -84,8 +84,8 @@ impl Outcome {
     }
 
     /// The words tell the verdict already: standard error stays empty.
-    pub fn told(mut self) -> Outcome {
-        self.told = true;
+    pub fn verdict_is_in_words(mut self) -> Outcome {
+        self.verdict_in_words = true;
         self
     }
 

@@ -20,7 +20,11 @@ pub fn success(format: Format, command: &str, outcome: Outcome) -> i32 {
         Format::Json if outcome.silent => Ok(()),
         Format::Json => json(command, &outcome),
     };
-    if let Some(verdict) = outcome.verdict.as_ref().filter(|_| !outcome.told) {
+    if let Some(verdict) = outcome
+        .verdict
+        .as_ref()
+        .filter(|_| !outcome.verdict_in_words)
+    {
         complain(&verdict.message(), verdict.hint());
     }
     match written {

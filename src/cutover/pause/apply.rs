@@ -1,14 +1,15 @@
 //! sequences, disable, mark: on *to*, once the probe row has been applied.
 //!
-//! The statements that the row's payload counts must be there, and its sequences are set; then the subscription is disabled; then, when that has committed, the
-//! position is read where the way back starts. It is only remembered: advancing a slot now would cap at the flushed
-//! position and send applied rows back.
+//! The statements that the row's payload counts must be there, and its sequences are set; then the subscription is
+//! disabled; then, when that has committed, the position is read where the way back starts. It is only remembered:
+//! advancing a slot now would cap at the flushed position and send applied rows back.
 
 use crate::cutover::pause::batch::{self, Sent, Signal};
 use crate::cutover::report::StepName;
 use crate::cutover::state::{Database, Pause};
 use crate::ddl;
 use crate::error::Result;
+use crate::replicate::status_table;
 use crate::value::{Ident, Literal};
 
 /// Sets what the payload names; none is set back behind what it has reached here, in the direction of its increment,
@@ -35,11 +36,15 @@ pub(in crate::cutover) fn send_sequences<'a>(
     database: &'a Database,
     payload: Payload,
 ) -> Result<Sent<'a>> {
+    let its_row = format!(
+        "system_identifier = {} AND uuid = {}",
+        Literal(pause.pair.publisher.identifier().to_string()),
+        Literal(pause.run().to_string()),
+    );
     let arrived = format!(
-        "EXISTS (SELECT FROM {} WHERE system_identifier = '{}' AND uuid = '{}')",
-        crate::replicate::status_table::table(),
-        pause.pair.publisher.identifier(),
-        pause.run(),
+        "EXISTS (SELECT FROM {} WHERE {})",
+        status_table::table(),
+        its_row,
     );
     let waits = batch::wait_until(
         &arrived,
@@ -47,11 +52,10 @@ pub(in crate::cutover) fn send_sequences<'a>(
     );
     let set = match payload {
         Payload::Sequences => format!(
-            "SELECT s.payload INTO payload FROM {} s WHERE system_identifier = '{}' AND uuid = '{}';
+            "SELECT s.payload INTO payload FROM {} s WHERE {};
              {} {SET} {}",
-            crate::replicate::status_table::table(),
-            pause.pair.publisher.identifier(),
-            pause.run(),
+            status_table::table(),
+            its_row,
             ddl::ALL_HAVE_COME,
             Signal::Sequences.give()
         ),

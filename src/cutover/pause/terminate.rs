@@ -8,7 +8,7 @@ use crate::cutover::pause::terminating::Terminating;
 use crate::cutover::report::StepName;
 use crate::cutover::state::Pause;
 use crate::error::Result;
-use crate::journal::Step;
+use crate::journal::{self, Step};
 use crate::value::Literal;
 
 /// A session that was ended.
@@ -122,16 +122,13 @@ pub(in crate::cutover) fn send<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
 
 /// Until CONNECT is revoked; fails as soon as the run is another's.
 pub(in crate::cutover) fn wait_for_paused(pause: &Pause<'_>) -> String {
-    let step = format!(
-        "(SELECT step FROM flare.journal WHERE run = '{}')",
-        pause.run()
-    );
+    let step = journal::step_in_sql(pause.run());
     let decided = format!(
-        "{step} <> '{}' AND {step} <> '{}'",
-        Step::Preparing.as_str(),
-        Step::Paused.as_str()
+        "{step} <> {} AND {step} <> {}",
+        Literal(Step::Preparing.as_str()),
+        Literal(Step::Paused.as_str())
     );
-    let paused = format!("{step} = '{}'", Step::Paused.as_str());
+    let paused = format!("{step} = {}", Literal(Step::Paused.as_str()));
     batch::wait_until(
         &format!("({paused}) OR ({decided})"),
         "CONNECT was not revoked",

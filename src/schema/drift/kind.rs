@@ -13,7 +13,7 @@ use crate::value::Literal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "the names are PostgreSQL's own")]
 pub enum Kind {
     Role,
     Schema,

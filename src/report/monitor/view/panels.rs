@@ -12,7 +12,7 @@ use crate::report::monitor::theme::Theme;
 
 /// Where a panel stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum Place {
     /// Only this one fits.
     Alone,
     /// Beside others, and keys move in it.
@@ -33,14 +33,14 @@ impl View {
             let places = [rows[0], slots, tables, errors, sessions];
             for (at, (panel, place)) in Panel::ALL.into_iter().zip(places).enumerate() {
                 let standing = match at == self.chosen {
-                    true => Standing::Chosen,
-                    false => Standing::Beside,
+                    true => Place::Chosen,
+                    false => Place::Beside,
                 };
                 self.draw_panel(frame, place, panel, standing, &sample, theme);
             }
         } else {
             let panel = Panel::ALL[self.chosen];
-            self.draw_panel(frame, area, panel, Standing::Alone, &sample, theme);
+            self.draw_panel(frame, area, panel, Place::Alone, &sample, theme);
         }
     }
 
@@ -49,7 +49,7 @@ impl View {
         frame: &mut Frame<'_>,
         area: Rect,
         panel: Panel,
-        standing: Standing,
+        standing: Place,
         sample: &Sample,
         theme: &Theme,
     ) {
@@ -57,21 +57,21 @@ impl View {
         lines.extend(panel.lines(sample, theme));
         let room = usize::from(area.height.saturating_sub(1));
         let from = match standing {
-            Standing::Alone | Standing::Chosen => {
+            Place::Alone | Place::Chosen => {
                 self.scrolled = self.scrolled.min(lines.len().saturating_sub(room));
                 self.scrolled
             }
-            Standing::Beside => 0,
+            Place::Beside => 0,
         };
         let below = lines.len().saturating_sub(from + room);
         let mut title = vec![match standing {
-            Standing::Alone | Standing::Chosen => {
+            Place::Alone | Place::Chosen => {
                 Span::styled(format!(" {} ", panel.title()), theme.chosen())
             }
-            Standing::Beside => Span::styled(format!(" {} ", panel.title()), theme.strong()),
+            Place::Beside => Span::styled(format!(" {} ", panel.title()), theme.strong()),
         }];
         // On a small screen the others are named, so that the Tab key is no secret.
-        if standing == Standing::Alone {
+        if standing == Place::Alone {
             let at = Panel::ALL.iter().position(|it| *it == panel).unwrap_or(0);
             let others = (1..Panel::ALL.len()).map(|by| Panel::ALL[(at + by) % Panel::ALL.len()]);
             let others: Vec<&str> = others.map(Panel::title).collect();

@@ -2,9 +2,9 @@
 
 use super::{Direction, Entry, Step};
 
-/// A run as both servers have it.
+/// How the data of a database flows, as both servers have it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Standing {
+pub(crate) struct Flow {
     /// Which way the data flows now.
     pub(crate) direction: Direction,
     /// The newest run that switched, as the server that is written now has it, or the other one.
@@ -55,7 +55,7 @@ fn runs<'a>(publisher: &'a [Entry], subscriber: &'a [Entry]) -> Vec<Rows<'a>> {
 }
 
 /// Where a database stands, by the journals of the configuration's publisher and subscriber.
-pub(crate) fn standing_of(dbname: &str, publisher: &[Entry], subscriber: &[Entry]) -> Standing {
+pub(crate) fn flow_of(dbname: &str, publisher: &[Entry], subscriber: &[Entry]) -> Flow {
     let runs = runs(publisher, subscriber);
     let of_database = |rows: &&Rows<'_>| rows.any().is_some_and(|it| it.member(dbname).is_some());
     let switched = runs
@@ -63,7 +63,7 @@ pub(crate) fn standing_of(dbname: &str, publisher: &[Entry], subscriber: &[Entry
         .filter(of_database)
         .find(|rows| rows.has_switched());
     let switched = switched.and_then(|rows| rows.to.or(rows.from)).cloned();
-    Standing {
+    Flow {
         direction: switched
             .as_ref()
             .map_or(Direction::Forward, |entry| entry.direction.flipped()),
@@ -122,7 +122,7 @@ mod tests {
     use Direction::{Back, Forward};
 
     fn direction(publisher: &[Entry], subscriber: &[Entry]) -> Direction {
-        standing_of("d", publisher, subscriber).direction
+        flow_of("d", publisher, subscriber).direction
     }
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(direction(&from, &to), Back);
         (from[1].step, to[1].step) = (Step::Switched, Step::Switching);
         assert_eq!(direction(&from, &to), Forward);
-        assert_eq!(standing_of("other", &from, &to).direction, Forward);
+        assert_eq!(flow_of("other", &from, &to).direction, Forward);
     }
 
     #[test]

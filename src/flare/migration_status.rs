@@ -16,7 +16,7 @@ use crate::value::ShellWord;
 /// Where one subscription's migration stands. `None` is what could not be asked.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
-pub struct Standing {
+pub struct MigrationStatus {
     /// The subscription.
     pub subname: String,
     /// Its database.
@@ -235,13 +235,13 @@ impl Sides {
     }
 }
 
-impl Standing {
+impl MigrationStatus {
     pub(super) fn of(
         lag: SubscriptionLag,
         publisher: Option<OnPublisher>,
         subscriber: Option<OnSubscriber>,
         record: OnRecord,
-    ) -> Standing {
+    ) -> MigrationStatus {
         let pause = record.pause.as_ref();
         let cleaned_up = record.pause.is_none()
             && !record.switched
@@ -257,7 +257,7 @@ impl Standing {
             record.direction,
             follows && record.pause.is_none(),
         );
-        let mut standing = Standing {
+        let mut standing = MigrationStatus {
             stage: Stage::Unknown,
             next: String::new(),
             writable: match (pause, record.direction) {
@@ -436,8 +436,8 @@ impl Standing {
 mod tests {
     use super::*;
 
-    fn standing() -> Standing {
-        Standing {
+    fn standing() -> MigrationStatus {
+        MigrationStatus {
             subname: "sub".into(),
             dbname: "shop".into(),
             stage: Stage::Unknown,
@@ -470,7 +470,7 @@ mod tests {
 
     #[test]
     fn the_stage_is_the_furthest_that_holds() {
-        let of = |change: fn(&mut Standing)| {
+        let of = |change: fn(&mut MigrationStatus)| {
             let mut standing = standing();
             change(&mut standing);
             standing.stage(LagStatus::Ok)
