@@ -189,6 +189,14 @@ pub(in crate::cutover) fn answering(block: &str) -> String {
     format!("{block}; SELECT current_setting('flare.answer')")
 }
 
+/// The same as a transaction of its own, and a signal when what it did can be seen.
+pub(in crate::cutover) fn committing(block: &str, signal: Signal) -> String {
+    format!(
+        "BEGIN; {block}; COMMIT; SELECT {}; SELECT current_setting('flare.answer')",
+        signal.lock()
+    )
+}
+
 /// Looks every half millisecond until a condition holds, or fails at the deadline. pg_locks is never cached;
 /// the activity view is, within a transaction, before 15.
 pub(in crate::cutover) fn wait_until(condition: &str, for_what: &str) -> String {
@@ -221,9 +229,13 @@ pub(in crate::cutover) enum Signal {
 const SIGNALS: i32 = 0x66_6c_73_69;
 
 impl Signal {
-    /// The statement that gives it, in a block.
+    fn lock(self) -> String {
+        format!("pg_advisory_lock({SIGNALS}, {})", self as i32)
+    }
+
+    /// The statement that gives it, in a block: others hear of it before the block has committed.
     pub(in crate::cutover) fn give(self) -> String {
-        format!("PERFORM pg_advisory_lock({SIGNALS}, {});", self as i32)
+        format!("PERFORM {};", self.lock())
     }
 
     /// True when the server process has given it.
@@ -233,5 +245,19 @@ impl Signal {
                 AND classid::bigint = {SIGNALS} AND objid::bigint = {})",
             self as i32
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_comes_after_what_it_says_can_be_seen() {
+        let sql = committing("DO LANGUAGE plpgsql ''", Signal::Opened);
+        let at = |text: &str| sql.find(text).unwrap();
+        assert!(at("BEGIN") < at("DO ") && at("DO ") < at("COMMIT"), "{sql}");
+        assert!(at("COMMIT") < at("pg_advisory_lock"), "{sql}");
+        assert!(sql.ends_with("SELECT current_setting('flare.answer')"));
     }
 }

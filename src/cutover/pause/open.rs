@@ -26,17 +26,13 @@ fn send_fence<'a>(pause: &'a Pause<'_>, database: &'a Database) -> Result<Sent<'
         true => format!("EXECUTE {};", Literal(fence::OPEN)),
         false => String::new(),
     };
-    let block = batch::block(
-        pause.deadline.left(),
-        "",
-        "",
-        &format!("{open} {}", Signal::Opened.give()),
-    );
+    let block = batch::block(pause.deadline.left(), "", "", &open);
     batch::send(
         StepName::Open,
         format!("open the fence of {:?}", database.dbname()),
         &database.sessions.arrival,
-        batch::answering(&block),
+        // Given before the commit, new sessions could be read-write while the fence still stands for them.
+        batch::committing(&block, Signal::Opened),
     )
 }
 
@@ -54,18 +50,18 @@ fn send_switched<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
         .map(|sql| format!("EXECUTE {};", Literal(sql)))
         .collect();
     let body = again_while_row_is_busy(&format!(
-        "SELECT step INTO now FROM flare.journal WHERE run = '{run}' FOR UPDATE;
-         IF now = '{preparing}' THEN
+        "SELECT step INTO now FROM flare.journal WHERE run = {run} FOR UPDATE;
+         IF now = {preparing} THEN
            {opened};
            {statements}
-         ELSIF now IS DISTINCT FROM '{switched}' AND now IS DISTINCT FROM '{closed}' THEN
+         ELSIF now IS DISTINCT FROM {switched} AND now IS DISTINCT FROM {closed} THEN
            RAISE EXCEPTION 'its journal has the run as %', now;
          END IF;",
-        run = pause.run(),
+        run = Literal(pause.run().to_string()),
         opened = Transition::Open.winning(pause.run()),
-        preparing = Step::Preparing.as_str(),
-        switched = Step::Switched.as_str(),
-        closed = Step::Closed.as_str(),
+        preparing = Literal(Step::Preparing.as_str()),
+        switched = Literal(Step::Switched.as_str()),
+        closed = Literal(Step::Closed.as_str()),
         statements = statements.join(" "),
     ));
     let block = batch::block(
@@ -102,9 +98,9 @@ const OLDER: &str = "
 
 fn send_older<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
     let switched = format!(
-        "EXISTS (SELECT FROM flare.journal WHERE run = '{}' AND step = '{}')",
-        pause.run(),
-        Step::Switched.as_str()
+        "{} = {}",
+        journal::step_in_sql(pause.run()),
+        Literal(Step::Switched.as_str())
     );
     let waits = batch::wait_until(&switched, "the target was not opened");
     let declare = format!(
