@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::error::{Result, WrapErr};
 use crate::server::{Session, params};
-use crate::value::Lsn;
+use crate::value::{Lsn, MAX_IDENT_BYTES};
 
 /// A slot as `pg_replication_slots` shows it; `None` where the version has no such column.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -38,4 +38,43 @@ pub(crate) fn of_database(session: &Session, dbname: &str) -> Result<Vec<Slot>> 
             params![dbname],
         )
         .wrap_err_with(|| format!("read the replication slots of database {dbname:?}"))
+}
+
+/// The slot of a subscription: its own name where that is a slot's name (lower case, digits, underscores), else one made of it.
+pub(crate) fn name_for(subname: &str) -> String {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    // CREATE SUBSCRIPTION takes the word none for no slot at all.
+    if subname.chars().all(fits) && subname.len() <= MAX_IDENT_BYTES && subname != "none" {
+        return subname.to_owned();
+    }
+    let plain = subname.chars().map(|c| match c.to_ascii_lowercase() {
+        c if fits(c) => c,
+        _ => '_',
+    });
+    // FNV-1a: two names that become alike keep different slots, on every run the same.
+    let hash = subname.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    let plain: String = plain.take(MAX_IDENT_BYTES - 9).collect();
+    format!("{plain}_{hash:08x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_have_valid_names_that_differ() {
+        assert_eq!(name_for("bench1"), "bench1");
+        for odd in ["Bench-1", "bench-1", "none", "ü", &"x".repeat(64)] {
+            let name = name_for(odd);
+            assert!(name.len() <= MAX_IDENT_BYTES && name.len() > 8, "{name}");
+            assert!(
+                name.chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'),
+                "{name}"
+            );
+        }
+        assert_ne!(name_for("Bench-1"), name_for("bench-1"));
+    }
 }

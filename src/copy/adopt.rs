@@ -153,7 +153,7 @@ pub(crate) fn begin(
         ))
         .err();
     }
-    let slot_name = slot::name_for(subname);
+    let slot_name = slots::name_for(subname);
     let admin = publisher.admin();
     let found = slots::find(admin, &slot_name)?;
     let before = recorded(admin, subname)?;

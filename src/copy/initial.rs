@@ -17,12 +17,12 @@ use super::report::{CopySeconds, InitialCopy};
 use super::rest::Rest;
 use super::rows::Workers;
 use super::watch::Watch;
-use crate::catalog::{databases, objects, subscriptions};
+use crate::catalog::{databases, objects, slots, subscriptions};
 use crate::config::{Config, Subscription};
 use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::replicate::schema::{Halves, Place};
 use crate::replicate::views::{self, Which};
-use crate::replicate::{Mode, Run, closed, sequences, slot, subscription};
+use crate::replicate::{Mode, Run, closed, sequences, subscription};
 use crate::schema::post_data;
 use crate::server::{Login, Pair, Session, Subscriber, Timeout};
 use crate::tools::flare_program;
@@ -90,7 +90,7 @@ pub(crate) fn initial_copy(
     let declared = config.subscription(subname)?;
     let dbname = declared.dbname.as_str();
     pair.publisher.credentials(login)?;
-    let slot_name = slot::name_for(subname);
+    let slot_name = slots::name_for(subname);
     let report = InitialCopy {
         subname: subname.to_owned(),
         dbname: dbname.to_owned(),
@@ -235,7 +235,7 @@ impl Copy<'_> {
         let recorded = self.recorded(&control)?;
         self.finish(&control, recorded, &lead).hint(|| {
             format!(
-                "mend it, then run the command again: flare initial_copy {} goes on with what is missing",
+                "flare initial_copy {} goes on with what is missing, once nothing is in its way",
                 ShellWord(self.subname)
             )
         })?;

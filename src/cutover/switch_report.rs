@@ -145,7 +145,10 @@ impl SwitchReport {
     }
 
     /// With what a dry run has found out.
-    pub(super) fn planned(self, plan: Plan) -> SwitchReport {
+    pub(super) fn planned(mut self, plan: Plan) -> SwitchReport {
+        for (database, sequences) in self.databases.iter_mut().zip(plan.sequences) {
+            database.sequences = sequences;
+        }
         SwitchReport {
             estimated_pause_ms: Some(plan.pause_ms),
             steps: plan.steps,

@@ -172,7 +172,7 @@ impl Flare {
                     .wrap_err_with(|| format!("{command}, step {} of {total}", at + 1))
                     .hint(|| {
                         format!(
-                            "mend it, then run flare prepare {} again: it goes on from there",
+                            "flare prepare {} goes on from there, once nothing is in its way",
                             ShellWord(subname)
                         )
                     })?,

@@ -199,7 +199,7 @@ fn users_of(
         .subscriptions
         .iter()
         .filter(|(_, sub)| sub.dbname == dbname && sub.pubname == pubname)
-        .map(|(subname, _)| super::slot::name_for(subname))
+        .map(|(subname, _)| slots::name_for(subname))
         .collect();
     let only_one = publications::count(admin)? == 1;
     for slot in slots.iter().filter(|slot| !slot.temporary) {

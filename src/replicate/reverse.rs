@@ -33,7 +33,7 @@ pub(crate) fn create(back: &Pair, reverse: &Reverse<'_>, run: &Run) -> Result<()
     let published = publications::tables(&session, reverse.running_pubname)?;
     identity::equalise(&back.reversed(), dbname, Some(&published), run).wrap_err_with(what)?;
     publish(back, reverse, &session, &published).wrap_err_with(what)?;
-    let slot_name = slot::name_for(subname);
+    let slot_name = slots::name_for(subname);
     let creation = slot::creation(&slot_name, slot::Standby::Ignored);
     slot::create(
         &back.publisher,
@@ -239,7 +239,7 @@ pub(crate) fn start(back: &Pair, dbname: &str, subname: &str, mark: Lsn) -> Resu
     match advanced {
         Err(report) if is_denied(&report) => {
             log::info!("origins are not this role's to move, so the slot is: {report:#}");
-            advance_slot(&back.publisher, dbname, &slot::name_for(subname), mark)
+            advance_slot(&back.publisher, dbname, &slots::name_for(subname), mark)
                 .wrap_err_with(what)?;
         }
         advanced => advanced.map(drop).wrap_err_with(what)?,

@@ -12,7 +12,7 @@ use crate::progress::Progress;
 use crate::server::{
     Login, Publisher, Session, Timeout, interrupt, is_denied, is_lost, params, sqlstate_of,
 };
-use crate::value::{Ident, Literal, MAX_IDENT_BYTES};
+use crate::value::{Ident, Literal};
 
 /// How long a new slot may wait for transactions that were open before it.
 const WAIT_FOR_TRANSACTIONS: Duration = Duration::from_secs(30);
@@ -22,25 +22,6 @@ const GRACE: Duration = Duration::from_secs(5);
 const NAME_AFTER: Duration = Duration::from_secs(1);
 /// How long a slot may stay active after its subscription has gone; half of it until its walsender is terminated.
 const WAIT_FOR_RELEASE: Duration = Duration::from_secs(10);
-
-/// The slot of a subscription: its own name where that is a slot's name (lower case, digits, underscores), else one made of it.
-pub(crate) fn name_for(subname: &str) -> String {
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    // CREATE SUBSCRIPTION takes the word none for no slot at all.
-    if subname.chars().all(fits) && subname.len() <= MAX_IDENT_BYTES && subname != "none" {
-        return subname.to_owned();
-    }
-    let plain = subname.chars().map(|c| match c.to_ascii_lowercase() {
-        c if fits(c) => c,
-        _ => '_',
-    });
-    // FNV-1a: two names that become alike keep different slots, on every run the same.
-    let hash = subname.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
-    let plain: String = plain.take(MAX_IDENT_BYTES - 9).collect();
-    format!("{plain}_{hash:08x}")
-}
 
 /// What a slot is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,21 +216,6 @@ fn drop_in(session: &Session, publisher: &Publisher, slot_name: &str) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slots_have_valid_names_that_differ() {
-        assert_eq!(name_for("bench1"), "bench1");
-        for odd in ["Bench-1", "bench-1", "none", "ü", &"x".repeat(64)] {
-            let name = name_for(odd);
-            assert!(name.len() <= MAX_IDENT_BYTES && name.len() > 8, "{name}");
-            assert!(
-                name.chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'),
-                "{name}"
-            );
-        }
-        assert_ne!(name_for("Bench-1"), name_for("bench-1"));
-    }
 
     #[test]
     fn whoever_blocks_is_named_with_the_way_to_end_it() {

@@ -85,7 +85,7 @@ pub(crate) fn drop(
     let found = existing.as_ref().map(|(_, found)| found);
     let slot_name = match found {
         Some(found) => found.subslotname.clone(),
-        None => Some(slot::name_for(subname)),
+        None => Some(slots::name_for(subname)),
     };
     if let (Err(report), OldSlot::Drop, Unreachable::Refuse) = (publisher, old_slot, unreachable) {
         return Failure::new(format!(

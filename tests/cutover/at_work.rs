@@ -81,6 +81,8 @@ fn a_dry_run_estimates_the_pause() {
     let estimate = report["estimated_pause_ms"].as_f64();
     assert!(estimate.is_some_and(|ms| ms > 0.0), "{report:#}");
     assert!(report["pause_ms"].is_null(), "{report:#}");
+    // Those of the application's two tables.
+    assert_eq!(report["databases"][0]["sequences"], 2, "{report:#}");
     let steps = report["steps"].as_array().expect("steps");
     let names: Vec<&str> = steps.iter().filter_map(|it| it["step"].as_str()).collect();
     let all = STEPS.map(str::to_owned);

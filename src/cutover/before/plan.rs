@@ -103,6 +103,8 @@ pub(in crate::cutover) struct Plan {
     pub(in crate::cutover) steps: Vec<StepTime>,
     /// From PAUSE or the REVOKE to the open target, in milliseconds.
     pub(in crate::cutover) pause_ms: f64,
+    /// How many sequences each database has that are carried, in the order of the run.
+    pub(in crate::cutover) sequences: Vec<usize>,
 }
 
 /// What a step does, in words.
@@ -121,11 +123,12 @@ pub(in crate::cutover) fn estimate(pause: &Pause<'_>) -> Result<Plan> {
         ask_to: prepare::quickest(&pause.sessions.target_watch.session)?,
         ..Measured::default()
     };
+    let mut carried = Vec::new();
     for database in &pause.databases {
         measured.lock += time_of_locking(database, pause.begin_locks)?;
         let probe = &database.sessions.probe.session;
         // The first reading fills the caches that the preparation will have filled.
-        sequences::read(probe)?;
+        carried.push(sequences::read(probe)?.len());
         let since = Instant::now();
         sequences::read(probe)?;
         measured.sequences += since.elapsed();
@@ -136,14 +139,20 @@ pub(in crate::cutover) fn estimate(pause: &Pause<'_>) -> Result<Plan> {
         StepName::Route => pause.config.cutover.hooks.switch.is_some(),
         _ => true,
     };
-    Ok(plan(has, measured))
+    let mut plan = plan(has, measured);
+    plan.sequences = carried;
+    Ok(plan)
 }
 
 fn plan(has: impl Fn(StepName) -> bool, measured: Measured) -> Plan {
     let steps = STEPS.iter().filter(|planned| has(planned.step));
     let steps: Vec<StepTime> = steps.map(|planned| planned.takes(measured)).collect();
     let pause_ms = pause_ms(&steps);
-    Plan { steps, pause_ms }
+    Plan {
+        steps,
+        pause_ms,
+        sequences: Vec::new(),
+    }
 }
 
 /// From PAUSE or the REVOKE on: arming the guard is nothing that the application notices.

@@ -3,6 +3,7 @@
 
 use uuid::Uuid;
 
+use crate::catalog::slots;
 use crate::config::Config;
 use crate::cutover::exits::undo::{self, again_while_it_passes};
 use crate::cutover::pause::connect_privileges::ConnectPrivileges;
@@ -52,7 +53,7 @@ pub(crate) fn abandon(
             run,
         )?;
         // A target that died before it was opened has left the slot that it was fed from.
-        slot::drop(publisher, &slot::name_for(&wanted.subname))?;
+        slot::drop(publisher, &slots::name_for(&wanted.subname))?;
         let session = publisher.enter(dbname)?;
         let member = left.iter().find_map(|entry| entry.member(dbname));
         let default = match closed::recorded(&session, dbname)? {

@@ -14,7 +14,7 @@ use crate::ddl;
 use crate::error::{Failure, Report, Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Stream};
 use crate::replicate::{
-    Change, Mode, Plan, Run, closed, loaded, made, schema, slot, status_table, unsubscribe,
+    Change, Mode, Plan, Run, closed, loaded, made, schema, status_table, unsubscribe,
 };
 use crate::server::{Login, Pair, Publisher, Server, Session, Subscriber, params};
 use crate::value::{Ident, Literal};
@@ -119,7 +119,7 @@ pub(crate) fn cleanup_without_publisher(
     let dbname = wanted.dbname.as_str();
     let back = Stream::of(dbname, &wanted.subname, &wanted.pubname, Direction::Back);
     let sender = subscriber.as_publisher();
-    let slot = slots::find(sender.admin(), &slot::name_for(&back.subname))?
+    let slot = slots::find(sender.admin(), &slots::name_for(&back.subname))?
         .filter(|slot| slot.database.as_deref() == Some(dbname));
     if slot.as_ref().is_some_and(|slot| slot.active) {
         return Failure::new(message_of(dead))

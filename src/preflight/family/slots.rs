@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::capacity::{SETTINGS, Settings};
 use super::identity::{TABLES, Table};
 use super::subscription::{SLOTS, SUBSCRIPTIONS, Slot, own};
+use crate::catalog::slots;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
@@ -46,9 +47,14 @@ pub(crate) const CHECKS: &[Check] = &[
             let (Some(moving), Some(publisher)) = (view.moving, view.publisher) else {
                 return Ok(Vec::new());
             };
+            // Without a subscription it may still be there: a copy's that was interrupted, an adoption's.
             let own = own(view)?.and_then(|it| it.subslotname);
-            let own = own.as_deref().or(moving.subname);
-            Ok(others(&publisher.rows(&SLOTS)?, moving.dbname, own))
+            let own = own.or_else(|| moving.subname.map(slots::name_for));
+            Ok(others(
+                &publisher.rows(&SLOTS)?,
+                moving.dbname,
+                own.as_deref(),
+            ))
         },
     },
     Check {

@@ -4,7 +4,7 @@ use super::{Target, Wanted};
 use crate::catalog::{slots, subscriptions};
 use crate::error::{Failure, Result, WrapErr};
 use crate::replicate::options::Options;
-use crate::replicate::{Change, Plan, Run, granted, identity, reverse, slot};
+use crate::replicate::{Change, Plan, Run, granted, identity, reverse};
 use crate::server::{Login, Pair, Side};
 use crate::value::{Ident, Literal, Lsn, TableName};
 
@@ -42,7 +42,7 @@ pub(crate) fn create_after_copy(
 
 impl Wanted<'_> {
     fn create_after_copy(&self, copied: &[Copied], begin: Begin, run: &Run) -> Result<Change> {
-        let slot_name = slot::name_for(self.subname);
+        let slot_name = slots::name_for(self.subname);
         if slots::find(&self.on_publisher, &slot_name)?.is_none() {
             return Failure::new(format!("the publisher has no slot {slot_name:?} any more"))
                 .hint("what was written since the copy is lost to it: start over (flare initial_copy --restart)")

@@ -26,7 +26,7 @@ impl Wanted<'_> {
     pub(super) fn create(&self, run: &Run) -> Result<Change> {
         self.check()?;
         let creator = self.creator()?;
-        let slot_name = slot::name_for(self.subname);
+        let slot_name = slots::name_for(self.subname);
         let leftover = self.leftover(&slot_name)?;
         let publisher = &self.pair.publisher;
         let status = self.status_table(run)?;
