@@ -30,14 +30,14 @@ pub(in crate::cutover) fn backend_of(facts: &Facts) -> Backend {
     }
 }
 
-/// What a run works with in `postgres` of both servers.
+/// What a run works with on both servers, in `postgres` but for one.
 #[derive(Debug)]
 pub(crate) struct Sessions {
     /// Revokes CONNECT on *from* and gives it back, and writes the journal with it.
     pub(crate) connect: TrackedSession,
     /// Sleeps on *from* and undoes the pause when it wakes.
     pub(crate) guard: TrackedSession,
-    /// Ends the application's sessions on *from*.
+    /// Ends the application's sessions on *from*: in the first database, where the next step can wait for it.
     pub(crate) terminate: TrackedSession,
     /// Ends whoever keeps the locks on *from* waiting.
     pub(crate) unblock: TrackedSession,
@@ -74,7 +74,10 @@ impl Sessions {
         std::thread::scope(|scope| {
             let connect = scope.spawn(|| on_from(connect_login));
             let guard = scope.spawn(|| on_from(connect_login));
-            let terminate = scope.spawn(|| on_from(Login::Superuser));
+            let terminate = scope.spawn(|| {
+                let dbname = dbnames.first().copied().unwrap_or("postgres");
+                TrackedSession::open(from, Login::Superuser, dbname)
+            });
             let unblock = scope.spawn(|| on_from(Login::Superuser));
             let target = scope.spawn(|| on_to(target_login));
             let target_watch = on_to(Login::Superuser);

@@ -162,6 +162,12 @@ impl Pause<'_> {
         names.collect()
     }
 
+    /// Whether it is the database of the session that ends the application's sessions, whose locks it can wait for.
+    pub(super) fn is_first(&self, database: &Database) -> bool {
+        let first = self.databases.first();
+        first.is_some_and(|first| first.dbname() == database.dbname())
+    }
+
     pub(super) fn members(&self) -> &[Member] {
         &self.entry.databases
     }

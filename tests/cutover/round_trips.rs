@@ -19,7 +19,7 @@ fn rounds(passed: &[(Way, String)]) -> usize {
             .unwrap_or_else(|| panic!("{text:?} was never sent"))
     };
     let (first, last) = (
-        sent("have just been changed by someone else"),
+        sent("could still connect, as members of roles that stay"),
         sent("the fences were not opened"),
     );
     let between = &passed[first..=last];

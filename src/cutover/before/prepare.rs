@@ -21,6 +21,7 @@ use crate::cutover::clients::run_hooks;
 use crate::cutover::deadline::Deadline;
 use crate::cutover::pause::backends::no_prepared_transaction;
 use crate::cutover::pause::connect_privileges::ConnectPrivileges;
+use crate::cutover::pause::rehearsal;
 use crate::cutover::pause::table_locks::{tables, touch};
 use crate::cutover::probe::catch_up;
 use crate::cutover::sessions::{DatabaseSessions, Sessions, as_database_owner, backend_of, joined};
@@ -371,6 +372,7 @@ pub(crate) fn build(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result
         run_hooks(config, &pause.entry, Moment::BeforePause, None)?;
     }
     warm_up(pause, run)?;
+    rehearsal::play(pause)?;
     // The pause ends whatever is connected to the database: those would count as an application's.
     pause.pair.publisher.end_visits();
     pause.pair.subscriber.end_visits();

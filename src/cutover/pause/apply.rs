@@ -36,11 +36,7 @@ pub(in crate::cutover) fn send_sequences<'a>(
     database: &'a Database,
     payload: Payload,
 ) -> Result<Sent<'a>> {
-    let its_row = format!(
-        "system_identifier = {} AND uuid = {}",
-        Literal(pause.pair.publisher.identifier().to_string()),
-        Literal(pause.run().to_string()),
-    );
+    let its_row = its_row(pause);
     let arrived = format!(
         "EXISTS (SELECT FROM {} WHERE {})",
         status_table::table(),
@@ -50,22 +46,26 @@ pub(in crate::cutover) fn send_sequences<'a>(
         &arrived,
         "drain, the last row did not arrive on the other server",
     );
-    let set = match payload {
+    let body = match payload {
         Payload::Sequences => format!(
-            "SELECT s.payload INTO payload FROM {} s WHERE {};
-             {} {SET} {}",
-            status_table::table(),
-            its_row,
-            ddl::ALL_HAVE_COME,
+            "{} {}",
+            batch::twice(
+                &format!("{waits} since := clock_timestamp();"),
+                &format!(
+                    "SELECT s.payload INTO payload FROM {} s WHERE {its_row}; {} {SET}",
+                    status_table::table(),
+                    ddl::ALL_HAVE_COME,
+                )
+            ),
             Signal::Sequences.give()
         ),
-        Payload::None => String::new(),
+        Payload::None => waits,
     };
     let block = batch::block(
         pause.deadline.left(),
         "payload jsonb; statements jsonb; r record;",
-        &waits,
-        &set,
+        "",
+        &body,
     );
     batch::send(
         match payload {
@@ -89,6 +89,41 @@ pub(in crate::cutover) fn send_sequences<'a>(
     )
 }
 
+/// Looks for the probe row and at the sequences, as the batch will, and sets none.
+pub(in crate::cutover) fn rehearse_sequences<'a>(
+    pause: &'a Pause<'_>,
+    database: &'a Database,
+) -> Result<Sent<'a>> {
+    let looks = format!(
+        "SELECT s.payload INTO payload FROM {} s WHERE {};
+         payload := jsonb_build_object('sequences', '[]'::jsonb); {SET}",
+        status_table::table(),
+        its_row(pause),
+    );
+    batch::rehearse(
+        &database.sessions.arrival,
+        StepName::Sequences,
+        "payload jsonb; r record;",
+        &looks,
+        &[Signal::Sequences, Signal::Opened],
+    )
+}
+
+/// Has the session that will disable the subscription ready.
+pub(in crate::cutover) fn rehearse_disable(database: &Database) -> Result<Sent<'_>> {
+    let session = &database.sessions.subscription;
+    batch::rehearse(session, StepName::Disable, "", "", &[])
+}
+
+/// The probe row of this run.
+fn its_row(pause: &Pause<'_>) -> String {
+    format!(
+        "system_identifier = {} AND uuid = {}",
+        Literal(pause.pair.publisher.identifier().to_string()),
+        Literal(pause.run().to_string()),
+    )
+}
+
 /// What the probe row carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::cutover) enum Payload {
@@ -103,8 +138,8 @@ pub(in crate::cutover) fn send_disable<'a>(
     pause: &'a Pause<'_>,
     database: &'a Database,
 ) -> Result<Sent<'a>> {
-    let waits = batch::wait_until(
-        &Signal::Sequences.given_by(database.sessions.arrival.backend.pid),
+    let waits = Signal::Sequences.await_from(
+        database.sessions.arrival.backend.pid,
         "the sequences were not set",
     );
     let statement = format!(

@@ -30,6 +30,9 @@ pub(in crate::cutover) struct Sent<'a> {
 #[derive(Debug, Deserialize)]
 pub(in crate::cutover) struct Answer {
     ms: f64,
+    /// How long it waited before.
+    #[serde(default)]
+    waited_ms: f64,
     #[serde(default)]
     found: serde_json::Value,
 }
@@ -55,22 +58,61 @@ pub(in crate::cutover) fn send<'a>(
     session: &'a TrackedSession,
     sql: String,
 ) -> Result<Sent<'a>> {
+    start(step, attempt.into(), session, sql, |_| Ok(()))
+}
+
+/// Sends a block as a transaction of its own, with a signal when what it did can be seen. The session can be used again
+/// when it fails.
+pub(in crate::cutover) fn send_committing<'a>(
+    step: StepName,
+    attempt: impl Into<String>,
+    session: &'a TrackedSession,
+    block: &str,
+    signal: Signal,
+) -> Result<Sent<'a>> {
+    let sql = committing(block, signal);
+    start(step, attempt.into(), session, sql, |client| {
+        client.batch_execute("ROLLBACK")
+    })
+}
+
+fn start(
+    step: StepName,
+    attempt: String,
+    session: &TrackedSession,
+    sql: String,
+    when_refused: fn(&mut postgres::Client) -> std::result::Result<(), postgres::Error>,
+) -> Result<Sent<'_>> {
     let session = &session.session;
     log::trace!("{}: {sql}", session.endpoint());
     let answer = session.start(move |client| {
-        let messages = client.simple_query(&sql)?;
-        let rows = messages.iter().filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-            _ => None,
-        });
-        Ok(rows.last())
+        let answer = last_row(client, &sql);
+        if answer
+            .as_ref()
+            .is_err_and(|error| error.as_db_error().is_some())
+        {
+            when_refused(client)?;
+        }
+        answer
     })?;
     Ok(Sent {
         step,
-        attempt: attempt.into(),
+        attempt,
         session,
         answer,
     })
+}
+
+fn last_row(
+    client: &mut postgres::Client,
+    sql: &str,
+) -> std::result::Result<Option<String>, postgres::Error> {
+    let messages = client.simple_query(sql)?;
+    let rows = messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    Ok(rows.last())
 }
 
 /// Waits for all batches of a round. When one fails the others are cancelled, and its error is the round's: what the
@@ -121,6 +163,13 @@ pub(in crate::cutover) fn await_all(sent: Vec<Sent<'_>>, until: Instant) -> Resu
     let answers: Vec<Answer> = answers.into_iter().flatten().collect();
     let mut steps: Vec<StepTime> = Vec::new();
     for (sent, answer) in sent.iter().zip(&answers) {
+        log::debug!(
+            "{}: {}: {:.1} ms after {:.1} ms of waiting",
+            sent.step.as_str(),
+            sent.attempt,
+            answer.ms,
+            answer.waited_ms
+        );
         match steps.iter_mut().find(|known| known.step == sent.step) {
             // Several databases, or two sessions of one step: they run at once, the slowest counts.
             Some(known) => known.ms = known.ms.max(answer.ms),
@@ -168,8 +217,10 @@ impl Sent<'_> {
 pub(in crate::cutover) fn block(left: Duration, declare: &str, waits: &str, body: &str) -> String {
     let body = format!(
         "DECLARE
-           until CONSTANT timestamptz := clock_timestamp() + {left} * interval '1 millisecond';
+           began CONSTANT timestamptz := clock_timestamp();
+           until CONSTANT timestamptz := began + {left} * interval '1 millisecond';
            since timestamptz;
+           given boolean;
            answer jsonb := 'null';
            {declare}
          BEGIN
@@ -177,11 +228,30 @@ pub(in crate::cutover) fn block(left: Duration, declare: &str, waits: &str, body
            since := clock_timestamp();
            {body}
            PERFORM set_config('flare.answer', jsonb_build_object(
-               'ms', extract(epoch FROM clock_timestamp() - since) * 1000, 'found', answer)::text, false);
+               'ms', extract(epoch FROM clock_timestamp() - since) * 1000, 'waited_ms', extract(epoch FROM since - began) * 1000, 'found', answer)::text, false);
          END",
         left = left.as_millis(),
     );
     format!("DO LANGUAGE plpgsql {}", Literal(&body))
+}
+
+/// Has a session use once what its batch will use: what is read and planned for the first time costs some milliseconds.
+/// Then it takes the locks of the signals that it will give.
+pub(in crate::cutover) fn rehearse<'a>(
+    session: &'a TrackedSession,
+    step: StepName,
+    declare: &str,
+    body: &str,
+    gives: &[Signal],
+) -> Result<Sent<'a>> {
+    let looks = format!(
+        "PERFORM {}; {body}",
+        Signal::Revoked.given_by(session.backend.pid)
+    );
+    let block = block(Duration::ZERO, declare, "", &looks);
+    let holds: String = gives.iter().map(|it| format!("{}; ", it.hold())).collect();
+    let sql = format!("{holds}{}", answering(&block));
+    send(step, "rehearse the pause", session, sql)
 }
 
 /// The statement that gives the block's answer back.
@@ -189,64 +259,131 @@ pub(in crate::cutover) fn answering(block: &str) -> String {
     format!("{block}; SELECT current_setting('flare.answer')")
 }
 
-/// The same as a transaction of its own, and a signal when what it did can be seen.
-pub(in crate::cutover) fn committing(block: &str, signal: Signal) -> String {
+fn committing(block: &str, signal: Signal) -> String {
     format!(
         "BEGIN; {block}; COMMIT; SELECT {}; SELECT current_setting('flare.answer')",
-        signal.lock()
+        signal.giving()
     )
 }
 
-/// Looks every half millisecond until a condition holds, or fails at the deadline. pg_locks is never cached;
-/// the activity view is, within a transaction, before 15.
+/// Statements of a block that are run twice, before its wait is over and after: what has to be planned is planned by then,
+/// while others work. They see by `pass` which time it is.
+pub(in crate::cutover) fn twice(wait: &str, statements: &str) -> String {
+    format!("FOR pass IN 1..2 LOOP IF pass = 2 THEN {wait} END IF; {statements} END LOOP;")
+}
+
+/// Looks every millisecond (less `pg_sleep` cannot) until a condition holds, or fails at the deadline: for what no lock of
+/// this database can tell. A look at pg_locks visits every process that the server may have: few may look at once.
 pub(in crate::cutover) fn wait_until(condition: &str, for_what: &str) -> String {
     format!(
         "LOOP
-           PERFORM pg_stat_clear_snapshot();
            EXIT WHEN {condition};
            IF clock_timestamp() > until THEN
              RAISE EXCEPTION 'the pause is longer than max_pause: not in time: %', {for_what}
                USING ERRCODE = 'query_canceled';
            END IF;
-           PERFORM pg_sleep(0.0005);
+           PERFORM pg_sleep(0.001);
          END LOOP;",
         for_what = Literal(for_what),
     )
 }
 
-/// The advisory lock by which a session says that it has come so far; it ends with the session.
+/// How a session says that it has come so far.
+///
+/// It holds an advisory lock from before the pause on. When it has come so far it takes a second one, which says so to
+/// everybody on the server, and lets go of the first, for which others of its database wait without looking. Both locks
+/// bear its pid, and end with it: whoever wakes looks whether the second is there.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::cutover) enum Signal {
+    /// Nobody else can connect, and the journal has it.
+    Revoked = 1,
+    /// The published tables are locked.
+    Locked = 2,
     /// Every session of the application has ended.
-    Terminated = 1,
+    Terminated = 3,
     /// The sequences are set.
-    Sequences = 2,
+    Sequences = 4,
     /// The fence is open.
-    Opened = 3,
+    Opened = 5,
+    /// New sessions of the target may write.
+    Switched = 6,
 }
 
-/// The first key of the signals' locks: "flsi" in ASCII.
-const SIGNALS: i32 = 0x66_6c_73_69;
+/// The first key of the signals' locks: "fls" in ASCII, and the signal.
+const SIGNALS: i32 = 0x66_6c_73_00;
+/// Added for the lock that is held until then.
+const NOT_YET: i32 = 0x10;
 
 impl Signal {
-    fn lock(self) -> String {
-        format!("pg_advisory_lock({SIGNALS}, {})", self as i32)
+    fn given(self) -> i32 {
+        SIGNALS + self as i32
     }
 
-    /// The statement that gives it, in a block: others hear of it before the block has committed.
+    fn not_yet(self) -> i32 {
+        self.given() + NOT_YET
+    }
+
+    /// The statement with which the session begins that will give it.
+    pub(in crate::cutover) fn hold(self) -> String {
+        format!(
+            "SELECT pg_advisory_lock({}, pg_backend_pid())",
+            self.not_yet()
+        )
+    }
+
+    /// What gives it, as a list of expressions: others hear of it before the transaction has committed.
+    fn giving(self) -> String {
+        format!(
+            "pg_advisory_lock({}, pg_backend_pid()), pg_advisory_unlock({}, pg_backend_pid())",
+            self.given(),
+            self.not_yet()
+        )
+    }
+
+    /// The same in a block.
     pub(in crate::cutover) fn give(self) -> String {
-        format!("PERFORM {};", self.lock())
+        format!("PERFORM {};", self.giving())
     }
 
-    /// True when the server process has given it.
+    /// True when the server process has given it; can be asked in any database.
     pub(in crate::cutover) fn given_by(self, pid: i32) -> String {
         format!(
             "EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid}
-                AND classid::bigint = {SIGNALS} AND objid::bigint = {})",
-            self as i32
+                AND classid::bigint = {} AND objid::bigint = {pid})",
+            self.given()
+        )
+    }
+
+    /// Waits in a block until a server process of the same database gives it, or has ended; fails at the deadline.
+    pub(in crate::cutover) fn await_lock_of(self, pid: i32, for_what: &str) -> String {
+        format!(
+            "BEGIN
+               PERFORM set_config('lock_timeout', {LEFT}, true);
+               PERFORM pg_advisory_xact_lock_shared({}, {pid});
+             EXCEPTION WHEN lock_not_available THEN
+               RAISE EXCEPTION 'the pause is longer than max_pause: not in time: %', {} USING ERRCODE = 'query_canceled';
+             END;",
+            self.not_yet(),
+            Literal(for_what),
+        )
+    }
+
+    /// The same, and fails when that one has ended without giving it.
+    pub(in crate::cutover) fn await_from(self, pid: i32, for_what: &str) -> String {
+        format!(
+            "{} IF NOT given THEN RAISE EXCEPTION 'the session has ended that was to come first: %', {}; END IF;",
+            twice(
+                &self.await_lock_of(pid, for_what),
+                &format!("given := {};", self.given_by(pid))
+            ),
+            Literal(for_what),
         )
     }
 }
+
+/// What is left until the deadline of a block, as a setting in milliseconds.
+const LEFT: &str =
+    "greatest(1, ceil(extract(epoch FROM until - clock_timestamp()) * 1000))::bigint::text";
 
 #[cfg(test)]
 mod tests {

@@ -41,50 +41,96 @@ pub(in crate::cutover) fn send<'a>(
     pause: &'a Pause<'_>,
     database: &'a Database,
 ) -> Result<Sent<'a>> {
-    let waits = batch::wait_until(
+    let terminated = Signal::Terminated.given_by(pause.sessions.terminate.backend.pid);
+    let standing = format!(
+        "{terminated} AND {}",
+        table_locks::still_stand(&pause.databases)
+    );
+    let waits = Signal::Locked.await_lock_of(
+        database.sessions.lock.backend.pid,
+        "the tables were not locked",
+    ) + &if pause.is_first(database) {
+        Signal::Terminated.await_lock_of(
+            pause.sessions.terminate.backend.pid,
+            "the application's sessions do not end",
+        )
+    } else {
+        batch::wait_until(&terminated, "the application's sessions do not end")
+    } + "since := clock_timestamp();";
+    let counted = match pause.entry.purpose {
+        Purpose::Switch => format!(
+            "{} payload := jsonb_build_object('sequences', payload, 'statements', statements);",
+            counted()
+        ),
+        Purpose::PauseWrite => String::new(),
+    };
+    let statements = format!(
+        "standing := {standing};
+         IF pass = 2 AND NOT standing THEN {not_locked} END IF;
+         {counted}
+         INSERT INTO {status} (system_identifier, uuid, created_at, payload)
+         SELECT '{identifier}', '{run}', clock_timestamp()::text, payload::text WHERE pass = 2
+         ON CONFLICT (system_identifier) DO UPDATE
+            SET uuid = excluded.uuid, created_at = excluded.created_at, payload = excluded.payload;",
+        not_locked = batch::wait_until(&table_locks::still_stand(&pause.databases), "the tables were not locked"),
+        status = crate::replicate::status_table::table(),
+        identifier = pause.pair.publisher.identifier(),
+        run = pause.run(),
+    );
+    let block = batch::block(
+        pause.deadline.left(),
+        &declared(database),
+        "",
         &format!(
-            "{} AND {}",
-            Signal::Terminated.given_by(pause.sessions.terminate.backend.pid),
+            "{} answer := jsonb_build_object('lsn', pg_current_wal_insert_lsn()::text);",
+            batch::twice(&waits, &statements)
+        ),
+    );
+    batch::send(
+        StepName::Drain,
+        format!("write the probe row of {:?}", database.dbname()),
+        &database.sessions.probe,
+        batch::answering(&block),
+    )
+}
+
+/// Reads the sequences and counts the statements, as the batch will.
+pub(in crate::cutover) fn rehearse<'a>(
+    pause: &'a Pause<'_>,
+    database: &'a Database,
+) -> Result<Sent<'a>> {
+    let looks = match pause.entry.purpose {
+        Purpose::Switch => counted(),
+        Purpose::PauseWrite => String::new(),
+    };
+    batch::rehearse(
+        &database.sessions.probe,
+        StepName::Drain,
+        &declared(database),
+        &format!(
+            "{looks} PERFORM {};",
             table_locks::still_stand(&pause.databases)
         ),
-        "the tables were not locked",
-    );
+        &[],
+    )
+}
+
+fn counted() -> String {
+    MOVED
+        .replace("QUALIFIED", QUALIFIED)
+        .replace("LAST_VALUE", LAST_VALUE)
+        + ddl::COUNTED
+}
+
+fn declared(database: &Database) -> String {
     let known: serde_json::Map<String, serde_json::Value> = database
         .on_from
         .values()
         .filter(|state| state.is_called)
         .map(|state| (state.name.to_string(), state.last_value.into()))
         .collect();
-    let payload = match pause.entry.purpose {
-        Purpose::Switch => format!(
-            "{} {} payload := jsonb_build_object('sequences', payload, 'statements', statements);",
-            MOVED
-                .replace("QUALIFIED", QUALIFIED)
-                .replace("LAST_VALUE", LAST_VALUE),
-            ddl::COUNTED
-        ),
-        Purpose::PauseWrite => String::new(),
-    };
-    let body = format!(
-        "{payload}
-         INSERT INTO {status} (system_identifier, uuid, created_at, payload)
-         VALUES ('{identifier}', '{run}', clock_timestamp()::text, payload::text)
-         ON CONFLICT (system_identifier) DO UPDATE
-            SET uuid = excluded.uuid, created_at = excluded.created_at, payload = excluded.payload;
-         answer := jsonb_build_object('lsn', pg_current_wal_insert_lsn()::text);",
-        status = crate::replicate::status_table::table(),
-        identifier = pause.pair.publisher.identifier(),
-        run = pause.run(),
-    );
-    let declare = format!(
-        "known CONSTANT jsonb := {}; payload jsonb := NULL; statements jsonb; r record;",
+    format!(
+        "known CONSTANT jsonb := {}; payload jsonb; statements jsonb; standing boolean; r record;",
         Literal(serde_json::Value::Object(known).to_string())
-    );
-    let block = batch::block(pause.deadline.left(), &declare, &waits, &body);
-    batch::send(
-        StepName::Drain,
-        format!("write the probe row of {:?}", database.dbname()),
-        &database.sessions.probe,
-        batch::answering(&block),
     )
 }

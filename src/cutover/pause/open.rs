@@ -13,6 +13,7 @@ use crate::cutover::pause::connect_privileges::ConnectPrivileges;
 use crate::cutover::pause::revoke::again_while_row_is_busy;
 use crate::cutover::pause::terminate::own_pids_on_to;
 use crate::cutover::report::StepName;
+use crate::cutover::sessions::Sessions;
 use crate::cutover::state::{Database, Pause};
 use crate::error::{Report, Result, WrapErr};
 use crate::journal::{self, Step, Transition};
@@ -27,12 +28,13 @@ fn send_fence<'a>(pause: &'a Pause<'_>, database: &'a Database) -> Result<Sent<'
         false => String::new(),
     };
     let block = batch::block(pause.deadline.left(), "", "", &open);
-    batch::send(
+    batch::send_committing(
         StepName::Open,
         format!("open the fence of {:?}", database.dbname()),
         &database.sessions.arrival,
         // Given before the commit, new sessions could be read-write while the fence still stands for them.
-        batch::committing(&block, Signal::Opened),
+        &block,
+        Signal::Opened,
     )
 }
 
@@ -70,50 +72,77 @@ fn send_switched<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
         &waits,
         &body,
     );
-    batch::send(
+    batch::send_committing(
         StepName::Open,
         "open the target",
         &pause.sessions.target,
-        batch::answering(&block),
+        &block,
+        Signal::Switched,
     )
 }
 
-/// Ends the sessions that were there before *to* was opened: they would stay read-only.
+/// The sessions that were there before *to* was opened: they would stay read-only.
 const OLDER: &str = "
+    SELECT a.pid FROM pg_stat_activity a
+     WHERE a.datname IN (SELECT jsonb_array_elements_text(dbnames)) AND a.pid <> ALL (own)
+       AND a.backend_start < since
+       AND coalesce(a.backend_type, 'client backend') IN ('client backend', 'background worker')
+       AND NOT EXISTS (SELECT FROM pg_stat_subscription s WHERE s.pid = a.pid)";
+
+/// Ends them.
+const END_OLDER: &str = "
     PERFORM pg_stat_clear_snapshot();
-    FOR r IN
-      SELECT a.pid FROM pg_stat_activity a
-       WHERE a.datname IN (SELECT jsonb_array_elements_text(dbnames)) AND a.pid <> ALL (own)
-         AND a.backend_start < since
-         AND coalesce(a.backend_type, 'client backend') IN ('client backend', 'background worker')
-         AND NOT EXISTS (SELECT FROM pg_stat_subscription s WHERE s.pid = a.pid)
+    FOR r IN OLDER
     LOOP
+      EXIT WHEN pass = 1;
       BEGIN
         PERFORM pg_terminate_backend(r.pid);
       EXCEPTION WHEN insufficient_privilege THEN
         spared := spared + 1;
       END;
-    END LOOP;
-    answer := jsonb_build_object('spared', spared);";
+    END LOOP;";
 
 fn send_older<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
-    let switched = format!(
-        "{} = {}",
-        journal::step_in_sql(pause.run()),
-        Literal(Step::Switched.as_str())
+    let waits = Signal::Switched.await_from(
+        pause.sessions.target.backend.pid,
+        "the target was not opened",
     );
-    let waits = batch::wait_until(&switched, "the target was not opened");
-    let declare = format!(
-        "own CONSTANT int[] := {}; dbnames CONSTANT jsonb := {}; spared int := 0; r record;",
-        own_pids_on_to(pause),
-        Literal(serde_json::json!(pause.dbnames()).to_string()),
+    let body = format!(
+        "{} answer := jsonb_build_object('spared', spared);",
+        batch::twice(
+            &format!("{waits} since := clock_timestamp();"),
+            &END_OLDER.replace("OLDER", OLDER)
+        )
     );
-    let block = batch::block(pause.deadline.left(), &declare, &waits, OLDER);
+    let block = batch::block(pause.deadline.left(), &declared(pause), "", &body);
     batch::send(
         StepName::Open,
         "end the sessions that began on the target before it was opened",
         &pause.sessions.target_watch,
         batch::answering(&block),
+    )
+}
+
+/// Looks as the sessions will that open *to*, and neither opens it nor ends anybody.
+pub(in crate::cutover) fn rehearse<'a>(pause: &'a Pause<'_>) -> Result<[Sent<'a>; 2]> {
+    let Sessions {
+        target,
+        target_watch,
+        ..
+    } = &pause.sessions;
+    let step = format!("PERFORM {};", journal::step_in_sql(pause.run()));
+    let older = format!("PERFORM FROM ({OLDER}) older;");
+    Ok([
+        batch::rehearse(target, StepName::Open, "", &step, &[Signal::Switched])?,
+        batch::rehearse(target_watch, StepName::Open, &declared(pause), &older, &[])?,
+    ])
+}
+
+fn declared(pause: &Pause<'_>) -> String {
+    format!(
+        "own CONSTANT int[] := {}; dbnames CONSTANT jsonb := {}; spared int := 0; r record;",
+        own_pids_on_to(pause),
+        Literal(serde_json::json!(pause.dbnames()).to_string()),
     )
 }
 

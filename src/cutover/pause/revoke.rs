@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::cutover::pause::batch::{self, Sent};
+use crate::cutover::pause::batch::{self, Sent, Signal};
 use crate::cutover::pause::connect_privileges::ConnectPrivileges;
 use crate::cutover::report::StepName;
 use crate::cutover::state::Pause;
@@ -43,11 +43,28 @@ pub(in crate::cutover) fn send<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
         "",
         &again_while_row_is_busy(&body),
     );
-    batch::send(
+    batch::send_committing(
         StepName::Revoke,
         "take CONNECT from everyone but those who stay",
         &pause.sessions.connect,
-        batch::answering(&block),
+        &block,
+        Signal::Revoked,
+    )
+}
+
+/// Asks who could connect, as the batch will.
+pub(in crate::cutover) fn rehearse<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
+    let looks: String = pause
+        .databases
+        .iter()
+        .map(|database| unchanged(&database.privileges) + &still_welcome(&database.privileges))
+        .collect();
+    batch::rehearse(
+        &pause.sessions.connect,
+        StepName::Revoke,
+        "welcome text;",
+        &looks,
+        &[Signal::Revoked],
     )
 }
 
@@ -83,18 +100,27 @@ fn unchanged(privileges: &ConnectPrivileges) -> String {
 
 /// Fails when somebody else can still connect; asked in the transaction that revoked.
 fn nobody_is_left(privileges: &ConnectPrivileges) -> String {
-    let keep: Vec<&String> = privileges.keep().iter().collect();
-    let dbname = Literal(&privileges.before().dbname).to_string();
     format!(
-        "SELECT string_agg(quote_ident(rolname), ', ' ORDER BY rolname) INTO welcome FROM pg_roles
-          WHERE rolcanlogin AND NOT rolsuper
-            AND NOT rolname IN (SELECT jsonb_array_elements_text({keep}))
-            AND has_database_privilege(oid, {dbname}, 'CONNECT');
+        "{welcome}
          IF welcome IS NOT NULL THEN
            RAISE EXCEPTION 'database %: % could still connect, as members of roles that stay', quote_ident({dbname}), welcome
              USING HINT = 'name them in cutover.keep_users, or take that membership away';
          END IF;",
+        welcome = still_welcome(privileges),
+        dbname = Literal(&privileges.before().dbname),
+    )
+}
+
+/// Reads who else could connect, in a block.
+fn still_welcome(privileges: &ConnectPrivileges) -> String {
+    let keep: Vec<&String> = privileges.keep().iter().collect();
+    format!(
+        "SELECT string_agg(quote_ident(rolname), ', ' ORDER BY rolname) INTO welcome FROM pg_roles
+          WHERE rolcanlogin AND NOT rolsuper
+            AND NOT rolname IN (SELECT jsonb_array_elements_text({keep}))
+            AND has_database_privilege(oid, {dbname}, 'CONNECT');",
         keep = Literal(serde_json::json!(keep).to_string()),
+        dbname = Literal(&privileges.before().dbname),
     )
 }
 

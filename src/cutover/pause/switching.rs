@@ -61,6 +61,14 @@ fn try_win(session: &Session, pause: &Pause<'_>) -> Result<Won> {
     Ok(if won { Won::Yes } else { Won::No })
 }
 
+/// Asks for the row while it cannot be won: the run is not paused yet.
+pub(in crate::cutover) fn rehearse(pause: &Pause<'_>) -> Result<()> {
+    match try_win(&pause.sessions.connect.session, pause)? {
+        Won::No => Ok(()),
+        Won::Yes => Failure::new("the point of no return was passed before the pause").err(),
+    }
+}
+
 /// A new session ends the one that asked, so that its statement cannot come later, and looks what has become of it.
 fn read_again(pause: &Pause<'_>, cause: &Report) -> Result<Won> {
     log::warn!("{cause:#}; asking again by another session");

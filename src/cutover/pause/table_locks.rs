@@ -1,11 +1,12 @@
 //! lock: nothing that slipped through. Every published table is locked against writes until the pause is decided.
 
 use crate::catalog::publications;
-use crate::cutover::pause::batch::{self, Sent};
-use crate::cutover::pause::terminate::{own_pids, wait_for_paused};
+use crate::cutover::pause::batch::{self, Sent, Signal};
+use crate::cutover::pause::terminate::own_pids;
 use crate::cutover::report::StepName;
 use crate::cutover::state::{Database, Pause};
 use crate::error::{Advise, Result, WrapErr};
+use crate::journal::{self, Step};
 use crate::replicate::status_table;
 use crate::server::Session;
 use crate::value::{Literal, TableName};
@@ -50,12 +51,15 @@ pub(crate) fn touch(session: &Session, begin: &str, tables: &[TableName]) -> Res
 pub(in crate::cutover) const QUALIFIED: &str =
     r#"format('"%s"."%s"', replace(n.nspname, '"', '""'), replace(c.relname, '"', '""'))"#;
 
-/// Behind the locks the list of tables is read again: a difference undoes.
-const UNCHANGED: &str = "
+/// Reads the list of tables in a block.
+const PUBLISHED: &str = "
     SELECT coalesce(jsonb_agg(QUALIFIED), '[]') INTO now
       FROM pg_publication p, pg_get_publication_tables(p.pubname) t
       JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE p.pubname = PUBNAME AND QUALIFIED <> STATUS;
+     WHERE p.pubname = PUBNAME AND QUALIFIED <> STATUS;";
+
+/// Behind the locks the list is read again: a difference undoes.
+const UNCHANGED: &str = "
     IF NOT (now @> expected AND expected @> now) THEN
       RAISE EXCEPTION 'the published tables have changed since the preparation: %',
         (SELECT string_agg(name, ', ' ORDER BY name) FROM
@@ -70,27 +74,15 @@ pub(in crate::cutover) fn send<'a>(
     database: &'a Database,
 ) -> Result<Sent<'a>> {
     let left = pause.deadline.left();
-    let session = &database.sessions.lock;
-    let expected: Vec<String> = database
-        .published
-        .iter()
-        .map(|name| name.to_string())
-        .collect();
-    let unchanged = UNCHANGED
-        .replace("QUALIFIED", QUALIFIED)
-        .replace("PUBNAME", &Literal(&database.stream.pubname).to_string())
-        .replace(
-            "STATUS",
-            &Literal(&status_table::table().to_string()).to_string(),
-        );
     let lock = lock_statement(&database.published)
         .map(|statement| format!("EXECUTE {};", Literal(&statement)));
-    let declare = format!(
-        "now jsonb; expected CONSTANT jsonb := {};",
-        Literal(serde_json::json!(expected).to_string())
+    let body = format!(
+        "{} {} {UNCHANGED} {}",
+        lock.unwrap_or_default(),
+        published(database),
+        Signal::Locked.give()
     );
-    let body = format!("{} {unchanged}", lock.unwrap_or_default());
-    let block = batch::block(left, &declare, "", &body);
+    let block = batch::block(left, &declared(database), "", &body);
     let sql = format!(
         "{}; SET LOCAL lock_timeout = {}; {}",
         pause.begin_locks,
@@ -100,18 +92,55 @@ pub(in crate::cutover) fn send<'a>(
     batch::send(
         StepName::Lock,
         format!("lock the published tables of {:?}", database.dbname()),
-        session,
+        &database.sessions.lock,
         sql,
     )
 }
+
+/// Reads the list of tables, as the batch will.
+pub(in crate::cutover) fn rehearse(database: &Database) -> Result<Sent<'_>> {
+    batch::rehearse(
+        &database.sessions.lock,
+        StepName::Lock,
+        &declared(database),
+        &format!("{} {UNCHANGED}", published(database)),
+        &[Signal::Locked],
+    )
+}
+
+fn published(database: &Database) -> String {
+    PUBLISHED
+        .replace("QUALIFIED", QUALIFIED)
+        .replace("PUBNAME", &Literal(&database.stream.pubname).to_string())
+        .replace(
+            "STATUS",
+            &Literal(&status_table::table().to_string()).to_string(),
+        )
+}
+
+fn declared(database: &Database) -> String {
+    let expected: Vec<String> = database
+        .published
+        .iter()
+        .map(|name| name.to_string())
+        .collect();
+    format!(
+        "now jsonb; expected CONSTANT jsonb := {};",
+        Literal(serde_json::json!(expected).to_string())
+    )
+}
+
+/// Who keeps the locks waiting.
+const BLOCKING: &str = "
+    SELECT DISTINCT blocker FROM unnest(waiting) w, unnest(pg_blocking_pids(w)) blocker WHERE blocker <> ALL (own)";
 
 /// Ends whoever keeps the locks waiting. Autovacuum yields by itself and a superuser's session may: an administrator may end
 /// neither. 0 is a prepared transaction, for which nobody can be ended.
 const UNBLOCK: &str = "
     LOOP
       EXIT WHEN STAND;
-      PERFORM pg_stat_clear_snapshot();
-      FOR r IN SELECT DISTINCT blocker FROM unnest(waiting) w, unnest(pg_blocking_pids(w)) blocker WHERE blocker <> ALL (own)
+      nap := 0.005;
+      FOR r IN BLOCKING
       LOOP
         IF r.blocker = 0 THEN
           RAISE EXCEPTION 'a prepared transaction holds them: %',
@@ -121,6 +150,7 @@ const UNBLOCK: &str = "
         BEGIN
           PERFORM pg_terminate_backend(r.blocker);
           ended := ended || r.blocker;
+          nap := 0.001;
         EXCEPTION WHEN insufficient_privilege THEN
           stood := stood || r.blocker;
         END;
@@ -129,28 +159,18 @@ const UNBLOCK: &str = "
         RAISE EXCEPTION 'the pause is longer than max_pause: sessions % stood in the way', array_to_string(array(SELECT DISTINCT pid FROM unnest(stood || ended) pid), ', ')
           USING ERRCODE = 'query_canceled';
       END IF;
-      PERFORM pg_sleep(0.002);
+      PERFORM pg_sleep(nap);
     END LOOP;
     answer := (SELECT to_jsonb(array(SELECT DISTINCT pid FROM unnest(ended) pid)));";
 
 /// Sends the batch that clears the way for the locks of all databases.
 pub(in crate::cutover) fn send_unblock<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
-    let waiting: Vec<String> = pause
-        .databases
-        .iter()
-        .map(|database| database.sessions.lock.backend.pid.to_string())
-        .collect();
-    let declare = format!(
-        "own CONSTANT int[] := {}; waiting CONSTANT int[] := '{{{}}}'; dbnames CONSTANT jsonb := {};
-         ended int[] := '{{}}'; stood int[] := '{{}}'; r record;",
-        own_pids(pause),
-        waiting.join(","),
-        Literal(serde_json::json!(pause.dbnames()).to_string()),
-    );
-    let body = UNBLOCK.replace("STAND", &still_stand(&pause.databases));
+    let body = UNBLOCK
+        .replace("STAND", &still_stand(&pause.databases))
+        .replace("BLOCKING", BLOCKING);
     let block = batch::block(
         pause.deadline.left(),
-        &declare,
+        &declared_to_unblock(pause),
         &wait_for_paused(pause),
         &body,
     );
@@ -159,6 +179,49 @@ pub(in crate::cutover) fn send_unblock<'a>(pause: &'a Pause<'_>) -> Result<Sent<
         "lock the published tables",
         &pause.sessions.unblock,
         batch::answering(&block),
+    )
+}
+
+/// Until CONNECT is revoked; fails when the run is another's.
+fn wait_for_paused(pause: &Pause<'_>) -> String {
+    let step = journal::step_in_sql(pause.run());
+    Signal::Revoked.await_from(
+        pause.sessions.connect.backend.pid,
+        "CONNECT was not revoked",
+    ) + &format!(
+        "IF {step} <> {} THEN RAISE EXCEPTION 'the run was ended by a guard or another flare'; END IF;",
+        Literal(Step::Paused.as_str())
+    )
+}
+
+/// Looks as the batch will, and ends nobody.
+pub(in crate::cutover) fn rehearse_unblock<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
+    let looks = format!(
+        "PERFORM {}; PERFORM FROM ({BLOCKING}) blocking; PERFORM {};",
+        still_stand(&pause.databases),
+        journal::step_in_sql(pause.run()),
+    );
+    batch::rehearse(
+        &pause.sessions.unblock,
+        StepName::Lock,
+        &declared_to_unblock(pause),
+        &looks,
+        &[],
+    )
+}
+
+fn declared_to_unblock(pause: &Pause<'_>) -> String {
+    let waiting: Vec<String> = pause
+        .databases
+        .iter()
+        .map(|database| database.sessions.lock.backend.pid.to_string())
+        .collect();
+    format!(
+        "own CONSTANT int[] := {}; waiting CONSTANT int[] := '{{{}}}'; dbnames CONSTANT jsonb := {};
+         ended int[] := '{{}}'; stood int[] := '{{}}'; nap float8; r record;",
+        own_pids(pause),
+        waiting.join(","),
+        Literal(serde_json::json!(pause.dbnames()).to_string()),
     )
 }
 

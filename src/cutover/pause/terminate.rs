@@ -8,7 +8,6 @@ use crate::cutover::pause::terminating::Terminating;
 use crate::cutover::report::StepName;
 use crate::cutover::state::Pause;
 use crate::error::Result;
-use crate::journal::{self, Step};
 use crate::value::Literal;
 
 /// A session that was ended.
@@ -26,14 +25,34 @@ const STARTING: &str = "
            WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND l.objid = ANY (dbs)
              AND l.mode = 'RowExclusiveLock' AND l.pid <> ALL (own) AND a.pid IS NULL)";
 
-/// Ends sessions until a round finds none. A walsender that sends a slot's changes writes nothing; one without a slot can
-/// run any statement. Kept users come back whenever they like, and are stopped by the locks: they are ended once.
-/// Superusers and background workers come back too: they are ended for 50 ms.
+/// The sessions to end. A walsender that sends a slot's changes writes nothing; one without a slot can run any statement.
+/// Kept users come back whenever they like, and are stopped by the locks: they are ended once.
+const LISTED: &str = "
+    SELECT a.pid, a.datname, a.usename, coalesce(u.rolsuper, true) AS welcome
+      FROM pg_stat_activity a LEFT JOIN pg_roles u ON u.oid = a.usesysid
+     WHERE a.datid = ANY (dbs) AND a.pid <> ALL (own)
+       AND coalesce(a.backend_type, 'client backend') NOT IN ('autovacuum worker', 'logical replication worker',
+           'logical replication apply worker', 'logical replication tablesync worker', 'logical replication parallel worker')
+       AND NOT EXISTS (SELECT FROM pg_stat_subscription s WHERE s.pid = a.pid)
+       AND NOT (a.backend_type = 'walsender' AND EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = a.pid))
+       AND (rounds <= 0 OR a.usename IS NULL OR a.usename <> ALL (keep))
+       AND CHOSEN";
+
+/// Transactions that outlive their sessions.
+const OUTLIVING: &str = "
+    SELECT string_agg(gid, ', ' ORDER BY prepared) INTO gids FROM pg_prepared_xacts x
+     WHERE database IN (SELECT datname FROM pg_database WHERE oid = ANY (dbs));";
+
+/// Ends sessions until a round finds none. Superusers and background workers come back whenever they like: they are ended
+/// for 50 ms. Before 15 the activity view is frozen within a transaction.
+///
+/// The first round, before CONNECT is revoked, ends nobody: its statements are planned by then.
 const ROUNDS: &str = "
-    starting := STARTING;
     LOOP
       PERFORM pg_stat_clear_snapshot();
-      IF starting <> '{}' THEN
+      IF rounds <= 0 THEN
+        starting := STARTING;
+      ELSIF starting <> '{}' THEN
         starting := array(SELECT pid FROM unnest(STARTING) pid WHERE pid = ANY (starting));
         IF clock_timestamp() > since + interval '10 milliseconds' THEN
           PERFORM pg_terminate_backend(pid) FROM unnest(starting) pid;
@@ -41,16 +60,9 @@ const ROUNDS: &str = "
       END IF;
       here := 0; barred := 0;
       FOR r IN
-        SELECT a.pid, a.datname, a.usename, coalesce(u.rolsuper, true) AS welcome
-          FROM pg_stat_activity a LEFT JOIN pg_roles u ON u.oid = a.usesysid
-         WHERE a.datid = ANY (dbs) AND a.pid <> ALL (own)
-           AND coalesce(a.backend_type, 'client backend') NOT IN ('autovacuum worker', 'logical replication worker',
-               'logical replication apply worker', 'logical replication tablesync worker', 'logical replication parallel worker')
-           AND NOT EXISTS (SELECT FROM pg_stat_subscription s WHERE s.pid = a.pid)
-           AND NOT (a.backend_type = 'walsender' AND EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = a.pid))
-           AND (rounds = 0 OR a.usename IS NULL OR a.usename <> ALL (keep))
-           AND CHOSEN
+        LISTED
       LOOP
+        EXIT WHEN rounds < 0;
         here := here + 1;
         IF NOT r.welcome THEN barred := barred + 1; END IF;
         BEGIN
@@ -60,16 +72,25 @@ const ROUNDS: &str = "
         END;
         ended := ended || jsonb_build_object(r.pid::text, r.datname);
       END LOOP;
+      done := rounds >= 0 AND starting = '{}'
+          AND (here = 0 OR (barred = 0 AND clock_timestamp() > since + interval '50 milliseconds'));
+      IF done OR rounds < 0 THEN
+        OUTLIVING
+      END IF;
+      EXIT WHEN done;
       rounds := rounds + 1;
-      EXIT WHEN starting = '{}' AND (here = 0 OR (barred = 0 AND clock_timestamp() > since + interval '50 milliseconds'));
+      IF rounds = 0 THEN
+        REVOKED
+        since := clock_timestamp();
+        -- Its guard may have ended the pause while flare was held up.
+        CONTINUE WHEN since < until;
+      END IF;
       IF clock_timestamp() > until THEN
         RAISE EXCEPTION 'the pause is longer than max_pause: % sessions of the application do not end', here
           USING ERRCODE = 'query_canceled';
       END IF;
       PERFORM pg_sleep(0.001);
     END LOOP;
-    SELECT string_agg(gid, ', ' ORDER BY prepared) INTO gids FROM pg_prepared_xacts x
-     WHERE database IN (SELECT datname FROM pg_database WHERE oid = ANY (dbs));
     IF gids IS NOT NULL THEN
       RAISE EXCEPTION 'prepared transactions are open: %', gids
         USING HINT = 'COMMIT PREPARED or ROLLBACK PREPARED them in that database, then run the command again';
@@ -78,6 +99,44 @@ const ROUNDS: &str = "
 
 /// Sends the batch; it waits for `paused`.
 pub(in crate::cutover) fn send<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
+    let rounds = ROUNDS
+        .replace("STARTING", STARTING)
+        .replace("LISTED", &listed(pause))
+        .replace("OUTLIVING", OUTLIVING)
+        .replace(
+            "REVOKED",
+            // In a session of another database, which its lock does not keep waiting.
+            &batch::wait_until(
+                &Signal::Revoked.given_by(pause.sessions.connect.backend.pid),
+                "CONNECT was not revoked",
+            ),
+        );
+    let body = format!("{rounds} {}", Signal::Terminated.give());
+    let block = batch::block(pause.deadline.left(), &declared(pause), "", &body);
+    batch::send(
+        StepName::Terminate,
+        "end the application's sessions",
+        &pause.sessions.terminate,
+        batch::answering(&block),
+    )
+}
+
+/// Looks as the batch will, and ends nobody.
+pub(in crate::cutover) fn rehearse<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
+    let looks = format!(
+        "starting := {STARTING}; here := (SELECT count(*) FROM ({}) listed); {OUTLIVING}",
+        listed(pause),
+    );
+    batch::rehearse(
+        &pause.sessions.terminate,
+        StepName::Terminate,
+        &declared(pause),
+        &looks,
+        &[Signal::Terminated],
+    )
+}
+
+fn listed(pause: &Pause<'_>) -> String {
     let chosen = match &pause.terminating {
         Terminating::Roles(roles) => format!(
             "a.usename IN (SELECT jsonb_array_elements_text({})) AND a.backend_type IS DISTINCT FROM 'walsender'",
@@ -88,52 +147,23 @@ pub(in crate::cutover) fn send<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
         }
         Terminating::Everyone => "true".to_owned(),
     };
-    let rounds = ROUNDS
-        .replace("STARTING", STARTING)
-        .replace("CHOSEN", &chosen);
-    let body = format!("{rounds} {}", Signal::Terminated.give());
+    LISTED.replace("CHOSEN", &chosen)
+}
+
+fn declared(pause: &Pause<'_>) -> String {
     let keep: Vec<&String> = pause
         .databases
         .iter()
         .flat_map(|database| database.privileges.keep())
         .collect();
-    let declare = format!(
+    format!(
         "dbs CONSTANT oid[] := array(SELECT oid FROM pg_database WHERE datname IN (SELECT jsonb_array_elements_text({})));
          own CONSTANT int[] := {};
          keep CONSTANT name[] := array(SELECT jsonb_array_elements_text({}));
-         starting int[]; rounds int := 0; here int; barred int; ended jsonb := '{{}}'; gids text; r record;",
+         starting int[]; rounds int := -1; here int; barred int; done boolean; ended jsonb := '{{}}'; gids text; r record;",
         json(pause.dbnames()),
         own_pids(pause),
         json(&keep),
-    );
-    let block = batch::block(
-        pause.deadline.left(),
-        &declare,
-        &wait_for_paused(pause),
-        &body,
-    );
-    batch::send(
-        StepName::Terminate,
-        "end the application's sessions",
-        &pause.sessions.terminate,
-        batch::answering(&block),
-    )
-}
-
-/// Until CONNECT is revoked; fails as soon as the run is another's.
-pub(in crate::cutover) fn wait_for_paused(pause: &Pause<'_>) -> String {
-    let step = journal::step_in_sql(pause.run());
-    let decided = format!(
-        "{step} <> {} AND {step} <> {}",
-        Literal(Step::Preparing.as_str()),
-        Literal(Step::Paused.as_str())
-    );
-    let paused = format!("{step} = {}", Literal(Step::Paused.as_str()));
-    batch::wait_until(
-        &format!("({paused}) OR ({decided})"),
-        "CONNECT was not revoked",
-    ) + &format!(
-        "IF {decided} THEN RAISE EXCEPTION 'the run was ended by a guard or another flare'; END IF;"
     )
 }
 

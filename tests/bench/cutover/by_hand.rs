@@ -88,12 +88,12 @@ impl<'a> ByHand<'a> {
 
         let mut clock = Clock(Vec::new());
         let mut guard = clock.time("guard", || Guard::arm(sleeper, run, db));
-        clock.time("door", || at.shut(run, pair));
-        clock.time("clear", || at.clear(pair));
-        let wall = clock.time("wall", || at.raise_wall(&tables));
+        clock.time("revoke", || at.shut(run, pair));
+        clock.time("terminate", || at.clear(pair));
+        let wall = clock.time("lock", || at.raise_wall(&tables));
         clock.time("drain", || at.drain());
         clock.time("sequences", || at.carry_sequences());
-        clock.time("stop", || {
+        clock.time("disable", || {
             exec(
                 &mut at.to,
                 &format!("ALTER SUBSCRIPTION {} DISABLE", self.stream),
@@ -115,7 +115,7 @@ impl<'a> ByHand<'a> {
             let won = at.door.execute(&won, &[]).expect(&won);
             assert_eq!(won, 1, "the wall fell");
         });
-        clock.time("switched", || {
+        clock.time("open", || {
             exec(
                 &mut at.open,
                 &format!(
