@@ -12,12 +12,6 @@ use crate::journal::Transition;
 use crate::server::{Session, params};
 use crate::value::Literal;
 
-/// Login roles that could still connect: neither superusers nor among those who stay. Membership counts.
-const STILL_WELCOME: &str = "
-    SELECT array(SELECT rolname::text FROM pg_roles
-                  WHERE rolcanlogin AND NOT rolsuper AND NOT rolname = ANY ($2::text[])
-                    AND has_database_privilege(oid, $1, 'CONNECT') ORDER BY 1)";
-
 /// Sends the batch.
 pub(in crate::cutover) fn send<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
     let mut body = format!(
@@ -113,12 +107,17 @@ fn nobody_is_left(privileges: &ConnectPrivileges) -> String {
 
 /// Reads who else could connect, in a block.
 fn still_welcome(privileges: &ConnectPrivileges) -> String {
+    format!("welcome := ({});", welcome(privileges))
+}
+
+/// Login roles that could still connect: neither superusers nor among those who stay. Membership counts.
+fn welcome(privileges: &ConnectPrivileges) -> String {
     let keep: Vec<&String> = privileges.keep().iter().collect();
     format!(
-        "SELECT string_agg(quote_ident(rolname), ', ' ORDER BY rolname) INTO welcome FROM pg_roles
+        "SELECT string_agg(quote_ident(rolname), ', ' ORDER BY rolname) FROM pg_roles
           WHERE rolcanlogin AND NOT rolsuper
             AND NOT rolname IN (SELECT jsonb_array_elements_text({keep}))
-            AND has_database_privilege(oid, {dbname}, 'CONNECT');",
+            AND has_database_privilege(oid, {dbname}, 'CONNECT')",
         keep = Literal(serde_json::json!(keep).to_string()),
         dbname = Literal(&privileges.before().dbname),
     )
@@ -134,14 +133,12 @@ pub(in crate::cutover) fn revoke_now(
     session
         .batch(&statements.join("; "))
         .wrap_err_with(|| format!("take CONNECT on {dbname:?} from everyone but those who stay"))?;
-    let keep: Vec<String> = privileges.keep().iter().cloned().collect();
-    let welcome: Vec<String> = session.value(STILL_WELCOME, params![dbname, keep])?;
-    if welcome.is_empty() {
+    let welcome: Option<String> = session.value(&welcome(privileges), params![])?;
+    let Some(welcome) = welcome else {
         return Ok(());
-    }
+    };
     Failure::new(format!(
-        "database {dbname:?}: {} could still connect, as members of roles that stay",
-        welcome.join(", ")
+        "database {dbname:?}: {welcome} could still connect, as members of roles that stay"
     ))
     .hint("name them in cutover.keep_users, or take that membership away")
     .err()
