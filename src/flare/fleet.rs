@@ -9,6 +9,7 @@ use super::Flare;
 use super::migration_status::MigrationStatus;
 use crate::cutover::Writable;
 use crate::error::{Result, message_of};
+use crate::observe::seconds_in_words;
 use crate::value::Size;
 
 /// So many configurations are asked at once.
@@ -120,7 +121,11 @@ fn row(migration: &Migration) -> Vec<String> {
         None => "who can write is unknown",
     };
     let lag = match (standing.lag_bytes, standing.lag_seconds) {
-        (Some(bytes), Some(seconds)) => format!("lag {}, {seconds:.1} s", Size(bytes).rounded()),
+        (Some(bytes), Some(_)) => format!(
+            "lag {}, {}",
+            Size(bytes).rounded(),
+            seconds_in_words(standing.lag_seconds, standing.lag_seconds_at_most)
+        ),
         (Some(bytes), None) => format!("lag {}", Size(bytes).rounded()),
         (None, _) => "lag unknown".to_owned(),
     };

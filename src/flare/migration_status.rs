@@ -57,8 +57,10 @@ pub struct MigrationStatus {
     pub tables: Option<Tables>,
     /// Write-ahead log that the subscriber has not confirmed.
     pub lag_bytes: Option<u64>,
-    /// How old the subscriber's state is.
+    /// How old the subscriber's state is at least: what is proven.
     pub lag_seconds: Option<f64>,
+    /// How old it is at most.
+    pub lag_seconds_at_most: Option<f64>,
     /// A copy by flare, or an adoption, that has not led to a subscription yet.
     pub copy: Option<UnderWay>,
     /// What `lag` says about it, once it is there; before, how far the copy has come.
@@ -285,6 +287,7 @@ impl MigrationStatus {
             tables: lag.tables,
             lag_bytes: lag.lag_bytes,
             lag_seconds: lag.lag_seconds,
+            lag_seconds_at_most: lag.lag_seconds_at_most,
             copy: record.copy,
             message: None,
             obstacle: None,
@@ -458,6 +461,7 @@ mod tests {
             tables: Some(Tables { total: 2, ready: 2 }),
             lag_bytes: None,
             lag_seconds: None,
+            lag_seconds_at_most: None,
             copy: None,
             message: None,
             obstacle: None,

@@ -5,6 +5,7 @@ use std::fmt;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
+use super::age::seconds_in_words;
 use super::sample::{Connection, PublisherSample, Sample, SubscriberSample};
 use super::watched::sides;
 use crate::journal::Direction;
@@ -65,7 +66,10 @@ impl fmt::Display for Sample {
             "lag {}{}, slot {:?} {slot}, retains {}{}",
             bytes(self.lag_bytes),
             self.lag_seconds
-                .map(|seconds| format!(", {seconds:.1} s"))
+                .map(|_| format!(
+                    ", {}",
+                    seconds_in_words(self.lag_seconds, self.lag_seconds_at_most)
+                ))
                 .unwrap_or_default(),
             self.slot_name.as_deref().unwrap_or("-"),
             bytes(self.retained_wal_bytes),

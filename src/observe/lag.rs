@@ -44,9 +44,12 @@ pub struct SubscriptionLag {
     pub active: Option<bool>,
     /// Write-ahead log that the subscriber has not confirmed.
     pub lag_bytes: Option<u64>,
-    /// How old the subscriber's state is.
+    /// How old the subscriber's state is at least: what is proven.
     #[serde(serialize_with = "to_the_millisecond")]
     pub lag_seconds: Option<f64>,
+    /// How old it is at most; none when no look was long enough ago to tell.
+    #[serde(serialize_with = "to_the_millisecond")]
+    pub lag_seconds_at_most: Option<f64>,
     /// Write-ahead log that the slot keeps on the publisher.
     pub retained_wal_bytes: Option<u64>,
     /// `wal_status` of the slot (13 and later).
@@ -119,6 +122,7 @@ impl SubscriptionLag {
             active: sample.active,
             lag_bytes: sample.lag_bytes,
             lag_seconds: sample.lag_seconds,
+            lag_seconds_at_most: sample.lag_seconds_at_most,
             retained_wal_bytes: sample.retained_wal_bytes,
             wal_status: sample.wal_status.clone(),
             retention: sample.retention,

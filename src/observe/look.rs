@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::age::Age;
 use super::causes::lock_in_words;
 use super::retention::retention;
 use super::sample::{Answer, PublisherSample, Sample, SubscriberSample, Survey, Worker};
@@ -213,14 +214,8 @@ pub(super) fn stopped<'a>(
 
 /// Finds out how old the subscriber's state is.
 fn measure_seconds(publisher: &Watched, declared: &Subscription, sample: &mut Sample) {
-    let seconds = match seconds_behind(publisher, declared, sample) {
-        Ok(seconds) => seconds,
-        Err(report) => {
-            log::debug!("{}", message_of(&report));
-            None
-        }
-    };
-    sample.lag_seconds = seconds;
+    let age = kept(age(publisher, declared, sample));
+    sample.with_age(age);
 }
 
 /// Finds out how long the slot's WAL has room, by how it grew since earlier looks.
@@ -254,11 +249,7 @@ fn kept<T>(found: Result<Option<T>>) -> Option<T> {
     })
 }
 
-fn seconds_behind(
-    publisher: &Watched,
-    declared: &Subscription,
-    sample: &Sample,
-) -> Result<Option<f64>> {
+fn age(publisher: &Watched, declared: &Subscription, sample: &Sample) -> Result<Option<Age>> {
     let (Some(answer), Some(slot), Some(session)) =
         (&sample.publisher, sample.slot(), publisher.session())
     else {
@@ -269,7 +260,7 @@ fn seconds_behind(
     };
     let looked_at = Instant::now();
     if confirmed >= answer.current_wal_lsn {
-        return Ok(Some(0.0));
+        return Ok(Some(Age::exactly(0.0)));
     }
     if !slot.active {
         let subscription = sample
@@ -282,15 +273,15 @@ fn seconds_behind(
             .enter(&declared.dbname)
             .and_then(|(session, _)| oldest_change::age(&session, &slot.slot_name, pubnames));
         match peeked {
-            Ok(age) => return Ok(age),
+            Ok(age) => return Ok(age.map(Age::exactly)),
             // Without REPLICATION only the lsn_history knows.
             Err(report) => log::debug!("{}", message_of(&report)),
         }
-        return lsn_history::age_of(session, answer.lsn_history, confirmed);
+        return lsn_history::age_of(session, answer.lsn_history, confirmed).map(Some);
     }
-    let written = lsn_history::age_of(session, answer.lsn_history, confirmed)?;
-    if written.is_some_and(|age| age <= CONFIRMED_WITHIN.as_secs_f64()) {
-        return Ok(written);
+    let seen = lsn_history::age_of(session, answer.lsn_history, confirmed)?;
+    if seen.is_within(CONFIRMED_WITHIN.as_secs_f64()) {
+        return Ok(Some(seen));
     }
     // The newest position in the lsn_history may be old only because nobody looked since.
     while looked_at.elapsed() < CONFIRMED_WITHIN {
@@ -300,11 +291,15 @@ fn seconds_behind(
             params![slot.slot_name.as_str(), answer.current_wal_lsn],
         )?;
         if arrived {
-            return Ok(Some(looked_at.elapsed().as_secs_f64()));
+            return Ok(Some(Age::exactly(looked_at.elapsed().as_secs_f64())));
         }
         interrupt::sleep(EVERY)?;
     }
-    Ok(written)
+    // What a worker is at in an open transaction was there before it began, however seldom anybody looks.
+    let worker = sample.subscriber.as_ref().and_then(SubscriberSample::apply);
+    let at_work = worker.and_then(|it| it.xact_seconds);
+    let waited = looked_at.elapsed().as_secs_f64();
+    Ok(Some(seen.or_older(Some(waited)).or_older(at_work)))
 }
 
 /// Whether the slot is in use, and what was not confirmed at the first look is not confirmed yet.

@@ -1,6 +1,7 @@
 //! `flare.sample` in the publisher's `postgres` database: where the publisher was, and when. It is the only memory of
 //! a command that cron starts afresh, and is nowhere near the databases that are replicated.
 
+use super::age::Age;
 use super::sample::{LsnHistory, PublisherSample};
 use crate::error::{Result, WrapErr};
 use crate::server::{Session, params};
@@ -11,7 +12,7 @@ pub(super) const ACCESS: &str = "(
     SELECT CASE
         WHEN c.oid IS NULL AND coalesce(has_schema_privilege(n.oid, 'CREATE'),
                                         has_database_privilege(current_database(), 'CREATE')) THEN 'Creatable'
-        WHEN NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'restart_lsns')
+        WHEN NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'since')
             THEN CASE WHEN pg_has_role(c.relowner, 'USAGE') THEN 'Creatable' ELSE 'Denied' END
         WHEN has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
          AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'DELETE') THEN 'Usable'
@@ -22,7 +23,8 @@ pub(super) const ACCESS: &str = "(
 const CREATE: &str = "
     CREATE SCHEMA IF NOT EXISTS flare;
     CREATE TABLE IF NOT EXISTS flare.sample (lsn pg_lsn PRIMARY KEY, time timestamptz NOT NULL);
-    ALTER TABLE flare.sample ADD COLUMN IF NOT EXISTS restart_lsns jsonb;";
+    ALTER TABLE flare.sample ADD COLUMN IF NOT EXISTS restart_lsns jsonb;
+    ALTER TABLE flare.sample ADD COLUMN IF NOT EXISTS since timestamptz;";
 
 /// A rate is taken over this many seconds, or from the newest look before that.
 const RATE_SECONDS: i64 = 600;
@@ -39,31 +41,34 @@ pub(super) fn write(session: &Session, sample: &PublisherSample) -> Result<()> {
         .batch(&format!(
             "SET synchronous_commit = off; {create}
              DELETE FROM flare.sample WHERE time < clock_timestamp() - interval '7 days' OR time > clock_timestamp();
-             INSERT INTO flare.sample (lsn, time, restart_lsns)
-             SELECT {}::pg_lsn, {}::timestamptz, jsonb_object_agg(slot_name, restart_lsn) FROM pg_replication_slots
+             INSERT INTO flare.sample (lsn, since, time, restart_lsns)
+             SELECT {}::pg_lsn, {time}::timestamptz, {time}::timestamptz, jsonb_object_agg(slot_name, restart_lsn) FROM pg_replication_slots
                  WHERE restart_lsn IS NOT NULL
                  ON CONFLICT (lsn) DO UPDATE SET time = excluded.time, restart_lsns = excluded.restart_lsns",
             Literal(sample.current_wal_lsn.to_string()),
-            Literal(&sample.time)
+            time = Literal(&sample.time)
         ))
         .wrap_err("write table flare.sample")
 }
 
-/// How many seconds ago the publisher was where the subscriber is now; none when that was never written down.
-pub(super) fn age_of(
-    session: &Session,
-    lsn_history: LsnHistory,
-    confirmed: Lsn,
-) -> Result<Option<f64>> {
+/// How old a state is that ends at this position, by where the publisher was when somebody looked.
+pub(super) fn age_of(session: &Session, lsn_history: LsnHistory, confirmed: Lsn) -> Result<Age> {
     match lsn_history {
-        LsnHistory::Creatable | LsnHistory::Denied => Ok(None),
-        LsnHistory::Usable => session
-            .value(
-                "SELECT extract(epoch FROM clock_timestamp() - max(time))::float8
-                   FROM flare.sample WHERE lsn <= $1::pg_lsn",
-                params![confirmed],
-            )
-            .wrap_err("read table flare.sample"),
+        LsnHistory::Creatable | LsnHistory::Denied => Ok(Age::between(None, None)),
+        LsnHistory::Usable => {
+            let [at_least, at_most] = session
+                .value::<Vec<Option<f64>>>(
+                    "SELECT ARRAY[extract(epoch FROM clock_timestamp() - min(coalesce(since, time)) FILTER (WHERE lsn > $1::pg_lsn)),
+                                  extract(epoch FROM clock_timestamp() - max(time) FILTER (WHERE lsn <= $1::pg_lsn))]::float8[]
+                       FROM flare.sample",
+                    params![confirmed],
+                )
+                .wrap_err("read table flare.sample")?[..]
+            else {
+                return Ok(Age::between(None, None));
+            };
+            Ok(Age::between(at_least, at_most))
+        }
     }
 }
 

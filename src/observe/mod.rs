@@ -2,6 +2,7 @@
 //!
 //! What enters here only looks, and goes on looking when a server goes away.
 
+mod age;
 mod causes;
 mod copying;
 #[cfg(feature = "cli")]
@@ -24,6 +25,7 @@ mod verdict;
 mod watched;
 mod window;
 
+pub(crate) use age::seconds_in_words;
 pub(crate) use causes::span;
 pub use causes::{Cause, CauseKind};
 pub use copying::{CopiedTable, Copying};

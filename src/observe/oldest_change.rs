@@ -5,7 +5,7 @@ use crate::server::{Session, params};
 use crate::value::Ident;
 
 /// Decoding may have to read all the WAL that is kept; then nobody knows.
-const AT_MOST: &str = "SET statement_timeout = '2s'";
+const AT_MOST: &str = "SET statement_timeout = '500ms'";
 
 /// The slot's first message, and the publisher's clock. While it runs, the slot is in use.
 const FIRST: &str = "

@@ -83,7 +83,7 @@ const METRICS: [Metric; 17] = [
     ),
     gauge(
         "flare_lag_seconds",
-        "How old the subscriber's state is; 0 when it has confirmed everything.",
+        "How old the subscriber's state is at least; 0 when it has confirmed everything.",
         |lag| one(lag.lag_seconds),
     ),
     gauge(

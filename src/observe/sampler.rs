@@ -97,7 +97,8 @@ impl Sampler {
             subscriber.map_err(words),
         );
         let now = Instant::now();
-        sample.lag_seconds = self.history.lag_of(&sample, now);
+        let age = self.history.lag_of(&sample, now);
+        sample.with_age(age);
         self.surveyor.survey(
             &mut self.survey,
             &sample,

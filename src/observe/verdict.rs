@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::age::seconds_in_words;
 use super::causes::span;
 use super::sample::{Sample, SubscriberSample};
 use super::suspects::{SuspectKind, in_words};
@@ -246,15 +247,13 @@ fn too_much(sample: &Sample, limits: &Lag) -> Option<Finding> {
 /// What was measured, in words.
 fn figures(sample: &Sample) -> String {
     let bytes = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), |it| Size(it).to_string());
-    let seconds = sample
-        .lag_seconds
-        .map_or("unknown".to_owned(), |it| format!("{it:.1}"));
+    let seconds = seconds_in_words(sample.lag_seconds, sample.lag_seconds_at_most);
     let tables = match sample.tables {
         Some(tables) => format!("{} of {} tables ready", tables.ready, tables.total),
         None => "tables unknown".to_owned(),
     };
     format!(
-        "lag {}, {seconds} s; slot retains {}; {tables}",
+        "lag {}, {seconds}; slot retains {}; {tables}",
         bytes(sample.lag_bytes),
         bytes(sample.retained_wal_bytes)
     )
@@ -262,12 +261,13 @@ fn figures(sample: &Sample) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::age::Age;
     use super::super::sample::tests::sample;
     use super::*;
 
     fn seen(change: impl FnOnce(&mut Sample)) -> Sample {
         let mut sample = sample();
-        sample.lag_seconds = Some(0.2);
+        sample.with_age(Some(Age::exactly(0.2)));
         if let Some(subscriber) = &mut sample.subscriber {
             subscriber.unready.clear();
         }

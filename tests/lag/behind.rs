@@ -1,10 +1,10 @@
 //! How far behind: what the publisher itself says, and the limits that make it a warning.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{PAIRS, apply_blocked, of_one, replicating, says, write_mb};
-use crate::support::{Pair, wait};
+use crate::support::{Cluster, Pair, wait};
 
 const MB: u64 = 1 << 20;
 
@@ -107,6 +107,45 @@ fn lag_is_what_the_publisher_says_and_the_limits_decide() {
         drop(lock);
         pair.await_caught_up();
     }
+}
+
+/// Another's look long ago is the newest that a subscription has confirmed which is a few bytes behind.
+#[test]
+fn a_look_long_ago_makes_no_lag_that_old() {
+    let pair = Pair::between(Cluster::private(14, &[]), Cluster::subscriber(18))
+        .with_accounts(10)
+        .replicating();
+    pair.await_caught_up();
+    of_one(&pair, 0, &[]);
+    pair.publisher().sql(
+        "postgres",
+        "UPDATE flare.sample SET time = time - interval '1 hour', since = since - interval '1 hour'",
+    );
+    let lock = apply_blocked(&pair);
+    let change = "UPDATE pgbench_accounts SET abalance = 1 WHERE aid = 1";
+    pair.publisher().sql(pair.db(), change);
+    pair.publisher()
+        .sql("postgres", "SELECT txid_current(); CHECKPOINT");
+    let written = Instant::now();
+    std::thread::sleep(Duration::from_secs(1));
+    let status = pair.flare(&["status", "--format", "json"]).json();
+    let status = &status["subscriptions"][0];
+    assert_eq!(status["stage"], "replicating", "{status}");
+    let one = of_one(&pair, 0, &[]);
+    for it in [status, &one] {
+        let seconds = it["lag_seconds"].as_f64().expect("seconds");
+        let truth = written.elapsed().as_secs_f64() + 0.5;
+        assert!((2.0..truth).contains(&seconds), "{truth}: {it}");
+        let at_most = it["lag_seconds_at_most"].as_f64();
+        assert!(at_most > Some(3600.0), "{it}");
+    }
+    says(&one, "at least ");
+    // Seldom looked at, it is known all the same since when the worker is stuck.
+    let one = of_one(&pair, 0, &[]);
+    let seconds = one["lag_seconds"].as_f64().expect("seconds");
+    assert!(seconds > 4.0, "{one}");
+    drop(lock);
+    pair.await_caught_up();
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod survey;
 
 use serde::Serialize;
 
+use super::age::Age;
 use super::causes::Cause;
 use super::copying::Copying;
 use super::rates::Rates;
@@ -44,8 +45,10 @@ pub struct Sample {
     pub active: Option<bool>,
     /// Write-ahead log that the subscriber has not confirmed.
     pub lag_bytes: Option<u64>,
-    /// How old the subscriber's state is: 0 when it has confirmed everything; none when nobody knows.
+    /// How old the subscriber's state is at least: 0 when it has confirmed everything; none when nobody knows.
     pub lag_seconds: Option<f64>,
+    /// How old it is at most; none when nobody knows.
+    pub lag_seconds_at_most: Option<f64>,
     /// Write-ahead log that the slot keeps on the publisher.
     pub retained_wal_bytes: Option<u64>,
     /// `wal_status` of the slot (13 and later).
@@ -143,6 +146,7 @@ impl Sample {
                 .zip(confirmed)
                 .map(|(now, then)| now.bytes_since(then)),
             lag_seconds: None,
+            lag_seconds_at_most: None,
             retained_wal_bytes: slot.and_then(|slot| slot.retained_wal_bytes),
             wal_status: slot.and_then(|slot| slot.wal_status.clone()),
             tables: states.map(|subscriber| Tables {
@@ -185,6 +189,12 @@ impl Sample {
 }
 
 impl Sample {
+    /// Takes in how old the subscriber's state is.
+    pub(super) fn with_age(&mut self, age: Option<Age>) {
+        self.lag_seconds = age.and_then(Age::at_least);
+        self.lag_seconds_at_most = age.and_then(Age::at_most);
+    }
+
     /// The subscription's own slot.
     pub(super) fn slot(&self) -> Option<&Slot> {
         let slots = &self.publisher.as_ref()?.slots;

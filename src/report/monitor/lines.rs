@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Result, WrapErr};
 use crate::observe::Watch;
-use crate::observe::{Sample, span};
+use crate::observe::{Sample, seconds_in_words, span};
 use crate::report::Format;
 use crate::server::interrupt;
 use crate::value::Size;
@@ -57,8 +57,9 @@ pub(super) fn line(sample: &Sample) -> String {
         sample.status,
         bytes(sample.lag_bytes)
     );
-    if let Some(seconds) = sample.lag_seconds {
-        line += &format!(" {seconds:.1} s");
+    if sample.lag_seconds.is_some() {
+        let seconds = seconds_in_words(sample.lag_seconds, sample.lag_seconds_at_most);
+        line += &format!(" {seconds}");
     }
     if let Some(parts) = sample.lag {
         line += &format!(

@@ -23,6 +23,7 @@ fn troubled() -> Sample {
     let mut sample = fixed_sample();
     sample.lag_bytes = Some(300 << 20);
     sample.lag_seconds = Some(42.0);
+    sample.lag_seconds_at_most = Some(42.5);
     sample.status = LagStatus::Warning;
     sample.message = "the lag is above 64 MB (warning), the lag is above 30 s (warning)".into();
     sample.rates = Some(Rates {
