@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::holder::Held;
 use crate::error::{Result, WrapErr};
 use crate::server::{Server, Session, params};
-use crate::value::{Ident, Lsn};
+use crate::value::{Ident, Literal, Lsn};
 
 pub(super) use at_work::{Lead, OnRecord, end_work, is_led, join_work};
 pub(super) use jobs::{empty, finished, left, plan, tables, unfinished_tables};
@@ -189,8 +189,14 @@ fn hold_as(session: &Session, held: &Held, slot_lsn: &str) -> Result<()> {
         .wrap_err("put the snapshot on record")
 }
 
-/// What the load of the tables ends with, in its transaction.
-pub(super) const TABLES_LOADED: &str = "UPDATE flare.copy_run SET phase = 'rows';\n";
+/// What the load of the tables ends with, in its transaction. It fails where another copy is on record by now: the psql of
+/// a flare that was killed may come late.
+pub(super) fn tables_loaded(holder: &str) -> String {
+    format!(
+        "UPDATE flare.copy_run SET phase = CASE holder WHEN {} THEN 'rows' END;\n",
+        Literal(holder)
+    )
+}
 
 /// What the load of the rest begins with, where it is one transaction.
 pub(super) const REST_LOADED: &str = "UPDATE flare.copy_run SET phase = 'done'";

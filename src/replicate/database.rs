@@ -1,11 +1,15 @@
 //! The database itself, created from `pg_database`: `pg_dump --create` writes options that older servers reject.
 
+use std::time::{Duration, Instant};
+
 use super::borrowed::Borrowed;
 use super::{Plan, Run};
 use crate::catalog::databases::{self, Database};
 use crate::catalog::roles::foreign_roles;
 use crate::error::{Advise, Failure, Report, Result, WrapErr, message_of};
-use crate::server::{Login, Server, Side, Subscriber, Timeout, interrupt, params, sqlstate_of};
+use crate::server::{
+    Login, Server, Session, Side, Subscriber, Timeout, interrupt, params, sqlstate_of,
+};
 use crate::value::{Ident, Literal};
 
 /// The database's locale as CREATE DATABASE says it, or why the subscriber cannot have it.
@@ -98,6 +102,35 @@ pub(super) enum Owner {
     Creator,
 }
 
+/// How long a statement of a flare that was killed may take to come to its end.
+const OTHERS_END_WITHIN: Duration = Duration::from_secs(120);
+
+/// A session that creates or drops a database, and no other one of flare's at the same time. The server goes on with the
+/// statement of a flare that was killed, and until it has ended the database is neither there nor gone.
+pub(super) fn alone_with(subscriber: &Subscriber, dbname: &str) -> Result<Session> {
+    const CLASS: i32 = 0x666c_6172;
+    let session = subscriber.connect(Login::Superuser, "postgres")?;
+    let since = Instant::now();
+    loop {
+        let taken: bool = session.value(
+            "SELECT pg_try_advisory_lock($1, hashtext($2))",
+            params![CLASS, dbname],
+        )?;
+        if taken {
+            return Ok(session.with_timeout(Timeout::WhileServerAnswers));
+        }
+        if since.elapsed() > OTHERS_END_WITHIN {
+            return Failure::new(format!(
+                "wait for another flare, or what the server still does for one that was killed: it has been creating or dropping database {dbname:?} for {}",
+                humantime::format_duration(OTHERS_END_WITHIN)
+            ))
+            .hint("end that session on the subscriber (pg_stat_activity has it, pg_terminate_backend ends it), then run the command again")
+            .err();
+        }
+        interrupt::sleep(Duration::from_millis(50))?;
+    }
+}
+
 /// Creates the database, owned as on the publisher. It fails before anything is there.
 pub(super) fn create(subscriber: &Subscriber, source: &Database, run: &Run) -> Result<()> {
     let dbname = &source.datname;
@@ -107,9 +140,7 @@ pub(super) fn create(subscriber: &Subscriber, source: &Database, run: &Run) -> R
         false => Owner::Creator,
     };
     let statement = create_statement(source, subscriber.major(), owner)?;
-    let created = subscriber
-        .connect(Login::Superuser, "postgres")?
-        .with_timeout(Timeout::WhileServerAnswers)
+    let created = alone_with(subscriber, dbname)?
         .batch(&statement)
         .wrap_err_with(|| format!("create database {dbname:?}"));
     if let Err(report) = created {
@@ -165,9 +196,7 @@ pub(super) fn undone(subscriber: &Subscriber, source: &Database, cause: Report) 
 /// Drops it, where it was created by flare and nothing is in it.
 pub(super) fn drop_created(subscriber: &Subscriber, source: &Database) -> Result<()> {
     // The session may be the one that broke.
-    let session = subscriber
-        .connect(Login::Superuser, "postgres")?
-        .with_timeout(Timeout::WhileServerAnswers);
+    let session = alone_with(subscriber, &source.datname)?;
     let Some(found) = databases::database(&session, &source.datname)? else {
         return Ok(());
     };

@@ -101,6 +101,28 @@ fn survives(old: u32, new: u32, tables: &str, span: Duration, strikes: usize) {
     println!("{old}-{new} {written} transactions");
 }
 
+fn await_session(pair: &Pair, which: &str) {
+    let sql = format!(
+        "SELECT FROM pg_stat_activity WHERE application_name = 'flare/initial_copy' AND {which}"
+    );
+    wait::for_(which, Duration::from_secs(30), || {
+        let rows = pair.subscriber().try_rows("postgres", &sql);
+        rows.is_ok_and(|rows| !rows.is_empty())
+    });
+}
+
+/// The server goes on with CREATE DATABASE for as long as the session is kept that is returned here, and then ends it.
+fn killed_while_it_creates_the_database(pair: &Pair) -> postgres::Client {
+    let mut template = pair.subscriber().superuser_session("postgres");
+    template
+        .batch_execute("BEGIN; COMMENT ON DATABASE template0 IS 'held'")
+        .expect("hold the template");
+    let copying = pair.spawn(&["initial_copy", pair.subname()]);
+    await_session(pair, "query LIKE 'CREATE DATABASE%'");
+    Fault::Flare.strikes(pair, copying);
+    template
+}
+
 fn drop_database(pair: &Pair) {
     let gone = format!("DROP DATABASE \"{}\"", pair.db());
     wait::for_("the database to go", Duration::from_secs(20), || {
@@ -111,7 +133,10 @@ fn drop_database(pair: &Pair) {
 /// Nothing else may fill the tables of an interrupted copy, and `cleanup` takes all of it away but the tables.
 fn is_given_up(pair: &Pair) {
     let (db, sub) = (pair.db(), pair.subname());
+    let mut template = killed_while_it_creates_the_database(pair);
     let copying = pair.spawn(&["initial_copy", "--max-rate", "1MB", sub]);
+    await_session(pair, "query LIKE '%pg_try_advisory_lock%'");
+    template.batch_execute("ROLLBACK").expect("let go");
     wait::for_("the rows", Duration::from_secs(60), || {
         let jobs = pair
             .subscriber()

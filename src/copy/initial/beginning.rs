@@ -82,7 +82,7 @@ impl Copy<'_> {
             statements = self.halves.load_tables(
                 &held.snapshot,
                 &record::join_work(),
-                record::TABLES_LOADED,
+                &record::tables_loaded(&holder),
                 self.transactions(control)?,
             )?;
             rest =

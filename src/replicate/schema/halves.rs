@@ -54,7 +54,8 @@ impl<'a> Halves<'a> {
     /// What the subscriber's database is.
     pub(crate) fn place(&self) -> Result<Place> {
         let subscriber = &self.work.pair.subscriber;
-        if databases::database(subscriber.admin(), self.work.dbname)?.is_none() {
+        let session = database::alone_with(subscriber, self.work.dbname)?;
+        if databases::database(&session, self.work.dbname)?.is_none() {
             return Ok(Place::Missing);
         }
         let session = subscriber.connect(Login::Superuser, self.work.dbname)?;
