@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, WrapErr};
 use crate::server::{Session, params};
-use crate::value::TableName;
+use crate::value::{TableName, parse_bool};
 
 /// Who may write in a database of one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -49,7 +49,8 @@ pub(crate) struct SideFacts {
     pub(crate) overriding: Vec<String>,
 }
 
-const FACTS: &str = "
+/// Of these tables ($1) and all above and below them in an inheritance, `fence`: which have the fence's trigger.
+pub(crate) const FENCE: &str = "
     WITH RECURSIVE wanted AS (
            SELECT c.oid FROM jsonb_to_recordset($1) AS w(\"schema\" text, \"table\" text)
              JOIN pg_namespace n ON n.nspname = w.\"schema\" JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.\"table\"),
@@ -60,7 +61,9 @@ const FACTS: &str = "
                           EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'flare_fence'
                                      AND t.tgenabled IN ('O', 'A')) AS stands
                      FROM family f JOIN pg_class c ON c.oid = f.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-                    WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'flare'),
+                    WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'flare')";
+
+const FACTS: &str = ",
          settings AS (SELECT s.setrole, substr(c, strpos(c, '=') + 1) AS value
                         FROM pg_db_role_setting s, pg_database d, unnest(s.setconfig) c
                        WHERE d.datname = current_database() AND s.setdatabase IN (0, d.oid)
@@ -77,13 +80,13 @@ const FACTS: &str = "
         'unfenced', (SELECT coalesce(jsonb_agg(jsonb_build_object('schema', nspname, 'table', relname)
                                                ORDER BY nspname, relname), '[]') FROM fence WHERE NOT stands),
         'overriding', (SELECT coalesce(jsonb_agg(DISTINCT r.rolname), '[]') FROM settings s JOIN pg_roles r ON r.oid = s.setrole
-                        WHERE lower(s.value) IN ('off', 'false', 'no', '0') AND r.rolcanlogin AND NOT r.rolsuper))";
+                        WHERE NOT s.value::boolean AND r.rolcanlogin AND NOT r.rolsuper))";
 
 /// What a database says of who may write there; `tables` are those that replication writes or reads.
 pub(crate) fn facts(session: &Session, tables: &[TableName]) -> Result<SideFacts> {
     let wanted = serde_json::to_value(tables).wrap_err("list the tables of the fence")?;
     let found: Option<SideFacts> = session
-        .first(FACTS, params![wanted])
+        .first(&format!("{FENCE}{FACTS}"), params![wanted])
         .wrap_err("read who may write")?;
     Ok(found.unwrap_or(SideFacts {
         setting: None,
@@ -97,9 +100,7 @@ pub(crate) fn facts(session: &Session, tables: &[TableName]) -> Result<SideFacts
 
 impl SideFacts {
     fn read_only(&self) -> bool {
-        let on = ["on", "true", "yes", "1"];
-        let setting = self.setting.as_deref().map(str::to_lowercase);
-        setting.is_some_and(|value| on.contains(&value.as_str()))
+        self.setting.as_deref().and_then(parse_bool) == Some(true)
     }
 
     /// The state that this amounts to.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use postgres::error::SqlState;
 
 use super::status_table;
+use crate::catalog::side::FENCE;
 use crate::error::{Result, WrapErr};
 use crate::server::{Server, Session, begin_before_autovacuum, params, sqlstate_of};
 use crate::value::TableName;
@@ -32,21 +33,6 @@ pub(crate) const OPEN: &str = "
       RETURN NULL;
     END $fence$";
 
-/// Of these tables ($1) and all above and below them, those that have no fence.
-const UNFENCED: &str = "
-    WITH RECURSIVE wanted AS (
-           SELECT c.oid FROM jsonb_to_recordset($1) AS w(\"schema\" text, \"table\" text)
-             JOIN pg_namespace n ON n.nspname = w.\"schema\" JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.\"table\"),
-         above AS (SELECT oid FROM wanted UNION SELECT i.inhparent FROM above a JOIN pg_inherits i ON i.inhrelid = a.oid),
-         below AS (SELECT oid FROM wanted UNION SELECT i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.oid),
-         family AS (SELECT oid FROM above UNION SELECT oid FROM below)
-    SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
-      FROM family f JOIN pg_class c ON c.oid = f.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.relkind IN ('r', 'p') AND n.nspname <> 'flare'
-       AND NOT EXISTS (SELECT FROM pg_trigger t
-                        WHERE t.tgrelid = c.oid AND t.tgname = 'flare_fence' AND t.tgenabled IN ('O', 'A'))
-     ORDER BY n.nspname, c.relname";
-
 const FENCED: &str = "
     SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
       FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -61,8 +47,11 @@ pub(crate) fn unfenced(session: &Session, tables: &[TableName]) -> Result<Vec<Ta
     let status = status_table::table();
     let wanted: Vec<&TableName> = tables.iter().filter(|name| **name != status).collect();
     let wanted = serde_json::to_value(wanted).wrap_err("list the tables for the fence")?;
+    let unfenced = format!(
+        "{FENCE} SELECT jsonb_build_object('schema', nspname, 'table', relname) FROM fence WHERE NOT stands ORDER BY nspname, relname"
+    );
     session
-        .list(UNFENCED, params![wanted])
+        .list(&unfenced, params![wanted])
         .wrap_err("list the tables for the fence")
 }
 

@@ -1,5 +1,6 @@
 //! Names, literals, positions and sizes as PostgreSQL writes them. Pure; the only place that quotes.
 
+mod boolean;
 mod conninfo;
 mod literal;
 mod lsn;
@@ -8,6 +9,7 @@ mod secret;
 mod shell_word;
 mod size;
 
+pub(crate) use boolean::parse_bool;
 pub use conninfo::Conninfo;
 pub use literal::Literal;
 pub use lsn::Lsn;

@@ -92,12 +92,12 @@ fn what_is_missing_of_a_closed_side_is_said_and_mended() {
         pair.flare(&["create_subscription", pair.subname()]).ok();
         assert_eq!(sides(&pair).1, "closed", "{harm}");
     }
-    let role = format!("ALTER ROLE {app} SET default_transaction_read_only = off");
+    let role = format!("ALTER ROLE {app} SET default_transaction_read_only = f");
     subscriber.sql("postgres", &role);
     assert!(sides(&pair).2.concat().contains(app.as_str()));
     subscriber.sql(
         "postgres",
-        &role.replace("SET default_transaction_read_only = off", "RESET ALL"),
+        &role.replace("SET default_transaction_read_only = f", "RESET ALL"),
     );
     assert!(sides(&pair).2.is_empty());
     let role =

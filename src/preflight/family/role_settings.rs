@@ -14,7 +14,7 @@ use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
 use crate::preflight::view::{SideView, View};
 use crate::server::Side;
-use crate::value::Ident;
+use crate::value::{Ident, parse_bool};
 
 pub(crate) const CHECKS: &[Check] = &[
     Check {
@@ -252,17 +252,12 @@ fn unknown(settings: &[RoleSetting], here: &Settings, there: &Settings) -> Vec<F
 }
 
 fn writes_anyway(settings: &[RoleSetting], roles: &[Role], admin: &str) -> Vec<Finding> {
-    let off = |value: &str| {
-        let value = value.to_lowercase();
-        value == "0"
-            || ["off", "false", "no"]
-                .iter()
-                .any(|word| word.starts_with(&value) && !value.is_empty() && value != "o")
-    };
     let superuser = |role: &str| roles.iter().any(|it| it.rolname == role && it.rolsuper);
     let overriding: Vec<&RoleSetting> = settings
         .iter()
-        .filter(|it| it.name == "default_transaction_read_only" && off(&it.value))
+        .filter(|it| {
+            it.name == "default_transaction_read_only" && parse_bool(&it.value) == Some(false)
+        })
         .filter(|it| {
             it.role
                 .as_deref()
@@ -405,7 +400,7 @@ fn too_short(side: Side, role: &str, dbname: &str, short: &[(&str, String)]) -> 
 fn forgets(settings: &[RoleSetting], dbname: &str) -> Vec<Finding> {
     let off: Vec<&RoleSetting> = settings
         .iter()
-        .filter(|it| it.name == "synchronous_commit" && it.value.to_lowercase().starts_with("of"))
+        .filter(|it| it.name == "synchronous_commit" && parse_bool(&it.value) == Some(false))
         .filter(|it| it.is_of(dbname))
         .collect();
     match off.first() {
