@@ -4,7 +4,8 @@
 //! disabled; then, when that has committed, the position is read where the way back starts. It is only remembered:
 //! advancing a slot now would cap at the flushed position and send applied rows back.
 
-use crate::cutover::pause::batch::{self, Sent, Signal};
+use crate::cutover::pause::batch::{self, Sent};
+use crate::cutover::pause::signal::Signal;
 use crate::cutover::report::StepName;
 use crate::cutover::state::{Database, Pause};
 use crate::ddl;

@@ -3,7 +3,8 @@
 //!
 //! Never `sent_lsn`, which counts what was not even sent as done; never the age of feedback, which costs half a second.
 
-use crate::cutover::pause::batch::{self, Sent, Signal};
+use crate::cutover::pause::batch::{self, Sent};
+use crate::cutover::pause::signal::Signal;
 use crate::cutover::pause::table_locks::{self, QUALIFIED};
 use crate::cutover::report::StepName;
 use crate::cutover::state::{Database, Pause};

@@ -24,3 +24,4 @@ pub(super) mod open;
 pub(super) mod backends;
 pub(super) mod batch;
 pub(super) mod connect_privileges;
+pub(super) mod signal;

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use crate::cutover::pause::batch::{self, Sent, Signal};
+use crate::cutover::pause::batch::{self, Sent};
 use crate::cutover::pause::connect_privileges::ConnectPrivileges;
+use crate::cutover::pause::signal::Signal;
 use crate::cutover::report::StepName;
 use crate::cutover::state::Pause;
 use crate::error::{Failure, Result, WrapErr};

@@ -1,7 +1,8 @@
 //! lock: nothing that slipped through. Every published table is locked against writes until the pause is decided.
 
 use crate::catalog::publications;
-use crate::cutover::pause::batch::{self, Sent, Signal};
+use crate::cutover::pause::batch::{self, Sent};
+use crate::cutover::pause::signal::Signal;
 use crate::cutover::pause::terminate::own_pids;
 use crate::cutover::report::StepName;
 use crate::cutover::state::{Database, Pause};

@@ -3,7 +3,8 @@
 
 use serde::Deserialize;
 
-use crate::cutover::pause::batch::{self, Sent, Signal};
+use crate::cutover::pause::batch::{self, Sent};
+use crate::cutover::pause::signal::Signal;
 use crate::cutover::pause::terminating::Terminating;
 use crate::cutover::report::StepName;
 use crate::cutover::state::Pause;
