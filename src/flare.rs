@@ -38,8 +38,8 @@ pub use switch::{Proven, SwitchOptions};
 pub use crate::catalog::side::SideState;
 use crate::config::Config;
 pub use crate::copy::{
-    AdoptBegun, AdoptMeasured, CopyOptions, CopySeconds, CopyUnderWay, InitialCopy, Restart,
-    UnderWay,
+    AdoptBegun, AdoptMeasured, CopiedTable, CopyOptions, CopySeconds, CopyUnderWay, InitialCopy,
+    Restart, UnderWay,
 };
 pub use crate::cutover::{
     PauseOutcome, PauseReport, ResumeReport, StepName, StepTime, SwitchOutcome, SwitchReport,

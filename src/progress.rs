@@ -28,6 +28,22 @@ pub trait Progress: Send + Sync {
     fn step(&self, line: &str);
     /// Long work is at `done` of `total`; repeated as often as the worker likes, the last time with `done == total`.
     fn advance(&self, what: &str, done: u64, total: u64, unit: Unit);
+    /// Where the largest parts of that work are; said just before [`Progress::advance`].
+    fn parts(&self, _: &[Part]) {}
+}
+
+/// A part of long work: a large table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Part {
+    /// What it is called.
+    pub what: String,
+    /// Bytes that are done.
+    pub done_bytes: u64,
+    /// Of so many.
+    pub total_bytes: u64,
+    /// How long it will take by its rate of the last minute; none before it has begun.
+    pub left: Option<Duration>,
 }
 
 /// Hears nothing.

@@ -22,6 +22,7 @@ pub use adopt::{AdoptBegun, AdoptMeasured};
 pub(crate) use give_up::give_up;
 pub use initial::{CopyOptions, Restart};
 pub(crate) use initial::{initial_copy, may_begin};
+pub use record::CopiedTable;
 pub use report::{CopySeconds, InitialCopy};
 pub use under_way::{CopyUnderWay, UnderWay};
 pub(crate) use under_way::{adoption_under_way, check_none, copy_under_way};

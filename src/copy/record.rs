@@ -14,7 +14,8 @@ use crate::server::{Server, Session, params};
 use crate::value::{Ident, Literal, Lsn};
 
 pub(super) use at_work::{Lead, OnRecord, end_work, is_led, join_work};
-pub(super) use jobs::{empty, finished, left, plan, tables, unfinished_tables};
+pub use jobs::CopiedTable;
+pub(super) use jobs::{ahead, empty, finished, left, plan, tables, unfinished_tables};
 
 /// How far a copy has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -1,6 +1,6 @@
 //! The rows: workers, each with one session on either side, take jobs from one queue.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,13 +9,18 @@ use super::pipe::{self, Copied, Traffic};
 use super::plan::{Job, batches};
 use super::record;
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
-use crate::progress::Unit;
+use crate::progress::{Eta, Part, Unit};
 use crate::replicate::Run;
 use crate::server::{Login, Publisher, Session, Subscriber, Timeout, interrupt, params};
-use crate::value::Literal;
+use crate::value::{Literal, TableName};
 
 /// How often progress is shown.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
+
+/// As many tables are shown by themselves.
+const SHOWN: usize = 3;
+/// Those that are larger than this.
+const SHOWN_ABOVE: u64 = 64 << 20;
 
 /// What every worker needs.
 pub(super) struct Workers<'a> {
@@ -38,12 +43,67 @@ struct Place {
     size: AtomicU64,
     /// What of it has passed.
     moved: Arc<AtomicU64>,
+    /// The table that it is of.
+    table: Mutex<Option<TableName>>,
+}
+
+/// A large table, and how much of it is done.
+struct Large {
+    name: TableName,
+    total: u64,
+    done: AtomicU64,
+}
+
+impl Large {
+    /// The largest tables of what is left.
+    fn of(left: &[Job]) -> Vec<Large> {
+        let mut sizes: BTreeMap<&TableName, u64> = BTreeMap::new();
+        for job in left {
+            *sizes.entry(&job.table).or_default() += job.size.unsigned_abs();
+        }
+        let mut sizes: Vec<(&TableName, u64)> = sizes.into_iter().collect();
+        sizes.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
+        sizes.retain(|(_, size)| *size > SHOWN_ABOVE);
+        let largest = sizes.into_iter().take(SHOWN);
+        largest
+            .map(|(name, total)| Large {
+                name: name.clone(),
+                total,
+                done: AtomicU64::new(0),
+            })
+            .collect()
+    }
+
+    /// What is said of it while it is not done.
+    fn part(&self, places: &[Place], eta: &mut Eta) -> Option<Part> {
+        let at_hand = places.iter().filter(|place| {
+            let table = place.table.lock().unwrap_or_else(PoisonError::into_inner);
+            table.as_ref() == Some(&self.name)
+        });
+        let at_hand: u64 = at_hand.map(Place::at_hand).sum();
+        let done = (self.done.load(Ordering::Relaxed) + at_hand).min(self.total);
+        let left = eta.look(Instant::now(), done, self.total);
+        (done < self.total).then(|| Part {
+            what: self.name.plain(),
+            done_bytes: done,
+            total_bytes: self.total,
+            left,
+        })
+    }
 }
 
 impl Place {
+    fn is_at(&self, table: Option<TableName>) {
+        *self.table.lock().unwrap_or_else(PoisonError::into_inner) = table;
+    }
+
+    fn at_hand(&self) -> u64 {
+        let moved = self.moved.load(Ordering::Relaxed);
+        moved.min(self.size.load(Ordering::Relaxed))
+    }
+
     fn bytes(&self) -> u64 {
-        let at_hand = self.moved.load(Ordering::Relaxed);
-        self.done.load(Ordering::Relaxed) + at_hand.min(self.size.load(Ordering::Relaxed))
+        self.done.load(Ordering::Relaxed) + self.at_hand()
     }
 }
 
@@ -57,6 +117,8 @@ impl Workers<'_> {
         mut look: impl FnMut() -> Result<()>,
     ) -> Result<()> {
         let total = before + left.iter().map(|job| job.size.unsigned_abs()).sum::<u64>();
+        let largest = Large::of(&left);
+        let mut etas: Vec<Eta> = largest.iter().map(|_| Eta::default()).collect();
         let queue: Mutex<VecDeque<Vec<Job>>> = Mutex::new(batches(left).into());
         let traffic = Arc::new(Traffic::new(self.max_rate));
         let places: Vec<Place> = (0..self.jobs.max(1)).map(|_| Place::default()).collect();
@@ -66,8 +128,9 @@ impl Workers<'_> {
             let (ended, ends) = crossbeam_channel::unbounded();
             for place in &places {
                 let (ended, queue, traffic) = (ended.clone(), &queue, &traffic);
+                let largest = &largest;
                 scope.spawn(move || {
-                    let outcome = self.work(queue, traffic, place);
+                    let outcome = self.work(queue, traffic, place, largest);
                     ended.send(outcome).unwrap_or_default();
                 });
             }
@@ -85,6 +148,9 @@ impl Workers<'_> {
                     traffic.stop();
                     failed.get_or_insert(report);
                 }
+                let parts = largest.iter().zip(&mut etas);
+                let parts = parts.filter_map(|(large, eta)| large.part(&places, eta));
+                run.progress.parts(&parts.collect::<Vec<Part>>());
                 let done: u64 = before + places.iter().map(Place::bytes).sum::<u64>();
                 run.progress
                     .advance(&what, done.min(total.saturating_sub(1)), total, Unit::Bytes);
@@ -102,6 +168,7 @@ impl Workers<'_> {
         queue: &Mutex<VecDeque<Vec<Job>>>,
         traffic: &Arc<Traffic>,
         place: &Place,
+        largest: &[Large],
     ) -> Result<()> {
         let next = || {
             let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,7 +182,17 @@ impl Workers<'_> {
             };
             let size: i64 = batch.iter().map(|job| job.size).sum();
             place.size.store(size.unsigned_abs(), Ordering::Relaxed);
+            let table = match batch.as_slice() {
+                [only] => Some(only.table.clone()),
+                _ => None,
+            };
+            let large = largest.iter().find(|it| Some(&it.name) == table.as_ref());
+            place.is_at(table);
             copy_batch(from, to, &batch, traffic, &place.moved)?;
+            place.is_at(None);
+            if let Some(large) = large {
+                large.done.fetch_add(size.unsigned_abs(), Ordering::Relaxed);
+            }
             place.moved.store(0, Ordering::Relaxed);
             place.done.fetch_add(size.unsigned_abs(), Ordering::Relaxed);
             place.size.store(0, Ordering::Relaxed);

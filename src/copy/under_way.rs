@@ -1,15 +1,16 @@
 //! What `status` says of a copy that is under way or was interrupted, and of a clone that is being adopted.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use super::record::{self, Phase};
+use super::record::{self, CopiedTable, Phase};
 use super::{adopt, holder};
 use crate::catalog::databases;
 use crate::error::{Failure, Result};
 use crate::server::{Login, Publisher, Session, Subscriber};
-use crate::value::{Lsn, ShellWord, Size};
+use crate::value::{Lsn, ShellWord, Size, TableName};
 
 /// A subscription whose rows are on their way by flare's own copy, or by a clone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -47,6 +48,10 @@ pub struct CopyUnderWay {
     pub bytes: i64,
     /// Whether the snapshot lives; none where the publisher was not asked, or the rows are all there.
     pub snapshot_lives: Option<bool>,
+    /// Until the rows are there, by the rate of the last five minutes; none when nobody is at work.
+    pub seconds_left: Option<i64>,
+    /// The largest tables that are not there yet.
+    pub tables: Vec<CopiedTable>,
 }
 
 /// The copy on record in the session's database of the subscriber.
@@ -67,15 +72,26 @@ pub(crate) fn copy_under_way(
         }
         _ => None,
     };
+    let at_work = record::is_led(subscriber)?;
+    let (mut seconds_left, mut tables) = match recorded.phase {
+        Phase::Rows => record::ahead(subscriber)?,
+        _ => (None, Vec::new()),
+    };
+    if !at_work {
+        seconds_left = None;
+        tables.iter_mut().for_each(|it| it.seconds_left = None);
+    }
     Ok(Some(UnderWay::Copy(CopyUnderWay {
         began_at: recorded.began_at,
-        at_work: record::is_led(subscriber)?,
+        at_work,
         phase: recorded.phase.as_str(),
         jobs: finished.jobs,
         of_jobs: finished.of_jobs,
         rows: finished.rows,
         bytes: finished.bytes,
         snapshot_lives,
+        seconds_left,
+        tables,
     })))
 }
 
@@ -149,6 +165,27 @@ impl fmt::Display for UnderWay {
     }
 }
 
+impl CopyUnderWay {
+    fn write_left(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |seconds: i64| {
+            humantime::format_duration(Duration::from_secs(seconds.unsigned_abs())).to_string()
+        };
+        let Some(left) = self.seconds_left else {
+            return Ok(());
+        };
+        write!(f, ", about {} left", time(left))?;
+        let tables = self.tables.iter().filter_map(|it| {
+            let name = TableName::new(it.schema.as_str(), it.table.as_str());
+            Some(format!("{} {}", name.plain(), time(it.seconds_left?)))
+        });
+        let tables: Vec<String> = tables.collect();
+        match tables.len() {
+            0 | 1 => Ok(()),
+            _ => write!(f, " ({})", tables.join(", ")),
+        }
+    }
+}
+
 impl fmt::Display for CopyUnderWay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.at_work {
@@ -165,7 +202,8 @@ impl fmt::Display for CopyUnderWay {
                 self.of_jobs,
                 self.rows,
                 Size(self.bytes.unsigned_abs())
-            )?,
+            )
+            .and_then(|()| self.write_left(f))?,
             _ => write!(
                 f,
                 "all {} rows are there, indexes and what follows are not",

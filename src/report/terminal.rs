@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::progress::{Eta, Progress, Unit};
+use crate::progress::{Eta, Part, Progress, Unit};
 use crate::value::Size;
 
 /// Work shorter than this shows nothing.
@@ -18,6 +18,7 @@ const EVERY: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub struct Terminal {
     running: Mutex<Option<Running>>,
+    parts: Mutex<Vec<Part>>,
 }
 
 struct Running {
@@ -37,7 +38,12 @@ impl Progress for Terminal {
         self.line(line);
     }
 
+    fn parts(&self, parts: &[Part]) {
+        *self.parts.lock().unwrap_or_else(|e| e.into_inner()) = parts.to_vec();
+    }
+
     fn advance(&self, what: &str, done: u64, total: u64, unit: Unit) {
+        let parts = std::mem::take(&mut *self.parts.lock().unwrap_or_else(|e| e.into_inner()));
         let mut running = self.running.lock().unwrap_or_else(|e| e.into_inner());
         let now = Instant::now();
         let current = match running.take() {
@@ -58,21 +64,28 @@ impl Progress for Terminal {
             }
             *running = None;
         } else if now - current.since >= SHORT {
-            current.show(done, total, unit, left, now);
+            current.show((done, total, unit), left, now, &parts);
         }
     }
 }
 
 impl Running {
-    fn show(&mut self, done: u64, total: u64, unit: Unit, left: Option<Duration>, now: Instant) {
-        let left = left.map_or("?".to_owned(), |left| {
-            humantime::format_duration(left).to_string()
-        });
+    fn show(
+        &mut self,
+        (done, total, unit): (u64, u64, Unit),
+        left: Option<Duration>,
+        now: Instant,
+        parts: &[Part],
+    ) {
+        let left = in_words(left);
         if stderr().is_terminal() {
             let bar = self.bar.get_or_insert_with(|| bar(&self.what, total, unit));
             bar.set_length(total);
             bar.set_position(done);
-            bar.set_message(format!("eta {left}"));
+            let parts = parts
+                .iter()
+                .map(|it| format!(", {} {}", it.what, in_words(it.left)));
+            bar.set_message(format!("eta {left}{}", parts.collect::<String>()));
         } else if now - self.said >= EVERY {
             self.said = now;
             let (done_words, total_words) = match unit {
@@ -84,8 +97,24 @@ impl Running {
                 self.what
             );
             writeln!(stderr(), "{line}").unwrap_or_default();
+            for part in parts {
+                let line = format!(
+                    "    {}: {} of {}, about {} left",
+                    part.what,
+                    Size(part.done_bytes),
+                    Size(part.total_bytes),
+                    in_words(part.left)
+                );
+                writeln!(stderr(), "{line}").unwrap_or_default();
+            }
         }
     }
+}
+
+fn in_words(left: Option<Duration>) -> String {
+    left.map_or("?".to_owned(), |left| {
+        humantime::format_duration(left).to_string()
+    })
 }
 
 fn bar(what: &str, total: u64, unit: Unit) -> ProgressBar {

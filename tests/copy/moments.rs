@@ -145,7 +145,11 @@ fn is_given_up(pair: &Pair) {
     });
     pair.flare(&["initial_copy", sub])
         .fails_with("another flare is at work on it");
-    pair.flare(&["status"]).ok().prints("at work on the copy");
+    let stands = pair.flare(&["status", "--format", "json"]).ok().json();
+    let copy = &stands["subscriptions"][0]["copy"]["copy"];
+    assert_eq!(copy["at_work"], true, "{stands}");
+    let largest = &copy["tables"][0];
+    assert!(largest["bytes_total"].as_i64() > Some(0), "{stands}");
     Fault::Flare.strikes(pair, copying);
     pair.flare(&["status"])
         .ok()

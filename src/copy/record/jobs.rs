@@ -1,6 +1,6 @@
 //! The jobs of a copy, and which of them are finished.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::copy::plan::Job;
 use crate::error::{Result, WrapErr};
@@ -73,6 +73,49 @@ pub(in crate::copy) fn finished(session: &Session) -> Result<Finished> {
             params![],
         )
         .wrap_err("read what is copied")?;
+    Ok(found.unwrap_or_default())
+}
+
+/// A table of a copy, and how long it will take.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[non_exhaustive]
+pub struct CopiedTable {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+    /// Bytes of its finished parts, as planned.
+    pub bytes_done: i64,
+    /// Bytes of all of them.
+    pub bytes_total: i64,
+    /// Until its last part is there, by the rate of the last five minutes; none when nothing has moved in them.
+    pub seconds_left: Option<i64>,
+}
+
+/// The largest tables that are not finished, and how long all of it will take.
+pub(in crate::copy) fn ahead(session: &Session) -> Result<(Option<i64>, Vec<CopiedTable>)> {
+    const SHOWN: i64 = 5;
+    // Parts are taken largest first: a table is there once all that comes before its last part is.
+    let found: Option<(Option<i64>, Vec<CopiedTable>)> = session
+        .first(
+            "WITH rate AS (
+                 SELECT sum(size) / greatest(extract(epoch FROM clock_timestamp() - greatest(clock_timestamp() - interval '5 minutes',
+                          (SELECT began_at FROM flare.copy_run)))::float8, 1) AS bytes
+                   FROM flare.copy WHERE done_at > clock_timestamp() - interval '5 minutes'),
+             jobs AS (
+                 SELECT nspname, relname, size, done_at, sum(size) FILTER (WHERE done_at IS NULL) OVER (ORDER BY size DESC, job) AS before
+                   FROM flare.copy),
+             tables AS (
+                 SELECT nspname, relname, coalesce(sum(size) FILTER (WHERE done_at IS NOT NULL), 0)::int8 AS done, sum(size)::int8 AS total,
+                        ceil((max(before) FILTER (WHERE done_at IS NULL) / nullif((SELECT bytes FROM rate), 0))::float8)::int8 AS seconds
+                   FROM jobs GROUP BY 1, 2 HAVING count(*) > count(done_at) ORDER BY sum(size) DESC, 1, 2 LIMIT $1)
+             SELECT jsonb_build_array(
+                 (SELECT ceil((sum(size) / nullif((SELECT bytes FROM rate), 0))::float8)::int8 FROM jobs WHERE done_at IS NULL),
+                 (SELECT coalesce(jsonb_agg(jsonb_build_object('schema', nspname, 'table', relname, 'bytes_done', done,
+                            'bytes_total', total, 'seconds_left', seconds)), '[]') FROM tables))",
+            params![SHOWN],
+        )
+        .wrap_err("read what is left to copy")?;
     Ok(found.unwrap_or_default())
 }
 
