@@ -3,21 +3,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use postgres::Row;
 
 use super::buckets::buckets_for;
-use super::evidence::{Bag, Evidence, Round, Txid, Verdict};
+use super::evidence::{Bag, Evidence, Verdict};
 use super::findings::{ColumnDifference, Kind, RowDifference, Shown};
 use super::hot::waits_for;
 use super::pinned::{Scan, Text};
 use super::ranges::{CHUNK, Outcome, differing_buckets};
+use super::rounds::{Looked, Looks, ROUNDS, wait_before};
 use super::settle::{Values, Work};
 use crate::error::{Result, WrapErr};
-use crate::server::{Side, interrupt};
+use crate::server::Side;
 
-const ROUNDS: u32 = 10;
 /// How many hashes a round looks at: each round reads the table three times.
 const AT_ONCE: usize = 5000;
 /// How many rows are compared by their values, too.
@@ -55,40 +54,15 @@ pub(super) fn compare(work: &Work<'_>) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// One statement's looks at hashes.
-struct Looks {
-    xmin: Txid,
-    xmax: Txid,
-    of: HashMap<i64, Bag>,
-}
-
-fn look(work: &Work<'_>, side: Side, hashes: &[i64]) -> Result<Looks> {
+fn look(work: &Work<'_>, side: Side, hashes: &[i64]) -> Result<Looks<Bag>> {
     let (sql, arguments) = work.on(side).bags(hashes);
     let pinned = work.pinned(side);
     let rows = pinned.wait(&pinned.start(&sql, arguments, Scan::Any)?)?;
-    let mut looks = Looks {
-        xmin: 0,
-        xmax: 0,
-        of: HashMap::new(),
-    };
-    for row in &rows {
-        (looks.xmin, looks.xmax) = (row.get(0), row.get(1));
-        if let Some(hash) = row.get::<_, Option<i64>>(2) {
-            let bag = Bag {
-                count: row.get(3),
-                versions: row.get(4),
-                untouched: row.get(5),
-            };
-            looks.of.insert(hash, bag);
-        }
-    }
-    Ok(looks)
-}
-
-impl Looks {
-    fn at(&self, hash: i64) -> Bag {
-        self.of.get(&hash).cloned().unwrap_or_default()
-    }
+    Ok(Looks::read(&rows, |row| Bag {
+        count: row.get(3),
+        versions: row.get(4),
+        untouched: row.get(5),
+    }))
 }
 
 /// A hash that is proven to occur more often on one side.
@@ -104,29 +78,15 @@ fn settle(work: &Work<'_>, batch: &[i64]) -> Result<Vec<RowDifference>> {
         .map(|hash| (*hash, (Evidence::default(), 0, 0)))
         .collect();
     let mut unequal = Vec::new();
-    let mut pause = Duration::from_millis(20);
     for round in 0..ROUNDS {
         if open.is_empty() {
             break;
         }
-        if round > 0 {
-            interrupt::sleep(pause)?;
-            pause = (pause * 2).min(Duration::from_millis(500));
-        }
+        wait_before(round)?;
         let hashes: Vec<i64> = open.keys().copied().collect();
-        let before = look(work, Side::Publisher, &hashes)?;
-        work.probe
-            .pass(&work.both.publisher, &work.both.subscriber)?;
-        let subscriber = look(work, Side::Subscriber, &hashes)?;
-        let after = look(work, Side::Publisher, &hashes)?;
+        let looked = Looked::take(work, |side| look(work, side, &hashes))?;
         open.retain(|hash, (evidence, ours, theirs)| {
-            let round = Round {
-                before: before.at(*hash),
-                subscriber: subscriber.at(*hash),
-                after: after.at(*hash),
-                xmin: before.xmin,
-                xmax: after.xmax,
-            };
+            let round = looked.at(*hash);
             (*ours, *theirs) = (round.after.count, round.subscriber.count);
             match evidence.judge(round) {
                 Verdict::Open => return true,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::arbiter::standing_columns;
 use super::evidence::{Evidence, Look, Looked, Verdict};
 use super::findings::{Kind, RowDifference};
-use super::settle::{Looks, Work};
+use super::settle::{Work, look};
 use super::statement::Key;
 use crate::error::{Failure, Report, Result};
 use crate::server::{Side, params};
@@ -134,7 +134,7 @@ fn follow(
                 if stop.load(Ordering::SeqCst) || begun.elapsed() > AT_MOST {
                     break;
                 }
-                let look = Looks::take(work, Side::Publisher, std::slice::from_ref(key))?.at(0);
+                let look = look(work, Side::Publisher, std::slice::from_ref(key))?.at(1);
                 had.lock()
                     .unwrap_or_else(|e| e.into_inner())
                     .insert(look.hash);

@@ -53,6 +53,7 @@ mod probe;
 mod ranges;
 mod record;
 mod report;
+mod rounds;
 mod schema;
 mod settle;
 mod statement;

@@ -1,23 +1,23 @@
 //! Rounds: candidates are looked at on both sides, with a probe between, until each is proven equal or different.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use postgres::Row;
 use postgres::error::SqlState;
 
 use super::arbiter::{Ruling, arbitrate};
-use super::evidence::{Evidence, Look, Round, Txid, Verdict};
+use super::evidence::{Evidence, Look, Verdict};
 use super::findings::{KeyValue, Kind, RowDifference};
 use super::hash::Hash;
 use super::hot;
 use super::pinned::{Asked, Both, Pinned, Scan};
 use super::probe::Probe;
+use super::rounds::{Looked, Looks, ROUNDS, wait_before};
 use super::statement::{Key, On};
 use super::table::Table;
 use crate::error::{Report, Result};
-use crate::server::{Side, interrupt, sqlstate_of};
+use crate::server::{Side, sqlstate_of};
 
 /// Whether values are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,8 +42,6 @@ pub(super) struct Work<'a> {
     pub(super) confirmed: &'a AtomicU64,
 }
 
-/// How often a key is looked at before it is looked at as fast as possible.
-const ROUNDS: u32 = 10;
 /// How many keys one round looks at.
 const AT_ONCE: usize = 500;
 /// With so many rows named in a table, the rest is only counted.
@@ -102,46 +100,20 @@ impl<'a> Work<'a> {
     }
 }
 
-/// One statement's looks at keys, by their number.
-pub(super) struct Looks {
-    pub(super) xmin: Txid,
-    pub(super) xmax: Txid,
-    of: HashMap<i64, Look>,
-}
-
-impl Looks {
-    pub(super) fn take(work: &Work<'_>, side: Side, keys: &[Key]) -> Result<Looks> {
-        let rows = match work.rows(side, |on| on.looks(keys)) {
-            // What this encoding cannot spell is not here.
-            Err(report) if cannot_be_spelled(&report) && keys.len() == 1 => {
-                work.rows(side, |on| on.looks(&[]))?
-            }
-            looked => looked?,
-        };
-        let mut looks = Looks {
-            xmin: 0,
-            xmax: 0,
-            of: HashMap::new(),
-        };
-        for row in &rows {
-            (looks.xmin, looks.xmax) = (row.get(0), row.get(1));
-            if let Some(number) = row.get::<_, Option<i64>>(2) {
-                let look = Look {
-                    hash: row.get(3),
-                    version: row.get(4),
-                    untouched: row.get(5),
-                };
-                looks.of.insert(number, look);
-            }
+/// Looks at keys on one side; numbers count from 1.
+pub(super) fn look(work: &Work<'_>, side: Side, keys: &[Key]) -> Result<Looks<Look>> {
+    let rows = match work.rows(side, |on| on.looks(keys)) {
+        // What this encoding cannot spell is not here.
+        Err(report) if cannot_be_spelled(&report) && keys.len() == 1 => {
+            work.rows(side, |on| on.looks(&[]))?
         }
-        Ok(looks)
-    }
-
-    /// The look at the key of this position.
-    pub(super) fn at(&self, position: usize) -> Look {
-        let number = position as i64 + 1;
-        self.of.get(&number).cloned().unwrap_or_default()
-    }
+        looked => looked?,
+    };
+    Ok(Looks::read(&rows, |row| Look {
+        hash: row.get(3),
+        version: row.get(4),
+        untouched: row.get(5),
+    }))
 }
 
 /// Settles candidates: those that differ, and those that stay undecided.
@@ -179,32 +151,18 @@ fn settle_batch(work: &Work<'_>, batch: &[Key]) -> Result<Vec<RowDifference>> {
     // Two spellings of one key find the same row: it is named once.
     let mut named: Vec<(Option<String>, Option<String>)> = Vec::new();
     let mut found = Vec::new();
-    let mut pause = Duration::from_millis(20);
     for round in 0..ROUNDS {
         if open.is_empty() {
             return Ok(found);
         }
-        if round > 0 {
-            interrupt::sleep(pause)?;
-            pause = (pause * 2).min(Duration::from_millis(500));
-        }
+        wait_before(round)?;
         let keys: Vec<Key> = open.keys().cloned().collect();
-        let before = Looks::take(work, Side::Publisher, &keys)?;
-        work.probe
-            .pass(&work.both.publisher, &work.both.subscriber)?;
-        let subscriber = Looks::take(work, Side::Subscriber, &keys)?;
-        let after = Looks::take(work, Side::Publisher, &keys)?;
-        for (at, key) in keys.iter().enumerate() {
+        let looked = Looked::take(work, |side| look(work, side, &keys))?;
+        for (key, number) in keys.iter().zip(1..) {
             let Some(evidence) = open.get_mut(key) else {
                 continue;
             };
-            let round = Round {
-                before: before.at(at),
-                subscriber: subscriber.at(at),
-                after: after.at(at),
-                xmin: before.xmin,
-                xmax: after.xmax,
-            };
+            let round = looked.at(number);
             let versions = (
                 round.after.version.clone(),
                 round.subscriber.version.clone(),
