@@ -66,6 +66,17 @@ impl Compared {
     }
 }
 
+impl Compared {
+    /// A line below the other: the same in something else than time.
+    pub fn beneath(&self, what: &str, unit: &str) {
+        let (ours, theirs) = (median(&self.ours), median(&self.theirs));
+        println!(
+            "    {what} {ours:.1} {unit} to {theirs:.1} {unit}: {:.2}",
+            ours / theirs
+        );
+    }
+}
+
 #[derive(Clone, Copy)]
 pub enum Goal {
     AtMost(f64),
