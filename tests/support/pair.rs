@@ -159,7 +159,11 @@ impl Pair {
                  CREATE PUBLICATION \"{pubname}\" FOR ALL TABLES;"
             ),
         );
-        let conninfo = self.publisher.conninfo(db, repl, Passwords::REPL);
+        let mut conninfo = self.publisher.conninfo(db, repl, Passwords::REPL);
+        // Before 12 floats are sent rounded, and a subscriber asks for all digits by itself from 15 on.
+        if self.publisher.version() < 12 && self.subscriber.version() < 15 {
+            conninfo.push_str(" options='-c extra_float_digits=3'");
+        }
         self.subscriber.sql(
             db,
             &format!(
