@@ -45,6 +45,8 @@ pub(crate) struct SideFacts {
     /// Of the tables asked for and their relatives, those without the fence's trigger.
     pub(crate) unfenced: Vec<TableName>,
     pub(crate) fenced: i64,
+    /// What flare has on record where it closed the database: the comment of the fence's function.
+    pub(crate) record: Option<String>,
     /// Login roles that are no superusers and whose own setting lets their sessions write.
     pub(crate) overriding: Vec<String>,
 }
@@ -76,6 +78,8 @@ const FACTS: &str = ",
                           FROM pg_database d WHERE d.datname = current_database()),
         'fence_closed', EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
                                  WHERE n.nspname = 'flare' AND p.proname = 'fence' AND p.prosrc LIKE '%RAISE EXCEPTION%'),
+        'record', (SELECT obj_description(p.oid, 'pg_proc') FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+                    WHERE n.nspname = 'flare' AND p.proname = 'fence' LIMIT 1),
         'fenced', (SELECT count(*) FROM fence WHERE stands),
         'unfenced', (SELECT coalesce(jsonb_agg(jsonb_build_object('schema', nspname, 'table', relname)
                                                ORDER BY nspname, relname), '[]') FROM fence WHERE NOT stands),
@@ -94,6 +98,7 @@ pub(crate) fn facts(session: &Session, tables: &[TableName]) -> Result<SideFacts
         fence_closed: false,
         unfenced: Vec::new(),
         fenced: 0,
+        record: None,
         overriding: Vec::new(),
     }))
 }
@@ -144,6 +149,7 @@ mod tests {
             fence_closed: true,
             unfenced: vec![],
             fenced: 2,
+            record: None,
             overriding: vec![],
         }
     }

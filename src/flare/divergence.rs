@@ -2,7 +2,7 @@
 //! objects that have drifted apart, a side that is not closed as flare left it.
 
 use super::direction::oriented;
-use super::status::side_of;
+use super::status::{enter, side_of};
 use super::{Flare, Journals};
 use crate::catalog::side::SideState;
 use crate::catalog::{publications, tables};
@@ -10,7 +10,7 @@ use crate::config::Subscription;
 use crate::error::{Failure, Result, message_of};
 use crate::observe::Divergence;
 use crate::replicate::{closed, drift};
-use crate::server::{Login, Pair, Session, params};
+use crate::server::{Pair, Session, at_once, params};
 use crate::value::TableName;
 
 impl Flare {
@@ -21,9 +21,16 @@ impl Flare {
     ) -> Vec<Option<Divergence>> {
         let nothing = || declared.iter().map(|_| None).collect();
         let opened = self.open();
-        let journals = match self.journals(&opened) {
-            Ok(journals) => journals,
-            Err(_) => return nothing(),
+        let dbnames = declared.iter().map(|(_, it)| it.dbname.as_str());
+        let (journals, _) = at_once(
+            || self.journals(&opened),
+            || {
+                enter(&opened, dbnames);
+                Ok(())
+            },
+        );
+        let Ok(journals) = journals else {
+            return nothing();
         };
         let Ok(pair) = opened.both() else {
             return nothing();
@@ -60,23 +67,25 @@ impl Flare {
         let direction = journals.flow(dbname).direction;
         let pair = oriented(pair, direction);
         let stream = self.stream(subname, direction)?;
-        let from = pair.publisher.connect(Login::Superuser, dbname)?;
-        let to = pair.subscriber.connect(Login::Superuser, dbname)?;
-        let subscribed = subscribed(&to, &stream.subname)?;
-        let unsubscribed = publications::tables(&from, &stream.pubname)?
+        let from = pair.publisher.visit(dbname)?;
+        let to = pair.subscriber.visit(dbname)?;
+        let (published, followed) = at_once(
+            || publications::tables(&from, &stream.pubname),
+            || {
+                let subscribed = subscribed(&to, &stream.subname)?;
+                Ok((subscribed, side_of(&to, dbname, &tables::replicated(&to)?)?))
+            },
+        );
+        let (subscribed, facts) = followed?;
+        let unsubscribed = published?
             .into_iter()
             .filter(|it| !subscribed.contains(it))
             .map(|it| it.plain())
             .collect();
         let paused = journals.shutting_out(dbname).is_some();
-        let gaps = match closed::recorded(&to, dbname)? {
-            Some(_) if !paused => {
-                let facts = side_of(&to, dbname, &tables::replicated(&to)?)?;
-                match facts.state() {
-                    SideState::Closed | SideState::Shut => Vec::new(),
-                    _ => facts.gaps(),
-                }
-            }
+        let closed = closed::on_record(facts.record.as_deref(), dbname)?.is_some() && !paused;
+        let gaps = match facts.state() {
+            SideState::Open | SideState::PartlyClosed if closed => facts.gaps(),
             _ => Vec::new(),
         };
         let left = self.config.left_behind(dbname);

@@ -80,7 +80,7 @@ impl Flare {
         let (lag, _) = at_once(
             || self.look(&declared, &self.config.lag, Trace::None, Some(&opened)),
             || {
-                enter(&opened, &declared);
+                enter(&opened, declared.iter().map(|(_, it)| it.dbname.as_str()));
                 Ok(())
             },
         );
@@ -225,8 +225,8 @@ const AT_ONCE: usize = 8;
 
 /// Opens the sessions that will look into the databases, all at once. What does not open is opened again by who needs it,
 /// and says why.
-fn enter(opened: &Opened, declared: &[(&str, &Subscription)]) {
-    let dbnames: BTreeSet<&str> = declared.iter().map(|(_, it)| it.dbname.as_str()).collect();
+pub(super) fn enter<'d>(opened: &Opened, dbnames: impl IntoIterator<Item = &'d str>) {
+    let dbnames: BTreeSet<&str> = dbnames.into_iter().collect();
     let dbnames = dbnames.iter().take(AT_ONCE);
     let publisher: Option<&Server> = opened.publisher.as_ref().ok().map(|it| &**it);
     let subscriber: Option<&Server> = opened.subscriber.as_ref().ok().map(|it| &**it);
@@ -249,17 +249,15 @@ fn kept<T>(answer: Result<T>, warnings: &mut Vec<String>) -> Option<T> {
 fn on_publisher(publisher: &Publisher, subscription: &Subscription) -> Result<OnPublisher> {
     let dbname = &subscription.dbname;
     let session = publisher.visit(dbname)?;
-    let left = session.value(
-        "SELECT NOT EXISTS (SELECT FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
-                             WHERE d.datname = $1 AND a.privilege_type = 'CONNECT' AND a.grantee IN (0, d.datdba))",
-        params![dbname],
-    )?;
     let mut tables = publications::tables(&session, &subscription.pubname)?;
+    let publication =
+        !tables.is_empty() || publications::find(&session, &subscription.pubname)?.is_some();
     tables.retain(|name| *name != status_table::table());
+    let side = side_of(&session, dbname, &tables)?;
     Ok(OnPublisher {
-        publication: publications::find(&session, &subscription.pubname)?.is_some(),
-        left,
-        side: side_of(&session, dbname, &tables)?,
+        publication,
+        left: !side.connectable,
+        side,
     })
 }
 
@@ -292,7 +290,7 @@ fn under_way(
 /// Who may write there. The role that flare itself has exempt from the default is no surprise.
 pub(super) fn side_of(session: &Session, dbname: &str, tables: &[TableName]) -> Result<SideFacts> {
     let mut facts = side::facts(session, tables)?;
-    let closed = closed::recorded(session, dbname)?;
+    let closed = closed::on_record(facts.record.as_deref(), dbname)?;
     let exempt = closed.map(|it| it.exempt).unwrap_or_default();
     facts
         .overriding
@@ -303,11 +301,12 @@ pub(super) fn side_of(session: &Session, dbname: &str, tables: &[TableName]) -> 
 fn on_subscriber(subscriber: &Subscriber, subscription: &Subscription) -> Result<OnSubscriber> {
     let admin = subscriber.admin();
     let dbname = &subscription.dbname;
-    let roles = admin.value(
-        "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)",
-        params![subscriber.declared().db_owner.user.as_str()],
+    let there: Option<(bool, bool)> = admin.first(
+        "SELECT jsonb_build_array(EXISTS (SELECT FROM pg_roles WHERE rolname = $1), EXISTS (SELECT FROM pg_database WHERE datname = $2))",
+        params![subscriber.declared().db_owner.user.as_str(), dbname],
     )?;
-    if !databases::dbnames(admin)?.contains(dbname) {
+    let (roles, database) = there.unwrap_or_default();
+    if !database {
         return Ok(OnSubscriber {
             roles,
             schema: false,
@@ -315,13 +314,13 @@ fn on_subscriber(subscriber: &Subscriber, subscription: &Subscription) -> Result
         });
     }
     let session = subscriber.visit(dbname)?;
-    let schema = session.value(
+    let tables = tables::replicated(&session)?;
+    let schema = !tables.is_empty() || session.value(
         "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                              WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384 AND n.nspname !~ '^pg_'
                                AND n.nspname <> 'information_schema' AND c.relname <> 'flare_replication_status')",
         params![],
     )?;
-    let tables = tables::replicated(&session)?;
     Ok(OnSubscriber {
         roles,
         schema,

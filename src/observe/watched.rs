@@ -14,10 +14,6 @@ use crate::server::{Facts, Opened, Param, Server, Session, Side, Timeout, params
 /// How long an answer may take; on a frozen server it never comes.
 const ANSWER_WITHIN: Timeout = Timeout::For(Duration::from_secs(3));
 
-/// Tables are named with their schema, whatever the role's search_path is; and nothing waits for a table that somebody
-/// has locked.
-const NAMES_IN_FULL: &str = "SET search_path = pg_catalog; SET lock_timeout = '500ms'";
-
 /// What a server does for the subscription.
 #[derive(Clone, Copy)]
 enum Role {
@@ -157,7 +153,6 @@ impl Watched {
     pub(super) fn open(&mut self) -> Result<()> {
         let (session, facts) = self.enter(&self.dbname)?;
         let major = facts.version_num / 10_000;
-        session.batch(NAMES_IN_FULL)?;
         self.major = major;
         self.sql = match self.role {
             Role::Sends => PublisherSample::sql(major),

@@ -6,7 +6,7 @@ use super::view::View;
 use crate::catalog::settings::{self, LOADING, Setting};
 use crate::error::Result;
 use crate::schema::drift::{self, Drift, Roles};
-use crate::server::{Server, Session, Side};
+use crate::server::{Server, Session, Side, at_once};
 use crate::value::ShellWord;
 
 /// Values of role settings, tried on the subscriber.
@@ -67,9 +67,9 @@ pub(super) fn schema_drift(view: &View<'_>, from: &Session, to: &Session) -> Res
         return Ok(Vec::new());
     };
     // Printing an expression opens its table.
-    for session in [from, to] {
-        session.batch("SET lock_timeout = '500ms'")?;
-    }
+    const BRIEFLY: &str = "SET lock_timeout = '500ms'";
+    let (here, there) = at_once(|| from.batch(BRIEFLY), || to.batch(BRIEFLY));
+    here.and(there)?;
     let hosts = [&view.config.publisher, &view.config.subscriber];
     let names = hosts.iter().flat_map(|host| {
         let repl = host.repl.as_ref().map(|it| it.user.clone());

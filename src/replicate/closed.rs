@@ -141,8 +141,12 @@ pub(crate) fn recorded(session: &Session, dbname: &str) -> Result<Option<ReadOnl
             params![],
         )
         .wrap_err("read the comment of function flare.fence()")?;
-    let json = comment.as_deref().and_then(|it| it.strip_prefix(RECORD));
-    let Some(json) = json else {
+    on_record(comment.as_deref(), dbname)
+}
+
+/// The same, by the comment of the fence's function.
+pub(crate) fn on_record(comment: Option<&str>, dbname: &str) -> Result<Option<ReadOnlyDefault>> {
+    let Some(json) = comment.and_then(|it| it.strip_prefix(RECORD)) else {
         return Ok(None);
     };
     let recorded: ReadOnlyDefault =

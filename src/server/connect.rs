@@ -26,7 +26,6 @@ pub(crate) fn application_name(command: &str) -> String {
 /// that a copy is killed half-way, a commit is not durable, or a name means something else.
 const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("statement_timeout", "0"),
-    ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
     ("synchronous_commit", "on"),
     ("role", "none"),
@@ -42,6 +41,24 @@ const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("row_security", "off"),
 ];
 
+/// How long a session's statements wait for a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LockWait {
+    /// Until it is there, or the statement sets another limit.
+    Unlimited,
+    /// For whoever only looks: half a second.
+    Brief,
+}
+
+impl LockWait {
+    fn setting(self) -> &'static str {
+        match self {
+            LockWait::Unlimited => "0",
+            LockWait::Brief => "500ms",
+        }
+    }
+}
+
 /// What a connection needs beyond the account.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -56,6 +73,7 @@ pub(crate) struct Target {
     unseen: Option<&'static str>,
     /// Whom it acts as, where that is not who logs in.
     role: Option<String>,
+    lock_wait: LockWait,
 }
 
 impl Target {
@@ -74,6 +92,7 @@ impl Target {
             allow_untested: declared.allow_untested.clone(),
             unseen: None,
             role: None,
+            lock_wait: LockWait::Unlimited,
         }
     }
 
@@ -83,6 +102,12 @@ impl Target {
             17.. => "event_triggers=off",
             _ => "session_replication_role=replica",
         });
+        self
+    }
+
+    /// The same for a session that waits for locks in this way.
+    pub(super) fn waiting(mut self, lock_wait: LockWait) -> Target {
+        self.lock_wait = lock_wait;
         self
     }
 
@@ -129,6 +154,7 @@ impl Target {
             .iter()
             .map(|(name, value)| format!("-c {name}={value}"))
             .collect();
+        options.push(format!("-c lock_timeout={}", self.lock_wait.setting()));
         options.extend(self.unseen.map(|unseen| format!("-c {unseen}")));
         options.extend(
             self.role

@@ -31,7 +31,7 @@ pub use failure::SqlError;
 pub(crate) use failure::{is_denied, is_lost, is_unreachable, sqlstate_of};
 pub(crate) use pair::{Opened, Pair, Publisher, Subscriber, at_once, open_both};
 pub(crate) use param::{IntoParam, Param, params};
-pub(crate) use session::{Session, Timeout};
+pub(crate) use session::{Session, SimpleRow, Timeout};
 pub(crate) use statement_log::{silence_statement_log, silencing};
 pub use verified::Side;
 pub(crate) use verified::{Server, is_identity_mismatch};

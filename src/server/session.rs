@@ -9,8 +9,9 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+pub(crate) use postgres::SimpleQueryRow as SimpleRow;
 use postgres::fallible_iterator::FallibleIterator;
-use postgres::{CancelToken, Client, Row};
+use postgres::{CancelToken, Client, Row, SimpleQueryMessage};
 use serde::de::DeserializeOwned;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -320,6 +321,18 @@ impl Session {
             .ok_or_else(|| self.context(Failure::new("no row came back").into()))?;
         row.try_get(0)
             .map_err(|error| self.context(SqlError::from(error).into()))
+    }
+
+    /// The rows of several statements without parameters, in one round trip; values come as text.
+    pub(crate) fn simple(&self, sql: &str) -> Result<Vec<SimpleRow>> {
+        let sql = sql.to_owned();
+        log::trace!("{}: {sql}", self.endpoint);
+        let messages = self.run(move |client| client.simple_query(&sql))?;
+        let rows = messages.into_iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        Ok(rows.collect())
     }
 
     /// Several statements without parameters, in one round trip and, unless they say otherwise, one transaction.

@@ -7,7 +7,7 @@ use postgres::error::SqlState;
 use serde::Serialize;
 
 use super::address::addresses_of;
-use super::connect::{Target, login_rejected};
+use super::connect::{LockWait, Target, login_rejected};
 use super::credentials::{Credentials, Login};
 use super::facts::Facts;
 use super::session::{SHORT, Session};
@@ -54,8 +54,14 @@ impl Server {
     /// Looks the host up, connects to its `postgres` database and checks its identity.
     pub(crate) fn open(side: Side, declared: &Host, application_name: &str) -> Result<Server> {
         let superuser = Credentials::of(&declared.superuser);
-        let (target, admin, facts) =
-            reach(side, declared, &superuser, "postgres", application_name)?;
+        let (target, admin, facts) = reach(
+            side,
+            declared,
+            &superuser,
+            "postgres",
+            application_name,
+            LockWait::Unlimited,
+        )?;
         Ok(Server {
             side,
             identifier: declared.system_identifier,
@@ -70,7 +76,8 @@ impl Server {
         })
     }
 
-    /// One session in one database, which checks the identity itself: for whoever looks often or in haste.
+    /// One session in one database, which checks the identity itself and waits for no lock for long: for whoever looks often
+    /// or in haste.
     pub(crate) fn look_in(
         side: Side,
         declared: &Host,
@@ -78,7 +85,14 @@ impl Server {
         application_name: &str,
     ) -> Result<(Session, Facts)> {
         let superuser = Credentials::of(&declared.superuser);
-        match reach(side, declared, &superuser, dbname, application_name) {
+        match reach(
+            side,
+            declared,
+            &superuser,
+            dbname,
+            application_name,
+            LockWait::Brief,
+        ) {
             Ok((_, session, facts)) => Ok((session, facts)),
             // A server without that database has not said yet who it is.
             Err(report) if sqlstate_of(&report) == Some(&SqlState::INVALID_CATALOG_NAME) => {
@@ -235,6 +249,7 @@ fn reach(
     credentials: &Credentials,
     dbname: &str,
     application_name: &str,
+    lock_wait: LockWait,
 ) -> Result<(Target, Session, Facts)> {
     let mut failures = Vec::new();
     for address in addresses_of(side, declared)? {
@@ -245,7 +260,7 @@ fn reach(
             dbname: dbname.to_owned(),
             user: credentials.user().to_owned(),
         };
-        let target = Target::new(endpoint, address, declared, application_name);
+        let target = Target::new(endpoint, address, declared, application_name).waiting(lock_wait);
         let opened = open_verified(&target, credentials, side, declared.system_identifier);
         match opened.or_else(|report| unseen_after(report, &target, credentials, declared, side)) {
             Ok((session, facts)) => return Ok((target, session, facts)),

@@ -11,7 +11,7 @@ use crate::cutover::state::{Database, PauseRequest};
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{Entry, Stream};
 use crate::replicate::{Run, status_table, unsubscribe};
-use crate::server::{Login, Pair, Publisher, Session, Timeout, interrupt, params};
+use crate::server::{Login, Pair, Publisher, Session, Timeout, at_once, interrupt, params};
 use crate::value::{Ident, ShellWord};
 
 /// A replication slot, with its walsender.
@@ -226,8 +226,9 @@ pub(in crate::cutover) fn status_table_is_ready(
     stream: &Stream,
 ) -> Result<()> {
     let status = status_table::table();
-    let published: bool = lock.value(
-        "SELECT EXISTS (SELECT FROM pg_publication p, pg_get_publication_tables(p.pubname) t
+    let published = || {
+        lock.value::<bool>(
+            "SELECT EXISTS (SELECT FROM pg_publication p, pg_get_publication_tables(p.pubname) t
                           JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
                          WHERE p.pubname = $1 AND n.nspname = $2 AND c.relname = $3)",
         params![
@@ -235,8 +236,12 @@ pub(in crate::cutover) fn status_table_is_ready(
             status.schema.as_str(),
             status.table.as_str()
         ],
-    )?;
-    let relations = subscriptions::relations(arrival, &stream.subname)?;
+        )
+    };
+    let (published, relations) = at_once(published, || {
+        subscriptions::relations(arrival, &stream.subname)
+    });
+    let (published, relations) = (published?, relations?);
     let subscribed = relations.iter().any(|relation| relation.name == status);
     let missing = match (published, subscribed) {
         (true, true) => return Ok(()),

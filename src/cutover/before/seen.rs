@@ -5,19 +5,25 @@ use crate::cutover::before::ready;
 use crate::cutover::clients::hooks;
 use crate::cutover::state::PauseRequest;
 use crate::error::Result;
-use crate::server::Pair;
+use crate::server::{Pair, at_once};
 
 /// Fails with the first thing that would stop the run before it begins. [`crate::cutover::switch`] looks at more, and again.
 pub(crate) fn in_the_way(pair: &Pair, config: &Config, request: &PauseRequest) -> Result<()> {
     let (from, to) = (&pair.publisher, &pair.subscriber);
-    ready::roles_exist(from.admin(), request)?;
-    hooks::check(&config.cutover.hooks)?;
-    for wanted in &request.databases {
-        let dbname = &wanted.dbname;
-        let stream = request.stream(wanted);
-        let here = from.visit(dbname)?;
-        let there = to.visit(dbname)?;
-        ready::status_table_is_ready(&here, &there, &stream)?;
-    }
-    Ok(())
+    let (named, streams) = at_once(
+        || {
+            ready::roles_exist(from.admin(), request)?;
+            hooks::check(&config.cutover.hooks)
+        },
+        || {
+            for wanted in &request.databases {
+                let stream = request.stream(wanted);
+                let here = from.visit(&wanted.dbname)?;
+                let there = to.visit(&wanted.dbname)?;
+                ready::status_table_is_ready(&here, &there, &stream)?;
+            }
+            Ok(())
+        },
+    );
+    named.and(streams)
 }

@@ -45,12 +45,10 @@ pub(crate) struct Roles {
 /// The differences between two databases, in the order in which they are mended.
 pub(crate) fn compare(from: &Session, to: &Session, roles: &Roles) -> Result<Vec<Drift>> {
     let (old, new) = (from.major()?, to.major()?);
-    let (from, to) = at_once(|| Printing::begin(from, old), || Printing::begin(to, new))?;
     let older = old.min(new);
-    let (ours, theirs) = at_once(
-        || from.fingerprints(roles, older),
-        || to.fingerprints(roles, older),
-    )?;
+    let from = Printing::of(from, old, older, roles);
+    let to = Printing::of(to, new, older, roles);
+    let (ours, theirs) = at_once(|| from.fingerprints(), || to.fingerprints())?;
     let kinds: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
     let differ = |kind: &&String| ours.get(*kind) != theirs.get(*kind);
     let mut kinds: Vec<String> = kinds.into_iter().filter(differ).cloned().collect();
@@ -61,15 +59,10 @@ pub(crate) fn compare(from: &Session, to: &Session, roles: &Roles) -> Result<Vec
     let found = match kinds.is_empty() {
         true => Vec::new(),
         false => {
-            let (ours, theirs) = at_once(
-                || from.objects(roles, older, &kinds),
-                || to.objects(roles, older, &kinds),
-            )?;
+            let (ours, theirs) = at_once(|| from.objects(&kinds), || to.objects(&kinds))?;
             drift(ours, theirs)
         }
     };
-    from.end()?;
-    to.end()?;
     Ok(found)
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Kind, Roles, access, objects, tables};
 use crate::error::{Result, WrapErr};
-use crate::server::{Session, params};
+use crate::server::{Session, SimpleRow};
+use crate::value::Literal;
 
 /// One object of one side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,73 +87,80 @@ fn rows() -> String {
     )
 }
 
-fn parameters(roles: &Roles, older: i32) -> Vec<crate::server::Param> {
-    params![roles.names.clone(), older]
+fn array<'a>(texts: impl IntoIterator<Item = &'a String>) -> String {
+    let literals: Vec<String> = texts
+        .into_iter()
+        .map(|it| Literal(it).to_string())
+        .collect();
+    format!("ARRAY[{}]::text[]", literals.join(", "))
 }
 
-/// One session's transaction, in which definitions are printed in one way.
-pub(super) struct Printing<'s>(&'s Session);
+/// One side, as one of a certain age sees it: its definitions are printed in one way.
+pub(super) struct Printing<'s> {
+    session: &'s Session,
+    major: i32,
+    older: i32,
+    roles: &'s Roles,
+}
 
 impl<'s> Printing<'s> {
-    pub(super) fn begin(session: &'s Session, major: i32) -> Result<Self> {
-        let sql = match major {
-            11.. => format!("{BEGIN}; SET LOCAL jit = off"),
-            _ => BEGIN.to_owned(),
+    pub(super) fn of(session: &'s Session, major: i32, older: i32, roles: &'s Roles) -> Self {
+        Printing {
+            session,
+            major,
+            older,
+            roles,
+        }
+    }
+
+    /// A transaction with its settings, in one round trip: so the parameters are written out, names last.
+    fn printed(&self, select: &str, kinds: &[String]) -> Result<Vec<SimpleRow>> {
+        let jit = match self.major {
+            11.. => "SET LOCAL jit = off;",
+            _ => "",
         };
-        session.batch(&sql)?;
-        Ok(Printing(session))
+        let select = format!("{} {select}", rows())
+            .replace("$2", &self.older.to_string())
+            .replace("$3", &array(kinds))
+            .replace("$1", &array(&self.roles.names));
+        self.session
+            .simple(&format!("{BEGIN}; {jit} {select}; COMMIT"))
+            .wrap_err("read the catalogs")
     }
 
     /// Of each kind, what tells two sides apart.
-    pub(super) fn fingerprints(
-        &self,
-        roles: &Roles,
-        older: i32,
-    ) -> Result<BTreeMap<String, String>> {
-        let sql = format!(
-            "{} SELECT kind, md5(string_agg(name || E'\\1' || coalesce(body, ''), E'\\2' ORDER BY name COLLATE \"C\", body COLLATE \"C\")) FROM rows GROUP BY kind",
-            rows()
-        );
-        let found = self.0.rows(&sql, parameters(roles, older));
-        let found = found.wrap_err("read the catalogs")?;
-        Ok(found.iter().map(|row| (row.get(0), row.get(1))).collect())
+    pub(super) fn fingerprints(&self) -> Result<BTreeMap<String, String>> {
+        let found = self.printed(
+            "SELECT kind, md5(string_agg(name || E'\\1' || coalesce(body, ''), E'\\2' ORDER BY name COLLATE \"C\", body COLLATE \"C\")) FROM rows GROUP BY kind",
+            &[],
+        )?;
+        let text = |row: &SimpleRow, at: usize| row.get(at).unwrap_or_default().to_owned();
+        Ok(found
+            .iter()
+            .map(|row| (text(row, 0), text(row, 1)))
+            .collect())
     }
 
     /// The objects of some kinds.
-    pub(super) fn objects(
-        &self,
-        roles: &Roles,
-        older: i32,
-        kinds: &[String],
-    ) -> Result<Vec<(Kind, Row)>> {
-        let sql = format!(
-            "{} SELECT kind, name, parent, coalesce(body, ''), make, mend, away FROM rows WHERE kind = ANY ($3)",
-            rows()
-        );
-        let mut parameters = parameters(roles, older);
-        parameters.extend(params![kinds.to_vec()]);
-        let found = self
-            .0
-            .rows(&sql, parameters)
-            .wrap_err("read the catalogs")?;
-        let row = |row: &postgres::Row| {
-            let kind: String = row.get(0);
+    pub(super) fn objects(&self, kinds: &[String]) -> Result<Vec<(Kind, Row)>> {
+        let found = self.printed(
+            "SELECT kind, name, parent, coalesce(body, ''), make, mend, away FROM rows WHERE kind = ANY ($3)",
+            kinds,
+        )?;
+        let row = |row: &SimpleRow| {
+            let text = |at: usize| row.get(at).map(str::to_owned);
             Ok((
-                Kind::parse(&kind)?,
+                Kind::parse(row.get(0).unwrap_or_default())?,
                 Row {
-                    name: row.get(1),
-                    parent: row.get(2),
-                    body: row.get(3),
-                    make: row.get(4),
-                    mend: row.get(5),
-                    away: row.get(6),
+                    name: text(1).unwrap_or_default(),
+                    parent: text(2),
+                    body: text(3).unwrap_or_default(),
+                    make: text(4),
+                    mend: text(5),
+                    away: text(6),
                 },
             ))
         };
         found.iter().map(row).collect()
-    }
-
-    pub(super) fn end(self) -> Result<()> {
-        self.0.batch("COMMIT")
     }
 }
