@@ -44,11 +44,6 @@ impl Age {
     pub(super) fn at_most(self) -> Option<f64> {
         self.at_most
     }
-
-    /// Whether it is certain that the state is no older than this.
-    pub(super) fn is_within(self, seconds: f64) -> bool {
-        self.at_most.is_some_and(|it| it <= seconds)
-    }
 }
 
 /// The two figures in words: one where they hardly differ.
@@ -71,7 +66,6 @@ mod tests {
         // Nobody has looked for 396 seconds: that says nothing about the lag.
         let seldom = Age::between(Some(-0.001), Some(396.4));
         assert_eq!(said(seldom), (Some(0.0), Some(396.4)));
-        assert!(!seldom.is_within(2.0));
         assert_eq!(said(seldom.or_older(Some(2.0))), (Some(2.0), Some(396.4)));
         assert_eq!(said(Age::between(None, None)), (None, None));
         assert_eq!(

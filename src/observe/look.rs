@@ -280,10 +280,6 @@ fn age(publisher: &Watched, declared: &Subscription, sample: &Sample) -> Result<
         return lsn_history::age_of(session, answer.lsn_history, confirmed).map(Some);
     }
     let seen = lsn_history::age_of(session, answer.lsn_history, confirmed)?;
-    if seen.is_within(CONFIRMED_WITHIN.as_secs_f64()) {
-        return Ok(Some(seen));
-    }
-    // The newest position in the lsn_history may be old only because nobody looked since.
     while looked_at.elapsed() < CONFIRMED_WITHIN {
         let arrived: bool = session.value(
             "SELECT coalesce(bool_or(confirmed_flush_lsn >= $2::pg_lsn), false)

@@ -11,9 +11,9 @@ $f$;
 -- Whether this side receives: closed by the fence, whose function refuses then, or subscribed.
 CREATE OR REPLACE FUNCTION flare.ddl_receiving() RETURNS boolean LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-    RETURN EXISTS (SELECT FROM pg_proc WHERE oid = to_regprocedure('flare.fence()')::oid AND prosrc LIKE '%RAISE%')
+    RETURN coalesce(pg_get_functiondef(to_regprocedure('flare.fence()')) LIKE '%RAISE%', false)
         OR EXISTS (SELECT FROM pg_subscription WHERE subenabled AND subname = ANY (flare.ddl_subscriptions())
-                      AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()));
+                      AND (pg_identify_object(1262, subdbid, 0)).identity = quote_ident(current_database()));
 END $f$;
 
 -- Who runs it, with the settings that its text depends on: before the function that notes it, whose rights are flare's.
@@ -82,14 +82,14 @@ DECLARE
     context text;
     seen record;
 BEGIN
+    IF tg_tag = 'ALTER TABLE' AND NOT EXISTS (SELECT FROM pg_get_replication_slots() WHERE slot_name ~ '_sync_[0-9]+(_[0-9]+)?$') THEN
+        RETURN;
+    END IF;
     IF flare.ddl_bypass() THEN
         RETURN;
     END IF;
     IF tg_tag ~ 'EXTENSION$' THEN
         PERFORM set_config('flare.extension', 'on', true);
-        RETURN;
-    END IF;
-    IF tg_tag = 'ALTER TABLE' AND NOT EXISTS (SELECT FROM pg_get_replication_slots() WHERE slot_name ~ '_sync_[0-9]+(_[0-9]+)?$') THEN
         RETURN;
     END IF;
     IF flare.ddl_mode() <> 'carry' OR flare.ddl_in_extension() OR flare.ddl_receiving() THEN
@@ -214,8 +214,14 @@ DECLARE
     corrections text[];
     hint text;
 BEGIN
-    IF tg_event = 'sql_drop' AND tg_tag NOT LIKE 'DROP %' OR flare.ddl_bypass() THEN
+    IF tg_event = 'sql_drop' AND tg_tag NOT LIKE 'DROP %' THEN
         RETURN;
+    END IF;
+    -- What may be flare's own, before the functions that tell.
+    IF current_setting('flare.carry', true) = 'off' OR current_setting('application_name') LIKE 'flare/%' THEN
+        IF flare.ddl_bypass() THEN
+            RETURN;
+        END IF;
     END IF;
     GET DIAGNOSTICS context = PG_CONTEXT;
     string := rtrim(current_query(), E'; \n\t\r');
@@ -261,7 +267,7 @@ BEGIN
         -- Also of what is not carried: the place in a string of several statements moves on.
         SELECT * INTO seen FROM flare.ddl_text(context, tg_tag, tg_event <> 'sql_drop');
     END IF;
-    IF keeps IS NOT TRUE OR tg_tag IN ('REFRESH MATERIALIZED VIEW', 'REINDEX', 'CREATE PUBLICATION', 'ALTER PUBLICATION',
+    IF keeps IS NOT TRUE OR flare.ddl_mode() = 'off' OR tg_tag IN ('REFRESH MATERIALIZED VIEW', 'REINDEX', 'CREATE PUBLICATION', 'ALTER PUBLICATION',
             'DROP PUBLICATION', 'CREATE SUBSCRIPTION', 'ALTER SUBSCRIPTION', 'DROP SUBSCRIPTION') THEN
         RETURN;
     END IF;

@@ -50,6 +50,10 @@ impl Theme {
         match (self, status) {
             (_, LagStatus::Ok) => style,
             (Theme::Plain, LagStatus::Warning) => style.add_modifier(Modifier::UNDERLINED),
+            // The terminal's yellow cannot be read on a light background.
+            (Theme::Basic, LagStatus::Warning) => {
+                Style::new().add_modifier(Modifier::BOLD | Modifier::UNDERLINED)
+            }
             _ => style.add_modifier(Modifier::BOLD),
         }
     }
@@ -102,6 +106,16 @@ mod tests {
             }
         };
         0.2126 * part(index / 36) + 0.7152 * part(index / 6 % 6) + 0.0722 * part(index % 6)
+    }
+
+    #[test]
+    fn no_word_is_yellow() {
+        let warning = Theme::Basic.text(LagStatus::Warning);
+        assert_eq!(warning.fg, None);
+        assert_eq!(
+            Theme::Basic.badge(LagStatus::Warning).fg,
+            Some(Color::Black)
+        );
     }
 
     #[test]
