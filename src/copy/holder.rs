@@ -134,7 +134,7 @@ impl Holders<'_> {
             .psql
             .on(self.publisher, login, self.dbname)?
             .env("PGAPPNAME", holder)
-            .env("PGOPTIONS", options(major, self.max_hold))
+            .options(&options(major, self.max_hold))
             .args([
                 "-X",
                 "-A",

@@ -45,16 +45,21 @@ impl<'a> Sides<'a> {
     ) -> Result<Sides<'a>> {
         lock_out_others(pair, &stream.dbname)?;
         let dbname = stream.dbname.clone();
-        // What fires on a statement of the user's fires on one that flare brings.
         let enter = |server: &Server| -> Result<Session> {
             let session = server.enter(&dbname)?;
             session.set_timeout(Timeout::WhileServerAnswers);
-            seen(server, &session)?;
             Ok(session)
         };
+        let (open, receiving) = (enter(&pair.publisher)?, enter(&pair.subscriber)?);
+        // What fires on a statement of the user's fires on one that flare brings. What it writes on the open side comes
+        // with the stream: written on the receiving side too it would meet the fence, or the same row.
+        seen(&pair.publisher, &open)?;
+        if !event_triggers_write(&receiving)? {
+            seen(&pair.subscriber, &receiving)?;
+        }
         Ok(Sides {
-            open: enter(&pair.publisher)?,
-            receiving: enter(&pair.subscriber)?,
+            open,
+            receiving,
             writer: pair.publisher.enter(&dbname)?,
             reader: pair.subscriber.enter(&dbname)?,
             pair,
@@ -215,6 +220,19 @@ fn seen(server: &Server, session: &Session) -> Result<()> {
         (true, 17..) => session.batch("SET event_triggers = on"),
         (true, _) => session.batch("SET session_replication_role = origin"),
     }
+}
+
+/// Whether an event trigger of the user's writes rows when a statement runs, as far as its function's text tells.
+fn event_triggers_write(session: &Session) -> Result<bool> {
+    session
+        .value(
+            r"SELECT EXISTS (
+                SELECT FROM pg_event_trigger e JOIN pg_proc p ON p.oid = e.evtfoid JOIN pg_namespace n ON n.oid = p.pronamespace
+                 WHERE e.evtenabled <> 'D' AND e.evtevent <> 'login' AND n.nspname <> 'flare'
+                   AND p.prosrc ~* '\m(insert\s+into|delete\s+from|merge\s+into|truncate)\M|\mupdate\M.*\mset\M')",
+            params![],
+        )
+        .wrap_err("read the event triggers of the receiving side")
 }
 
 /// Sets a session's settings, which came before the statement in its file.

@@ -38,6 +38,8 @@ struct Now {
     /// Of the server, as the session's role gets it.
     lc_monetary: String,
     has_money: bool,
+    /// Whether a trigger of the user's fires at logins (17+), the sender's among them.
+    has_login_triggers: bool,
     /// Whether the files of the server may be read, which say what nobody has set.
     sees_files: bool,
     /// As the role gets them in this database, lower-case names; what nobody has set is not named.
@@ -50,6 +52,7 @@ const NOW: &str = "
     SELECT jsonb_build_object('encoding', getdatabaseencoding(), 'lc_monetary', current_setting('lc_monetary'),
         'sees_files', $2,
         'has_money', EXISTS (SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE c.relkind IN ('r', 'p') AND a.atttypid IN ('money'::regtype, 'money[]'::regtype) AND NOT a.attisdropped),
+        'has_login_triggers', EXISTS (SELECT FROM pg_event_trigger WHERE evtevent = 'login' AND evtenabled <> 'D'),
         'known', (SELECT jsonb_agg(lower(name)) FROM pg_settings),
         'set', (SELECT coalesce(jsonb_object_agg(name, value), '{}') FROM (
             SELECT DISTINCT ON (name) name, value FROM (
@@ -76,7 +79,9 @@ impl Now {
     fn lacking(&self, wanted: Vec<Wanted>) -> Vec<Wanted> {
         let is_so = |wanted: &Wanted| match self.set.get(&wanted.name.to_lowercase()) {
             Some(value) => value.eq_ignore_ascii_case(&wanted.value),
-            None => self.sees_files || wanted.name == "lc_monetary",
+            None => {
+                wanted.name != "event_triggers" && (self.sees_files || wanted.name == "lc_monetary")
+            }
         };
         let known = |wanted: &Wanted| {
             self.known
@@ -97,9 +102,17 @@ fn timeouts() -> impl Iterator<Item = Wanted> {
     })
 }
 
-/// What values are written as on the sending side.
-fn of_sender(now: &Now) -> Vec<Wanted> {
-    now.lacking(timeouts().collect())
+/// What values are written as on the sending side. A login trigger that raises, or writes where nothing may be written, ends
+/// the stream: an account that does nothing but replicate is kept out of its sight.
+fn of_sender(now: &Now, login: Login) -> Vec<Wanted> {
+    let mut all: Vec<Wanted> = timeouts().collect();
+    if now.has_login_triggers && login == Login::Replication {
+        all.push(Wanted {
+            name: "event_triggers",
+            value: "off".into(),
+        });
+    }
+    now.lacking(all)
 }
 
 /// What values are read as on the side that writes: in the encoding that they are asked for in, whatever the database
@@ -141,7 +154,7 @@ pub(super) fn settle(
     let from = pair.publisher.visit(dbname)?;
     let to = pair.subscriber.visit(dbname)?;
     let (sending, receiving) = (Now::read(&from, sender)?, Now::read(&to, receiver)?);
-    let sent = set(sender, dbname, of_sender(&sending), run)?;
+    let sent = set(sender, dbname, of_sender(&sending, sender.login), run)?;
     Ok(sent.and(set(
         receiver,
         dbname,
@@ -206,14 +219,18 @@ mod tests {
 
     fn now(set: &[(&str, &str)], sees_files: bool) -> Now {
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let known =
-            TIMEOUTS
-                .iter()
-                .chain(&["client_encoding", "array_nulls", "xmloption", "lc_monetary"]);
+        let known = TIMEOUTS.iter().chain(&[
+            "client_encoding",
+            "array_nulls",
+            "xmloption",
+            "lc_monetary",
+            "event_triggers",
+        ]);
         Now {
             encoding: "UTF8".into(),
             lc_monetary: "C".into(),
             has_money: true,
+            has_login_triggers: false,
             sees_files,
             set: set.iter().map(pair).collect(),
             known: known
@@ -226,14 +243,27 @@ mod tests {
     #[test]
     fn only_what_would_hurt_is_set() {
         let names = |found: Vec<Wanted>| -> Vec<&str> { found.iter().map(|it| it.name).collect() };
-        assert!(of_sender(&now(&[], true)).is_empty());
+        assert!(of_sender(&now(&[], true), Login::Replication).is_empty());
         assert_eq!(
-            names(of_sender(&now(&[("statement_timeout", "5s")], true))),
+            names(of_sender(
+                &now(&[("statement_timeout", "5s")], true),
+                Login::Superuser
+            )),
             ["statement_timeout"]
         );
         assert_eq!(
-            names(of_sender(&now(&[("lock_timeout", "0")], false))),
+            names(of_sender(
+                &now(&[("lock_timeout", "0")], false),
+                Login::Superuser
+            )),
             ["statement_timeout", "idle_in_transaction_session_timeout"]
+        );
+        let mut at_logins = now(&[], true);
+        at_logins.has_login_triggers = true;
+        assert!(of_sender(&at_logins, Login::Superuser).is_empty());
+        assert_eq!(
+            names(of_sender(&at_logins, Login::Replication)),
+            ["event_triggers"]
         );
         let hostile = now(
             &[("client_encoding", "LATIN1"), ("xmloption", "document")],

@@ -71,6 +71,8 @@ pub(crate) struct Target {
     pub(super) allow_untested: Vec<i32>,
     /// Event triggers of the user do not see what the session does, logging in included.
     unseen: Option<&'static str>,
+    /// Nothing is written before the session has said who it is: what a login trigger would write fails.
+    read_only_at_first: bool,
     /// Whom it acts as, where that is not who logs in.
     role: Option<String>,
     lock_wait: LockWait,
@@ -91,6 +93,7 @@ impl Target {
             application_name: application_name.to_owned(),
             allow_untested: declared.allow_untested.clone(),
             unseen: None,
+            read_only_at_first: false,
             role: None,
             lock_wait: LockWait::Unlimited,
         }
@@ -98,10 +101,13 @@ impl Target {
 
     /// The same for a session of a superuser, which can keep out of the sight of event triggers.
     pub(crate) fn unseen(mut self, major: i32) -> Target {
-        self.unseen = Some(match major {
-            17.. => "event_triggers=off",
-            _ => "session_replication_role=replica",
-        });
+        self.unseen = Some(unseen_by(major));
+        self
+    }
+
+    /// The same for a session that may write only once the server has said what it is.
+    pub(super) fn read_only_at_first(mut self) -> Target {
+        self.read_only_at_first = true;
         self
     }
 
@@ -156,6 +162,9 @@ impl Target {
             .collect();
         options.push(format!("-c lock_timeout={}", self.lock_wait.setting()));
         options.extend(self.unseen.map(|unseen| format!("-c {unseen}")));
+        if self.read_only_at_first {
+            options.push("-c default_transaction_read_only=on".to_owned());
+        }
         options.extend(
             self.role
                 .as_ref()
@@ -191,6 +200,15 @@ impl Target {
         let mut config = self.settings();
         config.password(credentials.password()?.reveal());
         Ok((connect_within(config, tls.clone(), self.timeout)?, tls))
+    }
+}
+
+/// The setting by which a superuser's session is not seen by event triggers: all of them from 17 on, before that those that
+/// are not ALWAYS or REPLICA.
+pub(super) fn unseen_by(major: i32) -> &'static str {
+    match major {
+        17.. => "event_triggers=off",
+        _ => "session_replication_role=replica",
     }
 }
 

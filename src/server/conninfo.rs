@@ -26,8 +26,15 @@ pub(crate) fn conninfo_for_subscriber(
     if let Some(root) = &via.sslrootcert {
         conninfo = conninfo.with("sslrootcert", root.as_str());
     }
-    if subscriber.major() < 15 {
-        conninfo = conninfo.with("options", WRITTEN_EXACTLY);
+    let exactly = (subscriber.major() < 15).then(|| WRITTEN_EXACTLY.to_owned());
+    // A login trigger (17+) fires for the walsender too. The replication user's sessions have it in their role's settings.
+    let unseen = publisher
+        .unseen_as(login)
+        .filter(|_| publisher.major() >= 17)
+        .map(|unseen| format!("-c {unseen}"));
+    let options: Vec<String> = exactly.into_iter().chain(unseen).collect();
+    if !options.is_empty() {
+        conninfo = conninfo.with("options", options.join(" "));
     }
     Ok(conninfo.with_password(credentials.password()?))
 }

@@ -24,8 +24,8 @@ pub(crate) struct Facts {
     pub(crate) backend_start: i64,
 }
 
-/// Identity and version, and the settings that only some versions have, in one round trip. The function behind
-/// pg_stat_activity and pg_stat_ssl: the views cost a new session more than all the rest.
+/// Identity and version, the settings that only some versions have, and those that change once the login is over, in one
+/// round trip. The function behind pg_stat_activity and pg_stat_ssl: the views cost a new session more than all the rest.
 const INTRODUCE: &str = "
     SELECT (SELECT system_identifier::text FROM pg_control_system()),
            current_setting('server_version_num')::int,
@@ -38,7 +38,8 @@ const INTRODUCE: &str = "
            CASE WHEN current_setting('idle_session_timeout', true) IS NOT NULL
                 THEN set_config('idle_session_timeout', '0', false) END,
            CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
-                THEN set_config('transaction_timeout', '0', false) END
+                THEN set_config('transaction_timeout', '0', false) END,
+           set_config('default_transaction_read_only', 'off', false)
       FROM pg_stat_get_activity(pg_backend_pid())";
 
 impl Facts {

@@ -7,7 +7,7 @@ use postgres::error::SqlState;
 use serde::Serialize;
 
 use super::address::addresses_of;
-use super::connect::{LockWait, Target, login_rejected};
+use super::connect::{LockWait, Target, login_rejected, unseen_by};
 use super::credentials::{Credentials, Login};
 use super::facts::Facts;
 use super::session::{SHORT, Session};
@@ -146,30 +146,43 @@ impl Server {
         if !self.facts.superuser {
             return Ok(self.enter_as(Login::DbOwner, dbname)?.0);
         }
-        let target = self.unseen_in(dbname);
+        let target = self.target.with(self.superuser.user(), dbname);
+        let target = target.unseen(self.major());
         let target = target.acting_as(&self.declared.db_owner.user);
         Ok(open_verified(&target, &self.superuser, self.side, self.identifier)?.0)
     }
 
-    /// Where a superuser's session goes.
-    fn unseen_in(&self, dbname: &str) -> Target {
-        let target = self.target.with(self.superuser.user(), dbname);
-        target.unseen(self.major())
+    /// The setting by which event triggers do not see a session of this account, where it may set it.
+    pub(crate) fn unseen_as(&self, login: Login) -> Option<&'static str> {
+        let may = login == Login::Superuser && self.facts.superuser;
+        may.then(|| unseen_by(self.major()))
     }
 
     /// The same as [`Server::connect`], with what the server says of it.
     pub(crate) fn introduce(&self, login: Login, dbname: &str) -> Result<(Session, Facts)> {
         let credentials = self.credentials(login)?;
-        let target = match login == Login::Superuser && self.facts.superuser {
-            true => self.unseen_in(dbname),
-            false => self.target.with(credentials.user(), dbname),
-        };
-        open_verified(&target, credentials, self.side, self.identifier)
+        let target = self.target.with(credentials.user(), dbname);
+        let open = |target: &Target| open_verified(target, credentials, self.side, self.identifier);
+        if self.unseen_as(login).is_some() {
+            return open(&target.unseen(self.major()));
+        }
+        // A login trigger that minds it does not write on a side that is closed; one that writes all the same may do so.
+        match open(&target.clone().read_only_at_first()) {
+            Err(report) if sqlstate_of(&report) == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => {
+                open(&target)
+            }
+            opened => opened,
+        }
     }
 
     /// Whether the server still answers a new connection.
     pub(crate) fn sign_of_life(&self) -> Result<()> {
-        self.target.answers(&self.superuser.password()?)
+        let target = self.target.clone();
+        let target = match self.unseen_as(Login::Superuser) {
+            Some(_) => target.unseen(self.major()),
+            None => target,
+        };
+        target.answers(&self.superuser.password()?)
     }
 
     /// A standby has its primary's identifier, and takes no writes.
@@ -261,7 +274,8 @@ fn reach(
             user: credentials.user().to_owned(),
         };
         let target = Target::new(endpoint, address, declared, application_name).waiting(lock_wait);
-        let opened = open_verified(&target, credentials, side, declared.system_identifier);
+        let first = target.clone().read_only_at_first();
+        let opened = open_verified(&first, credentials, side, declared.system_identifier);
         match opened.or_else(|report| unseen_after(report, &target, credentials, declared, side)) {
             Ok((session, facts)) => return Ok((target, session, facts)),
             Err(report) => failures.push(report),
@@ -272,7 +286,8 @@ fn reach(
     Err(failures.swap_remove(mismatch))
 }
 
-/// A login trigger can end any login but that of a superuser whom it does not see: tried where the server said no.
+/// A login trigger that writes or raises ends the first login, whose version and rights are not known before. A superuser
+/// comes in unseen by it; whoever may not do that logs in as any other session.
 fn unseen_after(
     report: Report,
     target: &Target,
@@ -291,8 +306,9 @@ fn unseen_after(
     if other {
         return Err(report);
     }
-    let target = target.clone().unseen(17);
-    open_verified(&target, credentials, side, declared.system_identifier).map_err(|_| report)
+    let open =
+        |target: &Target| open_verified(target, credentials, side, declared.system_identifier);
+    open(&target.clone().unseen(17)).or_else(|_| open(target))
 }
 
 fn open_verified(

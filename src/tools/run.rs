@@ -26,6 +26,8 @@ pub(crate) struct Invocation<'a> {
     endpoint: Endpoint,
     args: Vec<OsString>,
     env: Vec<(&'static str, OsString)>,
+    /// What keeps the session out of the sight of event triggers, where the account may.
+    unseen: Option<&'static str>,
     password: Secret,
 }
 
@@ -39,14 +41,16 @@ impl Program {
     ) -> Result<Invocation<'a>> {
         let credentials = server.credentials(login)?;
         let password = credentials.password()?;
-        Ok(Invocation {
+        let invocation = Invocation {
             program: self,
             server,
             endpoint: server.target().with(credentials.user(), dbname).endpoint,
             args: Vec::new(),
             env: environment(server, credentials.user(), dbname),
+            unseen: server.unseen_as(login),
             password,
-        })
+        };
+        Ok(invocation.options("-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c synchronous_commit=on"))
     }
 }
 
@@ -61,12 +65,11 @@ fn environment(server: &Server, user: &str, dbname: &str) -> Vec<(&'static str, 
         ("PGDATABASE", dbname.into()),
         ("PGAPPNAME", target.application_name.clone().into()),
         ("PGCLIENTENCODING", "UTF8".into()),
-        ("PGCONNECT_TIMEOUT", target.timeout.as_secs().max(2).to_string().into()),
-        ("PGSSLMODE", tls.sslmode.as_str().into()),
         (
-            "PGOPTIONS",
-            "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c synchronous_commit=on".into(),
+            "PGCONNECT_TIMEOUT",
+            target.timeout.as_secs().max(2).to_string().into(),
         ),
+        ("PGSSLMODE", tls.sslmode.as_str().into()),
         // Messages are read by flare; files in the user's home (root.crt, .pgpass, .psqlrc) are not.
         ("LC_ALL", "C".into()),
         ("HOME", "/nonexistent".into()),
@@ -114,6 +117,15 @@ impl Invocation<'_> {
         self.env.retain(|(known, _)| *known != name);
         self.env.push((name, value.into()));
         self
+    }
+
+    /// Sets the settings that its session begins with, beside those that keep the user's event triggers from firing.
+    pub(crate) fn options(self, settings: &str) -> Self {
+        let all = match self.unseen {
+            Some(unseen) => format!("{settings} -c {unseen}"),
+            None => settings.to_owned(),
+        };
+        self.env("PGOPTIONS", all)
     }
 
     /// Starts it through `launcher`, which is given the program and its arguments, and leaves it to itself: it goes on when

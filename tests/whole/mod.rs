@@ -2,6 +2,7 @@
 
 mod behind;
 mod drift;
+mod events;
 mod exact;
 mod listed;
 mod traces;

@@ -115,6 +115,11 @@ impl EventTrigger {
         self.writes() || self.has_a_word_of(&["exception"])
     }
 
+    /// Whether its text asks for it before it writes.
+    fn minds_read_only(&self) -> bool {
+        self.has_a_word_of(&["transaction_read_only"])
+    }
+
     fn has_a_word_of(&self, words: &[&str]) -> bool {
         let mut found = self.body.split(|c: char| !c.is_alphanumeric() && c != '_');
         found.any(|word| words.iter().any(|it| word.eq_ignore_ascii_case(it)))
@@ -182,23 +187,36 @@ fn on_apply(triggers: &[Trigger], tables: &BTreeSet<&str>) -> Vec<Finding> {
 fn at_logins(side: &SideView, triggers: &[EventTrigger]) -> Vec<Finding> {
     let described = |it: &&EventTrigger| format!("{} (login, on the {})", it.evtname, side.side);
     let logins = triggers.iter().filter(|it| it.evtevent == "login");
-    let (writing, reading): (Vec<&EventTrigger>, Vec<&EventTrigger>) =
-        logins.partition(|it| it.writes());
+    let (writing, others): (Vec<&EventTrigger>, Vec<&EventTrigger>) =
+        logins.partition(|it| it.writes() && !it.minds_read_only());
+    let (raising, harmless): (Vec<&EventTrigger>, Vec<&EventTrigger>) = others
+        .into_iter()
+        .partition(|it| it.has_a_word_of(&["exception"]));
     let mut found = Vec::new();
     if let Some(first) = writing.first() {
         found.push(
             Finding::blocker("a trigger writes at each login: on the side that is closed every login fails of it, that of replication included")
                 .objects(writing.iter().map(described))
                 .fix(format!(
-                    "ALTER EVENT TRIGGER {} DISABLE, on both sides, for as long as the migration runs",
+                    "ALTER EVENT TRIGGER {} DISABLE, on both sides, for as long as the migration runs; or let it return where current_setting('transaction_read_only') is on",
                     Ident::new(&first.evtname)
                 )),
         );
     }
-    if !reading.is_empty() {
+    if let Some(first) = raising.first() {
         found.push(
-            Finding::note("a trigger fires at each login; by its text it only reads")
-                .objects(reading.iter().map(described)),
+            Finding::warning("a trigger may refuse a login: flare's as a superuser are out of its sight, those of db_owner and repl are not")
+                .objects(raising.iter().map(described))
+                .fix(format!(
+                    "nothing, where it lets these accounts in on both sides; else ALTER EVENT TRIGGER {} DISABLE for as long as the migration runs",
+                    Ident::new(&first.evtname)
+                )),
+        );
+    }
+    if !harmless.is_empty() {
+        found.push(
+            Finding::note("a trigger fires at each login; by its text it only reads, or minds transaction_read_only before it writes")
+                .objects(harmless.iter().map(described)),
         );
     }
     found
@@ -313,6 +331,13 @@ mod tests {
             at_logins(&side(true, 17), &[it])[0].severity
         };
         assert_eq!(at_logins("insert into seen values (1)"), Severity::Blocker);
+        assert_eq!(
+            at_logins(
+                "IF current_setting('transaction_read_only') = 'off' THEN insert into seen values (1); END IF"
+            ),
+            Severity::Pass
+        );
+        assert_eq!(at_logins("RAISE EXCEPTION 'no'"), Severity::Warning);
         assert_eq!(
             at_logins("PERFORM set_config('a.b', 'c', false)"),
             Severity::Pass
