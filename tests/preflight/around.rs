@@ -150,7 +150,12 @@ fn foreign_keys_that_lead_out_and_login_triggers_are_named() {
         "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY REFERENCES a);
          CREATE TABLE seen (id serial PRIMARY KEY);
          CREATE FUNCTION hello() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.seen DEFAULT VALUES; END';
+         CREATE FUNCTION \"from; a library\"(bytea, text) RETURNS bytea LANGUAGE c AS '$libdir/pgcrypto', 'pg_digest';
          CREATE EVENT TRIGGER hello ON login EXECUTE FUNCTION hello()",
+    );
+    pair.subscriber().sql(
+        "postgres",
+        &format!("CREATE DATABASE {db} TEMPLATE template0 LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8'"),
     );
     pair.configure(|config| {
         config["publications"][db]["tables"] = vec![serde_yaml::Value::from("a")].into();
@@ -166,6 +171,13 @@ fn foreign_keys_that_lead_out_and_login_triggers_are_named() {
         "login_triggers",
         "warning",
         "hello (login, on the publisher)",
+    );
+    assert_found(&json, "untrusted_languages", "warning", "from; a library");
+    assert_found(
+        &json,
+        "collation_version",
+        "warning",
+        "C.UTF-8 of provider c on the subscriber",
     );
     let before = pair.publisher().value(db, "SELECT count(*) FROM seen");
     look(&pair);
