@@ -5,6 +5,7 @@ mod example;
 mod healthy;
 mod planted;
 mod rest;
+mod subscribed;
 
 use serde_json::Value;
 
