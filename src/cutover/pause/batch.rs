@@ -15,7 +15,7 @@ use crate::cutover::pause::signal::Signal;
 use crate::cutover::report::{StepName, StepTime};
 use crate::cutover::sessions::TrackedSession;
 use crate::error::{Failure, Report, Result, WrapErr};
-use crate::server::{Session, interrupt, sqlstate_of};
+use crate::server::{Session, interrupt, is_lost, sqlstate_of};
 use crate::value::Literal;
 
 /// A batch that was sent.
@@ -186,10 +186,12 @@ pub(in crate::cutover) fn await_all(sent: Vec<Sent<'_>>, until: Instant) -> Resu
 /// How long others may take to say that they were late too.
 const LATE_TOGETHER: Duration = Duration::from_millis(100);
 
-/// All have one deadline, and whoever waits for another's step is late together with it: the earliest step is the cause.
+/// All have one deadline, and whoever waits for another's step is late together with it, or ended by the guard: the
+/// earliest step is the cause.
 fn first_cause(sent: &[Sent<'_>], earlier: &[usize], report: Report) -> Report {
     let late = [SqlState::QUERY_CANCELED, SqlState::LOCK_NOT_AVAILABLE];
-    if !sqlstate_of(&report).is_some_and(|state| late.contains(state)) {
+    let is_late = sqlstate_of(&report).is_some_and(|state| late.contains(state));
+    if !is_late && !is_lost(&report) {
         return report;
     }
     std::thread::sleep(LATE_TOGETHER);
