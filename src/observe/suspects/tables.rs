@@ -445,7 +445,7 @@ mod tests {
     fn kinds(change: impl FnOnce(&mut Sent, &mut Taken)) -> Vec<SuspectKind> {
         let mut table = table();
         let (Some(here), Some(there)) = (&mut table.here, &mut table.there) else {
-            unreachable!()
+            panic!("the table is on both sides");
         };
         change(here, there);
         let found = judge(&table, None, (Side::Publisher, Side::Subscriber));
