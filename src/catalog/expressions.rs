@@ -1,25 +1,36 @@
 //! Expressions that the copy and apply evaluate with an empty search_path: of indexes, generated columns and CHECK
 //! constraints.
+//!
+//! Their functions are code of whoever owns the table: no administrator runs it. The administrator has bodies of SQL read,
+//! which runs nothing. The databases' owner evaluates what roles own that could act as it anyway.
 
 use serde::Deserialize;
 
-/// An expression that fails without a search_path, with the server's words.
+use crate::error::Result;
+use crate::server::{Session, params};
+
+/// An expression over functions that are no built-in ones.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(crate) struct Failing {
+pub(crate) struct Expression {
     pub(crate) what: String,
-    /// The functions in it that are no built-in ones, as statements name them.
+    /// The functions in it, as statements name them.
     pub(crate) functions: String,
-    pub(crate) why: String,
+    /// Whose table it belongs to.
+    pub(crate) owner: String,
+    /// Whether the databases' owner may evaluate it: the table's owner could act as that one.
+    pub(crate) own: bool,
+    /// Whether there are only functions of SQL in it.
+    pub(crate) sql: bool,
+    /// The server's words where it does not find a name without a search_path.
+    pub(crate) why: Option<String>,
 }
 
-/// Each is planned, which looks into SQL functions, and evaluated on a few rows, or on one of nulls where there are none:
-/// in the transaction that only reads, for two seconds at most. Only names that are not found count. Planning a table looks
-/// into all its indexes, so rows are read only where that goes well.
-pub(crate) const FAILING: &str = "DO LANGUAGE plpgsql $flare$
-     DECLARE one record; filled boolean; failing jsonb := '[]'; began timestamptz := clock_timestamp();
-     BEGIN
-       FOR one IN
-         SELECT e.what, e.relation, e.expression, string_agg(DISTINCT p.oid::regprocedure::text, ', ') AS functions
+/// The expressions, each with a row: `what`, `relation`, `expression`, `owner`, `functions`, `oids`, `sql`.
+macro_rules! expressions {
+    () => {
+        "SELECT e.what, e.relation, e.expression, c.relowner,
+                string_agg(DISTINCT p.oid::regprocedure::text, ', ') AS functions, array_agg(DISTINCT p.oid) AS oids,
+                bool_and(l.lanname = 'sql') AS sql
            FROM (SELECT 'pg_class'::regclass AS classid, i.indexrelid AS objid, format('index %s', i.indexrelid::regclass) AS what,
                         i.indrelid::regclass AS relation, concat_ws(', ', pg_get_expr(i.indexprs, i.indrelid), pg_get_expr(i.indpred, i.indrelid)) AS expression
                    FROM pg_index i WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
@@ -36,8 +47,68 @@ pub(crate) const FAILING: &str = "DO LANGUAGE plpgsql $flare$
            JOIN pg_proc p ON p.oid = w.refobjid JOIN pg_language l ON l.oid = p.prolang
            JOIN pg_class c ON c.oid = e.relation
           WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal') AND c.relkind IN ('r', 'p', 'm') AND e.expression <> ''
-          GROUP BY 1, 2, 3
-       LOOP
+          GROUP BY 1, 2, 3, 4"
+    };
+}
+
+/// Names that are not found.
+macro_rules! unfound {
+    () => {
+        "undefined_function OR undefined_table OR undefined_object OR undefined_column OR invalid_schema_name"
+    };
+}
+
+/// Every expression. The validator of SQL reads a body, and finds the names in it, as when the function is made; it runs
+/// nothing. `{db_owner}` stands for the literal.
+pub(crate) const EXPRESSIONS: &str = concat!(
+    "DO LANGUAGE plpgsql $flare$
+     DECLARE one record; body oid; reason text; found jsonb := '[]';
+     BEGIN
+       FOR one IN ",
+    expressions!(),
+    " LOOP
+         reason := NULL;
+         FOR body IN SELECT p.oid FROM unnest(one.oids) u(oid) JOIN pg_proc p ON p.oid = u.oid JOIN pg_language l ON l.oid = p.prolang
+                      WHERE l.lanname = 'sql' AND NOT coalesce(EXISTS (SELECT FROM unnest(p.proconfig) s WHERE s LIKE 'search_path=%'), false) LOOP
+           BEGIN
+             PERFORM pg_catalog.fmgr_sql_validator(body);
+           EXCEPTION
+             WHEN ",
+    unfound!(),
+    " THEN reason := SQLERRM;
+             WHEN OTHERS THEN NULL;
+           END;
+         END LOOP;
+         found := found || jsonb_build_object('what', one.what, 'functions', one.functions, 'sql', one.sql, 'why', reason,
+           'owner', (SELECT rolname FROM pg_roles WHERE oid = one.relowner),
+           'own', coalesce((SELECT pg_has_role(one.relowner, o.oid, 'MEMBER') FROM pg_roles o WHERE o.rolname = {db_owner}), false));
+       END LOOP;
+       PERFORM set_config('flare.expressions', found::text, true);
+     END $flare$;
+     SELECT jsonb_array_elements(current_setting('flare.expressions')::jsonb)"
+);
+
+/// An expression that fails without a search_path, with the server's words.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Failing {
+    pub(crate) what: String,
+    /// The functions in it that are no built-in ones, as statements name them.
+    pub(crate) functions: String,
+    pub(crate) why: String,
+}
+
+/// Asked by the databases' owner, in a session of its own: a role that was only set can be reset by what it runs. Each
+/// expression on tables of roles that could act as it is planned, which looks into SQL functions, and evaluated on a few
+/// rows, or on one of nulls where there are none: in the transaction that only reads, for two seconds at most. Only names
+/// that are not found count. Planning a table looks into all its indexes, so rows are read only where that goes well.
+pub(crate) const FAILING: &str = concat!(
+    "DO LANGUAGE plpgsql $flare$
+     DECLARE one record; filled boolean; failing jsonb := '[]'; began timestamptz := clock_timestamp();
+     BEGIN
+       SET LOCAL row_security = off;
+       FOR one IN SELECT * FROM (",
+    expressions!(),
+    ") e WHERE pg_has_role(e.relowner, session_user, 'MEMBER') LOOP
          EXIT WHEN clock_timestamp() - began > interval '2 seconds';
          BEGIN
            EXECUTE format('EXPLAIN SELECT %s FROM (SELECT (r).* FROM (SELECT NULL::%s AS r OFFSET 0) x OFFSET 0) one', one.expression, one.relation);
@@ -52,11 +123,58 @@ pub(crate) const FAILING: &str = "DO LANGUAGE plpgsql $flare$
              EXECUTE format('SELECT %s FROM (SELECT (NULL::%s).*) one', one.expression, one.relation);
            END IF;
          EXCEPTION
-           WHEN undefined_function OR undefined_table OR undefined_object OR undefined_column OR invalid_schema_name THEN
+           WHEN ",
+    unfound!(),
+    " THEN
              failing := failing || jsonb_build_object('what', one.what, 'functions', one.functions, 'why', SQLERRM);
            WHEN OTHERS THEN NULL;
          END;
        END LOOP;
        PERFORM set_config('flare.failing', failing::text, true);
      END $flare$;
-     SELECT jsonb_array_elements(current_setting('flare.failing')::jsonb)";
+     SELECT jsonb_array_elements(current_setting('flare.failing')::jsonb)"
+);
+
+/// Those that fail, by what the administrator's session and the owner's own can tell; asked within their transactions.
+pub(crate) fn failing(
+    admin: &Session,
+    db_owner: &str,
+    as_owner: impl FnOnce() -> Result<Vec<Failing>>,
+) -> Result<Vec<Failing>> {
+    let sql = EXPRESSIONS.replace("{db_owner}", &crate::value::Literal(db_owner).to_string());
+    let known: Vec<Expression> = answers(admin, &sql)?;
+    let evaluated = match known.iter().any(|it| it.own) {
+        true => as_owner().unwrap_or_else(|report| {
+            log::debug!("evaluate expressions as the owner: {report:#}");
+            Vec::new()
+        }),
+        false => Vec::new(),
+    };
+    Ok(together(&known, evaluated))
+}
+
+/// The rows of a look that takes two statements.
+pub(crate) fn answers<T: serde::de::DeserializeOwned>(
+    session: &Session,
+    sql: &str,
+) -> Result<Vec<T>> {
+    let (look, found) = sql.rsplit_once(';').unwrap_or(("", sql));
+    session.batch(look)?;
+    session.list(found, params![])
+}
+
+/// What was evaluated and what was only read, each expression once: pure.
+pub(crate) fn together(read: &[Expression], evaluated: Vec<Failing>) -> Vec<Failing> {
+    let mut failing = evaluated;
+    for one in read {
+        let known = failing.iter().any(|it| it.what == one.what);
+        if let (Some(why), false) = (&one.why, known) {
+            failing.push(Failing {
+                what: one.what.clone(),
+                functions: one.functions.clone(),
+                why: why.clone(),
+            });
+        }
+    }
+    failing
+}

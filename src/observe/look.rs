@@ -17,7 +17,7 @@ use super::{lsn_history, oldest_change};
 use crate::config::{Config, Lag, Subscription};
 use crate::error::{Failure, Result, message_of};
 use crate::journal::Direction;
-use crate::server::{Session, Side, interrupt, is_identity_mismatch, params};
+use crate::server::{Session, interrupt, is_identity_mismatch, params};
 
 /// A subscriber that is alive confirms a position within this: its commits are flushed by the WAL writer's clock.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(2);
@@ -81,11 +81,13 @@ pub(super) fn look(
             *trouble = trouble_since(sample, subscriber);
         }
         if is_unexplained(sample, trouble.as_deref())
-            && let Some(session) = subscribers.get(&sample.dbname).and_then(Watched::session)
+            && let Some(subscriber) = subscribers.get(&sample.dbname)
+            && let Some(to) = subscriber.session()
         {
+            let as_owner = || subscriber.enter_as_owner(&sample.dbname);
             let found = publisher
                 .enter(&sample.dbname)
-                .map(|(from, _)| suspects(&stopped(config, sample, (&from, session))));
+                .map(|(from, _)| suspects(&stopped(config, sample, (&from, to), &as_owner)));
             sample.suspects = kept(found.map(Some)).unwrap_or_default();
         }
     }
@@ -197,15 +199,15 @@ pub(super) fn stopped<'a>(
     config: &'a Config,
     sample: &'a Sample,
     (from, to): (&'a Session, &'a Session),
+    as_owner: &'a dyn Fn() -> Result<Session>,
 ) -> Stopped<'a> {
     let sides = sample.sides();
-    let host = match sides.0 {
-        Side::Publisher => &config.publisher,
-        Side::Subscriber => &config.subscriber,
-    };
+    let host = sides.0.host(config);
     Stopped {
         from,
         to,
+        as_owner,
+        db_owner: &sides.1.host(config).db_owner.user,
         subname: &sample.subname,
         repl: &host.repl.as_ref().unwrap_or(&host.superuser).user,
         sides,

@@ -146,7 +146,8 @@ impl Sampler {
             && let Some(to) = self.subscriber.session()
             && let Ok((from, _)) = self.publisher.enter(&self.dbname)
         {
-            *found = suspects(&stopped(&self.config, sample, (&from, to)));
+            let as_owner = || self.subscriber.enter_as_owner(&self.dbname);
+            *found = suspects(&stopped(&self.config, sample, (&from, to), &as_owner));
             *looked_at = Some(Instant::now());
         }
         sample.suspects.clone_from(found);

@@ -72,6 +72,10 @@ pub(crate) struct Stopped<'a> {
     pub(crate) from: &'a Session,
     pub(crate) to: &'a Session,
     pub(crate) subname: &'a str,
+    /// A session of the databases' owner where the rows arrive: no administrator runs code of theirs.
+    pub(crate) as_owner: &'a dyn Fn() -> Result<Session>,
+    /// Their owner there.
+    pub(crate) db_owner: &'a str,
     /// Who logs in on the publisher for it.
     pub(crate) repl: &'a str,
     /// How the two servers are called in the configuration.
@@ -109,10 +113,10 @@ pub(crate) fn suspects(stopped: &Stopped<'_>) -> Vec<Suspect> {
             found.extend(kept(rows::collision(stopped, pending, &there)).flatten());
         }
         let copying = there.iter().filter(|it| unready.contains(&it.name));
+        if found.is_empty() {
+            found.extend(kept(tables::expressions(stopped)).unwrap_or_default());
+        }
         for table in copying {
-            if found.is_empty() {
-                found.extend(kept(tables::expressions(stopped)).unwrap_or_default());
-            }
             found.extend(kept(rows::not_empty(stopped, table)).flatten());
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::sample::{PublisherSample, SubscriberSample};
-use crate::config::Config;
+use crate::config::{Account, Config, Host};
 use crate::error::{Failure, Result, message_of};
 use crate::journal::Direction;
 use crate::server::{Facts, Opened, Param, Server, Session, Side, Timeout, params};
@@ -137,15 +137,29 @@ impl Watched {
 
     /// A session of its own in a database of this side.
     pub(super) fn enter(&self, dbname: &str) -> Result<(Session, Facts)> {
+        self.enter_as(&self.declared().superuser, dbname)
+    }
+
+    /// The same of the databases' owner.
+    pub(super) fn enter_as_owner(&self, dbname: &str) -> Result<Session> {
+        Ok(self.enter_as(&self.declared().db_owner, dbname)?.0)
+    }
+
+    fn declared(&self) -> &Host {
+        self.side.host(&self.config)
+    }
+
+    fn enter_as(&self, account: &Account, dbname: &str) -> Result<(Session, Facts)> {
         if let Some(why) = &self.silent {
             return Failure::new(why).err();
         }
-        let declared = match self.side {
-            Side::Publisher => &self.config.publisher,
-            Side::Subscriber => &self.config.subscriber,
-        };
-        let (session, facts) =
-            Server::look_in(self.side, declared, dbname, &self.application_name)?;
+        let (session, facts) = Server::look_in(
+            self.side,
+            self.declared(),
+            account,
+            dbname,
+            &self.application_name,
+        )?;
         Ok((session.with_timeout(ANSWER_WITHIN), facts))
     }
 

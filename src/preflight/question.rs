@@ -28,6 +28,30 @@ pub(crate) struct Text {
     pub(crate) since: i32,
     /// Whether as a rule only a superuser gets an answer.
     pub(crate) privileged: bool,
+    /// Asked by the databases' owner in a session of its own, where the administrator's answers call for it.
+    pub(crate) by_owner: Option<CalledFor>,
+}
+
+/// A question of the administrator, and which of its rows call for another question.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CalledFor {
+    by: &'static str,
+    row: fn(&Value) -> bool,
+}
+
+impl PartialEq for CalledFor {
+    fn eq(&self, other: &Self) -> bool {
+        self.by == other.by
+    }
+}
+
+impl Eq for CalledFor {}
+
+impl CalledFor {
+    pub(super) fn is_met(&self, answers: &Answers) -> bool {
+        let rows = answers.rows.get(self.by);
+        rows.is_some_and(|rows| rows.iter().any(self.row))
+    }
 }
 
 /// A question with the type of its rows.
@@ -54,6 +78,7 @@ impl<T> Question<T> {
             sql,
             since: 10,
             privileged: false,
+            by_owner: None,
         };
         Question {
             text,
@@ -64,6 +89,16 @@ impl<T> Question<T> {
     /// Only from this version on; older ones have no rows.
     pub(crate) const fn since(mut self, major: i32) -> Question<T> {
         self.text.since = major;
+        self
+    }
+
+    /// Runs code of the database, which no administrator does: the databases' owner asks, where such a row is there.
+    pub(crate) const fn by_owner_where(
+        mut self,
+        by: &'static str,
+        row: fn(&Value) -> bool,
+    ) -> Question<T> {
+        self.text.by_owner = Some(CalledFor { by, row });
         self
     }
 
@@ -119,6 +154,18 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
+    /// What was asked in another session.
+    pub(super) fn add(&mut self, more: Answers) {
+        self.rows.extend(more.rows);
+        self.unseen.extend(more.unseen);
+    }
+
+    /// These could not be asked.
+    pub(super) fn leave(&mut self, questions: &[Text], why: &str) {
+        let unseen = questions.iter().map(|it| (it.name, why.to_owned()));
+        self.unseen.extend(unseen);
+    }
+
     /// The rows of a question, none where it got no answer.
     pub(crate) fn rows<T: DeserializeOwned>(&self, question: &Question<T>) -> Result<Vec<T>> {
         let name = question.text.name;

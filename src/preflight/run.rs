@@ -16,7 +16,7 @@ use crate::config::{Config, Host};
 use crate::error::{Failure, Result, message_of};
 use crate::journal::{Direction, Stream};
 use crate::progress::Progress;
-use crate::server::{Server, Session, sqlstate_of};
+use crate::server::{Login, Server, Session, sqlstate_of};
 
 /// Databases that are asked at the same time: one session each on both servers.
 const AT_ONCE: usize = 4;
@@ -215,18 +215,19 @@ fn judged(
     }
 }
 
-/// Whether a question of a check that takes no superuser has no answer.
+/// Whether a question of a check that the administrator gets an answer to has none.
 fn blind(check: &'static Check, view: &View<'_>) -> bool {
-    unanswered(check, view).any(|(text, ..)| !text.privileged)
+    unanswered(check, view).any(|(text, ..)| !text.privileged && text.by_owner.is_none())
 }
 
 /// Questions of a check without an answer, in words.
 fn unseen(check: &'static Check, view: &View<'_>) -> Vec<String> {
-    let words = unanswered(check, view).map(|(_, side, why)| {
-        format!(
-            "{}: as {:?} on the {}: {why}",
-            check.id, side.user, side.side
-        )
+    let words = unanswered(check, view).map(|(text, side, why)| {
+        let user = match text.by_owner {
+            Some(_) => &side.side.host(view.config).db_owner.user,
+            None => &side.user,
+        };
+        format!("{}: as {user:?} on the {}: {why}", check.id, side.side)
     });
     words.collect()
 }
@@ -415,7 +416,23 @@ fn enter(server: Option<&Server>, names: &Names, texts: &[Text]) -> Result<Enter
         }
     };
     let (major, superuser) = (server.major(), server.facts().superuser);
-    let answers = ask(&session, major, superuser, names, texts)?;
+    let (by_owner, by_admin): (Vec<Text>, Vec<Text>) =
+        texts.iter().partition(|it| it.by_owner.is_some());
+    let mut answers = ask(&session, major, superuser, names, &by_admin)?;
+    let called_for = by_owner.into_iter().filter(|it| {
+        let called_for = it.by_owner.as_ref();
+        called_for.is_some_and(|it| it.is_met(&answers))
+    });
+    let called_for: Vec<Text> = called_for.collect();
+    if !called_for.is_empty() {
+        let said = server
+            .connect(Login::DbOwner, &names.dbname)
+            .and_then(|owner| ask(&owner, major, false, names, &called_for));
+        match said {
+            Ok(said) => answers.add(said),
+            Err(report) => answers.leave(&called_for, &message_of(&report)),
+        }
+    }
     Ok(Entered::Said(answers, session))
 }
 

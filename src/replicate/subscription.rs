@@ -144,9 +144,15 @@ impl Wanted<'_> {
         let sizes: HashMap<TableName, i64> = self.published.iter().cloned().zip(bytes).collect();
         let pubname = &self.declared.pubname;
         let mut nudge = Nudge::new(&self.pair.publisher, self.dbname(), pubname);
+        let as_owner = || {
+            let subscriber = &self.pair.subscriber;
+            subscriber.connect(Login::DbOwner, self.dbname())
+        };
         let copied = Stopped {
             from: &self.on_publisher,
             to: &self.on_subscriber,
+            as_owner: &as_owner,
+            db_owner: &self.pair.subscriber.declared().db_owner.user,
             subname: self.subname,
             repl: self.pair.publisher.credentials(self.login)?.user(),
             sides: (self.pair.publisher.side(), self.pair.subscriber.side()),

@@ -13,7 +13,7 @@ use super::facts::Facts;
 use super::session::{SHORT, Session};
 use super::visit::Visits;
 use super::{Endpoint, is_denied, sqlstate_of};
-use crate::config::Host;
+use crate::config::{Account, Config, Host};
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::value::{Ident, Secret};
 
@@ -25,6 +25,16 @@ pub enum Side {
     Publisher,
     /// Where the data goes.
     Subscriber,
+}
+
+impl Side {
+    /// What the configuration declares of it.
+    pub(crate) fn host(self, config: &Config) -> &Host {
+        match self {
+            Side::Publisher => &config.publisher,
+            Side::Subscriber => &config.subscriber,
+        }
+    }
 }
 
 impl fmt::Display for Side {
@@ -81,14 +91,15 @@ impl Server {
     pub(crate) fn look_in(
         side: Side,
         declared: &Host,
+        account: &Account,
         dbname: &str,
         application_name: &str,
     ) -> Result<(Session, Facts)> {
-        let superuser = Credentials::of(&declared.superuser);
+        let credentials = Credentials::of(account);
         match reach(
             side,
             declared,
-            &superuser,
+            &credentials,
             dbname,
             application_name,
             LockWait::Brief,

@@ -121,6 +121,22 @@ fn an_apply_worker_that_fails_is_critical_and_what_ends_it_is_named() {
         );
         mended_by(&pair, &found);
 
+        sql_on_subscriber(
+            &pair,
+            "CREATE FUNCTION by_path(int) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN 1; END';
+             CREATE INDEX by_path ON pgbench_accounts (by_path(aid));
+             CREATE OR REPLACE FUNCTION by_path(int) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN (SELECT count(*) FROM pgbench_tellers); END'",
+        );
+        publisher.sql(db, "INSERT INTO pgbench_accounts (aid) VALUES (900010)");
+        suspect(
+            &pair,
+            "expression",
+            "index public.by_path needs a search_path, which is empty in apply: relation \"pgbench_tellers\" does not exist",
+        );
+        sql_on_subscriber(&pair, "DROP INDEX by_path");
+        let is_ok = || pair.flare(&["lag"]).status().code() == Some(0);
+        wait::for_("the subscription to go on", Duration::from_secs(30), is_ok);
+
         let mut lock = apply_blocked(&pair);
         publisher.sql(db, "UPDATE pgbench_accounts SET abalance = 1 WHERE aid = 1");
         let pid: i32 = lock

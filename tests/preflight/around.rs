@@ -114,6 +114,26 @@ fn what_fires_or_fails_on_apply_is_named() {
               UPDATE pg_extension SET extname = 'gone' WHERE extname = 'plpgsql';
               ALTER TABLE words REPLICA IDENTITY FULL;",
         );
+        let directory = publisher.value("postgres", "SHOW data_directory");
+        // Code of the application's and the owner's tables that takes whatever rights it is run with.
+        for role in [&pair.names().app, &pair.names().owner] {
+            publisher.sql(
+                db,
+                &format!(
+                    "CREATE FUNCTION {role}_takes(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN 1; END';
+                     CREATE FUNCTION {role}_reads(int) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT 1::bigint';
+                     CREATE TABLE of_{role} (id int PRIMARY KEY); INSERT INTO of_{role} VALUES (1);
+                     CREATE INDEX takes_{role} ON of_{role} ({role}_takes(id)); CREATE INDEX takes_1_{role} ON of_{role} ((id + {role}_takes(1)));
+                     CREATE INDEX reads_{role} ON of_{role} ({role}_reads(id));
+                     CREATE OR REPLACE FUNCTION {role}_takes(int) RETURNS int LANGUAGE plpgsql VOLATILE AS $$ BEGIN
+                       RESET ROLE; COPY (SELECT 1) TO '{directory}/taken_{role}';
+                       RETURN 1; EXCEPTION WHEN insufficient_privilege THEN PERFORM * FROM words_{role}; END $$;
+                     CREATE OR REPLACE FUNCTION {role}_reads(int) RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT count(*) FROM words';
+                     ALTER TABLE of_{role} OWNER TO {role}; ALTER FUNCTION {role}_takes(int) OWNER TO {role};
+                     ALTER FUNCTION {role}_reads(int) OWNER TO {role}"
+                ),
+            );
+        }
         let subscriber = pair.subscriber();
         pair.create_roles_on(subscriber);
         pair.create_database_on(subscriber);
@@ -128,6 +148,21 @@ fn what_fires_or_fails_on_apply_is_named() {
         assert_found(&json, "search_path", "blocker", "public.empty");
         let failing = of(&json, "search_path")[0].to_string();
         assert!(!failing.contains("t_fine"), "{failing}");
+        let (app, owner) = (&pair.names().app, &pair.names().owner);
+        // The owner's is evaluated by the owner; of others' it is only read.
+        for index in [
+            format!("public.takes_{owner}"),
+            format!("public.reads_{owner}"),
+            format!("public.reads_{app}"),
+        ] {
+            assert_found(&json, "search_path", "blocker", &index);
+        }
+        assert!(!failing.contains(&format!("takes_{app}")), "{failing}");
+        assert_found(&json, "search_path", "pass", &format!("public.takes_{app}"));
+        let taken = "SELECT count(*) FROM pg_ls_dir('.') f WHERE f LIKE 'taken%'";
+        assert_eq!(publisher.value(db, taken), "0", "no administrator ran it");
+        publisher.sql(db, &format!("SELECT {app}_takes(1)"));
+        assert_eq!(publisher.value(db, taken), "1", "one would be taken by it");
         assert_found(&json, "not_valid", "warning", "on public.t");
         assert_found(&json, "column_order", "warning", "public.child");
         // A 10 of the tests cannot list what it offers.

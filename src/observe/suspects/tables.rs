@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::pending::{Change, Operation};
 use super::roles::{Subscription, major};
 use super::{Stopped, Suspect, SuspectKind, briefly, suspect};
-use crate::catalog::expressions::{FAILING, Failing};
+use crate::catalog::expressions::{FAILING, answers, failing};
 use crate::error::Result;
 use crate::server::{Side, params};
 use crate::value::{Ident, TableName};
@@ -203,14 +203,9 @@ pub(super) fn published(
 
 /// Expressions that fail without a search_path.
 pub(super) fn expressions(stopped: &Stopped<'_>) -> Result<Vec<Suspect>> {
-    let Some((look, found)) = FAILING.rsplit_once(';') else {
-        return Ok(Vec::new());
-    };
     let (_, to) = stopped.sides;
-    let failing: Vec<Failing> = briefly(stopped.to, |to| {
-        to.batch(look)?;
-        to.list(found, params![])
-    })?;
+    let evaluated = || briefly(&(stopped.as_owner)()?, |owner| answers(owner, FAILING));
+    let failing = briefly(stopped.to, |to| failing(to, stopped.db_owner, evaluated))?;
     let suspects = failing.into_iter().map(|it| {
         suspect(
             SuspectKind::Expression,

@@ -1,6 +1,6 @@
 //! Expressions that apply evaluates with an empty search_path: of indexes, generated columns and CHECK constraints.
 
-use crate::catalog::expressions::{self, Failing};
+use crate::catalog::expressions::{self, Expression, Failing};
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
@@ -10,21 +10,48 @@ pub(crate) const CHECKS: &[Check] = &[Check {
     title: "no index, generated column or CHECK needs a search_path",
     before: Before::Subscription,
     place: Place::Database,
-    asks: &[FAILING.on_both()],
+    asks: &[EXPRESSIONS.on_both(), FAILING.on_both()],
     judge: |view| {
-        let mut failing = Vec::new();
+        let (mut failing, mut unread) = (Vec::new(), Vec::new());
         for side in [view.publisher, view.subscriber].into_iter().flatten() {
-            for one in side.rows(&FAILING)? {
+            let known = side.rows(&EXPRESSIONS)?;
+            for one in expressions::together(&known, side.rows(&FAILING)?) {
                 if !failing.contains(&one) {
                     failing.push(one);
                 }
             }
+            for one in known.into_iter().filter(is_unread) {
+                if !unread.contains(&one) {
+                    unread.push(one);
+                }
+            }
         }
-        Ok(needing_a_path(&failing))
+        let found = needing_a_path(&failing).into_iter();
+        Ok(found.chain(not_evaluated(&unread)).collect())
     },
 }];
 
-const FAILING: Question<Failing> = Question::database("expressions", expressions::FAILING);
+const EXPRESSIONS: Question<Expression> =
+    Question::database("expressions", expressions::EXPRESSIONS);
+const FAILING: Question<Failing> = Question::database("failing expressions", expressions::FAILING)
+    .by_owner_where("expressions", |row| row["own"] == true);
+
+/// Whether neither its body could be read nor anybody evaluates it.
+fn is_unread(expression: &Expression) -> bool {
+    !expression.own && !expression.sql && expression.why.is_none()
+}
+
+fn not_evaluated(unread: &[Expression]) -> Option<Finding> {
+    let objects = unread
+        .iter()
+        .map(|it| format!("{} ({}) of {:?}", it.what, it.functions, it.owner));
+    (!unread.is_empty()).then(|| {
+        Finding::note(
+            "functions in indexes, generated columns or CHECK constraints of other roles' tables were not evaluated, since that would run their code with more rights than they have: see that they set their search_path or name schemas",
+        )
+        .objects(objects)
+    })
+}
 
 fn needing_a_path(failing: &[Failing]) -> Vec<Finding> {
     match failing.first() {

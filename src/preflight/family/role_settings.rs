@@ -292,10 +292,7 @@ fn timeouts(view: &View<'_>) -> Result<Vec<Finding>> {
     }
     let largest = publisher.rows(&TABLES)?.iter().map(|it| it.bytes).max();
     let copy_ms = longest_copy_ms(largest.unwrap_or(0));
-    let host = match publisher.side {
-        Side::Publisher => &view.config.publisher,
-        Side::Subscriber => &view.config.subscriber,
-    };
+    let host = publisher.side.host(view.config);
     let repl = &host.repl.as_ref().unwrap_or(&host.superuser).user;
     let mut found = Vec::new();
     let mut look = |side: &SideView, role: &str, names: &[&'static str]| -> Result<()> {

@@ -8,7 +8,6 @@ use crate::preflight::finding::Finding;
 use crate::preflight::question::{Ask, Place, Question};
 use crate::preflight::registry::{Before, Check};
 use crate::preflight::view::View;
-use crate::server::Side;
 use crate::value::{Ident, ShellWord, TableName};
 
 /// What tells how far a migration is.
@@ -68,10 +67,7 @@ pub(crate) const CHECKS: &[Check] = &[
         asks: &[SUBSCRIPTIONS.on_subscriber(), SOURCE.on_subscriber()],
         judge: |view| match (view.moving, view.publisher, view.subscriber) {
             (Some(moving), Some(publisher), Some(subscriber)) if view.subscribed => {
-                let declared = match publisher.side {
-                    Side::Publisher => &view.config.publisher.via,
-                    Side::Subscriber => &view.config.subscriber.via,
-                };
+                let declared = &publisher.side.host(view.config).via;
                 let declared = Source {
                     host: Some(declared.host.clone()),
                     port: Some(declared.port.to_string()),
