@@ -77,6 +77,14 @@ pub(crate) fn schemas(session: &Session) -> Result<Vec<String>> {
     )
 }
 
+/// Whether a schema is there.
+pub(crate) fn has_schema(session: &Session, nspname: &str) -> Result<bool> {
+    session.value(
+        "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)",
+        params![nspname],
+    )
+}
+
 /// The roles that hold CREATE on schema public by a grant of their own.
 pub(crate) fn creators_in_public(session: &Session) -> Result<Vec<String>> {
     session.value(
@@ -90,7 +98,7 @@ pub(crate) fn creators_in_public(session: &Session) -> Result<Vec<String>> {
 /// Whether flare's own table is there already.
 pub(crate) fn has_status_table(session: &Session) -> Result<bool> {
     session.value(
-        "SELECT to_regclass('public.flare_replication_status') IS NOT NULL",
+        "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'flare_replication_status' AND relkind = 'r')",
         params![],
     )
 }
@@ -98,7 +106,7 @@ pub(crate) fn has_status_table(session: &Session) -> Result<bool> {
 /// Whether flare's own table is there with its primary key: a schema that is loaded in halves has it without at first.
 pub(crate) fn has_keyed_status_table(session: &Session) -> Result<bool> {
     session.value(
-        "SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = to_regclass('public.flare_replication_status') AND indisprimary)",
+        "SELECT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid WHERE c.relname = 'flare_replication_status' AND i.indisprimary)",
         params![],
     )
 }

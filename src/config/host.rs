@@ -36,6 +36,8 @@ pub struct Host {
     pub via: Via,
     /// Major versions newer than those that flare knows which it may be; they are treated as the newest known.
     pub allow_untested: Vec<i32>,
+    /// The schema of `flare_replication_status`, the same on both servers.
+    pub status_schema: String,
 }
 
 /// A role and its password.
@@ -180,6 +182,7 @@ impl Host {
             tls: tls?,
             connect_timeout: connect_timeout?,
             allow_untested: Vec::new(),
+            status_schema: super::STATUS_SCHEMA.to_owned(),
             via: via?,
         })
     }

@@ -78,6 +78,9 @@ pub struct Tools {
     pub path: Option<PathBuf>,
 }
 
+/// Where `flare_replication_status` is, unless the configuration says otherwise; as the original has it.
+const STATUS_SCHEMA: &str = "public";
+
 impl Config {
     /// Reads a file.
     ///
@@ -158,9 +161,21 @@ impl Config {
                 })
             })
         });
+        let status_schema = file.or("status_schema", STATUS_SCHEMA.to_owned(), |field| {
+            field.parse(|text| match text {
+                "" => Err("a schema has a name".to_owned()),
+                "flare" | "information_schema" => {
+                    Err(format!("{text} is no schema of the application's"))
+                }
+                name if name.starts_with("pg_") => Err(format!("{name} is PostgreSQL's own")),
+                name => Ok(name.to_owned()),
+            })
+        });
         let (mut publisher, mut subscriber) = hosts?;
         publisher.allow_untested = untested?;
+        publisher.status_schema = status_schema?;
         subscriber.allow_untested = publisher.allow_untested.clone();
+        subscriber.status_schema = publisher.status_schema.clone();
         Some(Config {
             path: origin.to_owned(),
             text: Secret::new(""),

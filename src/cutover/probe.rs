@@ -7,15 +7,16 @@ use uuid::Uuid;
 use crate::cutover::deadline::Deadline;
 use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::server::{Session, interrupt, params};
+use crate::value::TableName;
 
 const WRITE: &str = "
-    INSERT INTO public.flare_replication_status (system_identifier, uuid, created_at)
+    INSERT INTO TABLE (system_identifier, uuid, created_at)
     VALUES ($1, $2, clock_timestamp()::text)
     ON CONFLICT (system_identifier) DO UPDATE SET uuid = excluded.uuid, created_at = excluded.created_at
     RETURNING uuid";
 
 const ARRIVED: &str = "
-    SELECT EXISTS (SELECT FROM public.flare_replication_status WHERE system_identifier = $1 AND uuid = $2)";
+    SELECT EXISTS (SELECT FROM TABLE WHERE system_identifier = $1 AND uuid = $2)";
 
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
@@ -27,6 +28,8 @@ pub(crate) struct Probe<'a> {
     pub(crate) reader: &'a Session,
     /// The identifier of *from*: the row's key.
     pub(crate) identifier: u64,
+    /// What it is written to.
+    pub(crate) table: TableName,
 }
 
 /// A probe row on its way.
@@ -43,22 +46,30 @@ impl Probe<'_> {
         Ok(since.elapsed())
     }
 
+    fn on_table(&self, sql: &str) -> String {
+        sql.replace("TABLE", &self.table.to_string())
+    }
+
     /// Writes a row.
     pub(crate) fn write(&self) -> Result<Row> {
         let uuid = Uuid::new_v4().to_string();
         let uuid: String = self
             .writer
-            .value(WRITE, params![self.identifier.to_string(), uuid])
+            .value(
+                &self.on_table(WRITE),
+                params![self.identifier.to_string(), uuid],
+            )
             .wrap_err("write the probe row")?;
         Ok(Row { uuid })
     }
 
     /// Waits until it has arrived.
     pub(crate) fn arrive(&self, row: &Row, deadline: &Deadline) -> Result<()> {
+        let look = self.on_table(ARRIVED);
         loop {
             let arrived: bool = self
                 .reader
-                .value(ARRIVED, params![self.identifier.to_string(), &row.uuid])
+                .value(&look, params![self.identifier.to_string(), &row.uuid])
                 .wrap_err("look for the probe row")?;
             if arrived {
                 return Ok(());

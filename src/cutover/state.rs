@@ -18,7 +18,8 @@ use crate::cutover::report::StepTime;
 use crate::cutover::sessions::{DatabaseSessions, Sessions};
 use crate::journal::{Direction, Entry, Member, Purpose, Stream};
 use crate::replicate::closed::ReadOnlyDefault;
-use crate::server::{Login, Pair};
+use crate::replicate::status_table;
+use crate::server::{Login, Pair, Server};
 use crate::value::{Lsn, TableName};
 
 /// A database that a run is to pause or to move: the names of the configuration.
@@ -143,11 +144,12 @@ impl Database {
         &self.stream.dbname
     }
 
-    pub(super) fn probe(&self, identifier: u64) -> Probe<'_> {
+    pub(super) fn probe(&self, from: &Server) -> Probe<'_> {
         Probe {
             writer: &self.sessions.probe.session,
             reader: &self.sessions.arrival.session,
-            identifier,
+            identifier: from.identifier(),
+            table: status_table::table(from),
         }
     }
 }

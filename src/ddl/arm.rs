@@ -228,8 +228,8 @@ fn follow(pair: &Pair, stream: &Stream, (open, receiving): (&Session, &Session))
         "BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM flare.ddl; COMMIT",
     )?;
     let owning = unsubscribe::owning(&pair.subscriber, &stream.dbname, &subscription)?;
-    let own = [record.clone(), status_table::table()];
-    let only_own = missing.iter().all(|table| own.contains(table));
+    let mut missing = missing.iter();
+    let only_own = missing.all(|table| *table == record || status_table::is(table));
     let refreshing = format!(
         "ALTER SUBSCRIPTION {} REFRESH PUBLICATION{}",
         Ident::new(&stream.subname),

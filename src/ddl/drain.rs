@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::error::{Failure, Result, WrapErr};
-use crate::replicate::status_table;
 use crate::server::{Session, interrupt, params};
+use crate::value::TableName;
 
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
@@ -18,13 +18,15 @@ pub(super) struct Drain<'a> {
     pub(super) reader: &'a Session,
     /// The open side's identifier: the row's key.
     pub(super) identifier: u64,
+    /// What it is written to.
+    pub(super) table: TableName,
 }
 
 impl Drain<'_> {
     /// Writes a row and waits for it; how long that took.
     pub(super) fn wait(&self, limit: Duration) -> Result<Duration> {
         let since = Instant::now();
-        let (table, key) = (status_table::table(), self.identifier.to_string());
+        let (table, key) = (&self.table, self.identifier.to_string());
         let uuid = Uuid::new_v4().to_string();
         self.writer
             .execute(

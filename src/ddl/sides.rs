@@ -8,6 +8,7 @@ use crate::catalog::tables::listed;
 use crate::config::Config;
 use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::journal::{Direction, RUN_LOCK, Stream};
+use crate::replicate::status_table;
 use crate::server::{Pair, Server, Session, Timeout, interrupt, params};
 use crate::value::{Ident, Literal, ShellWord, TableName};
 
@@ -139,6 +140,7 @@ impl<'a> Sides<'a> {
             writer: &self.writer,
             reader: &self.reader,
             identifier: self.pair.publisher.identifier(),
+            table: status_table::table(&self.pair.publisher),
         };
         drain.wait(limit)
     }

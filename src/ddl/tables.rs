@@ -123,7 +123,7 @@ fn publish(sides: &Sides<'_>, new: &[TableName], notes: &mut Vec<String>) -> Res
     let published = publications::tables(&session, &sides.stream.pubname)?;
     let lacking: Vec<TableName> = new
         .iter()
-        .filter(|table| !published.contains(table) && **table != status_table::table())
+        .filter(|table| !published.contains(table) && !status_table::is(table))
         .cloned()
         .collect();
     if publication.puballtables || lacking.is_empty() {

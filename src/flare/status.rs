@@ -252,7 +252,7 @@ fn on_publisher(publisher: &Publisher, subscription: &Subscription) -> Result<On
     let mut tables = publications::tables(&session, &subscription.pubname)?;
     let publication =
         !tables.is_empty() || publications::find(&session, &subscription.pubname)?.is_some();
-    tables.retain(|name| *name != status_table::table());
+    tables.retain(|name| !status_table::is(name));
     let side = side_of(&session, dbname, &tables)?;
     Ok(OnPublisher {
         publication,

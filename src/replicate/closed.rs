@@ -29,7 +29,7 @@ pub(crate) fn close(
     let session = server.enter(dbname).wrap_err_with(what)?;
     let tables: Vec<TableName> = tables
         .iter()
-        .filter(|name| **name != status_table::table())
+        .filter(|name| !status_table::is(name))
         .cloned()
         .collect();
     let unfenced = fence::unfenced(&session, &tables)?;

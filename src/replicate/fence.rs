@@ -44,8 +44,10 @@ const EXISTS: &str = "
 
 /// The tables that still need the trigger for these to be closed.
 pub(crate) fn unfenced(session: &Session, tables: &[TableName]) -> Result<Vec<TableName>> {
-    let status = status_table::table();
-    let wanted: Vec<&TableName> = tables.iter().filter(|name| **name != status).collect();
+    let wanted: Vec<&TableName> = tables
+        .iter()
+        .filter(|name| !status_table::is(name))
+        .collect();
     let wanted = serde_json::to_value(wanted).wrap_err("list the tables for the fence")?;
     let unfenced = format!(
         "{FENCE} SELECT jsonb_build_object('schema', nspname, 'table', relname) FROM fence WHERE NOT stands ORDER BY nspname, relname"

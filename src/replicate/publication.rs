@@ -34,7 +34,12 @@ pub(crate) fn check_names(
     let admin = publisher.visit(dbname)?;
     let db_owner = &publisher.declared().db_owner.user;
     let mut known = tables::all(&admin, db_owner)?;
-    known.push(status_table_to_be(db_owner, publisher.facts().superuser));
+    let status = status_table::table(publisher);
+    known.push(status_table_to_be(
+        status,
+        db_owner,
+        publisher.facts().superuser,
+    ));
     coverage::names_exist(wanted, dbname, &known)
 }
 
@@ -56,6 +61,7 @@ pub(crate) fn create(
         (None, None) if !wanted.listed => may_publish_all(&admin)?,
         _ => AllTables::Denied,
     };
+    let status = status_table::table(publisher);
     let decide = |tables: &[Table]| {
         let situation = Situation {
             dbname,
@@ -65,6 +71,7 @@ pub(crate) fn create(
             published: &published,
             all_tables,
             superuser: publisher.facts().superuser,
+            status: &status,
             users: Users {
                 admin: user,
                 db_owner,
@@ -74,11 +81,12 @@ pub(crate) fn create(
     };
     // All checks before the first change: the status table is decided on as if it were there.
     let mut known = tables::all(&admin, db_owner)?;
-    if !known
-        .iter()
-        .any(|table| table.name == status_table::table())
-    {
-        known.push(status_table_to_be(db_owner, publisher.facts().superuser));
+    if !known.iter().any(|table| table.name == status) {
+        known.push(status_table_to_be(
+            status.clone(),
+            db_owner,
+            publisher.facts().superuser,
+        ));
     }
     let decision = decide(&known)?;
     let change = status_table::create(publisher, dbname, run)?;

@@ -28,13 +28,13 @@ pub(crate) fn plan(dbname: &str, subscription: &Subscription, missing: &[TableNa
         ));
         return plan;
     }
-    let status = status_table::table();
     // Old probe rows are worth nothing, and a copy would collide with those that are here.
     let how = match missing {
-        [only] if *only == status => " WITH (copy_data = false)",
+        [only] if status_table::is(only) => " WITH (copy_data = false)",
         _ => "",
     };
-    if how.is_empty() && missing.contains(&status) {
+    let status = missing.iter().find(|name| status_table::is(name));
+    if let ("", Some(status)) = (how, status) {
         plan.step(
             format!("empty {}", status.plain()),
             format!("DELETE FROM {status}"),
@@ -69,7 +69,7 @@ mod tests {
             let plan = plan("db", &subscription, missing);
             plan.statements().iter().map(|s| s.shown.clone()).collect()
         };
-        let status = status_table::table();
+        let status = TableName::new("public", status_table::NAME);
         assert_eq!(
             statements(std::slice::from_ref(&status)),
             [r#"ALTER SUBSCRIPTION "S" REFRESH PUBLICATION WITH (copy_data = false)"#]

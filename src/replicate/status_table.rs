@@ -9,9 +9,17 @@ use crate::error::{Failure, Result, WrapErr};
 use crate::server::{Login, Publisher, Server, Session, Side, Subscriber, params};
 use crate::value::{Ident, Literal, TableName};
 
-/// The table, as the original names it.
-pub(crate) fn table() -> TableName {
-    TableName::new("public", "flare_replication_status")
+/// Its name, as the original has it.
+pub(crate) const NAME: &str = "flare_replication_status";
+
+/// The table on a server: in public, as the original has it, or in the schema of the configuration.
+pub(crate) fn table(server: &Server) -> TableName {
+    TableName::new(server.declared().status_schema.as_str(), NAME)
+}
+
+/// Whether a table is flare's own, in whatever schema.
+pub(crate) fn is(name: &TableName) -> bool {
+    name.table.as_str() == NAME
 }
 
 /// Its columns, all text, in their order.
@@ -23,14 +31,15 @@ const PAYLOAD: &str = "payload";
 /// Adds the column for what a probe row carries, where the table lacks it.
 pub(crate) fn add_payload(server: &Server, dbname: &str, run: &Run) -> Result<()> {
     let session = server.as_owner(dbname)?;
-    let found = found(&session)?;
+    let table = table(server);
+    let found = found(&session, &table)?;
     if found.columns.is_empty() || found.columns.iter().any(|column| column == PAYLOAD) {
         return Ok(());
     }
     let mut plan = Plan::new(server.side(), dbname);
     plan.step(
-        format!("add column {PAYLOAD} to {}", table().plain()),
-        format!("ALTER TABLE {} ADD COLUMN {PAYLOAD} text", table()),
+        format!("add column {PAYLOAD} to {}", table.plain()),
+        format!("ALTER TABLE {table} ADD COLUMN {PAYLOAD} text"),
     );
     plan.carry_out(&session, run).map(drop)
 }
@@ -41,7 +50,9 @@ struct Found {
     /// Empty where there is no such table.
     columns: Vec<String>,
     owner: Option<String>,
-    /// Whether the session's role may create tables in public.
+    /// Whether its schema is there.
+    has_schema: bool,
+    /// Whether the session's role may create tables in it.
     may_create: bool,
 }
 
@@ -49,7 +60,7 @@ const FOUND: &str = "
     SELECT jsonb_build_object(
         'columns', (SELECT coalesce(jsonb_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_attribute a
                      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
-        'owner', pg_get_userbyid(c.relowner),
+        'owner', pg_get_userbyid(c.relowner), 'has_schema', EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = $1),
         'may_create', coalesce((SELECT has_schema_privilege(n.oid, 'CREATE') FROM pg_namespace n WHERE n.nspname = $1), false))
       FROM (SELECT) one
       LEFT JOIN (pg_class c JOIN pg_namespace cn ON cn.oid = c.relnamespace) ON cn.nspname = $1 AND c.relname = $2";
@@ -68,11 +79,11 @@ pub(crate) fn has_database(server: &Server, dbname: &str) -> Result<bool> {
 /// Creates the table in a database that exists, as the database's owner.
 pub(crate) fn create(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
     let session = server.as_owner(dbname)?;
-    create_plan(server, dbname, &found(&session)?)?.carry_out(&session, run)
+    let found = found(&session, &table(server))?;
+    create_plan(server, dbname, &found)?.carry_out(&session, run)
 }
 
-fn found(session: &Session) -> Result<Found> {
-    let table = table();
+fn found(session: &Session, table: &TableName) -> Result<Found> {
     let found = session
         .first(FOUND, params![table.schema.as_str(), table.table.as_str()])
         .wrap_err_with(|| format!("look for table {}", table.plain()))?;
@@ -82,29 +93,35 @@ fn found(session: &Session) -> Result<Found> {
 fn create_plan(server: &Server, dbname: &str, found: &Found) -> Result<Plan> {
     let side = server.side();
     let db_owner = &server.declared().db_owner.user;
+    let table = table(server);
+    let (plain, schema) = (table.plain(), Ident::new(table.schema.as_str()));
     let mut plan = Plan::new(side, dbname);
     match Verdict::of(found) {
-        Verdict::There => plan.note(format!(
-            "{} is there already on the {side}",
-            table().plain()
-        )),
-        Verdict::Create => plan.step(format!("create table {}", table().plain()), definition()),
+        Verdict::There => plan.note(format!("{plain} is there already on the {side}")),
+        Verdict::Create => plan.step(format!("create table {plain}"), definition(&table)),
         Verdict::Other => {
             return Failure::new(format!(
-                "create table {} on the {side}: another table has that name, with columns {}",
-                table().plain(),
+                "create table {plain} on the {side}: another table has that name, with columns {}",
                 found.columns.join(", ")
             ))
             .hint("rename or drop that table; flare's has the columns system_identifier, uuid, created_at")
             .err();
         }
+        Verdict::NoSchema => {
+            return Failure::new(format!(
+                "create table {plain} on the {side}: database {dbname:?} has no schema {:?}",
+                table.schema.as_str()
+            ))
+            .hint("name one of the application's schemas in status_schema of the configuration")
+            .err();
+        }
         Verdict::Denied => {
             return Failure::new(format!(
-                "create table {} on the {side}: {db_owner:?} may not create tables in schema public of database {dbname:?}",
-                table().plain()
+                "create table {plain} on the {side}: {db_owner:?} may not create tables in schema {:?} of database {dbname:?}",
+                table.schema.as_str()
             ))
             .hint(format!(
-                "make {db_owner:?} the owner of the database, or GRANT CREATE ON SCHEMA public TO {} there",
+                "GRANT USAGE, CREATE ON SCHEMA {schema} TO {} there, or name another schema in status_schema of the configuration",
                 Ident::new(db_owner)
             ))
             .err();
@@ -128,6 +145,7 @@ enum Verdict {
     There,
     Create,
     Other,
+    NoSchema,
     Denied,
 }
 
@@ -137,15 +155,15 @@ impl Verdict {
             (false, _) if found.has_our_columns() => Verdict::There,
             (false, _) => Verdict::Other,
             (true, true) => Verdict::Create,
+            (true, false) if !found.has_schema => Verdict::NoSchema,
             (true, false) => Verdict::Denied,
         }
     }
 }
 
-fn definition() -> String {
+fn definition(table: &TableName) -> String {
     format!(
-        "CREATE TABLE {} (system_identifier text PRIMARY KEY, uuid text NOT NULL, created_at text NOT NULL, payload text)",
-        table()
+        "CREATE TABLE {table} (system_identifier text PRIMARY KEY, uuid text NOT NULL, created_at text NOT NULL, payload text)"
     )
 }
 
@@ -190,17 +208,17 @@ fn publish(publisher: &Publisher, dbname: &str, pubname: &str, run: &Run) -> Res
         ));
         return plan.carry_out(&session, run);
     };
-    let published = publications::tables(&session, pubname)?.contains(&table());
+    let table = table(publisher);
+    let published = publications::tables(&session, pubname)?.contains(&table);
     if publication.puballtables || published {
         plan.note(format!("publication {pubname:?} has the table already"));
         return plan.carry_out(&session, run);
     }
     plan.step(
-        format!("add {} to publication {pubname:?}", table().plain()),
+        format!("add {} to publication {pubname:?}", table.plain()),
         format!(
-            "ALTER PUBLICATION {} ADD TABLE ONLY {}",
-            Ident::new(pubname),
-            table()
+            "ALTER PUBLICATION {} ADD TABLE ONLY {table}",
+            Ident::new(pubname)
         ),
     );
     // Both the publication's owner and the table's are needed: whoever is both.
@@ -231,11 +249,10 @@ fn refresh(
             continue;
         }
         change = change.and(match missing.as_slice() {
-            [only] if *only == table() => refresh::plan(dbname, &subscription, &missing)
-                .carry_out_singly(
-                    &unsubscribe::owning(subscriber, dbname, &subscription)?,
-                    run,
-                )?,
+            [only] if is(only) => refresh::plan(dbname, &subscription, &missing).carry_out_singly(
+                &unsubscribe::owning(subscriber, dbname, &subscription)?,
+                run,
+            )?,
             more => Change::none(run).with_note(format!(
                 "subscription {subname:?} lacks {}: flare create_subscription {subname} takes them",
                 listed(more)
@@ -250,28 +267,23 @@ pub(crate) fn reset(server: &Server, dbname: &str, identifier: u64, run: &Run) -
     let session = server.as_owner(dbname)?;
     let mut plan = Plan::new(server.side(), dbname);
     let identifier = identifier.to_string();
-    let rows: i64 = match Verdict::of(&found(&session)?) {
+    let table = table(server);
+    let rows: i64 = match Verdict::of(&found(&session, &table)?) {
         Verdict::There => session
             .value(
-                &format!(
-                    "SELECT count(*) FROM {} WHERE system_identifier = $1",
-                    table()
-                ),
+                &format!("SELECT count(*) FROM {table} WHERE system_identifier = $1"),
                 params![&identifier],
             )
-            .wrap_err_with(|| format!("read {}", table().plain()))?,
+            .wrap_err_with(|| format!("read {}", table.plain()))?,
         _ if server.side() == Side::Subscriber => {
-            plan.note(format!(
-                "the subscriber has no table {} yet",
-                table().plain()
-            ));
+            plan.note(format!("the subscriber has no table {} yet", table.plain()));
             return plan.carry_out(&session, run);
         }
         _ => {
             return Failure::new(format!(
                 "reset the replication status on the {}: there is no table {} in database {dbname:?}",
                 server.side(),
-                table().plain()
+                table.plain()
             ))
             .hint("run flare create_replication_status_table")
             .err();
@@ -285,8 +297,7 @@ pub(crate) fn reset(server: &Server, dbname: &str, identifier: u64, run: &Run) -
         _ => plan.step(
             format!("delete the row of system_identifier {identifier}"),
             format!(
-                "DELETE FROM {} WHERE system_identifier = {}",
-                table(),
+                "DELETE FROM {table} WHERE system_identifier = {}",
                 Literal(&identifier)
             ),
         ),
@@ -303,11 +314,17 @@ mod tests {
         let found = |columns: &[&str], may_create| Found {
             columns: columns.iter().map(|c| (*c).to_owned()).collect(),
             owner: None,
+            has_schema: true,
             may_create,
         };
         assert_eq!(Verdict::of(&found(&COLUMNS, false)), Verdict::There);
         assert_eq!(Verdict::of(&found(&["id"], true)), Verdict::Other);
         assert_eq!(Verdict::of(&found(&[], true)), Verdict::Create);
         assert_eq!(Verdict::of(&found(&[], false)), Verdict::Denied);
+        let nowhere = Found {
+            has_schema: false,
+            ..found(&[], false)
+        };
+        assert_eq!(Verdict::of(&nowhere), Verdict::NoSchema);
     }
 }

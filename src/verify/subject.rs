@@ -74,14 +74,13 @@ impl Subject {
             publisher.major(),
             &subscription.subpublications,
         )?;
-        let own = status_table::table();
         let published: BTreeSet<&TableName> =
             sent.iter().filter_map(|it| it.name.as_ref()).collect();
         let wanted: Vec<TableName> = match only.is_empty() {
             true => published
                 .iter()
                 // Carried statements are on record with what became of them on each side.
-                .filter(|name| ***name != own && name.schema.as_str() != "flare")
+                .filter(|name| !status_table::is(name) && name.schema.as_str() != "flare")
                 .map(|name| (*name).clone())
                 .collect(),
             false => only.to_vec(),
@@ -140,12 +139,13 @@ impl Subject {
         }
         tables.sort_by(|one, other| (other.bytes, &one.name).cmp(&(one.bytes, &other.name)));
         let slot_name = subscription.subslotname.unwrap_or_else(|| subname.clone());
-        let way = match published.contains(&own) && ready(&own) {
-            true => Way::Row {
-                table: own,
+        let own = published.iter().find(|name| status_table::is(name));
+        let way = match own.filter(|own| ready(own)) {
+            Some(own) => Way::Row {
+                table: (*own).clone(),
                 slot_name,
             },
-            false => Way::Slot(slot_name),
+            None => Way::Slot(slot_name),
         };
         Ok(Subject {
             tables,
@@ -164,9 +164,8 @@ pub(super) fn published(
     let Some(subscription) = subscriptions::find(subscriber, &stream.subname)? else {
         return Ok((Vec::new(), String::new()));
     };
-    let own = status_table::table();
     let mut tables = publications::tables(publisher, &stream.pubname)?;
-    tables.retain(|name| *name != own);
+    tables.retain(|name| !status_table::is(name));
     Ok((tables, subscription.oid))
 }
 

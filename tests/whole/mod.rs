@@ -5,4 +5,5 @@ mod drift;
 mod events;
 mod exact;
 mod listed;
+mod status_schema;
 mod traces;

@@ -42,7 +42,7 @@ fn prepared(old: u32, new: u32) -> Pair {
 }
 
 /// The README's order.
-fn set_up(pair: &Pair) {
+pub(super) fn set_up(pair: &Pair) {
     let (db, sub) = (pair.db(), pair.subname());
     for args in [
         vec!["grant_create", "--use-db-owner", db],
@@ -85,7 +85,7 @@ fn schema(pair: &Pair, server: &Cluster) -> String {
 }
 
 /// The roles of the test, the database's privileges and settings, and what flare keeps in `postgres`.
-fn globals(pair: &Pair, server: &Cluster) -> String {
+pub(super) fn globals(pair: &Pair, server: &Cluster) -> String {
     let (id, db) = (&pair.names().id, pair.db());
     let sql = format!(
         "SELECT concat_ws(E'\\n',

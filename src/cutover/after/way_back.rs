@@ -6,7 +6,7 @@ use crate::cutover::deadline::Deadline;
 use crate::cutover::probe::Probe;
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{Entry, Member};
-use crate::replicate::reverse;
+use crate::replicate::{reverse, status_table};
 use crate::server::Pair;
 
 /// How long the first row may take on its way back.
@@ -28,6 +28,7 @@ pub(in crate::cutover) fn start(pair: &Pair, entry: &Entry, member: &Member) -> 
         writer: &to.enter(&stream.dbname)?,
         reader: &from.enter(&stream.dbname)?,
         identifier: to.identifier(),
+        table: status_table::table(to),
     };
     probe
         .send(&Deadline::after(FIRST_ROW))

@@ -183,7 +183,7 @@ fn look_at(
     let sessions = DatabaseSessions::open(pair, &stream)?;
     let (lock, arrival) = (&sessions.lock.session, &sessions.arrival.session);
     let published = tables(lock, &stream.pubname)?;
-    ready::status_table_is_ready(lock, arrival, &stream)?;
+    ready::status_table_is_ready((lock, arrival), &stream, &status_table::table(from))?;
     ready::every_table_is_ready(arrival, &stream)?;
     ready::may_lock(lock, &stream.pubname)?;
     if request.purpose == Purpose::Switch {
@@ -422,7 +422,7 @@ fn warm_up(pause: &mut Pause<'_>, run: &Run) -> Result<()> {
     for database in &pause.databases {
         let lock = &database.sessions.lock.session;
         touch(lock, pause.begin_locks, &database.published)?;
-        let probe = database.probe(pause.pair.publisher.identifier());
+        let probe = database.probe(&pause.pair.publisher);
         // A probe is a statement there, and at least one look here.
         let line = round_trip.from + round_trip.to * 2;
         let quickest = catch_up(&probe, line, pause.max_pause)

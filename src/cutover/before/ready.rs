@@ -10,9 +10,9 @@ use crate::cutover::pause::terminating::Terminating;
 use crate::cutover::state::{Database, PauseRequest};
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{Entry, Stream};
-use crate::replicate::{Run, status_table, unsubscribe};
+use crate::replicate::{Run, unsubscribe};
 use crate::server::{Login, Pair, Publisher, Session, Timeout, at_once, interrupt, params};
-use crate::value::{Ident, ShellWord};
+use crate::value::{Ident, ShellWord, TableName};
 
 /// A replication slot, with its walsender.
 #[derive(Debug, Default, Deserialize)]
@@ -221,11 +221,10 @@ pub(in crate::cutover) fn roles_exist(admin: &Session, request: &PauseRequest) -
 
 /// The status table has to be on both sides, and in the stream: the probe row goes through it.
 pub(in crate::cutover) fn status_table_is_ready(
-    lock: &Session,
-    arrival: &Session,
+    (lock, arrival): (&Session, &Session),
     stream: &Stream,
+    status: &TableName,
 ) -> Result<()> {
-    let status = status_table::table();
     let published = || {
         lock.value::<bool>(
             "SELECT EXISTS (SELECT FROM pg_publication p, pg_get_publication_tables(p.pubname) t
@@ -242,7 +241,7 @@ pub(in crate::cutover) fn status_table_is_ready(
         subscriptions::relations(arrival, &stream.subname)
     });
     let (published, relations) = (published?, relations?);
-    let subscribed = relations.iter().any(|relation| relation.name == status);
+    let subscribed = relations.iter().any(|relation| relation.name == *status);
     let missing = match (published, subscribed) {
         (true, true) => return Ok(()),
         (false, _) => format!("it is not in publication {:?}", stream.pubname),

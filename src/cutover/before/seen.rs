@@ -5,6 +5,7 @@ use crate::cutover::before::ready;
 use crate::cutover::clients::hooks;
 use crate::cutover::state::PauseRequest;
 use crate::error::Result;
+use crate::replicate::status_table;
 use crate::server::{Pair, at_once};
 
 /// Fails with the first thing that would stop the run before it begins. [`crate::cutover::switch`] looks at more, and again.
@@ -20,7 +21,7 @@ pub(crate) fn in_the_way(pair: &Pair, config: &Config, request: &PauseRequest) -
                 let stream = request.stream(wanted);
                 let here = from.visit(&wanted.dbname)?;
                 let there = to.visit(&wanted.dbname)?;
-                ready::status_table_is_ready(&here, &there, &stream)?;
+                ready::status_table_is_ready((&here, &there), &stream, &status_table::table(from))?;
             }
             Ok(())
         },

@@ -167,7 +167,7 @@ fn unpublish(publisher: &Publisher, stream: &Stream, run: &Run) -> Result<Change
 }
 
 fn drop_status_table(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
-    let table = status_table::table();
+    let table = status_table::table(server);
     let session = server.enter(dbname)?;
     if !tables::missing(&session, std::slice::from_ref(&table))?.is_empty() {
         return Ok(Change::none(run));

@@ -40,7 +40,7 @@ pub(in crate::cutover) fn send_sequences<'a>(
     let its_row = its_row(pause);
     let arrived = format!(
         "EXISTS (SELECT FROM {} WHERE {})",
-        status_table::table(),
+        status_table::table(&pause.pair.publisher),
         its_row,
     );
     let waits = batch::wait_until(
@@ -54,7 +54,7 @@ pub(in crate::cutover) fn send_sequences<'a>(
                 &format!("{waits} since := clock_timestamp();"),
                 &format!(
                     "SELECT s.payload INTO payload FROM {} s WHERE {its_row}; {} {SET}",
-                    status_table::table(),
+                    status_table::table(&pause.pair.publisher),
                     ddl::ALL_HAVE_COME,
                 )
             ),
@@ -98,7 +98,7 @@ pub(in crate::cutover) fn rehearse_sequences<'a>(
     let looks = format!(
         "SELECT s.payload INTO payload FROM {} s WHERE {};
          payload := jsonb_build_object('sequences', '[]'::jsonb); {SET}",
-        status_table::table(),
+        status_table::table(&pause.pair.publisher),
         its_row(pause),
     );
     batch::rehearse(

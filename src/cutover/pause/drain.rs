@@ -11,6 +11,7 @@ use crate::cutover::state::{Database, Pause};
 use crate::ddl;
 use crate::error::Result;
 use crate::journal::Purpose;
+use crate::replicate::status_table;
 use crate::value::Literal;
 
 /// The sequences whose `last_value` differs from what was set, in one jsonb; `known` maps their names to it.
@@ -74,7 +75,7 @@ pub(in crate::cutover) fn send<'a>(
          ON CONFLICT (system_identifier) DO UPDATE
             SET uuid = excluded.uuid, created_at = excluded.created_at, payload = excluded.payload;",
         not_locked = batch::wait_until(&table_locks::still_stand(&pause.databases), "the tables were not locked"),
-        status = crate::replicate::status_table::table(),
+        status = status_table::table(&pause.pair.publisher),
         identifier = pause.pair.publisher.identifier(),
         run = pause.run(),
     );

@@ -15,7 +15,7 @@ use crate::value::{Literal, TableName};
 /// The published tables that the application writes: the probe row goes through flare's own table while they are locked.
 pub(crate) fn tables(session: &Session, pubname: &str) -> Result<Vec<TableName>> {
     let mut published = publications::tables(session, pubname)?;
-    published.retain(|name| *name != status_table::table());
+    published.retain(|name| !status_table::is(name));
     Ok(published)
 }
 
@@ -57,7 +57,7 @@ const PUBLISHED: &str = "
     SELECT coalesce(jsonb_agg(QUALIFIED), '[]') INTO now
       FROM pg_publication p, pg_get_publication_tables(p.pubname) t
       JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE p.pubname = PUBNAME AND QUALIFIED <> STATUS;";
+     WHERE p.pubname = PUBNAME AND c.relname <> STATUS;";
 
 /// Behind the locks the list is read again: a difference undoes.
 const UNCHANGED: &str = "
@@ -113,10 +113,7 @@ fn published(database: &Database) -> String {
     PUBLISHED
         .replace("QUALIFIED", QUALIFIED)
         .replace("PUBNAME", &Literal(&database.stream.pubname).to_string())
-        .replace(
-            "STATUS",
-            &Literal(&status_table::table().to_string()).to_string(),
-        )
+        .replace("STATUS", &Literal(status_table::NAME).to_string())
 }
 
 fn declared(database: &Database) -> String {

@@ -4,7 +4,6 @@ use super::decision::{AllTables, Situation};
 use crate::catalog::tables::{Table, listed};
 use crate::config;
 use crate::error::{Failure, Result};
-use crate::replicate::status_table;
 use crate::value::TableName;
 
 /// Refuses names of the configuration that the database does not have.
@@ -84,8 +83,7 @@ fn named(names: &[TableName], found: &Situation<'_>) -> Result<Vec<TableName>> {
         .err();
     }
     let mut wanted: Vec<TableName> = Vec::new();
-    let status = status_table::table();
-    for name in names.iter().chain([&status]) {
+    for name in names.iter().chain([found.status]) {
         let partitioned = |table: &Table| table.name == *name && table.relkind == 'p';
         let stand_ins: Vec<TableName> =
             match found.major < 13 && found.tables.iter().any(partitioned) {

@@ -1,6 +1,6 @@
 //! What is to be done to publish a database's tables: pure. Tables whose UPDATE and DELETE would fail are refused.
 
-use super::super::{Plan, status_table};
+use super::super::Plan;
 use super::coverage::{becomes_full, list, names_exist};
 use super::membership::{completion, creation};
 use crate::catalog::publications::Publication as Existing;
@@ -22,6 +22,8 @@ pub(super) struct Situation<'a> {
     pub(super) all_tables: AllTables,
     /// Whether the superuser account is one; on RDS it is not.
     pub(super) superuser: bool,
+    /// flare's own table.
+    pub(super) status: &'a TableName,
     pub(super) users: Users<'a>,
 }
 
@@ -49,9 +51,9 @@ pub(super) struct Decision {
 }
 
 /// The status table as `create` will have made it: all checks come before the first change.
-pub(super) fn status_table_to_be(db_owner: &str, superuser: bool) -> Table {
+pub(super) fn status_table_to_be(name: TableName, db_owner: &str, superuser: bool) -> Table {
     Table {
-        name: status_table::table(),
+        name,
         relkind: 'r',
         relpersistence: 'p',
         relreplident: 'd',
@@ -133,11 +135,12 @@ fn identity_step(decision: &mut Decision, table: &Table, users: Users<'_>) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replicate::status_table::NAME;
 
     fn table(name: &str) -> Table {
         Table {
             name: name.parse().unwrap(),
-            ..status_table_to_be("owner", false)
+            ..status_table_to_be(TableName::new("public", NAME), "owner", false)
         }
     }
 
@@ -180,6 +183,7 @@ mod tests {
                 published: &self.published,
                 all_tables: self.all_tables,
                 superuser: false,
+                status: &TableName::new("public", NAME),
                 users: Users {
                     admin: "adm",
                     db_owner: "owner",

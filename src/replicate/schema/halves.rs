@@ -107,7 +107,7 @@ impl<'a> Halves<'a> {
         more.extend(snapshot.map(|snapshot| format!("--snapshot={snapshot}")));
         // The one that is there already, not the one that this copy's first half has made.
         if has_status_table {
-            more.push("--exclude-table=public.flare_replication_status".to_owned());
+            more.push("--exclude-table=*.flare_replication_status".to_owned());
         }
         self.work.script_of(&self.toolbox, &more, schemas, tail)
     }

@@ -75,7 +75,7 @@ impl Work<'_> {
     ) -> Result<Script> {
         let toolbox = self.toolbox(self.pair.publisher.major())?;
         let ours: &[&str] = match has_status_table {
-            true => &["--exclude-table=public.flare_replication_status"],
+            true => &["--exclude-table=*.flare_replication_status"],
             false => &[],
         };
         let mut dumped = self.dump(&toolbox, &self.pair.publisher, ours)?;
@@ -125,6 +125,9 @@ impl Work<'_> {
             head.push_str(&owners.opened());
             tail.insert_str(0, &owners.closed());
         }
+        if !objects::has_schema(&*self.pair.publisher.visit(self.dbname)?, "public")? {
+            tail.push_str(WITHOUT_PUBLIC);
+        }
         written(|output| {
             write!(output, "SET TRANSACTION READ WRITE;\n{head}").wrap_err(WRITING)?;
             let report = self.rewrite(dumped, output, schemas)?;
@@ -139,6 +142,10 @@ impl Work<'_> {
         written(|output| self.rewrite(dumped, output, BTreeSet::from(["public".to_owned()])))
     }
 }
+
+/// Every new database has a schema public, and no dump says that the publisher's has none. What is in use stays.
+const WITHOUT_PUBLIC: &str = "DO $$ BEGIN DROP SCHEMA IF EXISTS public; \
+     EXCEPTION WHEN dependent_objects_still_exist OR insufficient_privilege THEN NULL; END $$;\n";
 
 /// pg_dump locks every table it describes, which needs a privilege on it.
 fn hinted(report: Report, server: &Server, login: Login) -> Report {

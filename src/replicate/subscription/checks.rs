@@ -28,9 +28,8 @@ impl Wanted<'_> {
     /// Tables that the subscription begins to copy: there, and empty. The status table is flare's own affair.
     pub(super) fn check_tables_to_take(&self, tables: &[TableName]) -> Result<()> {
         let dbname = self.dbname();
-        let status = status_table::table();
         let mut tables = tables.to_vec();
-        tables.retain(|name| *name != status);
+        tables.retain(|name| !status_table::is(name));
         let missing = tables::missing(&self.on_subscriber, &tables)?;
         if !missing.is_empty() {
             return Failure::new(format!(

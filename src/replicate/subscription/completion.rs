@@ -80,7 +80,7 @@ impl Wanted<'_> {
             return Ok(change);
         }
         self.check_tables_to_take(&missing)?;
-        if missing.contains(&status_table::table()) {
+        if missing.iter().any(status_table::is) {
             change = change.and(status_table::create(
                 &self.pair.subscriber,
                 self.dbname(),

@@ -79,10 +79,11 @@ impl Wanted<'_> {
             .and(settings)
             .and(slot)
             .and(subscription);
-        if !self.published.contains(&status_table::table()) {
+        let status = status_table::table(&self.pair.publisher);
+        if !self.published.contains(&status) {
             change = change.with_note(format!(
                 "{} is not published: run flare create_replication_status_table {}",
-                status_table::table().plain(),
+                status.plain(),
                 self.dbname()
             ));
         }
@@ -143,7 +144,7 @@ impl Wanted<'_> {
 
     /// The status table on the subscriber, without old rows, with which a copy would collide.
     pub(super) fn status_table(&self, run: &Run) -> Result<Change> {
-        let table = status_table::table();
+        let table = status_table::table(&self.pair.subscriber);
         let there = tables::missing(&self.on_subscriber, std::slice::from_ref(&table))?.is_empty();
         let change = status_table::create(&self.pair.subscriber, self.dbname(), run)?;
         if !there || self.options.copy == Copy::Nothing {
