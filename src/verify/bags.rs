@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 
 use postgres::Row;
 
-use super::buckets::buckets_for;
+use super::buckets::{at_once, buckets_for, counted};
 use super::evidence::{Bag, Evidence, Verdict};
 use super::findings::{ColumnDifference, Kind, RowDifference, Shown};
 use super::hot::waits_for;
 use super::pinned::{Scan, Text};
-use super::ranges::{CHUNK, Outcome, differing_buckets};
+use super::ranges::{Outcome, differing_buckets};
 use super::rounds::{Looked, Looks, ROUNDS, wait_before};
 use super::settle::{Values, Work};
 use crate::error::{Result, WrapErr};
@@ -28,15 +28,14 @@ pub(super) fn compare(work: &Work<'_>) -> Result<Outcome> {
     let (ours, theirs) = work
         .ask(|on| on.sums_by_row(buckets), Scan::Any)
         .wrap_err_with(|| format!("compare {}", work.table.name.plain()))?;
-    let rows: i64 = ours.iter().map(|row| row.get::<_, i64>(1)).sum();
+    let (rows, theirs_in_all) = (counted(&ours), counted(&theirs));
     let differing = differing_buckets(&ours, &theirs);
     drop((ours, theirs));
     let mut outcome = Outcome {
         rows,
         ..Outcome::default()
     };
-    let per_bucket = (rows / buckets).max(1) as usize;
-    for some in differing.chunks((2 * CHUNK / per_bucket).max(1)) {
+    for some in differing.chunks(at_once(rows.max(theirs_in_all), buckets)) {
         let (ours, theirs) = work.ask(|on| on.counts(buckets, some), Scan::Any)?;
         let counts = |rows: &[Row]| -> HashMap<i64, i64> {
             rows.iter().map(|row| (row.get(0), row.get(1))).collect()
@@ -48,7 +47,9 @@ pub(super) fn compare(work: &Work<'_>) -> Result<Outcome> {
             .filter(|hash| ours.get(hash) != theirs.get(hash))
             .collect();
         for batch in candidates.chunks(AT_ONCE) {
-            outcome.found.extend(settle(work, batch)?);
+            for row in settle(work, batch)? {
+                outcome.found.add(row);
+            }
         }
     }
     Ok(outcome)

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use postgres::Row;
+
 use super::pinned::Scan;
 use super::ranges::{CHUNK, Outcome, candidates, differing_buckets, hashed};
 use super::settle::{Work, settle};
@@ -18,6 +20,17 @@ pub(super) fn buckets_for(rows: f64) -> i64 {
     (wanted as u64).next_power_of_two() as i64
 }
 
+/// The rows of all buckets.
+pub(super) fn counted(sums: &[Row]) -> i64 {
+    sums.iter().map(|row| row.get::<_, i64>(1)).sum()
+}
+
+/// How many buckets are listed at once, so that they hold two chunks at most on the side that has more rows.
+pub(super) fn at_once(rows: i64, buckets: i64) -> usize {
+    let per_bucket = (rows / buckets).max(1) as usize;
+    (2 * CHUNK / per_bucket).max(1)
+}
+
 /// Compares the whole table.
 pub(super) fn compare(work: &Work<'_>) -> Result<Outcome> {
     let buckets = buckets_for(work.table.reltuples);
@@ -25,21 +38,18 @@ pub(super) fn compare(work: &Work<'_>) -> Result<Outcome> {
     let (ours, theirs) = work
         .ask(|on| on.sums_by_key(&whole, buckets), Scan::Any)
         .wrap_err_with(|| format!("compare {}", work.table.name.plain()))?;
-    let rows: i64 = ours.iter().map(|row| row.get::<_, i64>(1)).sum();
+    let (rows, theirs_in_all) = (counted(&ours), counted(&theirs));
     let mut outcome = Outcome {
         rows,
         ..Outcome::default()
     };
     let differing = differing_buckets(&ours, &theirs);
     drop((ours, theirs));
-    let per_bucket = (rows / buckets).max(1) as usize;
-    let at_once = (2 * CHUNK / per_bucket).max(1);
-    for some in differing.chunks(at_once) {
+    for some in differing.chunks(at_once(rows.max(theirs_in_all), buckets)) {
         let (ours, theirs) = work.ask(|on| on.rows(&whole, Some((buckets, some))), Scan::Any)?;
         let ours: HashMap<Key, i64> = ours.iter().map(hashed).collect();
         let theirs: HashMap<Key, i64> = theirs.iter().map(hashed).collect();
-        let found = settle(work, candidates(ours, theirs))?;
-        outcome.found.extend(found);
+        outcome.found.merge(settle(work, candidates(ours, theirs))?);
     }
     Ok(outcome)
 }

@@ -68,6 +68,40 @@ pub struct RowDifference {
     pub reason: Option<String>,
 }
 
+/// Rows that were found: all are counted, the first of them are kept.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
+    pub(super) different: u64,
+    pub(super) undecided: u64,
+    pub(super) rows: Vec<RowDifference>,
+}
+
+/// How many rows are kept: a table of which all rows differ takes no more memory than another.
+const KEPT: usize = 1000;
+
+impl Found {
+    pub(super) fn add(&mut self, row: RowDifference) {
+        match row.kind {
+            Kind::Undecided => self.undecided += 1,
+            Kind::Different | Kind::Missing | Kind::Extra => self.different += 1,
+        }
+        if self.rows.len() < KEPT {
+            self.rows.push(row);
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: Found) {
+        self.different += other.different;
+        self.undecided += other.undecided;
+        let room = KEPT.saturating_sub(self.rows.len());
+        self.rows.extend(other.rows.into_iter().take(room));
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.different + self.undecided
+    }
+}
+
 /// Longer values are cut.
 const SHOWN: usize = 80;
 

@@ -26,7 +26,7 @@ pub(super) fn compare(work: &Work<'_>) -> Result<Outcome> {
         drop(rows);
         while !ours.is_empty() {
             let some = ours.split_off(ours.len().saturating_sub(AT_ONCE));
-            outcome.found.extend(settle(work, unlike(work, some)?)?);
+            outcome.found.merge(settle(work, unlike(work, some)?)?);
         }
         Ok(true)
     })
@@ -45,7 +45,7 @@ pub(super) fn compare(work: &Work<'_>) -> Result<Outcome> {
                     .filter_map(|row| some.get(row.get::<_, i64>(0) as usize - 1).cloned())
                     .collect(),
             };
-            outcome.found.extend(settle(work, candidates)?);
+            outcome.found.merge(settle(work, candidates)?);
         }
         Ok(true)
     })

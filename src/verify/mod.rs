@@ -42,6 +42,7 @@ mod bags;
 mod beside;
 mod buckets;
 mod canonical;
+mod choice;
 mod data;
 mod evidence;
 mod findings;
@@ -56,10 +57,12 @@ mod report;
 mod rounds;
 mod schema;
 mod settle;
+mod state;
 mod statement;
 mod subject;
 mod table;
 mod types;
+mod workers;
 
 pub use data::DataOptions;
 pub(crate) use data::verify;
@@ -71,6 +74,7 @@ pub(crate) use schema::verify_schema;
 pub use schema::{SchemaDifference, SchemaMethod, SchemaVerification};
 pub use settle::Values;
 
+use self::pinned::Pinned;
 use crate::error::Result;
 use crate::journal::{Direction, Stream};
 use crate::server::Pair;
@@ -83,14 +87,15 @@ pub(crate) fn missing_proof(
     stream: &Stream,
     direction: Direction,
 ) -> Result<Proof> {
-    let from = pair.publisher.enter(&stream.dbname)?;
-    let to = pair.subscriber.enter(&stream.dbname)?;
-    let (tables, subscription) = subject::published(&from, &to, stream)?;
+    let from = Pinned::open(&pair.publisher, &stream.dbname)?;
+    let to = Pinned::open(&pair.subscriber, &stream.dbname)?;
+    let (tables, subscription) = subject::published(from.session(), to.session(), stream)?;
     record::proof(
         configured,
         &stream.dbname,
         direction,
         &subscription,
         &tables,
+        || subject::signatures(&from, &to, stream, &tables),
     )
 }

@@ -1,10 +1,11 @@
 //! A range of the key on both sides: sums first, and only where they differ the rows themselves.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use postgres::Row;
 
-use super::findings::RowDifference;
+use super::findings::Found;
 use super::pinned::{Scan, Text};
 use super::settle::{Work, settle};
 use super::statement::{Key, Range};
@@ -25,18 +26,9 @@ const SCATTERED: usize = CHUNK / 20;
 pub(super) struct Outcome {
     /// On the publisher.
     pub(super) rows: i64,
-    pub(super) found: Vec<RowDifference>,
+    pub(super) found: Found,
     /// The two sides order the key differently.
     pub(super) scattered: bool,
-}
-
-impl Outcome {
-    pub(super) fn and(mut self, other: Outcome) -> Outcome {
-        self.rows += other.rows;
-        self.found.extend(other.found);
-        self.scattered |= other.scattered;
-        self
-    }
 }
 
 /// Compares a range.
@@ -62,22 +54,24 @@ pub(super) fn compare(work: &Work<'_>, range: &Range) -> Result<Outcome> {
         return Ok(outcome);
     }
     if ours.0.max(theirs.0) > TOO_MANY {
-        let mut parts = Outcome::default();
-        walk(work, work.bounds, range, |part| {
-            parts.merge(differing(work, part)?);
+        // The side that has more rows divides them: on the other they may all be between two keys.
+        let divides = match ours.0.cmp(&theirs.0) {
+            Ordering::Greater => Side::Publisher,
+            Ordering::Less => Side::Subscriber,
+            Ordering::Equal => work.bounds,
+        };
+        walk(work, divides, range, |part| {
+            let part = compare(work, part)?;
+            outcome.found.merge(part.found);
+            outcome.scattered |= part.scattered;
             Ok(true)
         })?;
-        outcome.found = parts.found;
-        outcome.scattered = parts.scattered;
         return Ok(outcome);
     }
-    Ok(outcome.and(differing(work, range)?))
-}
-
-impl Outcome {
-    fn merge(&mut self, other: Outcome) {
-        *self = std::mem::take(self).and(other);
-    }
+    let differing = differing(work, range)?;
+    outcome.found = differing.found;
+    outcome.scattered = differing.scattered;
+    Ok(outcome)
 }
 
 /// Goes through a range chunk by chunk in the order of one side, until `visit` says that it is enough.
@@ -131,7 +125,7 @@ fn differing(work: &Work<'_>, range: &Range) -> Result<Outcome> {
     let found = settle(work, candidates)?;
     Ok(Outcome {
         rows: 0,
-        scattered: alone > SCATTERED && found.len() < alone / 10,
+        scattered: alone > SCATTERED && (found.count() as usize) < alone / 10,
         found,
     })
 }

@@ -3,12 +3,15 @@
 //! A row for each table of the last run in each direction, and one without a name for the run itself. It lets a run that
 //! was cut off go on, and says whether every table was found equal.
 
-use std::fmt;
+mod proof;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+pub use self::proof::LastVerification;
+pub(crate) use self::proof::{Proof, listed};
+pub(super) use self::proof::{Signatures, proof};
 use super::pinned::Text;
 use super::report::TableStatus;
 use super::statement::Key;
@@ -42,6 +45,15 @@ const CREATE: &str = "
 const EXISTS: &str = "
     SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                     WHERE n.nspname = 'flare' AND c.relname = 'verified')";
+
+const INSERT: &str = "
+    INSERT INTO flare.verified (publisher, subscriber, dbname, direction, schema, \"table\", run, subscription,
+                                signature, bound, rows, candidates, status)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, nullif($10, 'null'::jsonb), $11, $12, $13)
+    ON CONFLICT (publisher, subscriber, dbname, direction, schema, \"table\") DO UPDATE
+       SET run = excluded.run, subscription = excluded.subscription, signature = excluded.signature,
+           bound = excluded.bound, rows = excluded.rows, candidates = excluded.candidates,
+           status = excluded.status, changed_at = clock_timestamp()";
 
 /// The rows of one database in one direction.
 const OF_IT: &str = "publisher = $1 AND subscriber = $2 AND dbname = $3 AND direction = $4";
@@ -143,59 +155,61 @@ impl<'a> Record<'a> {
                 return Ok((record, Some(of_run.collect())));
             }
         }
-        record.write(&TableName::new("", ""), &Row::default())?;
+        record.insert(&TableName::new("", ""), None, &Reached::default())?;
         Ok((record, None))
     }
 
-    /// Writes how far a table has come.
-    pub(super) fn write(&self, table: &TableName, row: &Row<'_>) -> Result<()> {
+    /// Writes how far a table of this signature has come.
+    pub(super) fn write(
+        &self,
+        table: &TableName,
+        signature: &str,
+        reached: &Reached,
+    ) -> Result<()> {
+        self.insert(table, Some(signature), reached)
+    }
+
+    fn insert(&self, table: &TableName, signature: Option<&str>, reached: &Reached) -> Result<()> {
         let texts = |key: &Key| -> Vec<String> { key.iter().map(Text::shown).collect() };
-        let bound = row.bound.map(|key| Value::from(texts(key)));
-        let candidates: Vec<Vec<String>> = row.candidates.iter().map(texts).collect();
+        let bound = reached.bound.as_ref().map(|key| Value::from(texts(key)));
+        let candidates: Vec<Vec<String>> = reached.candidates.iter().map(texts).collect();
         let mut values = self.whose.params();
         values.extend(params![
             table.schema.as_str(),
             table.table.as_str(),
             self.run,
             &self.subscription,
-            row.signature.map(str::to_owned),
+            signature.map(str::to_owned),
             bound.unwrap_or(Value::Null),
-            row.rows,
+            reached.rows,
             serde_json::to_value(candidates).unwrap_or_default(),
-            row.status.map(|it| it.as_str().to_owned()),
+            reached.status.map(|it| it.as_str().to_owned()),
         ]);
         self.session
-            .execute(
-                "INSERT INTO flare.verified (publisher, subscriber, dbname, direction, schema, \"table\", run, subscription,
-                                             signature, bound, rows, candidates, status)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, nullif($10, 'null'::jsonb), $11, $12, $13)
-                 ON CONFLICT (publisher, subscriber, dbname, direction, schema, \"table\") DO UPDATE
-                    SET run = excluded.run, subscription = excluded.subscription, signature = excluded.signature,
-                        bound = excluded.bound, rows = excluded.rows, candidates = excluded.candidates,
-                        status = excluded.status, changed_at = clock_timestamp()",
-                values,
-            )
+            .execute(INSERT, values)
             .map(drop)
             .wrap_err("write how far it has come, in flare.verified")
     }
 
     /// The run has come to its end.
     pub(super) fn end(&self, status: TableStatus) -> Result<()> {
-        let row = Row {
+        let reached = Reached {
             status: Some(status),
-            ..Row::default()
+            ..Reached::default()
         };
-        self.write(&TableName::new("", ""), &row)
+        self.insert(&TableName::new("", ""), None, &reached)
     }
 }
 
-/// What is written of a table.
+/// How far a table has come.
 #[derive(Default)]
-pub(super) struct Row<'r> {
-    pub(super) signature: Option<&'r str>,
-    pub(super) bound: Option<&'r Key>,
+pub(super) struct Reached {
+    /// Behind this key nothing was compared yet.
+    pub(super) bound: Option<Key>,
     pub(super) rows: i64,
+    /// Keys of rows that were not found equal.
     pub(super) candidates: Vec<Key>,
+    /// Of a table that is through.
     pub(super) status: Option<TableStatus>,
 }
 
@@ -214,6 +228,11 @@ fn is_run(kept: &Kept) -> bool {
 }
 
 impl Kept {
+    /// Whether the table was found equal, with the columns, key and types that this signature says.
+    pub(super) fn found_equal(&self, signature: &str) -> bool {
+        self.status == Some(TableStatus::Equal) && self.signature.as_deref() == Some(signature)
+    }
+
     /// Where a table of this signature goes on: the bound behind which nothing was compared, and keys to look at again.
     pub(super) fn goes_on(&self, signature: &str, key_columns: usize) -> Option<(Key, Vec<Key>)> {
         let key = |texts: &Vec<String>| -> Key {
@@ -254,97 +273,6 @@ fn create(server: &Server) -> Result<()> {
     }
 }
 
-/// Whether every table of a database was found equal, and when.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Proof {
-    /// What is missing of that, table by table.
-    pub(crate) missing: Vec<String>,
-    /// When the last table was verified, in UTC.
-    pub(crate) last: Option<String>,
-}
-
-/// When the rows of a database were last compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LastVerification {
-    /// The database.
-    pub dbname: String,
-    /// When, in UTC; none: never since this subscription was made.
-    pub finished_at: Option<String>,
-    /// Whether every published table was found equal.
-    pub equal: bool,
-    /// The tables that were not, each with what is known of it.
-    pub missing: Vec<String>,
-}
-
-impl fmt::Display for LastVerification {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let dbname = &self.dbname;
-        match (&self.finished_at, self.equal) {
-            (None, _) => write!(
-                f,
-                "{dbname:?}: its rows were never compared (flare verify_data)"
-            ),
-            (Some(at), true) => write!(f, "{dbname:?}: every row was last found equal at {at}"),
-            (Some(at), false) => write!(
-                f,
-                "{dbname:?}: its rows were last compared at {at}; not known to be equal: {}",
-                listed(&self.missing)
-            ),
-        }
-    }
-}
-
-/// The first of them.
-pub(crate) fn listed(missing: &[String]) -> String {
-    const SHOWN: usize = 10;
-    let shown = missing
-        .iter()
-        .take(SHOWN)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
-    match missing.len().checked_sub(SHOWN) {
-        Some(more @ 1..) => format!("{shown} and {more} more"),
-        _ => shown,
-    }
-}
-
-/// What is on record about these tables, as this subscription carries them. `configured` is the configuration's pair.
-pub(super) fn proof(
-    configured: &Pair,
-    dbname: &str,
-    direction: Direction,
-    subscription: &str,
-    tables: &[TableName],
-) -> Result<Proof> {
-    let whose = Whose::of(configured, dbname, direction);
-    let kept = read(configured.subscriber.admin(), &whose)?;
-    Ok(judge(&kept, subscription, tables))
-}
-
-fn judge(kept: &[Kept], subscription: &str, tables: &[TableName]) -> Proof {
-    let mut proof = Proof::default();
-    for name in tables {
-        let found = kept
-            .iter()
-            .find(|it| it.name == *name && it.subscription == subscription);
-        let lacks = match found.map(|it| it.status) {
-            Some(Some(TableStatus::Equal)) => None,
-            Some(Some(status)) => Some(status.as_str()),
-            Some(None) => Some("not verified to its end"),
-            None => Some("not verified"),
-        };
-        proof
-            .missing
-            .extend(lacks.map(|it| format!("{} ({it})", name.plain())));
-        let when = found
-            .filter(|it| it.status.is_some())
-            .map(|it| it.changed_at.clone());
-        proof.last = proof.last.take().max(when);
-    }
-    proof
-}
-
 /// Forgets a database; the table goes with the last of them.
 pub(crate) fn forget(
     session: &Session,
@@ -377,11 +305,11 @@ pub(crate) fn forget(
 mod tests {
     use super::*;
 
-    fn kept(table: &str, subscription: &str, status: Option<TableStatus>) -> Kept {
+    pub(super) fn kept(table: &str, status: Option<TableStatus>) -> Kept {
         Kept {
             name: TableName::new("app", table),
             run: Uuid::nil(),
-            subscription: subscription.into(),
+            subscription: "1".into(),
             signature: Some("s".into()),
             bound: Some(vec!["7".into()]),
             rows: 1,
@@ -392,36 +320,15 @@ mod tests {
     }
 
     #[test]
-    fn every_table_must_have_been_found_equal_in_this_subscription() {
-        let all = ["a", "bb", "ccc", "dddd", "eeeee"].map(|it| TableName::new("app", it));
-        let record = [
-            kept("a", "1", Some(TableStatus::Equal)),
-            kept("bb", "1", Some(TableStatus::Undecided)),
-            kept("ccc", "1", None),
-            kept("dddd", "9", Some(TableStatus::Equal)),
-        ];
-        let proof = judge(&record, "1", &all);
-        assert_eq!(
-            proof.missing,
-            [
-                "app.bb (undecided)",
-                "app.ccc (not verified to its end)",
-                "app.dddd (not verified)",
-                "app.eeeee (not verified)"
-            ]
-        );
-        assert_eq!(proof.last.as_deref(), Some("2026-01-02"));
-        assert!(judge(&record, "1", &all[..1]).missing.is_empty());
-    }
-
-    #[test]
     fn a_table_whose_columns_have_changed_begins_anew() {
-        let table = kept("a", "1", None);
+        let table = kept("a", None);
         let (bound, candidates) = table.goes_on("s", 1).unwrap();
         assert_eq!(
             (bound, candidates),
             (vec!["7".into()], vec![vec!["3".into()]])
         );
         assert!(table.goes_on("other", 1).is_none() && table.goes_on("s", 2).is_none());
+        let equal = kept("a", Some(TableStatus::Equal));
+        assert!(equal.found_equal("s") && !equal.found_equal("other"));
     }
 }

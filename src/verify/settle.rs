@@ -8,7 +8,7 @@ use postgres::error::SqlState;
 
 use super::arbiter::{Ruling, arbitrate};
 use super::evidence::{Evidence, Look, Verdict};
-use super::findings::{KeyValue, Kind, RowDifference};
+use super::findings::{Found, KeyValue, Kind, RowDifference};
 use super::hash::Hash;
 use super::hot;
 use super::pinned::{Asked, Both, Pinned, Scan};
@@ -117,10 +117,12 @@ pub(super) fn look(work: &Work<'_>, side: Side, keys: &[Key]) -> Result<Looks<Lo
 }
 
 /// Settles candidates: those that differ, and those that stay undecided.
-pub(super) fn settle(work: &Work<'_>, candidates: Vec<Key>) -> Result<Vec<RowDifference>> {
-    let mut found = Vec::new();
+pub(super) fn settle(work: &Work<'_>, candidates: Vec<Key>) -> Result<Found> {
+    let mut found = Found::default();
     for batch in candidates.chunks(AT_ONCE) {
-        found.extend(settle_halves(work, batch)?);
+        for row in settle_halves(work, batch)? {
+            found.add(row);
+        }
     }
     Ok(found)
 }

@@ -1,10 +1,17 @@
 //! The statements about one table on one side. Pure.
+//!
+//! What they are made of is here; the statements are in `chunks` (ranges of the key), `looks` (single rows by their key)
+//! and `bags` (rows of tables without a key).
+
+mod bags;
+mod chunks;
+mod looks;
 
 use super::hash::Hash;
-use super::pinned::{Argument, Asked, Text};
+use super::pinned::{Argument, Text};
 use super::table::{Half, Table};
 use crate::server::Side;
-use crate::value::{Ident, TableName};
+use crate::value::Ident;
 
 /// The values of a key's columns, as their output functions write them.
 pub(super) type Key = Vec<Text>;
@@ -179,299 +186,6 @@ impl On<'_> {
             .map(|(column, name)| (format!("format('%s', {column})"), name))
             .collect()
     }
-
-    /// The key of the `size`-th row of a range: where a chunk ends. An index answers it alone.
-    pub(super) fn bound(&self, range: &Range, size: usize) -> Asked {
-        let (condition, arguments) = self.within(range);
-        let texts: Vec<String> = self.key_texts().into_iter().map(|(text, _)| text).collect();
-        let sql = format!(
-            "SELECT {} FROM {} WHERE {condition} ORDER BY {} OFFSET {} LIMIT 1",
-            texts.join(", "),
-            self.half().from,
-            self.key_columns().join(", "),
-            size.saturating_sub(1)
-        );
-        (sql, arguments)
-    }
-
-    /// How many rows a range has, and the sum of their hashes.
-    pub(super) fn sum(&self, range: &Range) -> Asked {
-        let (condition, arguments) = self.within(range);
-        let taken = Taken {
-            row: true,
-            ..Taken::default()
-        };
-        let source = self.source(&taken, &self.half().from, &condition);
-        let sql = format!("SELECT count(*), coalesce(sum(r.h), 0)::text FROM {source} r");
-        (sql, arguments)
-    }
-
-    /// The same for each bucket of the key's hash.
-    pub(super) fn sums_by_key(&self, range: &Range, buckets: i64) -> Asked {
-        let (condition, arguments) = self.within(range);
-        let taken = Taken {
-            row: true,
-            key: true,
-            ..Taken::default()
-        };
-        let source = self.source(&taken, &self.half().from, &condition);
-        let sql = format!(
-            "SELECT r.kh & {}, count(*), sum(r.h)::text FROM {source} r GROUP BY 1",
-            buckets - 1
-        );
-        (sql, arguments)
-    }
-
-    /// Hash and key of the rows of a range that are in these buckets of the key's hash; of all, when none is named.
-    pub(super) fn rows(&self, range: &Range, buckets: Option<(i64, &[i64])>) -> Asked {
-        let (condition, mut arguments) = self.within(range);
-        let taken = Taken {
-            row: true,
-            key: buckets.is_some(),
-            more: self.key_texts(),
-            once: false,
-        };
-        let source = self.source(&taken, &self.half().from, &condition);
-        let names: Vec<String> = taken.more.iter().map(|(_, it)| format!("r.{it}")).collect();
-        let mut sql = format!("SELECT r.h, {} FROM {source} r", names.join(", "));
-        if let Some((count, buckets)) = buckets {
-            sql.push_str(&format!(
-                " WHERE r.kh & {} = ANY (${}::text[]::bigint[])",
-                count - 1,
-                arguments.len() + 1
-            ));
-            arguments.push(numbers(buckets));
-        }
-        (sql, arguments)
-    }
-
-    /// The keys of a range.
-    pub(super) fn keys(&self, range: &Range) -> Asked {
-        let (condition, arguments) = self.within(range);
-        let texts: Vec<String> = self.key_texts().into_iter().map(|(text, _)| text).collect();
-        let sql = format!(
-            "SELECT {} FROM {} WHERE {condition}",
-            texts.join(", "),
-            self.half().from
-        );
-        (sql, arguments)
-    }
-
-    /// The keys asked for, each with its number, `u.n`, joined with the table.
-    fn joined(&self, keys: &[Key]) -> (String, String, Vec<Argument>) {
-        let half = self.half();
-        let (mut lists, mut names, mut conditions, mut arguments) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (at, (column, written)) in self.key_columns().iter().zip(&half.key_types).enumerate() {
-            lists.push(format!("${}::text[]", at + 1));
-            names.push(format!("k{at}"));
-            conditions.push(format!(
-                "{column} {} (u.k{at})::{written}",
-                self.operator(at, "=")
-            ));
-            arguments.push(Argument::Many(
-                keys.iter().map(|key| key[at].clone()).collect(),
-            ));
-        }
-        let unnested = format!(
-            "unnest({}) WITH ORDINALITY u({}, n)",
-            lists.join(", "),
-            names.join(", ")
-        );
-        (unnested, conditions.join(" AND "), arguments)
-    }
-
-    /// What there is of these keys, and the statement's snapshot: one row of it at least.
-    pub(super) fn looks(&self, keys: &[Key]) -> Asked {
-        let (unnested, condition, arguments) = self.joined(keys);
-        let taken = Taken {
-            row: true,
-            more: vec![
-                ("u.n".into(), "n"),
-                (VERSION.into(), "v"),
-                (UNTOUCHED.into(), "untouched"),
-            ],
-            ..Taken::default()
-        };
-        let from = format!("{unnested} JOIN {} ON {condition}", self.half().from);
-        let source = self.source(&taken, &from, "true");
-        let sql = format!(
-            "SELECT s.lo, s.hi, r.n, r.h, r.v, r.untouched FROM {SNAPSHOT} LEFT JOIN {source} r ON true"
-        );
-        (sql, arguments)
-    }
-
-    /// Number and hash of those of these keys that are there.
-    pub(super) fn hashes(&self, keys: &[Key]) -> Asked {
-        let (unnested, condition, arguments) = self.joined(keys);
-        let taken = Taken {
-            row: true,
-            more: vec![("u.n".into(), "n")],
-            ..Taken::default()
-        };
-        let from = format!("{unnested} JOIN {} ON {condition}", self.half().from);
-        let source = self.source(&taken, &from, "true");
-        (format!("SELECT r.n, r.h FROM {source} r"), arguments)
-    }
-
-    /// The numbers of those of these keys that are not there.
-    pub(super) fn missing(&self, keys: &[Key]) -> Asked {
-        let (unnested, condition, arguments) = self.joined(keys);
-        let sql = format!(
-            "SELECT u.n FROM {unnested} WHERE NOT EXISTS (SELECT FROM {} WHERE {condition})",
-            self.half().from
-        );
-        (sql, arguments)
-    }
-
-    /// Version and values of one row, each value as text or NULL.
-    pub(super) fn values(&self, key: &Key) -> Asked {
-        let (unnested, condition, arguments) = self.joined(std::slice::from_ref(key));
-        let columns = self.table.columns.iter();
-        let values: Vec<String> = columns.map(|it| value_of("t", &it.name)).collect();
-        let sql = format!(
-            "SELECT {VERSION}, ARRAY[{}]::text[] FROM {unnested} JOIN {} ON {condition}",
-            values.join(", "),
-            self.half().from
-        );
-        (sql, arguments)
-    }
-
-    /// The final arbiter, on the subscriber: which of the publisher's values are what is here, once they are read as
-    /// replication reads them.
-    pub(super) fn arbiter(&self, key: &Key, values: &[Option<Text>]) -> Asked {
-        let (unnested, condition, mut arguments) = self.joined(std::slice::from_ref(key));
-        let first = arguments.len() + 1;
-        let columns = &self.table.columns;
-        let same: Vec<String> = columns
-            .iter()
-            .enumerate()
-            .map(|(at, column)| {
-                let name = Ident::new(&column.name);
-                format!(
-                    "ROW(${}::{})::text = ROW(t.{name})::text",
-                    first + at,
-                    column.declared
-                )
-            })
-            .collect();
-        let own: Vec<String> = columns.iter().map(|it| value_of("t", &it.name)).collect();
-        arguments.extend(values.iter().cloned().map(Argument::One));
-        let sql = format!(
-            "SELECT {VERSION}, ARRAY[{}]::boolean[], ARRAY[{}]::text[] FROM {unnested} JOIN {} ON {condition}",
-            same.join(", "),
-            own.join(", "),
-            self.half().from
-        );
-        (sql, arguments)
-    }
-
-    /// For each bucket of the row's hash, how many rows and the sum of their hashes.
-    pub(super) fn sums_by_row(&self, buckets: i64) -> Asked {
-        let source = self.bag_source(false);
-        let sql = format!(
-            "SELECT r.h & {}, count(*), sum(r.h)::text FROM {source} r GROUP BY 1",
-            buckets - 1
-        );
-        (sql, Vec::new())
-    }
-
-    /// How often each hash of these buckets occurs.
-    pub(super) fn counts(&self, buckets: i64, wanted: &[i64]) -> Asked {
-        let source = self.bag_source(false);
-        let sql = format!(
-            "SELECT r.h, count(*) FROM {source} r WHERE r.h & {} = ANY ($1::text[]::bigint[]) GROUP BY 1",
-            buckets - 1
-        );
-        (sql, vec![numbers(wanted)])
-    }
-
-    /// What there is of these hashes, and the statement's snapshot.
-    pub(super) fn bags(&self, hashes: &[i64]) -> Asked {
-        let source = self.bag_source(true);
-        let version = self.hash.of("i.vb");
-        let sql = format!(
-            "SELECT s.lo, s.hi, r.h, r.n, r.v, r.untouched FROM {SNAPSHOT} LEFT JOIN (
-               SELECT i.h, count(*) AS n, sum({version})::text AS v, bool_and(i.untouched) AS untouched
-                 FROM {source} i WHERE i.h = ANY ($1::text[]::bigint[]) GROUP BY i.h) r ON true"
-        );
-        (sql, vec![numbers(hashes)])
-    }
-
-    fn bag_source(&self, versions: bool) -> String {
-        let mut taken = Taken {
-            row: true,
-            once: true,
-            ..Taken::default()
-        };
-        if versions {
-            taken.more = vec![
-                (format!("textsend({VERSION})"), "vb"),
-                (UNTOUCHED.into(), "untouched"),
-            ];
-        }
-        self.source(&taken, &self.half().from, "true")
-    }
-
-    /// The values of one row for each of these hashes.
-    pub(super) fn examples(&self, hashes: &[i64]) -> Asked {
-        let columns = self.table.columns.iter();
-        let values: Vec<String> = columns.map(|it| value_of("(r.whole)", &it.name)).collect();
-        // The whole row goes through the fence, so that values are spelled of the chosen rows alone.
-        let taken = Taken {
-            row: true,
-            more: vec![("t".into(), "whole")],
-            once: true,
-            ..Taken::default()
-        };
-        let source = self.source(&taken, &self.half().from, "true");
-        let sql = format!(
-            "SELECT DISTINCT ON (r.h) r.h, ARRAY[{}]::text[] FROM {source} r WHERE r.h = ANY ($1::text[]::bigint[])",
-            values.join(", ")
-        );
-        (sql, vec![numbers(hashes)])
-    }
-}
-
-impl On<'_> {
-    /// What the probe's row says, and the hash of one row, in one snapshot.
-    pub(super) fn beside_probe(&self, key: &Key, probe: &TableName, probe_key: Argument) -> Asked {
-        let (unnested, condition, mut arguments) = self.joined(std::slice::from_ref(key));
-        let taken = Taken {
-            row: true,
-            ..Taken::default()
-        };
-        let from = format!("{unnested} JOIN {} ON {condition}", self.half().from);
-        let source = self.source(&taken, &from, "true");
-        arguments.push(probe_key);
-        let sql = format!(
-            "SELECT p.uuid, r.h FROM (SELECT (SELECT uuid FROM {probe} WHERE system_identifier = ${}) AS uuid) p
-               LEFT JOIN {source} r ON true",
-            arguments.len()
-        );
-        (sql, arguments)
-    }
-
-    /// The hash that a row of these values has here, once they are read as replication reads them.
-    pub(super) fn rehash(&self, values: &[Option<Text>]) -> Asked {
-        let columns = self.table.columns.iter().enumerate().map(|(at, column)| {
-            format!(
-                "${}::{} AS {}",
-                at + 1,
-                column.declared,
-                Ident::new(&column.name)
-            )
-        });
-        let columns: Vec<String> = columns.collect();
-        let taken = Taken {
-            row: true,
-            once: true,
-            ..Taken::default()
-        };
-        let from = format!("(SELECT {}) t", columns.join(", "));
-        let sql = format!("SELECT r.h FROM {} r", self.source(&taken, &from, "true"));
-        (sql, values.iter().cloned().map(Argument::One).collect())
-    }
 }
 
 fn numbers(values: &[i64]) -> Argument {
@@ -488,6 +202,7 @@ fn value_of(row: &str, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::value::TableName;
     use crate::verify::table::{Compared, Key as KeyOf};
 
     fn table(columns: &[(&str, &str)]) -> Table {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::canonical::FloatText;
 use super::pinned::Pinned;
 use super::probe::Way;
+use super::record::Signatures;
 use super::table::{Catalog, Sent, Table, pair};
 use crate::catalog::tables::listed;
 use crate::catalog::{publications, subscriptions};
@@ -116,12 +117,7 @@ impl Subject {
             .err();
         }
         refuse_others(there, &wanted)?;
-        let floats = match (publisher.major() < 12) == (subscriber.major() < 12) {
-            true => FloatText::Alike,
-            false => FloatText::Differs,
-        };
-        let ours = Catalog::of(publisher.session(), publisher.major(), &wanted)?;
-        let theirs = Catalog::of(there, subscriber.major(), &wanted)?;
+        let sides = Sides::read(publisher, subscriber, &wanted)?;
         let mut tables = Vec::new();
         for name in &wanted {
             let Some(how) = sent.iter().find(|it| it.name.as_ref() == Some(name)) else {
@@ -135,7 +131,7 @@ impl Subject {
                 .hint("a migration carries all rows: ALTER PUBLICATION .. SET TABLE without WHERE")
                 .err();
             }
-            tables.push(pair(how, name, &ours, &theirs, floats)?);
+            tables.push(sides.pair(how, name)?);
         }
         tables.sort_by(|one, other| (other.bytes, &one.name).cmp(&(one.bytes, &other.name)));
         let slot_name = subscription.subslotname.unwrap_or_else(|| subname.clone());
@@ -153,6 +149,49 @@ impl Subject {
             subscription: subscription.oid,
         })
     }
+}
+
+/// These tables as each side has them.
+struct Sides {
+    publisher: Catalog,
+    subscriber: Catalog,
+    floats: FloatText,
+}
+
+impl Sides {
+    fn read(publisher: &Pinned, subscriber: &Pinned, names: &[TableName]) -> Result<Sides> {
+        let of = |side: &Pinned| Catalog::of(side.session(), side.major(), names);
+        Ok(Sides {
+            publisher: of(publisher)?,
+            subscriber: of(subscriber)?,
+            floats: match (publisher.major() < 12) == (subscriber.major() < 12) {
+                true => FloatText::Alike,
+                false => FloatText::Differs,
+            },
+        })
+    }
+
+    fn pair(&self, sent: &Sent, name: &TableName) -> Result<Table> {
+        pair(sent, name, &self.publisher, &self.subscriber, self.floats)
+    }
+}
+
+/// What each of these tables would be compared by now; those that could not be are left out.
+pub(super) fn signatures(
+    publisher: &Pinned,
+    subscriber: &Pinned,
+    stream: &Stream,
+    tables: &[TableName],
+) -> Result<Signatures> {
+    let pubnames = std::slice::from_ref(&stream.pubname);
+    let sent = sent(publisher.session(), publisher.major(), pubnames)?;
+    let sides = Sides::read(publisher, subscriber, tables)?;
+    let of = |it: &Sent| {
+        let name = it.name.clone().filter(|name| tables.contains(name))?;
+        let table = sides.pair(it, &name).ok()?;
+        Some((name, table.signature()))
+    };
+    Ok(sent.iter().filter_map(of).collect())
 }
 
 /// The tables that are to be proven equal, and the oid of the subscription that carries them.

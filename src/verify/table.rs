@@ -1,118 +1,16 @@
 //! The tables of a subscription as both sides have them: columns, keys, sizes, and whether they can be compared.
 
+mod found;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use self::found::{Column, Found, KeyIndex, read};
 use super::canonical::{FloatText, Form, Types, form};
-use super::types;
-use crate::error::{Failure, Result, WrapErr};
-use crate::server::{Session, params};
+use crate::error::{Failure, Result};
+use crate::server::Session;
 use crate::value::{Ident, TableName};
-
-/// A table of one side.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub(super) struct Found {
-    #[serde(flatten)]
-    pub(super) name: TableName,
-    pub(super) relkind: char,
-    /// As estimated by the last ANALYZE; below zero when there was none.
-    pub(super) reltuples: f64,
-    pub(super) bytes: i64,
-    pub(super) columns: Vec<Column>,
-    pub(super) keys: Vec<KeyIndex>,
-    /// How far the first key column's order is that of the rows on disk (`pg_stats.correlation`), by column.
-    pub(super) correlation: BTreeMap<String, f64>,
-}
-
-/// A column of one side.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Column {
-    pub(super) name: String,
-    #[serde(rename = "type")]
-    pub(super) type_oid: u32,
-    /// Without a modifier, as a cast wants it: `bpchar`, not `character`.
-    pub(super) written: String,
-    /// With its modifier.
-    pub(super) declared: String,
-    /// `pg_attribute.attgenerated`: empty, s or v.
-    pub(super) generated: String,
-}
-
-/// A unique index that names each row.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct KeyIndex {
-    pub(super) columns: Vec<String>,
-    /// Where each column's operators are.
-    pub(super) operators: Vec<String>,
-}
-
-/// Only indexes whose order is that of `ORDER BY` without more: default operator class, ascending, the column's collation.
-const KEYS: &str = "
-    SELECT coalesce(jsonb_agg(jsonb_build_object('columns', k.columns, 'operators', k.operators)
-                              ORDER BY i.indisprimary DESC, cardinality(k.columns), i.indexrelid), '[]')
-      FROM pg_index i
-      JOIN pg_class x ON x.oid = i.indexrelid
-      JOIN pg_am am ON am.oid = x.relam AND am.amname = 'btree'
-     CROSS JOIN LATERAL (
-           SELECT array_agg(a.attname::text ORDER BY u.n) AS columns,
-                  array_agg(coalesce((SELECT q.nspname::text FROM pg_amop p JOIN pg_operator o ON o.oid = p.amopopr
-                                        JOIN pg_namespace q ON q.oid = o.oprnamespace
-                                       WHERE p.amopfamily = oc.opcfamily AND p.amoplefttype = oc.opcintype
-                                         AND p.amoprighttype = oc.opcintype AND p.amopstrategy = 3
-                                         AND o.oprname = '='), '') ORDER BY u.n) AS operators,
-                  bool_and(a.attnotnull AND oc.opcdefault AND u.option = 0 AND u.coll = a.attcollation) AS plain
-             FROM unnest(i.indkey::int2[], i.indclass::oid[], i.indcollation::oid[], i.indoption::int2[])
-                  WITH ORDINALITY u(attnum, class, coll, option, n)
-             JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.attnum
-             JOIN pg_opclass oc ON oc.oid = u.class
-            WHERE u.n <= coalesce((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)) k
-     WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indisready AND i.indimmediate
-       AND i.indpred IS NULL AND i.indexprs IS NULL AND k.plain AND NOT '' = ANY (k.operators)";
-
-fn tables_sql(major: i32) -> String {
-    // A partitioned table is measured by its partitions, which only a publication via the root (13+) names.
-    let bytes = match major >= 12 {
-        true => {
-            "CASE c.relkind WHEN 'p' THEN (SELECT sum(pg_table_size(p.relid)) FROM pg_partition_tree(c.oid) p)
-                            ELSE pg_table_size(c.oid) END"
-        }
-        false => "pg_table_size(c.oid)",
-    };
-    format!(
-        "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'relkind', c.relkind,
-                  'reltuples', c.reltuples, 'bytes', coalesce({bytes}, 0)::int8,
-                  'columns', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', a.attname, 'type', a.atttypid::int8,
-                                       'written', format_type(a.atttypid, -1),
-                                       'declared', format_type(a.atttypid, a.atttypmod),
-                                       'generated', coalesce(to_jsonb(a) ->> 'attgenerated', '')) ORDER BY a.attnum), '[]')
-                                FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
-                  'correlation', (SELECT coalesce(jsonb_object_agg(s.attname, s.correlation), '{{}}') FROM pg_stats s
-                                   WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND NOT s.inherited
-                                     AND s.correlation IS NOT NULL),
-                  'keys', ({KEYS}))
-           FROM unnest($1::text[], $2::text[]) wanted(nspname, relname)
-           JOIN pg_namespace n ON n.nspname = wanted.nspname
-           JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.relname
-          WHERE c.relkind IN ('r', 'p')"
-    )
-}
-
-/// These tables as one side has them, and the types of their columns.
-pub(super) fn read(
-    session: &Session,
-    major: i32,
-    names: &[TableName],
-) -> Result<(Vec<Found>, Types)> {
-    let schemas: Vec<String> = names.iter().map(|it| it.schema.as_str().into()).collect();
-    let tables: Vec<String> = names.iter().map(|it| it.table.as_str().into()).collect();
-    let found: Vec<Found> = session
-        .list(&tables_sql(major), params![schemas, tables])
-        .wrap_err("read the tables to compare")?;
-    let columns = found.iter().flat_map(|table| &table.columns);
-    let types = types::describe(session, columns.map(|column| column.type_oid))?;
-    Ok((found, types))
-}
 
 /// A table on both sides, ready to be compared.
 #[derive(Clone, Debug)]
@@ -131,6 +29,23 @@ pub(super) struct Table {
     pub(super) correlation: Option<f64>,
     /// What is not compared, and why.
     pub(super) notes: Vec<String>,
+}
+
+impl Table {
+    /// What has to be the same for what was found earlier to be of this table still: its key, its columns, their types.
+    pub(super) fn signature(&self) -> String {
+        let key = self.key.iter().flat_map(|key| &key.columns);
+        let key: Vec<String> = key.map(ToString::to_string).collect();
+        let types = self.columns.iter().map(|it| it.declared.as_str());
+        let types: Vec<&str> = types.collect();
+        format!(
+            "{} | {} | {} | {}",
+            key.join(", "),
+            types.join(", "),
+            self.publisher.row,
+            self.subscriber.row
+        )
+    }
 }
 
 /// What differs between the sides.

@@ -11,7 +11,7 @@ const TABLES: &str = "
     CREATE TABLE wide (id bigint PRIMARY KEY, n int NOT NULL, body text, at timestamptz);
     CREATE TABLE pairs (b text NOT NULL, a int NOT NULL, v text, UNIQUE (a, b));
     ALTER TABLE pairs REPLICA IDENTITY USING INDEX pairs_a_b_key;
-    CREATE TABLE bare (a int, b text);
+    CREATE TABLE bare (a int, t text);
     CREATE TABLE \"Odd \"\"t\" (\"K\"\"ey\" text COLLATE \"C\" PRIMARY KEY, \"select\" text);
     CREATE TABLE hot (id int PRIMARY KEY, n bigint);
     CREATE TABLE nothing ();
@@ -59,13 +59,13 @@ const PLANTED: [(&str, &str); 12] = [
         "pairs: missing 3000,k4: ",
     ),
     (
-        "DELETE FROM bare WHERE ctid = (SELECT ctid FROM bare WHERE b = 'twice' AND a = 7 LIMIT 1)",
-        "bare: missing : a,b",
+        "DELETE FROM bare WHERE ctid = (SELECT ctid FROM bare WHERE t = 'twice' AND a = 7 LIMIT 1)",
+        "bare: missing : a,t",
     ),
-    ("INSERT INTO bare VALUES (9, 'new')", "bare: extra : a,b"),
+    ("INSERT INTO bare VALUES (9, 'new')", "bare: extra : a,t"),
     (
-        "INSERT INTO bare SELECT a, b FROM bare WHERE b = md5('12')",
-        "bare: extra : a,b",
+        "INSERT INTO bare SELECT a, t FROM bare WHERE t = md5('12')",
+        "bare: extra : a,t",
     ),
     (
         "UPDATE \"Odd \"\"t\" SET \"select\" = 'V' WHERE \"K\"\"ey\" = 'k''7'",

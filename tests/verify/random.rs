@@ -26,6 +26,11 @@ const TYPES: [(&str, bool, &str); 14] = [
     ("boolean", false, "i % 2 = 0"),
 ];
 
+/// Names of columns: some are also what a statement calls a table, a number or a hash.
+const NAMES: [&str; 12] = [
+    "Col 1", "t", "h", "r", "n", "u", "s", "b", "k0", "v0", "it's", "größe",
+];
+
 /// A table with its rows and one change on the subscriber.
 struct Plan {
     publisher: String,
@@ -37,8 +42,11 @@ struct Plan {
 
 fn plan(dice: &mut Dice, at: usize, new: u32) -> Plan {
     let name = format!("r{at}");
-    let columns: Vec<(String, (&str, bool, &str))> = (0..1 + dice.below(6))
-        .map(|column| (format!("Col {column}"), dice.one_of(&TYPES)))
+    let first = dice.below(NAMES.len() as u64) as usize;
+    let names = NAMES.iter().cycle().skip(first);
+    let columns: Vec<(String, (&str, bool, &str))> = names
+        .take(1 + dice.below(6) as usize)
+        .map(|name| ((*name).to_owned(), dice.one_of(&TYPES)))
         .collect();
     let count = 20 + dice.below(200);
     let mut key: Vec<usize> = (0..columns.len()).filter(|it| columns[*it].1.1).collect();

@@ -8,12 +8,12 @@ use std::time::Duration;
 use crate::client;
 use crate::connect::ms;
 use crate::memory::peak_of;
+use crate::processor::processor_ms;
 use crate::rounds::{Compared, Goal, rounds};
 use crate::support::Pair;
 use crate::support::fetch::pgcopydb::{Pgcopydb, pgcopydb};
 use crate::support::flare::Invocation;
 use crate::support::pair::Passwords;
-use crate::support::process;
 use crate::support::wait;
 
 const MB: u64 = 1024 * 1024;
@@ -146,32 +146,6 @@ fn beside_others(pair: &Pair, content: &Content, peer: Option<&Pgcopydb>) {
         compared(|it| it.0).report(&what, "ms", Goal::AtMost(*goal));
         compared(|it| it.1).beneath("processor time of both servers and the programs", "ms");
     }
-}
-
-/// Processor time of both servers and of the programs that have ended here: what else runs on the machine does not
-/// lengthen it.
-fn processor_ms(pair: &Pair) -> f64 {
-    // In hundredths of a second, of the process itself in user and kernel mode, then of its children that have ended.
-    let ticks = |pid: &str| -> [f64; 2] {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let fields = stat.rsplit(')').next().unwrap_or_default();
-        let of = |at: usize| {
-            let field = fields.split_whitespace().nth(at);
-            field.and_then(|it| it.parse().ok()).unwrap_or(0.0)
-        };
-        [of(11) + of(12), of(13) + of(14)]
-    };
-    let mut sum = ticks("self")[1];
-    for server in [pair.publisher(), pair.subscriber()] {
-        let postmaster = server.postmaster_pid();
-        sum += ticks(&postmaster.to_string()).iter().sum::<f64>();
-        let children = process::children_of(postmaster);
-        sum += children
-            .iter()
-            .map(|it| ticks(&it.to_string())[0])
-            .sum::<f64>();
-    }
-    sum * 10.0
 }
 
 /// Nothing is left of the way before.

@@ -10,6 +10,7 @@ mod attack;
 mod connect;
 mod copy;
 mod memory;
+mod processor;
 mod rounds;
 mod schema;
 mod verify;

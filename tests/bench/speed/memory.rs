@@ -39,15 +39,20 @@ pub fn measure(old: u32, new: u32) {
     }
 }
 
-/// The largest peak that was seen of a run: the kernel keeps it until the process has gone.
+/// The largest peak that was seen of a run that must succeed.
 pub fn peak_of(pair: &Pair, args: &[&str]) -> u64 {
+    peak_of_ending(pair, args, 0)
+}
+
+/// The largest peak that was seen of a run that ends with this code: the kernel keeps it until the process has gone.
+pub fn peak_of_ending(pair: &Pair, args: &[&str], code: i32) -> u64 {
     let running = pair.spawn(args);
     let mut peak = 0;
     while !running.has_ended() {
         peak = peak.max(high_water_mark(running.pid()).unwrap_or(0));
         sleep(Duration::from_millis(2));
     }
-    running.wait().ok();
+    running.wait().code(code);
     peak
 }
 

@@ -4,14 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::client;
 use crate::connect::ms;
-use crate::memory::peak_of;
-use crate::rounds::{Goal, compare};
+use crate::memory::peak_of_ending;
+use crate::processor::processor_ms;
+use crate::rounds::{Compared, Goal, compare, rounds};
+use crate::support::fetch::pgcopydb::{Pgcopydb, pgcopydb};
+use crate::support::flare::Invocation;
+use crate::support::pair::Passwords;
 use crate::support::{Cluster, Pair};
 
 const MB: u64 = 1024 * 1024;
 const LIMIT_BYTES: u64 = 64 * MB;
-const ROWS: u32 = 1_000_000;
+/// Enough that connecting does not count.
+const ROWS: u32 = 2_000_000;
+/// Rows of a table that the subscriber lacks altogether.
+const GONE: u32 = 200_000;
 
 /// A table, its columns and its rows, and how many times as fast as pgcopydb's statement it is to be compared.
 const TABLES: [(&str, &str, &str, f64); 2] = [
@@ -33,6 +41,13 @@ pub fn measure(old: u32, new: u32) {
     let pair = Pair::alone(old, new)
         .with_accounts(10)
         .replicating_with(|pair, server| {
+            server.sql(pair.db(), "CREATE TABLE gone (id int PRIMARY KEY, v text)");
+            if std::ptr::eq(server, pair.publisher()) {
+                let rows = format!(
+                    "INSERT INTO gone SELECT i, md5(i::text) FROM generate_series(1, {GONE}) i"
+                );
+                server.sql(pair.db(), &rows);
+            }
             for (name, columns, values, _) in TABLES {
                 server.sql(pair.db(), &format!("CREATE TABLE {name} ({columns})"));
                 if std::ptr::eq(server, pair.publisher()) {
@@ -50,23 +65,28 @@ pub fn measure(old: u32, new: u32) {
         server.sql(pair.db(), "VACUUM ANALYZE wide");
     }
     for (name, _, _, goal) in TABLES {
-        let compared = compare(
-            5,
-            || ROWS as f64 / ms(verify(&pair, name)),
-            || ROWS as f64 / ms(checksums(&pair, name)),
-        );
-        let what = format!(
-            "flare verify_data, {ROWS} {name} rows, beside the statement of pgcopydb compare data on both servers at once"
-        );
-        compared.report(&what, "rows/ms", Goal::AtLeast(goal));
+        beside_pgcopydb(&pair, name, goal);
     }
-    let peak = peak_of(&pair, &["verify_data", pair.subname()]);
-    println!(
-        "flare verify_data\n    peak memory {} MB; goal below {} MB{}",
-        peak / MB,
-        LIMIT_BYTES / MB,
-        if peak < LIMIT_BYTES { "" } else { " MISSED" }
-    );
+    match pgcopydb().and_then(|peer| {
+        peer.compares_data()
+            .then_some(peer)
+            .ok_or("it has no compare data".into())
+    }) {
+        Ok(peer) => beside_compare_data(&pair, &peer),
+        Err(error) => println!("pgcopydb compare data itself is left out: {error}"),
+    }
+    let gone = "BEGIN; SET LOCAL session_replication_role = replica; SET LOCAL transaction_read_only = off; TRUNCATE gone; COMMIT";
+    pair.subscriber().sql(pair.db(), gone);
+    for (what, table, code) in [("all equal", "wide", 0), ("all rows missing", "gone", 3)] {
+        let args = ["verify_data", pair.subname(), "--table", table];
+        let peak = peak_of_ending(&pair, &args, code);
+        println!(
+            "flare verify_data, {what}\n    peak memory {} MB; goal below {} MB{}",
+            peak / MB,
+            LIMIT_BYTES / MB,
+            if peak < LIMIT_BYTES { "" } else { " MISSED" }
+        );
+    }
     let compared = compare(
         3,
         || {
@@ -83,6 +103,70 @@ pub fn measure(old: u32, new: u32) {
         "writes/s",
         Goal::AtLeast(0.9),
     );
+}
+
+fn beside_pgcopydb(pair: &Pair, table: &str, goal: f64) {
+    let ways: [fn(&Pair, &str) -> Duration; 2] = [verify, checksums];
+    let mut measured = [Vec::new(), Vec::new()];
+    for round in 0..=rounds(5) {
+        for (way, measured) in ways.iter().zip(&mut measured) {
+            let before = processor_ms(pair);
+            let took = way(pair, table);
+            if round > 0 {
+                let speed = f64::from(ROWS) / ms(took);
+                measured.push((speed, processor_ms(pair) - before));
+            }
+        }
+    }
+    let compared = |of: fn(&(f64, f64)) -> f64| {
+        let [ours, theirs] = measured.each_ref().map(|all| all.iter().map(of).collect());
+        Compared::of(ours, theirs)
+    };
+    let what = format!(
+        "flare verify_data, {ROWS} {table} rows, beside the statement of pgcopydb compare data on both servers at once"
+    );
+    compared(|it| it.0).report(&what, "rows/ms", Goal::AtLeast(goal));
+    compared(|it| it.1).beneath("processor time of both servers and the programs", "ms");
+}
+
+/// All tables, since pgcopydb takes no fewer.
+fn beside_compare_data(pair: &Pair, peer: &Pgcopydb) {
+    let [from, to] = [pair.publisher(), pair.subscriber()].map(|server| {
+        let conninfo = server.conninfo("", server.superuser(), Passwords::ADMIN);
+        format!("{conninfo} dbname='{}'", pair.db())
+    });
+    let work = pair.temp_dir().join("compare");
+    let compared = compare(
+        3,
+        || ms(pair.flare(&["verify_data", pair.subname()]).ok().took()),
+        || {
+            let program = peer.program.to_str().expect("UTF-8");
+            let output = Invocation::of(
+                program,
+                &[
+                    "compare",
+                    "data",
+                    "--dir",
+                    work.to_str().expect("UTF-8"),
+                    "--source",
+                    &from,
+                    "--target",
+                    &to,
+                ],
+            )
+            .env("PATH", format!("{}:/usr/bin:/bin", client("")))
+            .env("LD_LIBRARY_PATH", peer.library_path())
+            .run();
+            let took = output.ok().took();
+            std::fs::remove_dir_all(&work).expect("pgcopydb's directory");
+            ms(took)
+        },
+    );
+    let what = format!(
+        "flare verify_data, all tables, beside pgcopydb {} compare data",
+        peer.version
+    );
+    compared.report(&what, "ms", Goal::AtMost(1.0));
 }
 
 fn verify(pair: &Pair, table: &str) -> Duration {

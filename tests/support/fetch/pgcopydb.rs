@@ -43,6 +43,14 @@ pub fn pgcopydb() -> Result<Pgcopydb, String> {
 }
 
 impl Pgcopydb {
+    /// Whether it can compare rows, which old ones cannot.
+    pub fn compares_data(&self) -> bool {
+        let mut command = Command::new(&self.program);
+        command.args(["compare", "data", "--help"]);
+        command.env("LD_LIBRARY_PATH", self.library_path());
+        command.output().is_ok_and(|it| it.status.success())
+    }
+
     /// What the loader is to be told.
     pub fn library_path(&self) -> OsString {
         self.libraries

@@ -1,0 +1,154 @@
+//! Roles that have to do with the database: attributes and memberships.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use super::Beside;
+use crate::error::{Result, WrapErr};
+use crate::server::{Session, params};
+use crate::value::Ident;
+
+/// Roles that have to do with the database: they own something in it, hold a privilege, or have a setting for it, and
+/// whoever is a member of such a role.
+pub(super) fn concerned(session: &Session) -> Result<BTreeSet<String>> {
+    let names: Vec<String> = session
+        .value(
+            "WITH RECURSIVE named(oid) AS (
+               SELECT s.refobjid FROM pg_shdepend s, pg_database d
+                WHERE s.refclassid = 'pg_authid'::regclass AND d.datname = current_database()
+                  AND (s.dbid = d.oid OR s.classid = 'pg_database'::regclass AND s.objid = d.oid)
+               UNION SELECT s.setrole FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+                      WHERE d.datname = current_database()
+               UNION SELECT m.member FROM named n JOIN pg_auth_members m ON m.roleid = n.oid)
+             SELECT array(SELECT r.rolname::text FROM pg_roles r JOIN named n ON n.oid = r.oid
+                           WHERE r.oid <> 10 AND r.rolname !~ '^(pg_|rds)')",
+            params![],
+        )
+        .wrap_err("read the roles of the database")?;
+    Ok(names.into_iter().collect())
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Attributes {
+    rolname: String,
+    rolsuper: bool,
+    rolinherit: bool,
+    rolcreaterole: bool,
+    rolcreatedb: bool,
+    rolcanlogin: bool,
+    rolreplication: bool,
+    rolbypassrls: bool,
+    rolconnlimit: i32,
+    /// Those it is a member of.
+    member_of: Vec<String>,
+}
+
+impl Attributes {
+    fn words(&self) -> Vec<String> {
+        let flags = [
+            ("SUPERUSER", self.rolsuper),
+            ("INHERIT", self.rolinherit),
+            ("CREATEROLE", self.rolcreaterole),
+            ("CREATEDB", self.rolcreatedb),
+            ("LOGIN", self.rolcanlogin),
+            ("REPLICATION", self.rolreplication),
+            ("BYPASSRLS", self.rolbypassrls),
+        ];
+        let word = |(word, is): (&str, bool)| {
+            if is {
+                word.to_owned()
+            } else {
+                format!("NO{word}")
+            }
+        };
+        let mut words: Vec<String> = flags.into_iter().map(word).collect();
+        words.push(format!("CONNECTION LIMIT {}", self.rolconnlimit));
+        words
+    }
+}
+
+fn attributes(session: &Session, names: &BTreeSet<String>) -> Result<BTreeMap<String, Attributes>> {
+    let names: Vec<String> = names.iter().cloned().collect();
+    let found: Vec<Attributes> = session
+        .list(
+            "SELECT to_jsonb(r) || jsonb_build_object('member_of', (
+                      SELECT coalesce(jsonb_agg(DISTINCT g.rolname), '[]') FROM pg_auth_members m
+                        JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid))
+               FROM pg_roles r WHERE r.rolname = ANY ($1::text[]::name[])",
+            params![names],
+        )
+        .wrap_err("read the roles")?;
+    Ok(found
+        .into_iter()
+        .map(|it| (it.rolname.clone(), it))
+        .collect())
+}
+
+impl Beside {
+    pub(super) fn roles(
+        &mut self,
+        from: &Session,
+        to: &Session,
+        concerned: &BTreeSet<String>,
+        flares: &BTreeSet<String>,
+    ) -> Result<()> {
+        let names: BTreeSet<String> = concerned.difference(flares).cloned().collect();
+        let (ours, theirs) = (attributes(from, &names)?, attributes(to, &names)?);
+        for (name, one) in &ours {
+            // One that is missing is named with the schema.
+            let Some(other) = theirs.get(name) else {
+                continue;
+            };
+            let role = Ident::new(name);
+            let (wanted, there) = (one.words(), other.words());
+            let only = |words: &[String], but: &[String]| -> Vec<String> {
+                words
+                    .iter()
+                    .filter(|it| !but.contains(it))
+                    .cloned()
+                    .collect()
+            };
+            let lacking = only(&wanted, &there);
+            if !lacking.is_empty() {
+                let statement = format!("ALTER ROLE {role} {}", lacking.join(" "));
+                self.differs(
+                    "role",
+                    role.to_string(),
+                    Some(lacking.join(" ")),
+                    Some(only(&there, &wanted).join(" ")),
+                    Some(statement),
+                );
+            }
+            for group in one
+                .member_of
+                .iter()
+                .filter(|it| !other.member_of.contains(it))
+            {
+                let statement = format!("GRANT {} TO {role}", Ident::new(group));
+                self.differs(
+                    "membership",
+                    format!("{role} in {group}"),
+                    Some(String::from("member")),
+                    None,
+                    Some(statement),
+                );
+            }
+            for group in other
+                .member_of
+                .iter()
+                .filter(|it| !one.member_of.contains(it))
+            {
+                let statement = format!("REVOKE {} FROM {role}", Ident::new(group));
+                self.differs(
+                    "membership",
+                    format!("{role} in {group}"),
+                    None,
+                    Some(String::from("member")),
+                    Some(statement),
+                );
+            }
+        }
+        Ok(())
+    }
+}
