@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::script::shown;
 use crate::catalog::subscriptions;
 use crate::error::{Failure, Result, WrapErr, message_of};
-use crate::server::{Session, interrupt, is_lost, params, sqlstate_of};
+use crate::server::{Param, Session, interrupt, is_lost, params, sqlstate_of};
 use crate::value::{ShellWord, TableName};
 
 /// The table, in schema flare.
@@ -32,8 +32,9 @@ pub(crate) const COUNTED: &str = "
 /// In a block of the receiving side, with `payload` of the open one: fails unless all of it has come and none has failed.
 pub(crate) const ALL_HAVE_COME: &str = "
     IF jsonb_typeof(payload -> 'statements') = 'object' THEN
-      FOR r IN EXECUTE 'SELECT id, tag FROM flare.ddl WHERE id > 0 AND outcome = ''failed'' ORDER BY id LIMIT 1' LOOP
-        RAISE EXCEPTION 'statement % (%) has failed here and was passed over', r.id, r.tag
+      FOR r IN EXECUTE 'SELECT id, tag, CASE outcome WHEN ''failed'' THEN ''has failed here and was passed over'' ELSE ''has left foreign keys unvalidated here'' END AS what
+                          FROM flare.ddl WHERE id > 0 AND outcome IN (''failed'', ''unvalidated'') ORDER BY id LIMIT 1' LOOP
+        RAISE EXCEPTION 'statement % (%) %', r.id, r.tag, r.what
           USING HINT = format('flare status has its text and error; flare ddl --retry when its cause is mended, --skip %s, or --replace %s ''SQL''', r.id, r.id);
       END LOOP;
       EXECUTE 'SELECT jsonb_build_object(''count'', count(*), ''last'', coalesce(max(id), 0)) FROM flare.ddl WHERE id > 0' INTO statements;
@@ -141,7 +142,7 @@ pub(crate) fn stuck(open: &Session, receiving: &Session) -> Result<Vec<StuckStat
         .wrap_err("read flare.ddl of the receiving side")?;
     let mut stuck: Vec<StuckStatement> = receiving
         .list(
-            &format!("{ROWS} WHERE id > 0 AND outcome = 'failed' ORDER BY id"),
+            &format!("{ROWS} WHERE id > 0 AND (outcome = 'failed' OR outcome = 'unvalidated' AND error IS NOT NULL) ORDER BY id"),
             params![],
         )
         .wrap_err("read flare.ddl of the receiving side")?;
@@ -157,6 +158,52 @@ pub(crate) fn stuck(open: &Session, receiving: &Session) -> Result<Vec<StuckStat
     why_not(open, receiving, &mut lacking)?;
     stuck.extend(lacking);
     Ok(stuck)
+}
+
+/// Whether foreign keys wait there until the rows that they refer to have been copied.
+pub(crate) fn leaves_unvalidated(receiving: &Session) -> Result<bool> {
+    if !is_there(receiving)? {
+        return Ok(false);
+    }
+    let waits = "SELECT EXISTS (SELECT FROM flare.ddl WHERE id > 0 AND outcome = 'unvalidated')";
+    receiving
+        .value(waits, params![])
+        .wrap_err("read flare.ddl of the receiving side")
+}
+
+/// Validates them; what cannot be is a statement that has failed.
+pub(super) fn validate(receiving: &Session) -> Result<()> {
+    let waiting: Vec<i64> = receiving
+        .list(
+            "SELECT to_jsonb(id) FROM flare.ddl WHERE id > 0 AND outcome = 'unvalidated' ORDER BY id",
+            params![],
+        )
+        .wrap_err("read flare.ddl of the receiving side")?;
+    for id in waiting {
+        let Err(report) = as_apply(receiving, "SELECT flare.ddl_validate($1)", params![id]) else {
+            continue;
+        };
+        if is_lost(&report) {
+            return Err(report);
+        }
+        as_apply(
+            receiving,
+            "UPDATE flare.ddl SET error = $2 WHERE id = $1",
+            params![id, message_of(&report)],
+        )?;
+    }
+    Ok(())
+}
+
+/// In a transaction that the fence lets pass.
+pub(super) fn as_apply(receiving: &Session, sql: &str, params: Vec<Param>) -> Result<()> {
+    receiving.batch("BEGIN READ WRITE; SET LOCAL session_replication_role = replica")?;
+    let ran = receiving.execute(sql, params);
+    if ran.is_ok() {
+        return receiving.batch("COMMIT");
+    }
+    receiving.batch("ROLLBACK")?;
+    ran.map(drop)
 }
 
 /// The same, when what is only on its way has had time to come.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::carried::{StuckStatement, inserting, is_there, stuck};
+use super::carried::{StuckStatement, as_apply, inserting, is_there, stuck};
 use super::sides::Sides;
 use crate::error::{Failure, Result, WrapErr};
 use crate::server::{Session, interrupt, params};
@@ -68,11 +68,11 @@ pub(super) fn decide(sides: &Sides<'_>, id: i64, decision: &Decision) -> Result<
         Decision::Replace(_) => "replaced",
     };
     match outcome.as_ref().map(Option::as_deref) {
-        Some(Some("failed")) => match decision {
+        Some(Some("failed" | "unvalidated")) => match decision {
             Decision::Skip => as_apply(
                 receiving,
                 "UPDATE flare.ddl SET outcome = 'skipped' WHERE id = $1",
-                id,
+                params![id],
             )?,
             Decision::Replace(sql) => run_here(receiving, id, Some(sql), done)?,
         },
@@ -116,24 +116,19 @@ fn write_down(open: &Session, receiving: &Session, id: i64, decision: &Decision)
     receiving.batch("COMMIT")
 }
 
-/// In a transaction that the fence lets pass.
-fn as_apply(receiving: &Session, sql: &str, id: i64) -> Result<()> {
-    receiving.batch("BEGIN; SET LOCAL session_replication_role = replica")?;
-    let ran = receiving.execute(sql, params![id]);
-    if ran.is_ok() {
-        return receiving.batch("COMMIT");
-    }
-    receiving.batch("ROLLBACK")?;
-    ran.map(drop)
-}
-
 /// Runs a statement that apply has passed over, or another instead of it, as apply would.
 fn run_here(receiving: &Session, id: i64, instead: Option<&str>, done: &str) -> Result<()> {
     receiving.batch("BEGIN; SET LOCAL session_replication_role = replica")?;
+    // Of what is left unvalidated the rest is done.
     let ran = receiving.execute(
-        "SELECT flare.ddl_sandbox(role, coalesce($2, regexp_replace(text, '\\mconcurrently\\M', '', 'i')), settings) FROM flare.ddl WHERE id = $1",
+        "SELECT flare.ddl_validate(id) FROM flare.ddl WHERE id = $1 AND outcome = 'unvalidated' AND $2::text IS NULL",
         params![id, instead.map(str::to_owned)],
     );
+    let ran = ran.and_then(|_| receiving.execute(
+        "SELECT flare.ddl_sandbox(role, coalesce($2, regexp_replace(text, '\\mconcurrently\\M', '', 'i')), settings)
+           FROM flare.ddl WHERE id = $1 AND (outcome = 'failed' OR $2 IS NOT NULL)",
+        params![id, instead.map(str::to_owned)],
+    ));
     let ran = ran.and_then(|_| {
         receiving.execute(
             "UPDATE flare.ddl SET outcome = $2, error = NULL WHERE id = $1",

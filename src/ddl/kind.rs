@@ -186,6 +186,11 @@ pub(super) fn without_rows(text: &str) -> String {
     format!("{} WITH NO DATA", String::from_utf8_lossy(kept))
 }
 
+/// Whether it makes a foreign key, which is checked for the rows that are there.
+pub(super) fn refers_to_rows(text: &str) -> bool {
+    Tokens::of(text.as_bytes()).find("REFERENCES").is_some()
+}
+
 /// Every name in it, and every word.
 pub(super) fn names_in(text: &str) -> Vec<String> {
     let tokens = Tokens::of(text.as_bytes());

@@ -22,7 +22,7 @@ mod values;
 
 pub(crate) use arm::{arm, disarm};
 pub use carried::StuckStatement;
-pub(crate) use carried::{ALL_HAVE_COME, COUNTED, stuck};
+pub(crate) use carried::{ALL_HAVE_COME, COUNTED, leaves_unvalidated, stuck};
 pub use decide::Decision;
 pub(crate) use record::forget;
 pub use report::{DdlOutcome, DdlReport, DdlStatement};

@@ -1,12 +1,13 @@
 //! A script, statement by statement; one that was run before goes on where it stopped.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::carried::stuck_for_good;
+use super::carried::{leaves_unvalidated, stuck_for_good};
 use super::decide::{self, Decision};
-use super::kind::{First, Kind, kind_of, makes_table_of_query, without_rows};
+use super::kind::{First, Kind, kind_of, makes_table_of_query, refers_to_rows, without_rows};
 use super::record::{self, Record, Stage};
 use super::report::{DdlOutcome, DdlReport, DdlStatement};
 use super::script::{Item, Script, shown};
@@ -56,6 +57,7 @@ pub(crate) fn run(
         role: role.unwrap_or(sides.owner()),
         majors,
         settings: Vec::new(),
+        before: &before,
         run,
     }
     .all(&mut report);
@@ -63,7 +65,7 @@ pub(crate) fn run(
     let taken = tables::take(sides, &before, run);
     ran?;
     let (tables, notes) = taken?;
-    report.tables = tables;
+    report.tables.extend(tables);
     report.notes.extend(notes);
     Ok(report)
 }
@@ -88,6 +90,12 @@ pub(crate) fn retry(sides: &Sides<'_>, run: &Run) -> Result<DdlReport> {
     let (tables, notes) = tables::take(sides, &all, run)?;
     report.tables = tables;
     report.notes.extend(notes);
+    if leaves_unvalidated(&sides.reader)? {
+        sides.copied()?;
+        sides.validate()?;
+        // What is still left has failed.
+        report.notes.extend(decide::retry(sides)?);
+    }
     if report.notes.is_empty() && report.tables.is_empty() {
         // Apply tries again by itself, too.
         report.notes.push("no statement waits any more".to_owned());
@@ -182,6 +190,8 @@ struct Runner<'a> {
     role: &'a str,
     majors: (i32, i32),
     settings: Vec<String>,
+    /// The tables that were there before the script.
+    before: &'a BTreeSet<TableName>,
     run: &'a Run,
 }
 
@@ -193,7 +203,7 @@ impl Runner<'_> {
             let outcome = match (&kind, place < done) {
                 (Kind::Setting, _) => self.setting(place, item),
                 (_, true) => Ok(item.became(DdlOutcome::Already, None)),
-                (kind, false) => self.one(place, item, kind),
+                (kind, false) => self.one(place, item, kind, report),
             };
             let outcome = outcome.wrap_err_with(|| {
                 let place = self.script.place(place, item);
@@ -251,10 +261,22 @@ impl Runner<'_> {
         }
     }
 
-    fn one(&self, place: usize, item: &Item, kind: &Kind) -> Result<DdlStatement> {
+    fn one(
+        &self,
+        place: usize,
+        item: &Item,
+        kind: &Kind,
+        report: &mut DdlReport,
+    ) -> Result<DdlStatement> {
         let admin = self.sides.pair.publisher.admin();
         let record = self.record(place, item, kind);
         if let Kind::Both(First::Open) | Kind::Outside(_) = kind {
+            if refers_to_rows(&item.text) {
+                // Those of a table that the file has made before are on the open side alone.
+                let (tables, notes) = tables::take(self.sides, self.before, self.run)?;
+                report.tables.extend(tables);
+                report.notes.extend(notes);
+            }
             self.sides.copied()?;
         }
         if *kind != Kind::Rows {
@@ -339,6 +361,7 @@ pub(crate) fn follow(sides: &Sides<'_>, run: &Run) -> Result<Vec<TableName>> {
     let published = publications::tables(sides.reader_of_open(), &sides.stream.pubname)?;
     let relations = subscriptions::relations(&sides.reader, &sides.stream.subname)?;
     if refresh::missing(&published, &relations).is_empty() {
+        sides.validate()?;
         return Ok(Vec::new());
     }
     sides.catch_up()?;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::carried::{leaves_unvalidated, validate};
 use super::drain::Drain;
 use crate::catalog::subscriptions;
 use crate::catalog::tables::listed;
@@ -184,6 +185,20 @@ impl<'a> Sides<'a> {
             }
             interrupt::sleep(Duration::from_millis(100))?;
         }
+    }
+
+    /// Validates foreign keys that had to wait for copied rows, once no table is being copied; whether none is left.
+    pub(crate) fn validate(&self) -> Result<bool> {
+        if !leaves_unvalidated(&self.reader)? {
+            return Ok(true);
+        }
+        let relations = subscriptions::relations(&self.reader, &self.stream.subname)?;
+        if relations.iter().any(|it| it.srsubstate != 'r') {
+            return Ok(false);
+        }
+        self.reader.set_timeout(Timeout::WhileServerAnswers);
+        validate(&self.reader)?;
+        Ok(!leaves_unvalidated(&self.reader)?)
     }
 
     /// Refuses where nothing streams: then there is only one side.

@@ -18,6 +18,8 @@ struct Computed {
     identity: bool,
     /// A word such as 'now' in a column of dates or times.
     a_time: bool,
+    /// The statement drops a column of the table, too: perhaps one of that name.
+    dropping: bool,
 }
 
 /// Columns of tables that this transaction has locked, which it wrote, with a default that differs from one server or one
@@ -25,7 +27,9 @@ struct Computed {
 const COMPUTED: &str = "
     SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'column', a.attname,
              'kind', format_type(a.atttypid, a.atttypmod), 'default', coalesce(pg_get_expr(d.adbin, d.adrelid), t.typdefault),
-             'identity', a.attidentity <> '', 'a_time', t.typcategory = 'D' AND $1 ~* '''\\s*(now|today|tomorrow|yesterday)\\s*''')
+             'identity', a.attidentity <> '', 'a_time', t.typcategory = 'D' AND $1 ~* '''\\s*(now|today|tomorrow|yesterday)\\s*''',
+             'dropping', EXISTS (SELECT FROM pg_attribute gone WHERE gone.attrelid = a.attrelid AND gone.attisdropped
+                                    AND age(gone.xmin) <= age((txid_current() & 4294967295)::text::xid)))
       FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
       JOIN pg_type t ON t.oid = a.atttypid
       LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -67,7 +71,7 @@ pub(super) fn would_differ(open: &Session, other: &Session, statement: &str) -> 
             ],
         )?;
         // A column that was there keeps its values; a table that was not has no rows yet.
-        if !there && has_rows(open, &column.table)? {
+        if (!there || column.dropping) && has_rows(open, &column.table)? {
             return column.refused().err();
         }
     }

@@ -198,7 +198,9 @@ impl Flare {
         }
         let published = publications::tables(open, &stream.pubname)?;
         let relations = subscriptions::relations(receiving, &stream.subname)?;
-        if refresh::missing(&published, &relations).is_empty() {
+        if refresh::missing(&published, &relations).is_empty()
+            && !ddl::leaves_unvalidated(receiving)?
+        {
             return Ok(());
         }
         let sides = Sides::enter(pair, &self.config, stream, direction)?;
@@ -227,7 +229,12 @@ impl Flare {
             let sessions: (&Session, &Session) = (&open, &receiving);
             self.follow(pair, sessions, direction, &wanted.subname, declared)?;
             let stream = Stream::of(&wanted.dbname, &wanted.subname, &wanted.pubname, direction);
-            Sides::enter(pair, &self.config, stream, direction)?.copied()?;
+            let sides = Sides::enter(pair, &self.config, stream, direction)?;
+            sides.copied()?;
+            if !sides.validate()? {
+                drop(sides);
+                self.refuse_unsettled(pair, &wanted.dbname)?;
+            }
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use serde::Serialize;
 pub(super) use self::workers::lock_in_words;
 
 use super::sample::{Sample, SubscriberSample, Survey, Waits, Walsender, Worker};
-use super::watched::sides;
+use super::side_session::sides;
 use super::window::{Timed, last};
 use crate::server::Side;
 

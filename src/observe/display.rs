@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table};
 
 use super::age::seconds_in_words;
 use super::sample::{Connection, PublisherSample, Sample, SubscriberSample};
-use super::watched::sides;
+use super::side_session::sides;
 use crate::journal::Direction;
 use crate::server::Side;
 use crate::value::Size;

@@ -10,9 +10,9 @@ use super::causes::lock_in_words;
 use super::retention::retention;
 use super::sample::{Answer, PublisherSample, Sample, SubscriberSample, Survey, Worker};
 use super::sampler::now;
+use super::side_session::{SideSession, Silent};
 use super::suspects::{Stopped, Suspect, SuspectKind, suspects};
 use super::verdict::is_unexplained;
-use super::watched::{Silent, Watched};
 use super::{lsn_history, oldest_change};
 use crate::config::{Config, Lag, Subscription};
 use crate::error::{Failure, Result, message_of};
@@ -95,7 +95,7 @@ pub(super) fn look(
     Ok(seen)
 }
 
-type FirstLook = (Watched, BTreeMap<String, Watched>, Vec<Sample>);
+type FirstLook = (SideSession, BTreeMap<String, SideSession>, Vec<Sample>);
 
 fn first_look(
     config: &Arc<Config>,
@@ -110,7 +110,7 @@ fn first_look(
         let subnames = by_database.entry(&subscription.dbname).or_default();
         subnames.push(subname);
     }
-    let mut publisher = Watched::publisher(config, application_name, direction).unless(silent);
+    let mut publisher = SideSession::publisher(config, application_name, direction).unless(silent);
     let mut subscribers = BTreeMap::new();
     let mut subscriptions = BTreeMap::new();
     let publishers = std::thread::scope(|scope| {
@@ -118,7 +118,8 @@ fn first_look(
             .iter()
             .map(|(dbname, subnames)| {
                 let mut subscriber =
-                    Watched::subscriber(config, application_name, direction, dbname).unless(silent);
+                    SideSession::subscriber(config, application_name, direction, dbname)
+                        .unless(silent);
                 scope.spawn(move || {
                     let answers = ask_all::<SubscriberSample>(&mut subscriber, subnames);
                     (*dbname, subscriber, answers)
@@ -165,7 +166,7 @@ fn unasked<T>() -> Answer<T> {
 
 /// Asks about each name. A server that cannot be reached is not tried again; one that is the wrong one is an error.
 fn ask_all<'n, T: serde::de::DeserializeOwned>(
-    side: &mut Watched,
+    side: &mut SideSession,
     names: &[&'n str],
 ) -> Result<BTreeMap<&'n str, Answer<T>>> {
     let opened = match side.open() {
@@ -215,13 +216,13 @@ pub(super) fn stopped<'a>(
 }
 
 /// Finds out how old the subscriber's state is.
-fn measure_seconds(publisher: &Watched, declared: &Subscription, sample: &mut Sample) {
+fn measure_seconds(publisher: &SideSession, declared: &Subscription, sample: &mut Sample) {
     let age = kept(age(publisher, declared, sample));
     sample.with_age(age);
 }
 
 /// Finds out how long the slot's WAL has room, by how it grew since earlier looks.
-fn measure_retention(publisher: &Watched, limits: &Lag, sample: &mut Sample) {
+fn measure_retention(publisher: &SideSession, limits: &Lag, sample: &mut Sample) {
     let (Some(answer), Some(slot), Some(session)) =
         (&sample.publisher, sample.slot(), publisher.session())
     else {
@@ -251,7 +252,7 @@ fn kept<T>(found: Result<Option<T>>) -> Option<T> {
     })
 }
 
-fn age(publisher: &Watched, declared: &Subscription, sample: &Sample) -> Result<Option<Age>> {
+fn age(publisher: &SideSession, declared: &Subscription, sample: &Sample) -> Result<Option<Age>> {
     let (Some(answer), Some(slot), Some(session)) =
         (&sample.publisher, sample.slot(), publisher.session())
     else {
@@ -309,7 +310,7 @@ fn stands_still(sample: &Sample) -> bool {
 }
 
 /// What has happened to the worker since the first look.
-fn trouble_since(sample: &mut Sample, subscriber: &mut Watched) -> Option<String> {
+fn trouble_since(sample: &mut Sample, subscriber: &mut SideSession) -> Option<String> {
     let after: SubscriberSample = subscriber.ask(params![sample.subname.as_str()]).ok()?;
     let (_, to) = sample.sides();
     let before = sample.subscriber.as_ref()?;

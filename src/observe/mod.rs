@@ -19,10 +19,10 @@ mod rates;
 mod retention;
 mod sample;
 mod sampler;
+mod side_session;
 mod surveyor;
 mod suspects;
 mod verdict;
-mod watched;
 mod window;
 
 pub(crate) use age::seconds_in_words;
@@ -46,7 +46,7 @@ pub use sample::{
     Tables, Unready, Waits, Walsender, Worker, Workers,
 };
 pub use sampler::Sampler;
+pub(crate) use side_session::Silent;
 pub(crate) use suspects::{Stopped, in_words, suspects};
 pub use suspects::{Suspect, SuspectKind};
 pub use verdict::LagStatus;
-pub(crate) use watched::Silent;

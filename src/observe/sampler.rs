@@ -10,10 +10,10 @@ use super::look::stopped;
 use super::rates::rates;
 use super::retention::retention;
 use super::sample::{Sample, Survey};
+use super::side_session::{SideSession, sides};
 use super::surveyor::Surveyor;
 use super::suspects::{Suspect, in_words, suspects};
 use super::verdict::{found, is_unexplained};
-use super::watched::{Watched, sides};
 use super::window::Window;
 use crate::config::Config;
 use crate::error::{Failure, Report, Result, message_of};
@@ -28,8 +28,8 @@ pub struct Sampler {
     direction: Direction,
     dbname: String,
     subname: String,
-    publisher: Watched,
-    subscriber: Watched,
+    publisher: SideSession,
+    subscriber: SideSession,
     surveyor: Surveyor,
     survey: Survey,
     history: History,
@@ -54,8 +54,8 @@ impl Sampler {
             direction,
             dbname: dbname.to_owned(),
             subname: subname.to_owned(),
-            publisher: Watched::publisher(config, application_name, direction),
-            subscriber: Watched::subscriber(config, application_name, direction, dbname),
+            publisher: SideSession::publisher(config, application_name, direction),
+            subscriber: SideSession::subscriber(config, application_name, direction, dbname),
             surveyor: Surveyor::of(config, application_name, direction, dbname),
             survey: Survey::default(),
             history: History::default(),
@@ -64,7 +64,7 @@ impl Sampler {
             suspects: (None, Vec::new()),
             config: config.clone(),
         };
-        let opened = sampler.on_both(Watched::open, Watched::open);
+        let opened = sampler.on_both(SideSession::open, SideSession::open);
         match opened {
             (Err(one), Err(other)) => Err(match is_identity_mismatch(&other) {
                 true => other,
@@ -160,8 +160,8 @@ impl Sampler {
 
     fn on_both<P, S: Send>(
         &mut self,
-        publisher: impl FnOnce(&mut Watched) -> Result<P>,
-        subscriber: impl FnOnce(&mut Watched) -> Result<S> + Send,
+        publisher: impl FnOnce(&mut SideSession) -> Result<P>,
+        subscriber: impl FnOnce(&mut SideSession) -> Result<S> + Send,
     ) -> (Result<P>, Result<S>) {
         std::thread::scope(|scope| {
             let side = &mut self.subscriber;

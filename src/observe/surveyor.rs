@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::sample::{Sample, Survey};
-use super::watched::Watched;
+use super::side_session::SideSession;
 use crate::config::Config;
 use crate::error::{Result, message_of};
 use crate::journal::Direction;
@@ -18,7 +18,7 @@ const SHARE: u32 = 1000;
 
 /// The sessions it takes, and when it is time again.
 pub(super) struct Surveyor {
-    published: Watched,
+    published: SideSession,
     done_at: Option<Instant>,
     took: Duration,
 }
@@ -31,7 +31,8 @@ impl Surveyor {
         dbname: &str,
     ) -> Surveyor {
         Surveyor {
-            published: Watched::publisher(config, application_name, direction).in_database(dbname),
+            published: SideSession::publisher(config, application_name, direction)
+                .in_database(dbname),
             done_at: None,
             took: Duration::ZERO,
         }
@@ -50,7 +51,7 @@ impl Surveyor {
         survey: &mut Survey,
         sample: &Sample,
         publisher: Option<&Session>,
-        subscriber: &Watched,
+        subscriber: &SideSession,
     ) {
         if sample.publisher.is_none() || sample.subscriber.is_none() || !self.is_due(sample) {
             return;

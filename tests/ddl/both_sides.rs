@@ -107,13 +107,13 @@ fn a_file_goes_on_where_it_stopped_and_a_refused_statement_is_on_neither_side() 
     let file = dir.join("1_more.sql");
     let args = ["ddl", db, "--file", file.to_str().unwrap()];
     let text = "-- up\nSET search_path = app, public;\nCREATE SCHEMA app;\nCREATE TABLE kinds (id int PRIMARY KEY, name text);\nINSERT INTO kinds VALUES (1, 'a;');\n";
-    let wrong = "ALTER TABLE deploy ADD COLUMN kind int NOT NULL;\nUPDATE deploy SET label = 'x' WHERE id = 1;\n";
+    let wrong = "ALTER TABLE deploy ADD COLUMN kind int NOT NULL;\nUPDATE deploy SET label = 'x' WHERE id = 1;\nALTER TABLE deploy ADD FOREIGN KEY (kind) REFERENCES kinds;\n";
     fs::write(&file, format!("{text}{wrong}")).unwrap();
     pair.publisher()
         .sql(db, "INSERT INTO deploy (label) VALUES ('old')");
     pair.flare(&args)
         .code(1)
-        .says("line 6, statement 5 of 6")
+        .says("line 6, statement 5 of 7")
         .says("contains null values");
     let right = wrong.replace(" NOT NULL", " DEFAULT 1");
     fs::write(&file, format!("{text}{right}")).unwrap();

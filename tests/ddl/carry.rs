@@ -77,7 +77,7 @@ pub fn settle(pair: &Pair, open: Side) {
 }
 
 /// The page's table of kinds, through the habits of programs. ROUND makes names anew.
-const HABITS: [&str; 42] = [
+const HABITS: [&str; 46] = [
     // psql: one at a time
     "CREATE TABLE ROUND_t (id int PRIMARY KEY, a text, b int)",
     "INSERT INTO ROUND_t SELECT n, 'a' || n, n FROM generate_series(1, 100) n",
@@ -123,6 +123,12 @@ const HABITS: [&str; 42] = [
     "CREATE TABLE ROUND_two (a int, b int, PRIMARY KEY (a, b)); CREATE TABLE ROUND_of (id int PRIMARY KEY, a int, b int, FOREIGN KEY (a, b) REFERENCES ROUND_two); ALTER TABLE ROUND_of ADD FOREIGN KEY (b, a) REFERENCES ROUND_two",
     "CREATE TABLE ROUND_x (id int PRIMARY KEY); CREATE TABLE ROUND_y (id int PRIMARY KEY)",
     "DO $$ BEGIN DROP TABLE IF EXISTS nope; DROP TABLE IF EXISTS ROUND_y; EXECUTE 'CREATE TABLE ROUND_z (id int PRIMARY KEY); DROP TABLE IF EXISTS nope; DROP TABLE IF EXISTS ROUND_x'; END $$; CREATE INDEX ON ROUND_z (id)",
+    // Rows written since a column came with a constant keep their values, whatever its default is later.
+    "CREATE TABLE ROUND_old (id int PRIMARY KEY); INSERT INTO ROUND_old VALUES (1), (2); ALTER TABLE ROUND_old ADD at timestamptz DEFAULT '2020-01-01'; INSERT INTO ROUND_old VALUES (3, '2021-01-01'); UPDATE ROUND_old SET at = '2022-01-01' WHERE id = 1",
+    "ALTER TABLE ROUND_old ALTER COLUMN at SET DEFAULT now(); ALTER TABLE ROUND_old ALTER COLUMN at SET NOT NULL, ADD add_at int",
+    "CREATE TABLE ROUND_above (id int, at date, t text) PARTITION BY RANGE (at); CREATE TABLE ROUND_below PARTITION OF ROUND_above FOR VALUES FROM ('2026-01-01') TO ('2027-01-01'); ALTER TABLE ROUND_below ADD PRIMARY KEY (id, at); INSERT INTO ROUND_above VALUES (1, '2026-01-05'); ALTER TABLE ROUND_above ADD n float; ALTER TABLE ROUND_above ALTER n SET DEFAULT random(), ALTER at SET DEFAULT now()",
+    // Its rows are copied later than the foreign key comes.
+    "CREATE TABLE ROUND_kind (id int PRIMARY KEY); INSERT INTO ROUND_kind VALUES (1), (2); ALTER TABLE ROUND_t9 ADD kind int DEFAULT 1; ALTER TABLE ROUND_t9 ADD CONSTRAINT \"ROUND_k, fk\" FOREIGN KEY (kind) REFERENCES ROUND_kind (id) ON DELETE CASCADE, ADD CHECK (kind > 0) -- kinds",
     // A cutover wants every table to have an identity.
     "ALTER TABLE ROUND_ctas REPLICA IDENTITY FULL; ALTER TABLE ROUND_ctas2 REPLICA IDENTITY FULL; ALTER TABLE ROUND_p1 REPLICA IDENTITY FULL; ALTER TABLE ROUND_p2 REPLICA IDENTITY FULL",
 ];

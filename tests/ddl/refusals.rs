@@ -59,6 +59,14 @@ fn what_would_differ_is_refused_or_corrected() {
                 "a word for a time",
             ),
             (
+                "CREATE TABLE dated (id int PRIMARY KEY, d date DEFAULT 'today')",
+                "a word for a time",
+            ),
+            (
+                "CREATE DOMAIN dated AS timestamptz DEFAULT 'now'",
+                "a word for a time",
+            ),
+            (
                 "SELECT * INTO other FROM filled",
                 "CREATE TABLE ... AS SELECT",
             ),
@@ -96,6 +104,9 @@ fn what_would_differ_is_refused_or_corrected() {
         for now in [
             "ALTER TABLE filled ADD at timestamptz DEFAULT now()",
             "ALTER TABLE filled ADD there moment",
+            // What the transaction has written since is not taken back.
+            "BEGIN; ALTER TABLE filled ADD again timestamptz DEFAULT now(); UPDATE filled SET again = '2020-01-01' WHERE id < 9; ALTER TABLE filled ALTER again SET NOT NULL, ADD other int; COMMIT",
+            "ALTER TABLE filled DROP t, ADD t timestamptz DEFAULT now()",
         ] {
             match open.of(&pair).version() {
                 10 => is_refused(&mut client, now, "would get other values"),

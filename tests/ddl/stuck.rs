@@ -108,11 +108,12 @@ fn a_statement_that_fails_is_seen_and_retried_skipped_or_replaced() {
     );
     runs(
         &mut client,
-        "CREATE TABLE late (id int PRIMARY KEY); INSERT INTO late VALUES (1)",
+        "CREATE TABLE late (id int PRIMARY KEY); INSERT INTO late VALUES (1); ALTER TABLE app_orders ADD late int DEFAULT 1;
+         ALTER TABLE app_orders ADD FOREIGN KEY (late) REFERENCES late",
     );
     application.await_writes_on(Side::Publisher, 50);
     drop(client);
-    // The cutover itself has the new table taken.
+    // The cutover itself has the new table taken, and the foreign key to its rows validated.
     switched_to(&pair, Side::Subscriber);
     application.await_writes_on(Side::Subscriber, 50);
     let mut client = owner(&pair, Side::Subscriber);

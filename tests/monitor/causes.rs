@@ -121,10 +121,17 @@ fn sentences_on(old: u32, new: u32) {
         "no_usable_index",
         &["public.pgbench_history", "REPLICA IDENTITY FULL"],
     );
-    // Enough of it: what is left is taken away on both sides.
+    // Enough of it: what is left is taken away on both sides. A worker sees that it is disabled between transactions only.
     subscriber.sql(
         pair.db(),
         &format!("ALTER SUBSCRIPTION {} DISABLE", pair.subname()),
+    );
+    subscriber.sql(
+        pair.db(),
+        &format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_subscription WHERE subname = '{}' AND pid IS NOT NULL",
+            pair.subname()
+        ),
     );
     skip_what_is_left(&pair);
     gone(&running, "no_usable_index");

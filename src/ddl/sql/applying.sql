@@ -55,13 +55,94 @@ BEGIN
     END LOOP;
 END $f$;
 
+-- Whether the rows of some table are still to be copied here.
+CREATE OR REPLACE FUNCTION flare.ddl_rows_to_come() RETURNS boolean LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+    SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                    WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= 16384 AND n.nspname NOT IN ('flare', 'information_schema')
+                      AND NOT EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = c.oid AND srsubstate = 'r'))
+$f$;
+
+-- An ALTER TABLE whose new foreign keys are NOT VALID; none where it has none that can be, or is not of a simple spelling.
+CREATE OR REPLACE FUNCTION flare.ddl_unvalidated(statement text) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+    whole text := rtrim(statement, E'; \n\t\r');
+    token text;
+    piece text := '';
+    words text := '';
+    depth int := 0;
+    changed boolean := false;
+    result text := '';
+BEGIN
+    IF whole ~ '[\\$]' THEN
+        RETURN NULL;
+    END IF;
+    FOR token IN
+        SELECT it[1] FROM regexp_matches(whole || ',', '--[^\n]*|/\*(?:[^*]|\*+[^*/])*\*+/|''(?:[^'']|'''')*''|"(?:[^"]|"")*"|[(),]|[^-/''"(),]+|[-/]', 'g') it
+    LOOP
+        depth := depth + CASE token WHEN '(' THEN 1 WHEN ')' THEN -1 ELSE 0 END;
+        IF token = ',' AND depth = 0 THEN
+            IF words ~* '\madd\M.*\mforeign\s+key\M' AND words !~* '\mnot\s+valid\M' THEN
+                piece := piece || E'\nNOT VALID';
+                changed := true;
+            END IF;
+            result := result || piece || ',';
+            piece := '';
+            words := '';
+        ELSE
+            piece := piece || token;
+            words := words || CASE WHEN token ~ '^(--|/\*|''|")' THEN ' ' ELSE token END;
+        END IF;
+    END LOOP;
+    RETURN CASE WHEN changed THEN rtrim(result, ',') END;
+END $f$;
+
+-- As the sandbox does; foreign keys to rows that are still to be copied are checked when they have come. What is left to do then.
+CREATE OR REPLACE FUNCTION flare.ddl_shape(role name, tag text, statement text, settings jsonb) RETURNS jsonb LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+    without text;
+BEGIN
+    IF tag <> 'ALTER TABLE' OR statement !~* '\mforeign\s+key\M' THEN
+        PERFORM flare.ddl_sandbox(role, statement, settings);
+        RETURN '[]';
+    END IF;
+    BEGIN
+        PERFORM flare.ddl_sandbox(role, statement, settings);
+        RETURN '[]';
+    EXCEPTION WHEN foreign_key_violation THEN
+        without := flare.ddl_unvalidated(statement);
+        IF without IS NULL OR NOT flare.ddl_rows_to_come() THEN
+            RAISE;
+        END IF;
+    END;
+    PERFORM flare.ddl_sandbox(role, without, settings);
+    RETURN (SELECT coalesce(jsonb_agg(jsonb_build_object('later', format('ALTER TABLE %s VALIDATE CONSTRAINT %I', conrelid::regclass, conname))), '[]')
+              FROM pg_constraint WHERE contype = 'f' AND NOT convalidated AND flare.ddl_own(xmin));
+END $f$;
+
+-- What was left to do when the rows have come.
+CREATE OR REPLACE FUNCTION flare.ddl_validate(statement_id bigint) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+    found flare.ddl;
+    one jsonb;
+BEGIN
+    SELECT * INTO found FROM flare.ddl WHERE id = statement_id;
+    FOR one IN SELECT jsonb_array_elements(found.fix) LOOP
+        CONTINUE WHEN one ->> 'later' IS NULL;
+        PERFORM flare.ddl_sandbox(found.role, one ->> 'later', found.settings);
+    END LOOP;
+    UPDATE flare.ddl SET outcome = 'done', error = NULL WHERE id = statement_id;
+END $f$;
+
 -- Runs one statement of the other side, in its place among the rows.
 CREATE OR REPLACE FUNCTION flare.ddl_apply() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
     decided flare.ddl;
     statement text := new.text;
-    one text;
+    one jsonb;
+    fixes jsonb := '[]';
+    left_to_do jsonb;
 BEGIN
     IF new.id < 0 THEN
         RETURN new;
@@ -78,13 +159,23 @@ BEGIN
     IF new.tag ~ 'INDEX|TABLE' THEN
         statement := regexp_replace(statement, '\mconcurrently\M', '', 'i');
     END IF;
+    -- How many columns the table has before it: one that is there keeps its values.
+    FOR one IN SELECT jsonb_array_elements(new.fix) LOOP
+        fixes := fixes || (one || jsonb_build_object('before', (SELECT relnatts FROM pg_class WHERE oid = to_regclass(one ->> 'table'))));
+    END LOOP;
     BEGIN
-        PERFORM flare.ddl_sandbox(new.role, statement, new.settings);
-        FOREACH one IN ARRAY coalesce(new.fix, '{}') LOOP
-            PERFORM flare.ddl_sandbox(new.role, one, new.settings);
+        left_to_do := flare.ddl_shape(new.role, new.tag, statement, new.settings);
+        FOR one IN SELECT jsonb_array_elements(fixes) LOOP
+            CONTINUE WHEN EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(one ->> 'table')
+                                     AND attname = one ->> 'column' AND attnum <= (one ->> 'before')::int);
+            PERFORM flare.ddl_sandbox(new.role, one ->> 'sql', new.settings);
         END LOOP;
         PERFORM flare.ddl_close();
         new.outcome := CASE WHEN decided.outcome = 'replace' THEN 'replaced' ELSE 'done' END;
+        IF left_to_do <> '[]' THEN
+            new.fix := coalesce(new.fix, '[]') || left_to_do;
+            new.outcome := 'unvalidated';
+        END IF;
     EXCEPTION WHEN OTHERS THEN
         IF flare.ddl_shapes(new.tag) THEN
             RAISE EXCEPTION 'flare: statement % (%) fails here: %', new.id, new.tag, sqlerrm

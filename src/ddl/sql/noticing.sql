@@ -127,21 +127,31 @@ BEGIN
             current_setting('flare.settings')::jsonb);
 END $f$;
 
+-- Whether there is a word that stands for the time at which it is read.
+CREATE OR REPLACE FUNCTION flare.ddl_reads_time(statement text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $f$
+    SELECT statement OPERATOR(pg_catalog.~*) '''\s*(now|today|tomorrow|yesterday)\s*'''
+$f$;
+
 -- What a new column would get other values for on the other side: refused, or corrected there.
-CREATE OR REPLACE FUNCTION flare.ddl_values(tables oid[], statement text, OUT fix text[], OUT refused text, OUT hint text)
+CREATE OR REPLACE FUNCTION flare.ddl_values(tables oid[], statement text, OUT fix jsonb, OUT refused text, OUT hint text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
     c record;
     has_rows boolean;
     missing text;
 BEGIN
-    fix := '{}';
+    fix := '[]';
+    -- A column that was there before looks the same when its default is set: whether it is new is in the words, and on the
+    -- other side in the table as it was before the statement.
     FOR c IN
         SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod) AS kind,
                coalesce((to_jsonb(a) ->> 'atthasmissing')::boolean, false) AS stored,
                coalesce(pg_get_expr(d.adbin, d.adrelid), pg_get_expr(t.typdefaultbin, 0)) AS expression,
-               r.relkind = 'p' OR EXISTS (SELECT FROM pg_inherits WHERE inhparent = a.attrelid) AS above,
-               t.typcategory = 'D' AND statement ~* '''\s*(now|today|tomorrow|yesterday)\s*''' AS a_time
+               (r.relkind = 'p' OR EXISTS (SELECT FROM pg_inherits WHERE inhparent = a.attrelid))
+                   AND statement ~* '\madd\M' AND (statement ~* 'u&"|--|/\*' OR statement ~*
+                       ('\madd\s+(column\s+)?(if\s+not\s+exists\s+)?"?' || regexp_replace(replace(a.attname, '"', '""'), '(\W)', '\\\1', 'g'))) AS above,
+               flare.ddl_reads_time(statement) AND t.typcategory = 'D'
+                   AND coalesce(coalesce(d.adbin, t.typdefaultbin)::text !~ 'FUNCEXPR|SQLVALUEFUNCTION', false) AS a_time
           FROM pg_attribute a JOIN pg_class r ON r.oid = a.attrelid JOIN pg_type t ON t.oid = a.atttypid
           LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
          WHERE a.attrelid = ANY (tables) AND a.attnum > 0 AND NOT a.attisdropped AND age(a.xmin) <= 0 AND flare.ddl_own(a.xmin)
@@ -149,15 +159,16 @@ BEGIN
            AND coalesce(to_jsonb(a) ->> 'attgenerated', '') = ''
            AND (a.attidentity <> '' OR coalesce(d.adbin, t.typdefaultbin)::text ~ 'SQLVALUEFUNCTION'
                 OR flare.ddl_volatility(coalesce(d.adbin, t.typdefaultbin)) <> 'i'
-                OR t.typcategory = 'D' AND statement ~* '''\s*(now|today|tomorrow|yesterday)\s*''')
+                OR flare.ddl_reads_time(statement) AND t.typcategory = 'D')
     LOOP
         IF c.a_time THEN
             refused := format('the default of column %I is a word for a time, which is read when the statement is run', c.attname);
             hint := 'now() and current_date are read when a row is written.';
-        ELSIF c.stored AND NOT c.above THEN
+        ELSIF c.stored AND NOT c.above AND statement ~* '\madd\M' THEN
             EXECUTE format('SELECT (attmissingval::text::text[])[1] FROM pg_attribute WHERE attrelid = %s AND attname = %L', c.attrelid, c.attname) INTO missing;
-            fix := fix || format('UPDATE ONLY %s SET %I = %L::%s', c.attrelid::regclass, c.attname, missing, c.kind);
-        ELSIF c.stored OR c.above OR coalesce(current_setting('flare.rewritten', true), '') ~ (',' || c.attrelid || ':[2367]') THEN
+            fix := fix || jsonb_build_object('table', c.attrelid::regclass::text, 'column', c.attname,
+                'sql', format('UPDATE ONLY %s SET %I = %L::%s', c.attrelid::regclass, c.attname, missing, c.kind));
+        ELSIF c.above OR coalesce(current_setting('flare.rewritten', true), '') ~ (',' || c.attrelid || ':[2367]') THEN
             EXECUTE format('SELECT EXISTS (SELECT FROM %s)', c.attrelid::regclass) INTO has_rows;
             IF has_rows THEN
                 refused := format('column %I would get other values on the subscriber', c.attname);
@@ -177,8 +188,8 @@ END $f$;
 
 -- Foreign keys of several columns, which PostgreSQL before 12 names by the first column and later ones by all: renamed on
 -- the other side to what they are called here.
-CREATE OR REPLACE FUNCTION flare.ddl_names(tables oid[]) RETURNS text[] LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-    SELECT coalesce(array_agg(format(
+CREATE OR REPLACE FUNCTION flare.ddl_names(tables oid[]) RETURNS jsonb LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+    SELECT coalesce(jsonb_agg(jsonb_build_object('sql', format(
                'DO $flare$ DECLARE named name; BEGIN
                   SELECT conname INTO named FROM pg_catalog.pg_constraint
                    WHERE contype = ''f'' AND conrelid = %1$L::pg_catalog.regclass AND confrelid = %2$L::pg_catalog.regclass
@@ -192,7 +203,7 @@ CREATE OR REPLACE FUNCTION flare.ddl_names(tables oid[]) RETURNS text[] LANGUAGE
                k.conrelid::regclass, k.confrelid::regclass,
                array(SELECT attname::text FROM unnest(k.conkey) WITH ORDINALITY c(n, o)
                        JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = n ORDER BY o),
-               k.conname) ORDER BY k.oid), '{}')
+               k.conname)) ORDER BY k.oid), '[]')
       FROM pg_constraint k
      WHERE k.contype = 'f' AND k.conrelid = ANY (tables) AND array_length(k.conkey, 1) > 1
        AND age(k.xmin) <= 0 AND flare.ddl_own(k.xmin) AND coalesce(to_jsonb(k) ->> 'conparentid', '0') = '0'
@@ -211,7 +222,7 @@ DECLARE
     keeps boolean;
     temporary boolean;
     computed record;
-    corrections text[];
+    corrections jsonb;
     hint text;
 BEGIN
     IF tg_event = 'sql_drop' AND tg_tag NOT LIKE 'DROP %' THEN
@@ -287,6 +298,11 @@ BEGIN
     ELSIF tg_tag = 'CREATE TABLE AS' THEN
         RETURN;
     END IF;
+    IF tg_tag = 'CREATE EXTENSION' AND flare.ddl_other_major() < 13
+       AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_setting('flare.who')) THEN
+        seen.unseen := 'before PostgreSQL 13 only superusers make extensions there';
+        hint := 'Have a superuser make it on this side.';
+    END IF;
     IF temporary OR tg_tag IN ('SELECT INTO', 'DROP OWNED', 'ALTER TYPE') OR tg_tag ~ ' TABLE$' AND seen.statement ~* '\m(like|unlogged)\M' THEN
         IF tg_tag = 'ALTER TABLE' AND seen.statement ~* '\mset\s+unlogged\M' THEN
             seen.unseen := 'rows that are written then would never come to the other server';
@@ -306,7 +322,11 @@ BEGIN
             hint := 'flare ddl brings it to both sides.';
         END IF;
     END IF;
-    IF tg_tag = 'ALTER TABLE' AND (seen.statement ~* '\musing\M' OR EXISTS (
+    IF tg_tag LIKE '% DOMAIN' AND flare.ddl_reads_time(seen.statement) THEN
+        seen.unseen := coalesce(seen.unseen, 'it has a word for a time, which is read when the statement is run');
+        hint := coalesce(hint, 'now() and current_date are read when a row is written.');
+    ELSIF tg_tag = 'CREATE TABLE' AND flare.ddl_reads_time(seen.statement)
+          OR tg_tag = 'ALTER TABLE' AND (seen.statement ~* '\musing\M' OR EXISTS (
             SELECT FROM pg_attribute a WHERE attrelid = ANY (tables) AND attnum > 0 AND age(xmin) <= 0
                AND (atthasdef OR attidentity <> '' OR atttypid >= 16384))) THEN
         SELECT * INTO computed FROM flare.ddl_values(tables, seen.statement);
@@ -315,7 +335,7 @@ BEGIN
         corrections := computed.fix;
     END IF;
     IF tg_tag IN ('CREATE TABLE', 'ALTER TABLE') AND (flare.ddl_other_major() < 12) <> (current_setting('server_version_num')::int < 120000) THEN
-        corrections := coalesce(corrections, '{}') || flare.ddl_names(tables);
+        corrections := coalesce(corrections, '[]') || flare.ddl_names(tables);
     END IF;
     IF current_setting('flare.rewritten', true) <> '' THEN
         PERFORM set_config('flare.rewritten', '', true);

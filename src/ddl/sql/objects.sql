@@ -8,8 +8,9 @@ CREATE TABLE IF NOT EXISTS flare.ddl (
     text     text NOT NULL,
     settings jsonb NOT NULL,
     objects  text[],
-    -- Statements that give rows the values that the open side has computed.
-    fix      text[],
+    -- Statements that give rows the values that the open side has computed: {sql}, and {table, column} where it holds of a
+    -- column that is new with the statement.
+    fix      jsonb,
     outcome  text,
     error    text
 );

@@ -11,9 +11,9 @@ use super::causes::Cause;
 use super::copying::Copying;
 use super::rates::Rates;
 use super::retention::Retention;
+use super::side_session::sides;
 use super::suspects::Suspect;
 use super::verdict::LagStatus;
-use super::watched::sides;
 use crate::journal::Direction;
 use crate::server::Side;
 

@@ -1,4 +1,4 @@
-//! One side of a subscription: its session when there is one, and what that is asked.
+//! The session on one side of a subscription: opened when it is asked, given up after an error, opened again with the next question.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,8 +53,8 @@ impl Silent {
     }
 }
 
-/// One side: what it has to be, its session when there is one, and what that is asked.
-pub(super) struct Watched {
+/// The session on one side, opened again when it was lost, and the query of a sample of that side and version.
+pub(super) struct SideSession {
     role: Role,
     side: Side,
     config: Arc<Config>,
@@ -66,15 +66,15 @@ pub(super) struct Watched {
     major: i32,
 }
 
-impl Watched {
+impl SideSession {
     /// Where the data comes from, for all its databases.
     pub(super) fn publisher(
         config: &Arc<Config>,
         application_name: &str,
         direction: Direction,
-    ) -> Watched {
+    ) -> SideSession {
         let (from, _) = sides(direction);
-        Watched::new(Role::Sends, from, config, application_name, "postgres")
+        SideSession::new(Role::Sends, from, config, application_name, "postgres")
     }
 
     /// A database of where it goes.
@@ -83,9 +83,9 @@ impl Watched {
         application_name: &str,
         direction: Direction,
         dbname: &str,
-    ) -> Watched {
+    ) -> SideSession {
         let (_, to) = sides(direction);
-        Watched::new(Role::Receives, to, config, application_name, dbname)
+        SideSession::new(Role::Receives, to, config, application_name, dbname)
     }
 
     fn new(
@@ -94,8 +94,8 @@ impl Watched {
         config: &Arc<Config>,
         application_name: &str,
         dbname: &str,
-    ) -> Watched {
-        Watched {
+    ) -> SideSession {
+        SideSession {
             role,
             side,
             config: config.clone(),
@@ -109,7 +109,7 @@ impl Watched {
     }
 
     /// The same side, asked in this database.
-    pub(super) fn in_database(mut self, dbname: &str) -> Watched {
+    pub(super) fn in_database(mut self, dbname: &str) -> SideSession {
         dbname.clone_into(&mut self.dbname);
         self
     }
@@ -130,7 +130,7 @@ impl Watched {
     }
 
     /// The same side, not to be asked if it is one of those.
-    pub(super) fn unless(mut self, silent: &Silent) -> Watched {
+    pub(super) fn unless(mut self, silent: &Silent) -> SideSession {
         self.silent = silent.about(self.side);
         self
     }
