@@ -12,10 +12,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::address::Address;
 use super::credentials::Credentials;
 use super::session::TimedOut;
-use super::{Endpoint, SqlError, interrupt, tls};
+use super::{Endpoint, Side, SqlError, interrupt, tls};
 use crate::config::{Host, Tls};
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
-use crate::value::Ident;
+use crate::value::{Ident, ShellWord};
 
 /// What flare calls itself in `pg_stat_activity`.
 pub(crate) fn application_name(command: &str) -> String {
@@ -293,6 +293,19 @@ pub(crate) fn login_rejected(report: &Report) -> bool {
     matches!(sqlstate, Some(state) if *state == SqlState::INVALID_PASSWORD || *state == SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
 }
 
+/// Only the publisher has to have it beforehand.
+fn missing_database(endpoint: &Endpoint) -> String {
+    let dbname = &endpoint.dbname;
+    if endpoint.side == Side::Subscriber.to_string() {
+        format!(
+            "flare prepare makes the database {dbname:?} there (flare replicate_schema {} by itself), or correct its name in the configuration",
+            ShellWord(dbname)
+        )
+    } else {
+        format!("correct the name of the database {dbname:?} in the configuration")
+    }
+}
+
 /// Which of three limits is reached, by the server's words: all have one SQLSTATE.
 fn too_many(words: &str, endpoint: &Endpoint) -> String {
     if words.contains("for role") {
@@ -321,10 +334,7 @@ fn advise(report: Report, endpoint: &Endpoint) -> Report {
             endpoint.user
         )
     } else if state == Some(&SqlState::INVALID_CATALOG_NAME) {
-        format!(
-            "create the database {:?} there, or correct its name in the configuration",
-            endpoint.dbname
-        )
+        missing_database(endpoint)
     } else if state == Some(&SqlState::TOO_MANY_CONNECTIONS) {
         too_many(&crate::error::message_of(&report), endpoint)
     } else if state == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {

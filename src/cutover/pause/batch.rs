@@ -20,7 +20,7 @@ use crate::value::Literal;
 
 /// A batch that was sent.
 pub(in crate::cutover) struct Sent<'a> {
-    step: StepName,
+    pub(in crate::cutover) step: StepName,
     /// What is being attempted, for the error.
     attempt: String,
     session: &'a Session,
@@ -62,6 +62,15 @@ pub(in crate::cutover) fn send<'a>(
     start(step, attempt.into(), session, sql, |_| Ok(()))
 }
 
+/// When what a batch has committed outlives a crash of its server. Others see it at once either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cutover) enum Durable {
+    /// Before the signal is given.
+    AtOnce,
+    /// With the next commit of that server that is durable at once: nothing may rest on this one before.
+    WithTheNext,
+}
+
 /// Sends a block as a transaction of its own, with a signal when what it did can be seen. The session can be used again
 /// when it fails.
 pub(in crate::cutover) fn send_committing<'a>(
@@ -69,9 +78,10 @@ pub(in crate::cutover) fn send_committing<'a>(
     attempt: impl Into<String>,
     session: &'a TrackedSession,
     block: &str,
+    durable: Durable,
     signal: Signal,
 ) -> Result<Sent<'a>> {
-    let sql = committing(block, signal);
+    let sql = committing(block, durable, signal);
     start(step, attempt.into(), session, sql, |client| {
         client.batch_execute("ROLLBACK")
     })
@@ -238,6 +248,11 @@ pub(in crate::cutover) fn block(left: Duration, declare: &str, waits: &str, body
     format!("DO LANGUAGE plpgsql {}", Literal(&body))
 }
 
+/// A statement with variables would be planned anew for its first five executions (12 and newer; before, there is no such
+/// setting).
+const PLAN_ONCE: &str = "
+    SELECT set_config(name, 'force_generic_plan', false) FROM pg_settings WHERE name = 'plan_cache_mode'";
+
 /// Has a session use once what its batch will use: what is read and planned for the first time costs some milliseconds.
 /// Then it takes the locks of the signals that it will give.
 pub(in crate::cutover) fn rehearse<'a>(
@@ -253,7 +268,7 @@ pub(in crate::cutover) fn rehearse<'a>(
     );
     let block = block(Duration::ZERO, declare, "", &looks);
     let holds: String = gives.iter().map(|it| format!("{}; ", it.hold())).collect();
-    let sql = format!("{holds}{}", answering(&block));
+    let sql = format!("{PLAN_ONCE}; {holds}{}", answering(&block));
     send(step, "rehearse the pause", session, sql)
 }
 
@@ -262,17 +277,31 @@ pub(in crate::cutover) fn answering(block: &str) -> String {
     format!("{block}; SELECT current_setting('flare.answer')")
 }
 
-fn committing(block: &str, signal: Signal) -> String {
+fn committing(block: &str, durable: Durable, signal: Signal) -> String {
+    let begin = match durable {
+        Durable::AtOnce => "BEGIN",
+        Durable::WithTheNext => "BEGIN; SET LOCAL synchronous_commit = off",
+    };
     format!(
-        "BEGIN; {block}; COMMIT; SELECT {}; SELECT current_setting('flare.answer')",
+        "{begin}; {block}; COMMIT; SELECT {}; SELECT current_setting('flare.answer')",
         signal.giving()
     )
 }
 
-/// Statements of a block that are run twice, before its wait is over and after: what has to be planned is planned by then,
-/// while others work. They see by `pass` which time it is.
+/// Statements of a block that are run twice, before its wait and after: what has to be planned is planned by then. They
+/// see by `pass` which time it is.
 pub(in crate::cutover) fn twice(wait: &str, statements: &str) -> String {
-    format!("FOR pass IN 1..2 LOOP IF pass = 2 THEN {wait} END IF; {statements} END LOOP;")
+    format!(
+        "FOR pass IN 1..2 LOOP IF pass = 2 THEN {ready} {wait} END IF; {statements} END LOOP;",
+        ready = Signal::Ready.show()
+    )
+}
+
+/// Cancels batches whose round does not take place.
+pub(in crate::cutover) fn cancel<'a>(sent: impl IntoIterator<Item = &'a Sent<'a>>) {
+    for sent in sent {
+        sent.session.cancel();
+    }
 }
 
 /// Looks every millisecond (less `pg_sleep` cannot) until a condition holds, or fails at the deadline: for what no lock of
@@ -297,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_signal_comes_after_what_it_says_can_be_seen() {
-        let sql = committing("DO LANGUAGE plpgsql ''", Signal::Opened);
+        let sql = committing("DO LANGUAGE plpgsql ''", Durable::AtOnce, Signal::Opened);
         let at = |text: &str| sql.find(text).unwrap();
         assert!(at("BEGIN") < at("DO ") && at("DO ") < at("COMMIT"), "{sql}");
         assert!(at("COMMIT") < at("pg_advisory_lock"), "{sql}");

@@ -17,6 +17,7 @@ use crate::cutover::pause::batch::{self, Answer, Sent};
 use crate::cutover::pause::drain;
 use crate::cutover::pause::guard;
 use crate::cutover::pause::guard_process::GuardProcess;
+use crate::cutover::pause::ready;
 use crate::cutover::pause::revoke;
 use crate::cutover::pause::switching;
 use crate::cutover::pause::switching::Undecided;
@@ -174,19 +175,22 @@ enum Part {
 
 /// Sends the batches of these steps at once, and waits for all of them.
 fn first_round(pause: &mut Pause<'_>, steps: &[StepName]) -> Result<()> {
+    let mut noticed_at = None;
     let (parts, round) = {
-        let mut parts = Vec::new();
-        let mut sent: Vec<Sent<'_>> = Vec::new();
-        for step in steps {
-            for (part, batch) in batches_of(pause, *step)? {
-                parts.push(part);
-                sent.push(batch);
-            }
+        let mut sent = Vec::new();
+        let all_sent = send_round(pause, steps, &mut sent, &mut noticed_at);
+        if let Err(report) = all_sent {
+            batch::cancel(sent.iter().map(|(_, sent)| sent));
+            return Err(report);
         }
+        // Of several that are late the earliest step is the cause.
+        sent.sort_by_key(|(_, sent)| steps.iter().position(|step| *step == sent.step));
+        let (parts, sent): (Vec<Part>, Vec<Sent<'_>>) = sent.into_iter().unzip();
         // The servers give up first, and say at what.
         let until = pause.deadline.at() + revoke::GRACE;
         (parts, batch::await_all(sent, until)?)
     };
+    pause.began_at = noticed_at.or(pause.began_at);
     for step in round.steps {
         pause.steps.push(step);
     }
@@ -196,46 +200,71 @@ fn first_round(pause: &mut Pause<'_>, steps: &[StepName]) -> Result<()> {
     Ok(())
 }
 
-fn batches_of<'a>(pause: &'a Pause<'_>, step: StepName) -> Result<Vec<(Part, Sent<'a>)>> {
-    let databases = || pause.databases.iter().enumerate();
+/// Sends what waits for others first, and what others wait for when the application is to notice. Poolers hold their
+/// clients back already: then nothing is put off.
+fn send_round<'a>(
+    pause: &'a Pause<'_>,
+    steps: &[StepName],
+    sent: &mut Vec<(Part, Sent<'a>)>,
+    noticed_at: &mut Option<Instant>,
+) -> Result<()> {
+    for step in steps {
+        waiting_batches(pause, *step, sent)?;
+    }
+    if pause.poolers.is_empty() && steps.contains(&StepName::Revoke) {
+        ready::await_batches(pause, steps)?;
+        *noticed_at = Some(Instant::now());
+    }
+    interrupt::check()?;
+    for step in steps {
+        match step {
+            StepName::Revoke => sent.push((Part::Other, revoke::send(pause)?)),
+            StepName::Lock => {
+                for database in &pause.databases {
+                    sent.push((Part::Other, table_locks::send(pause, database)?));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn waiting_batches<'a>(
+    pause: &'a Pause<'_>,
+    step: StepName,
+    sent: &mut Vec<(Part, Sent<'a>)>,
+) -> Result<()> {
     let payload = match pause.entry.purpose {
         Purpose::Switch => Payload::Sequences,
         Purpose::PauseWrite => Payload::None,
     };
-    Ok(match step {
-        StepName::Revoke => vec![(Part::Other, revoke::send(pause)?)],
-        StepName::Terminate => vec![(Part::Terminated, terminate::send(pause)?)],
-        StepName::Lock => {
-            let mut batches = vec![(Part::Unblocked, table_locks::send_unblock(pause)?)];
-            for (_, database) in databases() {
-                batches.push((Part::Other, table_locks::send(pause, database)?));
-            }
-            batches
-        }
+    match step {
+        StepName::Terminate => sent.push((Part::Terminated, terminate::send(pause)?)),
+        StepName::Lock => sent.push((Part::Unblocked, table_locks::send_unblock(pause)?)),
         StepName::Drain => {
-            let mut batches = Vec::new();
-            for (at, database) in databases() {
-                batches.push((Part::Drained(at), drain::send(pause, database)?));
+            for (at, database) in pause.databases.iter().enumerate() {
+                sent.push((Part::Drained(at), drain::send(pause, database)?));
                 if payload == Payload::None {
                     let arrival = apply::send_sequences(pause, database, payload)?;
-                    batches.push((Part::Other, arrival));
+                    sent.push((Part::Other, arrival));
                 }
             }
-            batches
         }
-        StepName::Sequences => databases()
-            .map(|(_, database)| {
-                Ok((
-                    Part::Other,
-                    apply::send_sequences(pause, database, payload)?,
-                ))
-            })
-            .collect::<Result<_>>()?,
-        StepName::Disable => databases()
-            .map(|(at, database)| Ok((Part::Disabled(at), apply::send_disable(pause, database)?)))
-            .collect::<Result<_>>()?,
-        _ => Vec::new(),
-    })
+        StepName::Sequences => {
+            for database in &pause.databases {
+                let batch = apply::send_sequences(pause, database, payload)?;
+                sent.push((Part::Other, batch));
+            }
+        }
+        StepName::Disable => {
+            for (at, database) in pause.databases.iter().enumerate() {
+                sent.push((Part::Disabled(at), apply::send_disable(pause, database)?));
+            }
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 #[derive(serde::Deserialize)]

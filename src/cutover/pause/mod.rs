@@ -5,6 +5,7 @@ pub(super) mod engine;
 pub(super) mod guard;
 pub(crate) mod guard_process;
 
+pub(super) mod ready;
 pub(super) mod rehearsal;
 pub(super) mod revoke;
 pub(super) mod terminate;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::config::Left;
 use crate::cutover::exits::undo::{OpenTarget, again_while_it_passes};
 use crate::cutover::pause::backends::end_and_await;
-use crate::cutover::pause::batch::{self, Sent};
+use crate::cutover::pause::batch::{self, Durable, Sent};
 use crate::cutover::pause::connect_privileges::ConnectPrivileges;
 use crate::cutover::pause::revoke::again_while_row_is_busy;
 use crate::cutover::pause::signal::Signal;
@@ -35,6 +35,8 @@ fn send_fence<'a>(pause: &'a Pause<'_>, database: &'a Database) -> Result<Sent<'
         &database.sessions.arrival,
         // Given before the commit, new sessions could be read-write while the fence still stands for them.
         &block,
+        // `switched` is, and comes after.
+        Durable::WithTheNext,
         Signal::Opened,
     )
 }
@@ -78,6 +80,7 @@ fn send_switched<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
         "open the target",
         &pause.sessions.target,
         &block,
+        Durable::AtOnce,
         Signal::Switched,
     )
 }

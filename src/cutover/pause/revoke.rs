@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::cutover::pause::batch::{self, Sent};
+use crate::cutover::pause::batch::{self, Durable, Sent};
 use crate::cutover::pause::connect_privileges::ConnectPrivileges;
 use crate::cutover::pause::signal::Signal;
 use crate::cutover::report::StepName;
@@ -43,6 +43,9 @@ pub(in crate::cutover) fn send<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
         "take CONNECT from everyone but those who stay",
         &pause.sessions.connect,
         &block,
+        // The probe row is durable before it arrives, and with it all that was committed before. After a crash that came
+        // earlier the run is not paused, and nothing is revoked.
+        Durable::WithTheNext,
         Signal::Revoked,
     )
 }

@@ -10,18 +10,20 @@ use crate::value::Literal;
 /// bear its pid, and end with it: whoever wakes looks whether the second is there.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::cutover) enum Signal {
+    /// It has planned what it will ask, and waits for the others.
+    Ready = 1,
     /// Nobody else can connect, and the journal has it.
-    Revoked = 1,
+    Revoked = 2,
     /// The published tables are locked.
-    Locked = 2,
+    Locked = 3,
     /// Every session of the application has ended.
-    Terminated = 3,
+    Terminated = 4,
     /// The sequences are set.
-    Sequences = 4,
+    Sequences = 5,
     /// The fence is open.
-    Opened = 5,
+    Opened = 6,
     /// New sessions of the target may write.
-    Switched = 6,
+    Switched = 7,
 }
 
 /// The first key of the signals' locks: "fls" in ASCII, and the signal.
@@ -46,11 +48,20 @@ impl Signal {
         )
     }
 
+    /// Says so in a block to whoever looks for it; for a signal that nobody waits for by its lock.
+    pub(in crate::cutover) fn show(self) -> String {
+        format!("PERFORM {};", self.showing())
+    }
+
+    fn showing(self) -> String {
+        format!("pg_advisory_lock({}, pg_backend_pid())", self.given())
+    }
+
     /// What gives it, as a list of expressions: others hear of it before the transaction has committed.
     pub(super) fn giving(self) -> String {
         format!(
-            "pg_advisory_lock({}, pg_backend_pid()), pg_advisory_unlock({}, pg_backend_pid())",
-            self.given(),
+            "{}, pg_advisory_unlock({}, pg_backend_pid())",
+            self.showing(),
             self.not_yet()
         )
     }

@@ -134,23 +134,33 @@ const BLOCKING: &str = "
 
 /// Ends whoever keeps the locks waiting. Autovacuum yields by itself and a superuser's session may: an administrator may end
 /// neither. 0 is a prepared transaction, for which nobody can be ended.
+///
+/// The first look, before CONNECT is revoked, ends nobody: it is planned by then.
 const UNBLOCK: &str = "
     LOOP
-      EXIT WHEN STAND;
+      stand := STAND;
+      blocking := array(BLOCKING);
+      IF NOT paused THEN
+        PAUSED
+        paused := true;
+        since := clock_timestamp();
+        CONTINUE;
+      END IF;
+      EXIT WHEN stand;
       nap := 0.005;
-      FOR r IN BLOCKING
+      FOREACH other IN ARRAY blocking
       LOOP
-        IF r.blocker = 0 THEN
+        IF other = 0 THEN
           RAISE EXCEPTION 'a prepared transaction holds them: %',
               (SELECT string_agg(gid, ', ' ORDER BY prepared) FROM pg_prepared_xacts WHERE database IN (SELECT jsonb_array_elements_text(dbnames)))
             USING HINT = 'COMMIT PREPARED or ROLLBACK PREPARED them in that database, then run the command again';
         END IF;
         BEGIN
-          PERFORM pg_terminate_backend(r.blocker);
-          ended := ended || r.blocker;
+          PERFORM pg_terminate_backend(other);
+          ended := ended || other;
           nap := 0.001;
         EXCEPTION WHEN insufficient_privilege THEN
-          stood := stood || r.blocker;
+          stood := stood || other;
         END;
       END LOOP;
       IF clock_timestamp() > until THEN
@@ -165,11 +175,12 @@ const UNBLOCK: &str = "
 pub(in crate::cutover) fn send_unblock<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
     let body = UNBLOCK
         .replace("STAND", &still_stand(&pause.databases))
-        .replace("BLOCKING", BLOCKING);
+        .replace("BLOCKING", BLOCKING)
+        .replace("PAUSED", &wait_for_paused(pause));
     let block = batch::block(
         pause.deadline.left(),
         &declared_to_unblock(pause),
-        &wait_for_paused(pause),
+        "",
         &body,
     );
     batch::send(
@@ -216,7 +227,7 @@ fn declared_to_unblock(pause: &Pause<'_>) -> String {
         .collect();
     format!(
         "own CONSTANT int[] := {}; waiting CONSTANT int[] := '{{{}}}'; dbnames CONSTANT jsonb := {};
-         ended int[] := '{{}}'; stood int[] := '{{}}'; nap float8; r record;",
+         ended int[] := '{{}}'; stood int[] := '{{}}'; paused boolean := false; stand boolean; blocking int[]; other int; nap float8;",
         own_pids(pause),
         waiting.join(","),
         Literal(serde_json::json!(pause.dbnames()).to_string()),

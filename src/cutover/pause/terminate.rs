@@ -107,10 +107,11 @@ pub(in crate::cutover) fn send<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
         .replace(
             "REVOKED",
             // In a session of another database, which its lock does not keep waiting.
-            &batch::wait_until(
-                &Signal::Revoked.given_by(pause.sessions.connect.backend.pid),
-                "CONNECT was not revoked",
-            ),
+            &(Signal::Ready.show()
+                + &batch::wait_until(
+                    &Signal::Revoked.given_by(pause.sessions.connect.backend.pid),
+                    "CONNECT was not revoked",
+                )),
         );
     let body = format!("{rounds} {}", Signal::Terminated.give());
     let block = batch::block(pause.deadline.left(), &declared(pause), "", &body);
