@@ -11,7 +11,7 @@ use crate::ddl;
 use crate::error::{Result, message_of};
 use crate::journal::Direction;
 use crate::observe::{Headline, Ready, Watch};
-use crate::server::{Login, Session, Timeout};
+use crate::server::{Login, Session, Timeout, untested};
 
 /// How often it is looked who can write where, which takes several sessions and compares the schemas.
 const ANEW_EVERY: Duration = Duration::from_secs(30);
@@ -69,6 +69,7 @@ impl Headlines {
         let mut headline = known.clone();
         // A server that does not answer is in the samples.
         let statements = self.statements().unwrap_or_default();
+        headline.warnings.extend(untested());
         if let Some(first) = statements.first() {
             headline.cut_over = Ready::No(first.clone());
             headline.warnings.extend(statements);

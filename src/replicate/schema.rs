@@ -81,7 +81,7 @@ impl<'a> Work<'a> {
         let job = Job {
             dump: DumpProgram::PgDump,
             publisher: newest,
-            subscriber: self.pair.subscriber.major(),
+            subscriber: self.pair.subscriber.release(),
         };
         Toolbox::find(self.tools, job)
     }
@@ -203,7 +203,7 @@ impl<'a> Work<'a> {
         drop(session);
         let (publisher, subscriber) = (&self.pair.publisher, &self.pair.subscriber);
         let cannot_read = self
-            .toolbox(publisher.major().max(subscriber.major()))
+            .toolbox(publisher.release().max(subscriber.release()))
             .is_err();
         match self.differences() {
             Ok((statements, differences)) => Ok(differences.is_empty().then_some(statements)),

@@ -8,9 +8,14 @@ use serde_json::{Map, Value, json};
 use super::{Format, Outcome};
 use crate::error::{Error, Report, Result, WrapErr};
 use crate::observe::plain;
+use crate::server::untested;
 
 /// Prints what a command ended with; the exit code of the process.
 pub fn success(format: Format, command: &str, outcome: Outcome) -> i32 {
+    // A command that has nothing to say, such as lag --quiet, says nothing.
+    if format == Format::Human && !(outcome.words.is_empty() && outcome.verdict.is_none()) {
+        warn_of_untested();
+    }
     let code = match &outcome.verdict {
         Some(verdict) => verdict.exit().code(),
         None => outcome.exit_code,
@@ -55,6 +60,9 @@ pub fn failure(format: Format, command: &str, report: Report) -> i32 {
             fields.insert("status".into(), "unknown".into());
             fields.insert("subscriptions".into(), json!([]));
         }
+        if let Some(fields) = object.as_object_mut() {
+            say_untested(fields);
+        }
         if let Err(error) = writeln!(io::stdout(), "{object}") {
             complain(
                 &format!("write the result to standard output: {error}"),
@@ -66,6 +74,9 @@ pub fn failure(format: Format, command: &str, report: Report) -> i32 {
         // Whoever runs a plugin reads standard output alone.
         line(&format!("FLARE UNKNOWN - {}", plain(&message))).unwrap_or_default();
     }
+    if format != Format::Json {
+        warn_of_untested();
+    }
     complain(&message, hint);
     error.exit().code()
 }
@@ -76,6 +87,13 @@ pub(crate) fn line(text: &str) -> Result<()> {
     writeln!(stdout, "{text}")
         .and_then(|()| stdout.flush())
         .wrap_err("write to standard output")
+}
+
+fn warn_of_untested() {
+    let mut stderr = io::stderr().lock();
+    for warning in untested() {
+        writeln!(stderr, "warning: {warning}").unwrap_or_default();
+    }
 }
 
 fn complain(message: &str, hint: Option<&str>) {
@@ -98,6 +116,14 @@ fn human(outcome: &Outcome) -> io::Result<()> {
     stdout.flush()
 }
 
+/// A field more where a server is newer than flare knows.
+fn say_untested(object: &mut Map<String, Value>) {
+    let untested = untested();
+    if !untested.is_empty() {
+        object.insert("untested".into(), untested.into());
+    }
+}
+
 /// A result as the JSON object that is printed, but for SQL.
 pub(crate) fn object(command: &str, outcome: &Outcome) -> Map<String, Value> {
     let mut object = Map::new();
@@ -105,6 +131,7 @@ pub(crate) fn object(command: &str, outcome: &Outcome) -> Map<String, Value> {
     object.insert("ok".into(), outcome.verdict.is_none().into());
     object.insert("changed".into(), outcome.changed.into());
     object.extend(outcome.fields.clone());
+    say_untested(&mut object);
     let error = outcome.verdict.as_ref();
     object.insert(
         "error".into(),

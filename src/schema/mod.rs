@@ -11,6 +11,7 @@ mod dump;
 mod entry;
 mod failure;
 mod fingerprint;
+mod icu_locale;
 mod lexer;
 mod objects;
 mod post_data;
@@ -25,6 +26,7 @@ pub(crate) use difference::Difference;
 pub(crate) use dump::{DumpReport, DumpTarget, Loader, rewrite_dump};
 pub(crate) use failure::psql_failure;
 pub(crate) use fingerprint::fingerprint;
+pub(crate) use icu_locale::same_icu_locale;
 pub(crate) use post_data::{PostData, Stage, post_data};
 pub(crate) use redact::redact;
 pub(crate) use roles::{

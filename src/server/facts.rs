@@ -63,7 +63,12 @@ impl Facts {
 
     /// The major version: 10 to 18. What is newer, and allowed, is treated as the newest known.
     pub(super) fn major(&self) -> i32 {
-        (self.version_num / 10_000).min(*KNOWN_MAJORS.end())
+        self.release().min(*KNOWN_MAJORS.end())
+    }
+
+    /// The major version as it is, which the client programs go by.
+    pub(super) fn release(&self) -> i32 {
+        self.version_num / 10_000
     }
 
     /// Older servers have no logical replication of their own; of newer ones flare knows nothing yet, and takes those that
@@ -73,7 +78,7 @@ impl Facts {
         endpoint: &Endpoint,
         allow_untested: &[i32],
     ) -> Result<()> {
-        let major = self.version_num / 10_000;
+        let major = self.release();
         let newer = major > *KNOWN_MAJORS.end();
         if KNOWN_MAJORS.contains(&major) || newer && allow_untested.contains(&major) {
             return Ok(());

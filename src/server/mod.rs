@@ -17,6 +17,7 @@ mod param;
 mod session;
 mod statement_log;
 mod tls;
+mod untested;
 mod verified;
 mod visit;
 
@@ -33,5 +34,6 @@ pub(crate) use pair::{Opened, Pair, Publisher, Subscriber, at_once, open_both};
 pub(crate) use param::{IntoParam, Param, params};
 pub(crate) use session::{Session, SimpleRow, Timeout};
 pub(crate) use statement_log::{silence_statement_log, silencing};
+pub(crate) use untested::untested;
 pub use verified::Side;
 pub(crate) use verified::{Server, is_identity_mismatch};

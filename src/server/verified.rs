@@ -11,6 +11,7 @@ use super::connect::{LockWait, Target, login_rejected, unseen_by};
 use super::credentials::{Credentials, Login};
 use super::facts::Facts;
 use super::session::{SHORT, Session};
+use super::untested;
 use super::visit::Visits;
 use super::{Endpoint, is_denied, sqlstate_of};
 use crate::config::{Account, Config, Host};
@@ -230,6 +231,11 @@ impl Server {
         self.facts.major()
     }
 
+    /// The major version as it is: pg_dump reads no server that is newer than itself.
+    pub(crate) fn release(&self) -> i32 {
+        self.facts.release()
+    }
+
     /// The host as the configuration declares it.
     pub(crate) fn declared(&self) -> &Host {
         &self.declared
@@ -345,6 +351,7 @@ fn open_verified(
         ));
     }
     facts.refuse_unknown_version(&target.endpoint, &target.allow_untested)?;
+    untested::meet(side, &facts);
     session.is_of_major(facts.major());
     Ok((session, facts))
 }

@@ -163,7 +163,7 @@ fn what_fires_or_fails_on_apply_is_named() {
         assert_eq!(publisher.value(db, taken), "0", "no administrator ran it");
         publisher.sql(db, &format!("SELECT {app}_takes(1)"));
         assert_eq!(publisher.value(db, taken), "1", "one would be taken by it");
-        assert_found(&json, "not_valid", "warning", "on public.t");
+        assert_found(&json, "not_valid", "pass", "t_id_check on public.t");
         assert_found(&json, "column_order", "warning", "public.child");
         // A 10 of the tests cannot list what it offers.
         if new > 10 {

@@ -24,7 +24,7 @@ fn look(pair: &Pair) -> Value {
 }
 
 /// Findings of a severity, as `id: message: objects`.
-fn found(json: &Value, severity: &str) -> Vec<String> {
+pub fn found(json: &Value, severity: &str) -> Vec<String> {
     let checks = json["checks"].as_array().expect("checks");
     checks
         .iter()

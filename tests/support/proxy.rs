@@ -49,6 +49,8 @@ struct Road {
     /// How long each byte is on its way.
     delay: Duration,
     record: Option<Record>,
+    /// What the client hears instead of what the server says, byte for byte.
+    instead: Vec<(Vec<u8>, Vec<u8>)>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -68,16 +70,22 @@ struct State {
 impl Proxy {
     /// To the server that listens on this port of 127.0.0.1.
     pub fn to(server: u16) -> Self {
-        Self::with(server, Duration::ZERO, None)
+        Self::with(server, Duration::ZERO, None, Vec::new())
     }
 
-    fn with(server: u16, delay: Duration, record: Option<Record>) -> Self {
+    fn with(
+        server: u16,
+        delay: Duration,
+        record: Option<Record>,
+        instead: Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("listen on any port");
         let port = listener.local_addr().expect("the proxy's address").port();
         let road = Arc::new(Road {
             server,
             delay,
             record,
+            instead,
             state: Mutex::new(State {
                 traffic: Traffic::Everything,
                 refused: false,
@@ -101,8 +109,18 @@ impl Proxy {
 
     /// The same over a line of this round trip, and with a record of what passes.
     pub fn far(pair: &Pair, side: Side, round_trip: Duration, record: Option<Record>) -> Self {
-        let server = side.of(pair);
-        let proxy = Self::with(server.port(), round_trip / 2, record);
+        let port = side.of(pair).port();
+        Self::with(port, round_trip / 2, record, Vec::new()).on_the_way(pair, side)
+    }
+
+    /// A server that says other bytes than it does, each as long as what it stands for.
+    pub fn saying(pair: &Pair, side: Side, instead: Vec<(Vec<u8>, Vec<u8>)>) -> Self {
+        let port = side.of(pair).port();
+        Self::with(port, Duration::ZERO, None, instead).on_the_way(pair, side)
+    }
+
+    fn on_the_way(self, pair: &Pair, side: Side) -> Self {
+        let (proxy, server) = (self, side.of(pair));
         pair.configure(|config| {
             let conn = &mut config["hosts"][side.as_str()]["conn"];
             conn["port"] = proxy.port().into();
@@ -232,6 +250,19 @@ impl Road {
         }
     }
 
+    fn say_instead(&self, bytes: &mut [u8]) {
+        for (said, instead) in &self.instead {
+            let mut at = 0;
+            while at + said.len() <= bytes.len() {
+                let here = &mut bytes[at..at + said.len()];
+                if *here == **said {
+                    here.copy_from_slice(instead);
+                }
+                at += 1;
+            }
+        }
+    }
+
     /// Carries bytes until either end closes. What is delayed is queued, so that a line has any width.
     fn carry(self: Arc<Self>, number: usize, mut from: TcpStream, to: TcpStream, way: Way) {
         let (queue, due) = mpsc::sync_channel::<(Instant, Vec<u8>)>(8);
@@ -241,6 +272,9 @@ impl Road {
         loop {
             // An end travels like a byte does: it is not seen while nothing passes.
             let read = from.read(&mut bytes).unwrap_or(0);
+            if way == Way::ToClient {
+                self.say_instead(&mut bytes[..read]);
+            }
             let at = Instant::now() + self.delay;
             if queue.send((at, bytes[..read].to_vec())).is_err() || read == 0 {
                 break;

@@ -1,5 +1,6 @@
 //! Nothing is left behind and nothing left over: what publication and subscription do not carry, and what flare puts there.
 
+mod anything;
 mod behind;
 mod drift;
 mod events;
@@ -7,3 +8,4 @@ mod exact;
 mod listed;
 mod status_schema;
 mod traces;
+mod untested;

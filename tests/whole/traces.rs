@@ -58,7 +58,7 @@ pub(super) fn set_up(pair: &Pair) {
     }
 }
 
-fn schema(pair: &Pair, server: &Cluster) -> String {
+pub(super) fn schema(pair: &Pair, server: &Cluster) -> String {
     let bin = clients::bin(18).expect("client programs");
     let output = Command::new(bin.join("pg_dump"))
         .args([
@@ -100,7 +100,7 @@ pub(super) fn globals(pair: &Pair, server: &Cluster) -> String {
 }
 
 /// Nobody but the servers' own objects tells that flare was there.
-fn differences(before: &str, after: &str) -> String {
+pub(super) fn differences(before: &str, after: &str) -> String {
     let lines = |text: &str| -> Vec<String> { text.lines().map(str::to_owned).collect() };
     let (before, after) = (lines(before), lines(after));
     let gone = before

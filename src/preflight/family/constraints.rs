@@ -33,9 +33,12 @@ pub(crate) const CHECKS: &[Check] = &[
         title: "every constraint holds for every row",
         before: Before::Subscription,
         place: Place::Database,
-        asks: &[NOT_VALID.on_publisher()],
-        judge: |view| match view.publisher {
-            Some(publisher) if !view.streams => Ok(not_valid(&publisher.rows(&NOT_VALID)?)),
+        asks: &[NOT_VALID.on_both()],
+        judge: |view| match (view.publisher, view.subscriber) {
+            (Some(publisher), Some(subscriber)) if !view.streams => Ok(not_valid(
+                &publisher.rows(&NOT_VALID)?,
+                &subscriber.rows(&NOT_VALID)?,
+            )),
             _ => Ok(Vec::new()),
         },
     },
@@ -126,19 +129,35 @@ fn leading_out(keys: &[ForeignKey], covered: &[Table], all: &[Table]) -> Vec<Fin
     }
 }
 
-fn not_valid(constraints: &[NotValid]) -> Vec<Finding> {
-    match constraints.first() {
-        None => Vec::new(),
-        Some(first) => vec![
-            Finding::warning("constraints are NOT VALID: rows that violate them are refused where they stand before the rows are copied")
-                .objects(constraints.iter().map(|it| format!("{} on {}", it.conname, it.table.plain())))
+/// Where they stand on the subscriber already, old rows are held against them; `initial_copy` makes them after the rows.
+fn not_valid(here: &[NotValid], there: &[NotValid]) -> Vec<Finding> {
+    let (standing, later): (Vec<&NotValid>, Vec<&NotValid>) =
+        here.iter().partition(|it| there.contains(it));
+    let named = |found: &[&NotValid]| -> Vec<String> {
+        let named = found
+            .iter()
+            .map(|it| format!("{} on {}", it.conname, it.table.plain()));
+        named.collect()
+    };
+    let mut found = Vec::new();
+    if let Some(first) = standing.first() {
+        found.push(
+            Finding::warning("constraints are NOT VALID, and stand on the subscriber before the rows are copied: rows that violate them are refused there")
+                .objects(named(&standing))
                 .fix(format!(
                     "ALTER TABLE {} VALIDATE CONSTRAINT {} on the publisher, which names the first row; or drop it on the subscriber until the rows are copied",
                     first.table,
                     Ident::new(&first.conname)
                 )),
-        ],
+        );
     }
+    if !later.is_empty() {
+        found.push(
+            Finding::note("constraints are NOT VALID: prepare and initial_copy make them after the rows; with replicate_schema they stand before")
+                .objects(named(&later)),
+        );
+    }
+    found
 }
 
 fn reordered(here: &[Child], there: &[Child]) -> Vec<Finding> {
@@ -170,6 +189,7 @@ fn reordered(here: &[Child], there: &[Child]) -> Vec<Finding> {
 mod tests {
     use super::super::table;
     use super::*;
+    use crate::preflight::finding::Severity;
 
     #[test]
     fn foreign_keys_lead_out_in_both_directions() {
@@ -186,6 +206,25 @@ mod tests {
             ["k: public.a to public.x", "k: public.x to public.b"]
         );
         assert!(leading_out(&keys, &all, &all).is_empty());
+    }
+
+    #[test]
+    fn a_constraint_that_is_not_valid_matters_where_it_stands_before_the_rows() {
+        let constraint = |conname: &str| NotValid {
+            table: "t".parse().unwrap(),
+            conname: conname.into(),
+        };
+        let both = [constraint("a"), constraint("b")];
+        let found = not_valid(&both, &both[..1]);
+        let named: Vec<_> = found.iter().map(|it| (it.severity, &it.objects)).collect();
+        assert_eq!(
+            named,
+            [
+                (Severity::Warning, &vec!["a on public.t".to_owned()]),
+                (Severity::Pass, &vec!["b on public.t".to_owned()])
+            ]
+        );
+        assert!(not_valid(&[], &both).is_empty());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
 use crate::preflight::view::View;
+use crate::schema::same_icu_locale;
 use crate::value::Ident;
 
 pub(crate) const CHECKS: &[Check] = &[
@@ -267,7 +268,11 @@ fn order(
         }
     };
     let advice = "indexes are built anew on the subscriber; look at ranges, partitions by text and code that depends on the order";
-    if (provider(here), locale(here)) != (provider(there), locale(there)) {
+    let same_locale = match provider(here).as_str() {
+        "i" => same_icu_locale(&locale(here), &locale(there)),
+        _ => locale(here) == locale(there),
+    };
+    if provider(here) != provider(there) || !same_locale {
         return vec![
             Finding::warning("the database's collation differs between the servers, so text may be ordered otherwise")
                 .objects([

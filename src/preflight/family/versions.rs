@@ -2,10 +2,11 @@
 
 use serde::Deserialize;
 
-use crate::error::{hint_of, message_of};
+use crate::error::{Result, hint_of, message_of};
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
+use crate::preflight::view::SideView;
 use crate::server::{KNOWN_MAJORS, Side};
 use crate::tools::{DumpProgram, Job, Toolbox};
 use crate::value::Ident;
@@ -25,11 +26,12 @@ pub(crate) const CHECKS: &[Check] = &[
             if view.unsubscribed == 0 || view.is_back() {
                 return Ok(Vec::new());
             }
+            let (reads, writes) = (release(publisher)?, release(subscriber)?);
             let lacking = [DumpProgram::PgDump, DumpProgram::PgDumpall].map(|dump| {
                 let job = Job {
                     dump,
-                    publisher: publisher.major,
-                    subscriber: subscriber.major,
+                    publisher: reads,
+                    subscriber: writes,
                 };
                 Toolbox::find(&view.config.tools, job).err()
             });
@@ -120,15 +122,22 @@ const DIGITS: Question<Digits> = Question::database(
 )
 .privileged();
 
-/// By its first number, which may have a word behind it: `19beta1`.
-fn is_untested(version: &str) -> bool {
+/// The major version as it is: what is newer than the newest known is treated as that one otherwise.
+fn release(side: &SideView) -> Result<i32> {
+    let version = side.first(&VERSION)?;
+    let major = version.and_then(|version| major_of(&version));
+    Ok(major.unwrap_or(side.major).max(side.major))
+}
+
+/// Its first number, which may have a word behind it: `19beta1`.
+fn major_of(version: &str) -> Option<i32> {
     let digits = version.find(|c: char| !c.is_ascii_digit());
-    let major = version.get(..digits.unwrap_or(version.len()));
-    major.is_some_and(|major| {
-        major
-            .parse::<i32>()
-            .is_ok_and(|it| it > *KNOWN_MAJORS.end())
-    })
+    let major = version.get(..digits.unwrap_or(version.len()))?;
+    major.parse().ok()
+}
+
+fn is_untested(version: &str) -> bool {
+    major_of(version).is_some_and(|major| major > *KNOWN_MAJORS.end())
 }
 
 fn never_tested(untested: Vec<String>) -> Vec<Finding> {

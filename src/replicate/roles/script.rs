@@ -46,8 +46,8 @@ pub(super) fn dump(
 pub(super) fn toolbox(pair: &Pair, tools: &Tools) -> Result<Toolbox> {
     let job = Job {
         dump: DumpProgram::PgDumpall,
-        publisher: pair.publisher.major(),
-        subscriber: pair.subscriber.major(),
+        publisher: pair.publisher.release(),
+        subscriber: pair.subscriber.release(),
     };
     Toolbox::find(tools, job)
 }

@@ -9,7 +9,7 @@ use super::script::Script;
 use crate::catalog::databases::Database;
 use crate::error::{Failure, Report, Result, WrapErr};
 use crate::replicate::loaded::{self, Loaded};
-use crate::schema::{Difference, DumpReport, Spelling, compare, fingerprint};
+use crate::schema::{Difference, DumpReport, Spelling, compare, fingerprint, same_icu_locale};
 use crate::server::Server;
 use crate::tools::Toolbox;
 
@@ -17,8 +17,8 @@ impl Work<'_> {
     /// How the subscriber's database differs; compared by what was loaded where no pg_dump can read the subscriber.
     pub(super) fn differences(&mut self) -> Result<(u64, Vec<Difference>)> {
         let (publisher, subscriber) = (&self.pair.publisher, &self.pair.subscriber);
-        let newest = publisher.major().max(subscriber.major());
-        let toolbox = match (self.toolbox(newest), self.toolbox(publisher.major())) {
+        let newest = publisher.release().max(subscriber.release());
+        let toolbox = match (self.toolbox(newest), self.toolbox(publisher.release())) {
             (Ok(toolbox), _) => toolbox,
             (Err(lacking), Ok(toolbox)) => {
                 return Ok((self.same_as_loaded(&toolbox, lacking)?, Vec::new()));
@@ -116,7 +116,20 @@ impl Work<'_> {
             of.into_iter().flatten().collect::<Vec<_>>().join(", ")
         };
         let (ours, theirs) = (locale(&self.source), locale(target));
-        if ours != theirs {
+        let icu = |database: &Database| {
+            let locale = database.datlocale.clone();
+            locale.or(database.daticulocale.clone()).unwrap_or_default()
+        };
+        let without_locale = |database: &Database| {
+            (
+                database.encoding_name.clone(),
+                database.datcollate.clone(),
+                database.datctype.clone(),
+            )
+        };
+        let same = without_locale(&self.source) == without_locale(target)
+            && same_icu_locale(&icu(&self.source), &icu(target));
+        if !same {
             self.notes.push(format!(
                 "encoding and locale differ: {ours} on the publisher, {theirs} on the subscriber"
             ));

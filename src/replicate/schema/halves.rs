@@ -42,7 +42,7 @@ impl<'a> Halves<'a> {
         login: Login,
     ) -> Result<Self> {
         let work = Work::read(pair, tools, dbname, login)?;
-        let toolbox = work.toolbox(pair.publisher.major())?;
+        let toolbox = work.toolbox(pair.publisher.release())?;
         Ok(Halves { work, toolbox })
     }
 

@@ -23,7 +23,7 @@ pub(crate) fn print(pair: &Pair, tools: &Tools, dbname: &str, login: Login) -> R
     let properties = properties
         .plan(&properties.parameters(subscriber)?)
         .into_change(Mode::DryRun, false);
-    let toolbox = work.toolbox(publisher.major())?;
+    let toolbox = work.toolbox(publisher.release())?;
     let dumped = work.dump(&toolbox, publisher, &[])?;
     let mut head = format!("{creation};\n");
     for done in &properties.statements {

@@ -73,7 +73,7 @@ impl Work<'_> {
         schemas: BTreeSet<String>,
         has_status_table: bool,
     ) -> Result<Script> {
-        let toolbox = self.toolbox(self.pair.publisher.major())?;
+        let toolbox = self.toolbox(self.pair.publisher.release())?;
         let ours: &[&str] = match has_status_table {
             true => &["--exclude-table=*.flare_replication_status"],
             false => &[],

@@ -47,7 +47,7 @@ pub(crate) fn compare_in_shadow(
     })?;
     let work = Work::read(pair, tools, dbname, Login::Superuser)?;
     // The same that reads the shadow: found before anything is made.
-    let reader = work.toolbox(subscriber.major())?;
+    let reader = work.toolbox(subscriber.release())?;
     let script = work.script(["public".to_owned()].into(), false)?;
     let shadow = Database {
         datname: format!("{PREFIX}{}", uuid::Uuid::new_v4().simple()),

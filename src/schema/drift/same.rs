@@ -1,7 +1,8 @@
 //! Whether two definitions of one kind say the same, whichever versions print them.
 
 use super::Kind;
-use crate::schema::spelling::same_but_for_qualifiers;
+use crate::schema::same_icu_locale;
+use crate::schema::spelling::{same_but_for_qualifiers, without_names_of_casts};
 use crate::schema::tokens::Tokens;
 
 /// Whether two definitions of one kind say the same.
@@ -9,6 +10,9 @@ pub(super) fn same(kind: Kind, one: &str, other: &str) -> bool {
     use Kind::*;
     if one == other {
         return true;
+    }
+    if kind == Collation {
+        return same_collation(one, other);
     }
     let expressions = matches!(
         kind,
@@ -31,9 +35,26 @@ pub(super) fn same(kind: Kind, one: &str, other: &str) -> bool {
         return false;
     }
     let (left, right) = (Tokens::of(one.as_bytes()), Tokens::of(other.as_bytes()));
-    let (left, right) = (normal(left.raws()), normal(right.raws()));
     let queries = matches!(kind, View | MaterializedView | Rule | Function);
+    let (mut left, mut right) = (left.raws(), right.raws());
+    if queries {
+        (left, right) = (without_names_of_casts(left), without_names_of_casts(right));
+    }
+    let (left, right) = (normal(left), normal(right));
     left == right || queries && same_but_for_qualifiers(&left, &right)
+}
+
+/// `PROVIDER = icu, LOCALE = '...'`: the locale may have two names.
+fn same_collation(one: &str, other: &str) -> bool {
+    let parts = |definition: &str| {
+        let rest = definition.strip_prefix("PROVIDER = icu, LOCALE = '")?;
+        let (locale, rest) = rest.split_once('\'')?;
+        Some((locale.to_owned(), rest.to_owned()))
+    };
+    match (parts(one), parts(other)) {
+        (Some((here, one)), Some((there, other))) => one == other && same_icu_locale(&here, &there),
+        _ => false,
+    }
 }
 
 /// The tokens of a definition as the server prints it, where a stored expression and the one that its own printed text
@@ -158,6 +179,39 @@ mod tests {
         assert!(!same(
             "CHECK ((a > (1)::bigint))",
             "CHECK ((a > (1)::integer))"
+        ));
+    }
+
+    #[test]
+    fn the_name_of_a_cast_within_a_query_is_no_difference() {
+        let same = |one, other| same(Kind::View, one, other);
+        assert!(same(
+            "SELECT q.a, q.b FROM ( SELECT t.a, t.b FROM t UNION ALL SELECT u.a, NULL::integer FROM u) q;",
+            "SELECT a, b FROM ( SELECT t.a, t.b FROM t UNION ALL SELECT u.a, NULL::integer AS int4 FROM u) q;"
+        ));
+        assert!(same(
+            "SELECT t.a FROM t UNION SELECT NULL::timestamp without time zone",
+            "SELECT t.a FROM t UNION SELECT NULL::timestamp without time zone AS \"timestamp\""
+        ));
+        assert!(!same(
+            "SELECT NULL::integer AS a",
+            "SELECT NULL::integer AS b"
+        ));
+    }
+
+    #[test]
+    fn a_locale_of_icu_has_two_names() {
+        let icu = |locale: &str| format!("PROVIDER = icu, LOCALE = '{locale}'");
+        assert!(same(
+            Kind::Collation,
+            &icu("@colNumeric=yes"),
+            &icu("und-u-kn-true")
+        ));
+        assert!(!same(Kind::Collation, &icu("de"), &icu("sv")));
+        assert!(!same(
+            Kind::Collation,
+            &icu("de"),
+            &(icu("de") + ", DETERMINISTIC = false")
         ));
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Beside;
 use crate::catalog::databases::{Database, Privilege};
+use crate::schema::same_icu_locale;
 use crate::value::{Ident, Literal};
 
 impl Beside {
@@ -48,7 +49,11 @@ impl Beside {
         let provider = |it: &Database| it.datlocprovider.clone().or(Some("c".to_owned()));
         facet("locale provider", provider(ours), provider(theirs), None);
         let locale = |it: &Database| it.datlocale.clone().or(it.daticulocale.clone());
-        facet("locale", locale(ours), locale(theirs), None);
+        let (here, there) = (locale(ours), locale(theirs));
+        let named_alike = here.as_ref().zip(there.as_ref());
+        if !named_alike.is_some_and(|(here, there)| same_icu_locale(here, there)) {
+            facet("locale", here, there, None);
+        }
         facet(
             "ICU rules",
             ours.daticurules.clone(),
