@@ -122,7 +122,7 @@ pub(crate) fn verify(
         .zip(shared.states)
         .map(|(table, state)| {
             let state = state.into_inner().unwrap_or_else(|e| e.into_inner());
-            state.verified(table)
+            state.verified(table, options.sample_percent.is_some())
         })
         .collect();
     let sum = |of: &dyn Fn(&VerifiedTable) -> u64| tables.iter().map(of).sum::<u64>();

@@ -59,7 +59,7 @@ pub struct VerifiedTable {
     pub status: TableStatus,
     /// Rows that were compared, as the publisher has them.
     pub rows: i64,
-    /// What it takes on the publisher's disk, without indexes.
+    /// What it takes on the publisher's disk, without indexes; in a sample, what was compared of that.
     pub bytes: i64,
     /// How it was gone through.
     pub walk: Walk,

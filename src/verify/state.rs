@@ -189,13 +189,19 @@ impl State {
         self.examples.clear();
     }
 
-    pub(super) fn verified(self, table: &Table) -> VerifiedTable {
+    /// What has come of the table; of a sample only the bytes of the rows that were compared count.
+    pub(super) fn verified(self, table: &Table, sampled: bool) -> VerifiedTable {
+        let bytes = if sampled {
+            self.bytes_done
+        } else {
+            table.bytes
+        };
         VerifiedTable {
             schema: table.name.schema.as_str().to_owned(),
             table: table.name.table.as_str().to_owned(),
             status: self.status(),
             rows: self.rows,
-            bytes: table.bytes,
+            bytes,
             walk: self.walk,
             differences: self.differences,
             undecided: self.undecided,

@@ -195,7 +195,8 @@ fn upgraded(pair: &Pair, clone: &mut Server, (old, new): (&Path, &Path), version
         .arg(&clone.data)
         .arg("-D")
         .arg(&data)
-        .args(["-s", "/tmp"])
+        .arg("-s")
+        .arg(&home)
         .args(["-p", &any_port().to_string(), "-P", &any_port().to_string()]);
     run(&mut upgrade);
     fs::copy(clone.data.join("pg_hba.conf"), data.join("pg_hba.conf")).expect("copy pg_hba.conf");

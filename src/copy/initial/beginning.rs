@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Copy, keep, reader, seconds};
+use super::phases::{keep, seconds};
+use super::{Copy, reader};
 use crate::catalog::tables;
 use crate::copy::holder::{self, Slot};
 use crate::copy::record::{self, Lead, OnRecord, Phase, Recorded};
