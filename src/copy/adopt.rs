@@ -15,7 +15,7 @@ use crate::catalog::{publications, slots, subscriptions, tables};
 use crate::config::Subscription;
 use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::replicate::slot::{self, Standby};
-use crate::replicate::subscription::{Begin, create_after_copy};
+use crate::replicate::subscription::{self, Begin, Target, Wait, create_after_copy};
 use crate::replicate::{Change, Mode, Plan, Run, sequences};
 use crate::server::{Login, Pair, Publisher, Session, Side, params};
 use crate::value::{Ident, Literal, Lsn, ShellWord};
@@ -233,7 +233,15 @@ pub(crate) fn finish(
         if run.mode == Mode::Apply && recorded(admin, subname)?.is_some() {
             forget_everywhere(pair, subname)?;
         }
-        return Ok(Change::none(run).with_note(format!("subscription {subname:?} exists already")));
+        // Also one that pg_createsubscriber has made: its server is open still.
+        return subscription::create(
+            pair,
+            subname,
+            declared,
+            (login, Target::Closed),
+            Wait::No,
+            run,
+        );
     }
     let Some(recorded) = recorded(admin, subname)?.filter(|it| it.slot_lsn.is_some()) else {
         return not_begun(subname).err();
