@@ -1,7 +1,8 @@
 //! `pause_write`: the first half of the protocol, and nobody can connect.
 
 use crate::config::Config;
-use crate::cutover::before::prepare::{self, Looked};
+use crate::cutover::before::look::{Looked, look};
+use crate::cutover::before::record;
 use crate::cutover::pause::engine::{self, Ending};
 use crate::cutover::pause::guard;
 use crate::cutover::report::{PauseOutcome, PauseReport, Writable, cause_of};
@@ -18,7 +19,7 @@ pub(crate) fn pause_write(
     request: &PauseRequest,
     run: &Run,
 ) -> Result<PauseReport> {
-    let mut pause = match prepare::look(pair, config, request)? {
+    let mut pause = match look(pair, config, request)? {
         Looked::Already { run } => {
             let mut report = empty(request, PauseOutcome::Already, Writable::None);
             report.run_id = Some(run.to_string());
@@ -30,7 +31,7 @@ pub(crate) fn pause_write(
     if run.mode == Mode::DryRun {
         return Ok(report(&pause, request, PauseOutcome::DryRun));
     }
-    prepare::record(&mut pause, config)?;
+    record::write(&mut pause, config)?;
     let ended = engine::run(&mut pause, config, run, |pause| {
         engine::first_half(pause)?;
         hold(pause)

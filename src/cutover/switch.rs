@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::cutover::after::{self, Locks};
+use crate::cutover::before::look::{Looked, look};
 use crate::cutover::before::plan;
-use crate::cutover::before::prepare::{self, Looked};
+use crate::cutover::before::record;
 use crate::cutover::clients;
 use crate::cutover::deadline::Deadline;
 use crate::cutover::exits::settle::Settled;
@@ -28,7 +29,7 @@ pub(crate) fn switch(
     request: &PauseRequest,
     run: &Run,
 ) -> Result<SwitchReport> {
-    let mut pause = match prepare::look(pair, config, request)? {
+    let mut pause = match look(pair, config, request)? {
         Looked::Already { .. } => return Ok(SwitchReport::already(request)),
         Looked::Blocked { found, .. } if run.mode == Mode::DryRun => {
             return Ok(SwitchReport::blocked(request, &found));
@@ -40,7 +41,7 @@ pub(crate) fn switch(
         let plan = plan::estimate(&pause)?;
         return Ok(SwitchReport::of(&pause, request, SwitchOutcome::DryRun).planned(plan));
     }
-    prepare::record(&mut pause, config)?;
+    record::write(&mut pause, config)?;
     let process = match engine::run(&mut pause, config, run, pause_and_win)? {
         Ending::Done(process) => process,
         Ending::Undone(cause) => {

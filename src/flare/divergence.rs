@@ -2,7 +2,8 @@
 //! objects that have drifted apart, a side that is not closed as flare left it.
 
 use super::direction::oriented;
-use super::status::{enter, side_of};
+use super::sides::side_of;
+use super::status::enter;
 use super::{Flare, Journals};
 use crate::catalog::side::SideState;
 use crate::catalog::{publications, tables};

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::Flare;
 use super::direction::oriented;
-use super::migration_status::{MigrationStatus, Stage, statements_in_words};
+use super::migration_status::{MigrationStatus, statements_in_words};
+use super::stage::Stage;
 use crate::config::DdlMode;
 use crate::cutover::Writable;
 use crate::ddl;

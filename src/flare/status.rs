@@ -7,24 +7,20 @@ use serde::Serialize;
 
 use super::ddl::NewTables;
 use super::direction::oriented;
-use super::migration_status::{
-    MigrationStatus, OnPublisher, OnRecord, OnSubscriber, statements_in_words,
-};
+use super::migration_status::{MigrationStatus, OnRecord, statements_in_words};
+use super::sides::{on_publisher, on_subscriber};
 use super::{Flare, SwitchOptions};
-use crate::catalog::side::{self, SideFacts};
-use crate::catalog::{databases, publications, tables};
+use crate::catalog::databases;
 use crate::config::Subscription;
 use crate::copy::{self, UnderWay};
 use crate::cutover::{self, AtWork, Wanted, Writable};
 use crate::error::{Error, Result, message_of};
 use crate::journal::Direction;
 use crate::observe::{SubscriptionLag, Trace};
-use crate::replicate::{closed, drift, status_table};
+use crate::replicate::drift;
 use crate::schema::drift::Drift;
-use crate::server::{
-    Opened, Pair, Publisher, Server, Session, Subscriber, at_once, is_identity_mismatch, params,
-};
-use crate::value::{ShellWord, TableName};
+use crate::server::{Opened, Pair, Publisher, Server, Subscriber, at_once, is_identity_mismatch};
+use crate::value::ShellWord;
 
 /// What is under way, and who can write.
 #[derive(Clone, Debug, Serialize)]
@@ -246,21 +242,6 @@ fn kept<T>(answer: Result<T>, warnings: &mut Vec<String>) -> Option<T> {
         .ok()
 }
 
-fn on_publisher(publisher: &Publisher, subscription: &Subscription) -> Result<OnPublisher> {
-    let dbname = &subscription.dbname;
-    let session = publisher.visit(dbname)?;
-    let mut tables = publications::tables(&session, &subscription.pubname)?;
-    let publication =
-        !tables.is_empty() || publications::find(&session, &subscription.pubname)?.is_some();
-    tables.retain(|name| !status_table::is(name));
-    let side = side_of(&session, dbname, &tables)?;
-    Ok(OnPublisher {
-        publication,
-        left: !side.connectable,
-        side,
-    })
-}
-
 fn is_subscribed(lag: &SubscriptionLag) -> bool {
     let subscriber = lag.sample.subscriber.as_ref();
     subscriber.is_some_and(|sample| sample.subscription.is_some())
@@ -285,47 +266,6 @@ fn under_way(
         Some(publisher) => copy::adoption_under_way(publisher, subname),
         None => Ok(None),
     }
-}
-
-/// Who may write there. The role that flare itself has exempt from the default is no surprise.
-pub(super) fn side_of(session: &Session, dbname: &str, tables: &[TableName]) -> Result<SideFacts> {
-    let mut facts = side::facts(session, tables)?;
-    let closed = closed::on_record(facts.record.as_deref(), dbname)?;
-    let exempt = closed.map(|it| it.exempt).unwrap_or_default();
-    facts
-        .overriding
-        .retain(|role| !exempt.iter().any(|it| it.role == *role));
-    Ok(facts)
-}
-
-fn on_subscriber(subscriber: &Subscriber, subscription: &Subscription) -> Result<OnSubscriber> {
-    let admin = subscriber.admin();
-    let dbname = &subscription.dbname;
-    let there: Option<(bool, bool)> = admin.first(
-        "SELECT jsonb_build_array(EXISTS (SELECT FROM pg_roles WHERE rolname = $1), EXISTS (SELECT FROM pg_database WHERE datname = $2))",
-        params![subscriber.declared().db_owner.user.as_str(), dbname],
-    )?;
-    let (roles, database) = there.unwrap_or_default();
-    if !database {
-        return Ok(OnSubscriber {
-            roles,
-            schema: false,
-            side: None,
-        });
-    }
-    let session = subscriber.visit(dbname)?;
-    let tables = tables::replicated(&session)?;
-    let schema = !tables.is_empty() || session.value(
-        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                             WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384 AND n.nspname !~ '^pg_'
-                               AND n.nspname <> 'information_schema' AND c.relname <> 'flare_replication_status')",
-        params![],
-    )?;
-    Ok(OnSubscriber {
-        roles,
-        schema,
-        side: Some(side_of(&session, dbname, &tables)?),
-    })
 }
 
 impl fmt::Display for StatusReport {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::catalog::sequences;
 use crate::config::Left;
-use crate::cutover::before::prepare;
+use crate::cutover::before::build::quickest;
 use crate::cutover::pause::table_locks;
 use crate::cutover::report::{StepName, StepTime};
 use crate::cutover::state::{Database, Pause};
@@ -119,8 +119,8 @@ pub(in crate::cutover) fn in_words(step: StepName) -> &'static str {
 /// When a server does not answer, or a table cannot be touched.
 pub(in crate::cutover) fn estimate(pause: &Pause<'_>) -> Result<Plan> {
     let mut measured = Measured {
-        ask_from: prepare::quickest(&pause.sessions.terminate.session)?,
-        ask_to: prepare::quickest(&pause.sessions.target_watch.session)?,
+        ask_from: quickest(&pause.sessions.terminate.session)?,
+        ask_to: quickest(&pause.sessions.target_watch.session)?,
         ..Measured::default()
     };
     let mut carried = Vec::new();

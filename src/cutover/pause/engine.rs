@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
-use crate::cutover::before::prepare;
+use crate::cutover::before::build;
 use crate::cutover::before::run_lock;
 use crate::cutover::clients;
 use crate::cutover::deadline;
@@ -50,7 +50,7 @@ pub(crate) fn run(
     run: &Run,
     steps: impl FnOnce(&mut Pause<'_>) -> Result<()>,
 ) -> Result<Ending> {
-    let process = match prepare::build(pause, config, run)
+    let process = match build::build(pause, config, run)
         .and_then(|()| GuardProcess::start(config, &pause.entry, run))
     {
         Ok(process) => process,

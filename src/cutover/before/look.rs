@@ -1,36 +1,28 @@
-//! Before the pause, as long as it takes: everything that could stop it is looked at, built, opened and warmed up.
+//! Before anything is changed: everything that could stop the run is looked at, and its sessions are opened.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use crate::catalog::privileges::DatabasePrivileges;
-use crate::catalog::publications;
 use crate::config::Config;
 use crate::cutover::before::checks;
-use crate::cutover::before::heartbeat::Heartbeat;
 use crate::cutover::before::ready::{self, Running};
+use crate::cutover::before::record::entry;
 use crate::cutover::before::run_lock::lock_out_others;
-use crate::cutover::before::sequences;
-use crate::cutover::before::views;
-use crate::cutover::before::way_back;
-use crate::cutover::clients::hooks::{self, Moment};
+use crate::cutover::clients::hooks;
 use crate::cutover::clients::pgbouncer::Poolers;
-use crate::cutover::clients::run_hooks;
 use crate::cutover::deadline::Deadline;
 use crate::cutover::pause::backends::no_prepared_transaction;
 use crate::cutover::pause::connect_privileges::ConnectPrivileges;
-use crate::cutover::pause::rehearsal;
-use crate::cutover::pause::table_locks::{tables, touch};
-use crate::cutover::probe::catch_up;
-use crate::cutover::sessions::{DatabaseSessions, Sessions, as_database_owner, backend_of, joined};
+use crate::cutover::pause::table_locks::tables;
+use crate::cutover::sessions::{DatabaseSessions, Sessions, as_database_owner, joined};
 use crate::cutover::state::{Database, Pause, PauseRequest, RoundTrip, Target, Wanted};
-use crate::error::{Failure, Result, WrapErr};
-use crate::journal::{self, Entry, Member, Purpose, Step};
+use crate::error::{Failure, Result};
+use crate::journal::{self, Purpose, Step};
 use crate::preflight::Preflight;
-use crate::replicate::{Run, closed, fence, status_table};
-use crate::server::{Pair, Server, Session, at_once, begin_before_autovacuum, params};
+use crate::replicate::{closed, status_table};
+use crate::server::{Pair, Server, at_once, begin_before_autovacuum, params};
 
 /// What came of looking.
 pub(crate) enum Looked<'a> {
@@ -220,7 +212,7 @@ fn needing_a_grant(server: &Server, keep: BTreeSet<String>) -> Result<BTreeSet<S
 }
 
 /// A grant that somebody else made can be made again only by a member of that role.
-fn can_be_restored(
+pub(super) fn can_be_restored(
     server: &Server,
     dbnames: &[&str],
     privileges: &[&ConnectPrivileges],
@@ -251,198 +243,4 @@ fn can_be_restored(
         ))
         .err(),
     }
-}
-
-fn entry(
-    pair: &Pair,
-    request: &PauseRequest,
-    databases: &[Database],
-    sessions: &Sessions,
-) -> Result<Entry> {
-    let mut members = Vec::new();
-    for (database, wanted) in databases.iter().zip(&request.databases) {
-        members.push(Member {
-            dbname: wanted.dbname.clone(),
-            subname: wanted.subname.clone(),
-            pubname: wanted.pubname.clone(),
-            privileges: database.privileges.before().clone(),
-            keep: database.privileges.keep().iter().cloned().collect(),
-            default_before: database.default_before.setting.clone(),
-            had_publication: false,
-            mark: None,
-        });
-    }
-    let mut backends = vec![backend_of(pair.publisher.facts())];
-    backends.extend(sessions.on_from().map(|own| own.backend.clone()));
-    for database in databases {
-        let own = database.sessions.on_from();
-        backends.extend(own.map(|own| own.backend.clone()));
-    }
-    Ok(Entry {
-        run: Uuid::new_v4(),
-        generation: 0,
-        command: request.command().into(),
-        purpose: request.purpose,
-        direction: request.direction,
-        reverse: request.reverse && request.purpose == Purpose::Switch,
-        step: Step::Preparing,
-        databases: members,
-        backends,
-        holder: holder(),
-        max_pause_ms: i64::try_from(request.max_pause.as_millis()).unwrap_or(i64::MAX),
-        started_at: String::new(),
-        changed_at: String::new(),
-        silent_seconds: 0.0,
-    })
-}
-
-/// This machine and process, for whoever finds the run later.
-fn holder() -> String {
-    let host = rustix::system::uname();
-    format!(
-        "{}:{}",
-        host.nodename().to_string_lossy(),
-        std::process::id()
-    )
-}
-
-/// Puts the run on record on both servers. From here on whatever it makes is found again.
-pub(crate) fn record(pause: &mut Pause<'_>, config: &Config) -> Result<()> {
-    let (from, to) = (&pause.pair.publisher, &pause.pair.subscriber);
-    journal::create(from)?;
-    let mut newest = journal::generation(from.admin())?;
-    if pause.entry.purpose == Purpose::Switch {
-        journal::create(to)?;
-        newest = newest.max(journal::generation(to.admin())?);
-        for member in &mut pause.entry.databases {
-            let stream = member.stream(pause.entry.direction.flipped());
-            let session = to.visit(&stream.dbname)?;
-            member.had_publication = publications::find(&session, &stream.pubname)?.is_some();
-        }
-    }
-    pause.entry.generation = newest + 1;
-    journal::record(&pause.sessions.connect.session, config, &pause.entry)?;
-    if pause.entry.purpose == Purpose::Switch {
-        let mut backends = vec![backend_of(to.facts())];
-        backends.extend(pause.sessions.on_to().map(|own| own.backend.clone()));
-        for database in &pause.databases {
-            let own = database.sessions.on_to();
-            backends.extend(own.map(|own| own.backend.clone()));
-        }
-        let there = Entry {
-            backends,
-            ..pause.entry.clone()
-        };
-        journal::record(&pause.sessions.target.session, config, &there)?;
-    }
-    Ok(())
-}
-
-/// Closes *to* where that is not so yet, builds the way back, and lets everything that the pause will use be used once.
-pub(crate) fn build(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<()> {
-    pause.heartbeat = Some(Heartbeat::start(&pause.pair.publisher, pause.run())?);
-    payload_column(pause, run)?;
-    if pause.entry.purpose == Purpose::Switch {
-        run.progress.step("closing the target");
-        for at in 0..pause.databases.len() {
-            let target = close_target(pause, &pause.databases[at], run)?;
-            pause.databases[at].target = target;
-        }
-        for database in &pause.databases {
-            let left_behind = config.left_behind(database.dbname());
-            let old = views::refresh(pause.pair, database, left_behind, run)?;
-            pause.warnings.extend(old);
-        }
-        if pause.entry.reverse {
-            for member in &pause.entry.databases {
-                run.progress
-                    .step(&format!("building the way back of {:?}", member.dbname));
-                way_back::build(pause.pair, config, &pause.entry, member, run)?;
-            }
-        }
-        for at in 0..pause.databases.len() {
-            let database = &mut pause.databases[at];
-            run.progress.step(&format!(
-                "carrying the sequences of {:?} over",
-                database.dbname()
-            ));
-            sequences::set_all(database)?;
-            ready::statistics(pause.pair, &pause.databases[at], run)?;
-        }
-        run_hooks(config, &pause.entry, Moment::BeforePause, None)?;
-    }
-    warm_up(pause, run)?;
-    rehearsal::play(pause)?;
-    // The pause ends whatever is connected to the database: those would count as an application's.
-    pause.pair.publisher.end_visits();
-    pause.pair.subscriber.end_visits();
-    Ok(())
-}
-
-/// The probe row carries the sequences in a column that the original's table lacks; *to* gets it first, since a column
-/// that it lacks stops its apply.
-fn payload_column(pause: &Pause<'_>, run: &Run) -> Result<()> {
-    let (from, to) = (&pause.pair.publisher, &pause.pair.subscriber);
-    for database in &pause.databases {
-        for server in [&**to, &**from] {
-            status_table::add_payload(server, database.dbname(), run)?;
-        }
-    }
-    Ok(())
-}
-
-/// Nobody writes on *to* while it subscribes; what closes it is added where it is missing.
-fn close_target(pause: &Pause<'_>, database: &Database, run: &Run) -> Result<Target> {
-    let to = &pause.pair.subscriber;
-    let dbname = database.dbname();
-    if let Some((owner, login)) = &database.subowner {
-        closed::close(to, dbname, &database.published, (owner, *login), run)?;
-    }
-    let arrival = &database.sessions.arrival.session;
-    let shut = journal::shut_database(to.admin(), dbname)?;
-    let shut =
-        shut.map(|shut| ConnectPrivileges::new(shut.privileges, shut.keep.into_iter().collect()));
-    if let Some(shut) = &shut {
-        can_be_restored(to, &[dbname], &[shut])?;
-    }
-    Ok(Target {
-        fenced: fence::is_there(arrival)?,
-        shut,
-        default_before: closed::recorded(arrival, dbname)?,
-    })
-}
-
-/// Plans, caches and pages: what is used in the pause is used once before. The lock taken here hinders nobody.
-fn warm_up(pause: &mut Pause<'_>, run: &Run) -> Result<()> {
-    let round_trip = RoundTrip {
-        from: quickest(&pause.sessions.terminate.session)?,
-        to: quickest(&pause.sessions.target_watch.session)?,
-    };
-    pause.round_trip = round_trip;
-    for database in &pause.databases {
-        let lock = &database.sessions.lock.session;
-        touch(lock, pause.begin_locks, &database.published)?;
-        let probe = database.probe(&pause.pair.publisher);
-        // A probe is a statement there, and at least one look here.
-        let line = round_trip.from + round_trip.to * 2;
-        let quickest = catch_up(&probe, line, pause.max_pause)
-            .wrap_err("wait for the subscriber to catch up")?;
-        run.progress.step(&format!(
-            "{:?} keeps up: a row takes {:.1} ms",
-            database.dbname(),
-            quickest.as_secs_f64() * 1000.0
-        ));
-    }
-    Ok(())
-}
-
-/// The quickest of a few answers: what the way to the server takes.
-pub(in crate::cutover) fn quickest(session: &Session) -> Result<Duration> {
-    let mut quickest = Duration::MAX;
-    for _ in 0..3 {
-        let since = Instant::now();
-        session.value::<i32>("SELECT 1", params![])?;
-        quickest = quickest.min(since.elapsed());
-    }
-    Ok(quickest)
 }

@@ -1,0 +1,141 @@
+//! What each server says about a migration's database, and who may write there.
+
+use serde::Serialize;
+
+use crate::catalog::side::{self, SideFacts, SideState};
+use crate::catalog::{publications, tables};
+use crate::config::Subscription;
+use crate::error::Result;
+use crate::journal::Direction;
+use crate::replicate::{closed, status_table};
+use crate::server::{Publisher, Session, Subscriber, params};
+use crate::value::TableName;
+
+/// Who may write on each side, as its server has it; none where that was not asked or there is no database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Sides {
+    /// On the publisher of the configuration.
+    pub publisher: Option<SideState>,
+    /// On its subscriber.
+    pub subscriber: Option<SideState>,
+    /// What is not as it should be: two open sides, a side whose fence or default has a gap, a role that overrides it.
+    pub warnings: Vec<String>,
+}
+
+impl Sides {
+    /// What both servers say, and what of it does not fit the direction; `follows` is whether the other side subscribes.
+    pub(super) fn of(
+        publisher: Option<&SideFacts>,
+        subscriber: Option<&SideFacts>,
+        direction: Direction,
+        follows: bool,
+    ) -> Sides {
+        let left = match direction {
+            Direction::Forward => ("subscriber", subscriber),
+            Direction::Back => ("publisher", publisher),
+        };
+        let mut warnings = Vec::new();
+        if let ((side, Some(facts)), true) = (left, follows)
+            && facts.state() != SideState::Shut
+        {
+            if facts.state() != SideState::Closed {
+                warnings.push(format!(
+                    "the {side} is NOT closed, what is written there is lost: {}",
+                    facts.gaps().join("; ")
+                ));
+            }
+            if !facts.overriding.is_empty() {
+                warnings.push(format!(
+                    "on the {side} the default is overridden for {}, so that clients of these roles may choose the closed side: ALTER ROLE .. RESET default_transaction_read_only",
+                    facts.overriding.join(", ")
+                ));
+            }
+        }
+        Sides {
+            publisher: publisher.map(SideFacts::state),
+            subscriber: subscriber.map(SideFacts::state),
+            warnings,
+        }
+    }
+}
+
+/// What the publisher says about a database.
+pub(super) struct OnPublisher {
+    pub(super) publication: bool,
+    /// Neither the owner nor PUBLIC may connect, as a cutover leaves it.
+    pub(super) left: bool,
+    pub(super) side: SideFacts,
+}
+
+/// What the subscriber says about it.
+pub(super) struct OnSubscriber {
+    pub(super) roles: bool,
+    pub(super) schema: bool,
+    /// None where there is no database.
+    pub(super) side: Option<SideFacts>,
+}
+
+/// Asks the publisher.
+pub(super) fn on_publisher(
+    publisher: &Publisher,
+    subscription: &Subscription,
+) -> Result<OnPublisher> {
+    let dbname = &subscription.dbname;
+    let session = publisher.visit(dbname)?;
+    let mut tables = publications::tables(&session, &subscription.pubname)?;
+    let publication =
+        !tables.is_empty() || publications::find(&session, &subscription.pubname)?.is_some();
+    tables.retain(|name| !status_table::is(name));
+    let side = side_of(&session, dbname, &tables)?;
+    Ok(OnPublisher {
+        publication,
+        left: !side.connectable,
+        side,
+    })
+}
+
+/// Who may write there. The role that flare itself has exempt from the default is no surprise.
+pub(super) fn side_of(session: &Session, dbname: &str, tables: &[TableName]) -> Result<SideFacts> {
+    let mut facts = side::facts(session, tables)?;
+    let closed = closed::on_record(facts.record.as_deref(), dbname)?;
+    let exempt = closed.map(|it| it.exempt).unwrap_or_default();
+    facts
+        .overriding
+        .retain(|role| !exempt.iter().any(|it| it.role == *role));
+    Ok(facts)
+}
+
+/// Asks the subscriber.
+pub(super) fn on_subscriber(
+    subscriber: &Subscriber,
+    subscription: &Subscription,
+) -> Result<OnSubscriber> {
+    let admin = subscriber.admin();
+    let dbname = &subscription.dbname;
+    let there: Option<(bool, bool)> = admin.first(
+        "SELECT jsonb_build_array(EXISTS (SELECT FROM pg_roles WHERE rolname = $1), EXISTS (SELECT FROM pg_database WHERE datname = $2))",
+        params![subscriber.declared().db_owner.user.as_str(), dbname],
+    )?;
+    let (roles, database) = there.unwrap_or_default();
+    if !database {
+        return Ok(OnSubscriber {
+            roles,
+            schema: false,
+            side: None,
+        });
+    }
+    let session = subscriber.visit(dbname)?;
+    let tables = tables::replicated(&session)?;
+    let schema = !tables.is_empty() || session.value(
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                             WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384 AND n.nspname !~ '^pg_'
+                               AND n.nspname <> 'information_schema' AND c.relname <> 'flare_replication_status')",
+        params![],
+    )?;
+    Ok(OnSubscriber {
+        roles,
+        schema,
+        side: Some(side_of(&session, dbname, &tables)?),
+    })
+}
