@@ -53,7 +53,7 @@ impl Monitor {
         let mut watch = flare.watch(&self.dbname, &self.subname)?;
         if self.once {
             let sample = watch.sampler.sample_twice(self.interval)?;
-            let headline = (watch.headline)();
+            let headline = (watch.headline)().at(&sample);
             return Outcome::of(&Once { headline, sample });
         }
         report::watch(watch, self.interval, format)?;

@@ -165,6 +165,30 @@ pub(crate) fn arm(
     })
 }
 
+/// Whether this administrator could put the mode in place, before anything else is made: tried, and taken back.
+pub(crate) fn check_rights(pair: &Pair, dbname: &str, mode: DdlMode) -> Result<()> {
+    if mode == DdlMode::Watch {
+        return Ok(());
+    }
+    let session = pair.publisher.connect(Login::Superuser, dbname)?;
+    session.batch("BEGIN")?;
+    let tried = session.batch(
+        "CREATE FUNCTION pg_temp.flare_probe() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+         CREATE EVENT TRIGGER flare_probe ON ddl_command_end EXECUTE PROCEDURE pg_temp.flare_probe()",
+    );
+    session.batch("ROLLBACK")?;
+    tried
+        .wrap_err_with(|| format!("have the statements of {dbname:?} {}", in_words(mode)))
+        .hint(|| needs(&pair.publisher))
+}
+
+fn needs(server: &Server) -> String {
+    format!(
+        "only superusers make event triggers (on RDS rds_superuser): give the administrator of the {} that, or set ddl: watch",
+        server.side()
+    )
+}
+
 fn in_words(mode: DdlMode) -> &'static str {
     match mode {
         DdlMode::Watch => "watched",
@@ -187,12 +211,7 @@ fn install(
     sql.push_str(&installation(mode, subnames, server, other));
     Ddl::default()
         .run(session, &[Statement::new("make the event triggers", sql)])
-        .hint(|| {
-            format!(
-                "only superusers make event triggers (on RDS rds_superuser): give the administrator of the {} that, or set ddl: watch",
-                server.side()
-            )
-        })
+        .hint(|| needs(server))
 }
 
 /// Has the subscription follow `flare.ddl` before anything is recorded there: what it does not follow is lost.

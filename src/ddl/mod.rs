@@ -20,7 +20,7 @@ mod tables;
 mod transaction;
 mod values;
 
-pub(crate) use arm::{arm, disarm};
+pub(crate) use arm::{arm, check_rights, disarm};
 pub use carried::StuckStatement;
 pub(crate) use carried::{ALL_HAVE_COME, COUNTED, leaves_unvalidated, stuck};
 pub use decide::Decision;

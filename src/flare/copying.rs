@@ -2,6 +2,7 @@
 
 use super::{Change, Flare};
 use crate::copy::{self, AdoptBegun, AdoptMeasured, CopyOptions, InitialCopy, adopt};
+use crate::ddl;
 use crate::error::{Error, Result};
 use crate::server::Login;
 
@@ -20,6 +21,7 @@ impl Flare {
         let declared = self.config.subscription(subname)?;
         self.config.publication(&declared.dbname)?;
         let pair = self.pair(&[&declared.dbname])?;
+        ddl::check_rights(&pair, &declared.dbname, self.config.ddl)?;
         let copied = copy::initial_copy(&pair, &self.config, subname, login, options, &self.run)?;
         self.arm(&pair, subname, declared)?;
         Ok(copied)

@@ -43,7 +43,7 @@ impl Flare {
     fn headline(&self, subname: &str, direction: Direction) -> Headline {
         let standing = self.standing_of(subname);
         match standing {
-            Ok(Some(standing)) => of(&standing),
+            Ok(Some(standing)) => of(&standing, self.config.cutover.max_pause),
             Ok(None) => Headline::unknown(direction, "nothing is known of it".into()),
             Err(report) => Headline::unknown(direction, message_of(&report)),
         }
@@ -105,7 +105,7 @@ impl Headlines {
     }
 }
 
-fn of(standing: &MigrationStatus) -> Headline {
+fn of(standing: &MigrationStatus, max_pause: Duration) -> Headline {
     let writable = match standing.writable {
         Some(Writable::Publisher) => "The application writes on the publisher.",
         Some(Writable::Subscriber) => "The application writes on the subscriber.",
@@ -130,5 +130,6 @@ fn of(standing: &MigrationStatus) -> Headline {
         direction: standing.direction,
         cut_over,
         warnings: standing.sides.warnings.clone(),
+        max_pause,
     }
 }

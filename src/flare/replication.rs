@@ -3,6 +3,7 @@
 use super::Flare;
 use crate::copy;
 use crate::cutover;
+use crate::ddl;
 use crate::error::{Error, Result, message_of};
 use crate::preflight::Before;
 use crate::replicate::Mode;
@@ -70,6 +71,7 @@ impl Flare {
         let pair = self.pair(&[&declared.dbname])?;
         let (from, to) = (&pair.publisher, &pair.subscriber);
         copy::check_none(from, to, subname, &declared.dbname)?;
+        ddl::check_rights(&pair, &declared.dbname, self.config.ddl)?;
         self.clear(from, Some(to), &declared.dbname, Before::Subscription)?;
         let target = (login, target);
         let created = subscription::create(&pair, subname, declared, target, wait, &self.run)?;

@@ -1,10 +1,11 @@
 //! The top of the monitor: who can write where, and whether it could be cut over now. Filled in by whoever knows.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Sampler;
+use super::{CauseKind, Sample, Sampler, span};
 use crate::config::Lag;
 use crate::journal::Direction;
 
@@ -28,6 +29,9 @@ pub(crate) struct Headline {
     pub(crate) cut_over: Ready,
     /// What is not as it should be.
     pub(crate) warnings: Vec<String>,
+    /// What is behind by more than this cannot be drained in a pause.
+    #[serde(skip)]
+    pub(crate) max_pause: Duration,
 }
 
 /// Whether the application could be moved now.
@@ -48,7 +52,18 @@ impl Headline {
             direction,
             cut_over: Ready::No(why),
             warnings: Vec::new(),
+            max_pause: Duration::ZERO,
         }
+    }
+
+    /// The same at the moment of a sample, which is newer: what does not flow cannot be drained.
+    pub(crate) fn at(mut self, sample: &Sample) -> Headline {
+        if self.cut_over == Ready::Yes
+            && let Some(why) = in_the_way(sample, self.max_pause)
+        {
+            self.cut_over = Ready::No(why);
+        }
+        self
     }
 
     /// What `cut_over` answers.
@@ -58,6 +73,29 @@ impl Headline {
             Direction::Back => "Fall back now",
         }
     }
+}
+
+fn in_the_way(sample: &Sample, max_pause: Duration) -> Option<String> {
+    let (from, to) = sample.sides();
+    if sample.publisher_error.is_some() {
+        return Some(format!("the {from} does not answer"));
+    }
+    if sample.subscriber_error.is_some() {
+        return Some(format!("the {to} does not answer"));
+    }
+    let cause = sample.causes.iter().find_map(|it| match it.cause {
+        CauseKind::WorkerRestarts => Some("its workers end again and again"),
+        CauseKind::WaitsForLock => Some("a worker waits for a lock"),
+        CauseKind::HugeTransactionDecoded | CauseKind::HugeTransactionApplied => {
+            Some("a huge transaction is under way")
+        }
+        _ => None,
+    });
+    let behind = sample
+        .lag_seconds
+        .filter(|it| *it > max_pause.as_secs_f64());
+    let behind = behind.map(|it| format!("it is {} behind, longer than max_pause", span(it)));
+    cause.map(str::to_owned).or(behind)
 }
 
 impl fmt::Display for Headline {

@@ -240,11 +240,64 @@ fn costs_little(pair: &Pair) {
         took[off].push(used().unwrap_or_default() - before.unwrap_or_default());
         runs(&mut client, "ALTER TABLE app_serials DROP cost");
     }
-    let median = |mut times: Vec<u64>| -> u64 {
-        times.sort_unstable();
-        times[times.len() / 2] / 1000
-    };
     let [carried, beside] = took.map(median);
     println!("a statement: {carried} us carried, {beside} us beside it");
     assert!(carried < beside + 1000, "{carried} us, beside {beside} us");
+}
+
+fn median(mut nanoseconds: Vec<u64>) -> u64 {
+    nanoseconds.sort_unstable();
+    nanoseconds[nanoseconds.len() / 2] / 1000
+}
+
+/// What the first statement of a session costs: carried, with an event trigger in PL/pgSQL that does nothing, with none.
+#[test]
+#[ignore = "a measurement"]
+fn the_first_statement_of_a_session() {
+    let pair = armed(Pair::new(14, 17), "carry");
+    let server = pair.publisher();
+    let own = "SELECT string_agg(format('ALTER EVENT TRIGGER %I WORD', evtname), ';') FROM pg_event_trigger WHERE evtname LIKE 'flare%'";
+    let own = server.value(pair.db(), own);
+    server.sql(
+        pair.db(),
+        "CREATE FUNCTION nothing() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
+    );
+    let mut took = [Vec::new(), Vec::new(), Vec::new()];
+    for round in 0..60 {
+        let way = round % 3;
+        server.sql(
+            pair.db(),
+            &own.replace("WORD", if way == 0 { "ENABLE" } else { "DISABLE" }),
+        );
+        if way == 1 {
+            server.sql(
+                pair.db(),
+                "CREATE EVENT TRIGGER nothing ON ddl_command_end EXECUTE PROCEDURE nothing()",
+            );
+        }
+        let mut client = server.superuser_session(pair.db());
+        let pid: i32 = client
+            .query_one("SELECT pg_backend_pid()", &[])
+            .expect("the process")
+            .get(0);
+        let used = || -> u64 {
+            let words = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).expect("Linux");
+            words
+                .split_whitespace()
+                .next()
+                .and_then(|it| it.parse().ok())
+                .expect("nanoseconds")
+        };
+        let before = used();
+        runs(&mut client, "ALTER TABLE app_serials ADD cost int");
+        took[way].push(used() - before);
+        runs(&mut client, "ALTER TABLE app_serials DROP cost");
+        if way == 1 {
+            server.sql(pair.db(), "DROP EVENT TRIGGER nothing");
+        }
+    }
+    let [carried, nothing, none] = took.map(median);
+    println!(
+        "the first statement of a session: {carried} us carried, {nothing} us with a trigger that does nothing, {none} us without any"
+    );
 }

@@ -92,6 +92,12 @@ fn flare_ddl_needs_no_superuser() {
         "postgres",
         &format!("GRANT CREATE ON DATABASE postgres TO {}", publisher.admin()),
     );
+    // It cannot make event triggers, and learns that before anything is made.
+    pair.configure(|config| config["ddl"] = "carry".into());
+    pair.flare(&["create_subscription", pair.subname()])
+        .code(1)
+        .says("only superusers make event triggers");
+    pair.configure(|config| config["ddl"] = "watch".into());
     pair.flare(&["prepare", pair.subname(), "--yes"]).ok();
     pair.flare(&[
         "ddl",

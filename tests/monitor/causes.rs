@@ -284,3 +284,34 @@ fn a_narrow_line_is_named() {
     running.signal(libc::SIGINT);
     running.wait().ok();
 }
+
+#[test]
+fn a_slow_disk_of_the_subscriber_is_named() {
+    let subscriber = Cluster::private(17, &[("shared_buffers", "256kB")]);
+    if !subscriber.with_changeable_disk() {
+        println!("left out: no C compiler");
+        return;
+    }
+    let pair = Pair::between(Cluster::publisher(14), subscriber);
+    let pair = pair.with_accounts(5000).replicating();
+    pair.await_caught_up();
+    let running = watching(&pair);
+    pair.subscriber().slow_down(true);
+    // More pages than its buffers hold, in no order.
+    pair.publisher().sql(
+        pair.db(),
+        "DO $$ BEGIN FOR n IN 0..4999 LOOP
+            UPDATE pgbench_accounts SET abalance = n, filler = repeat('x', 84) WHERE aid = (n * 1201 % 5000) + 1;
+         END LOOP; END $$",
+    );
+    named(
+        &running,
+        "subscriber_disk",
+        &["the disk of the subscriber is the limit"],
+    );
+    pair.subscriber().slow_down(false);
+    gone(&running, "subscriber_disk");
+    running.signal(libc::SIGINT);
+    running.wait().ok();
+    pair.await_caught_up();
+}

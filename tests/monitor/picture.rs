@@ -53,7 +53,7 @@ fn of_a_real_run() {
             .expect("lock");
         wait::until(Duration::from_secs(30), || {
             let text = pty.text();
-            text.contains("Cut over now: yes") && text.contains("waits for a lock")
+            text.contains("Cut over now: no, because a worker waits for a lock")
         });
         wait::until(Duration::from_secs(12), || false);
         std::fs::write(path, pty.with(svg)).expect("write the picture");

@@ -62,7 +62,7 @@ fn draw_until_quit(view: &mut View, samples: &Samples) -> Result<()> {
             changed = true;
             match news {
                 News::Sample(sample) => view.take(*sample),
-                News::Headline(headline) => view.headline = Some(headline),
+                News::Headline(headline) => view.say(headline),
                 News::Ended => {
                     return Failure::new("the thread that takes the samples has ended").err();
                 }

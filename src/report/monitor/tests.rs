@@ -71,11 +71,12 @@ fn view(sample: &Sample) -> View {
         past.lag_seconds = sample.lag_seconds.map(|it| it * f64::from(second) / 300.0);
         view.take_at(past, f64::from(second));
     }
-    view.headline = Some(Headline {
+    view.say(Headline {
         writable: "The application writes on the publisher.".into(),
         direction: Direction::Forward,
         cut_over: Ready::No("tables are being copied".into()),
         warnings: Vec::new(),
+        max_pause: Duration::from_secs(10),
     });
     view
 }

@@ -49,9 +49,13 @@ impl Cluster {
             options.expect("open the server's log")
         };
         let read_before = log().metadata().map_or(0, |found| found.len());
-        let mut child = self
-            .programs
-            .command("postgres", &self.home)
+        let mut command = self.programs.command("postgres", &self.home);
+        if self.disk_library().exists() {
+            command
+                .env("LD_PRELOAD", self.disk_library())
+                .env("SLOW_DISK", self.slow_disk());
+        }
+        let mut child = command
             .arg("-D")
             .arg(self.data_dir())
             .args(["-p", &self.port.to_string()])

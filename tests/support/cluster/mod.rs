@@ -2,6 +2,7 @@
 
 mod ask;
 mod data;
+mod disk;
 mod life;
 mod programs;
 mod rds;

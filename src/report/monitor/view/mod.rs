@@ -40,7 +40,9 @@ pub(super) struct View {
     points: VecDeque<Point>,
     taken_at: Instant,
     sample: Option<Sample>,
-    pub(super) headline: Option<Headline>,
+    /// As it was looked up, and at the moment of the sample.
+    looked_up: Option<Headline>,
+    headline: Option<Headline>,
 }
 
 impl View {
@@ -62,6 +64,7 @@ impl View {
             points: VecDeque::new(),
             taken_at: Instant::now(),
             sample: None,
+            looked_up: None,
             headline: None,
         }
     }
@@ -88,6 +91,20 @@ impl View {
         }
         self.points.make_contiguous();
         self.sample = Some(sample);
+        self.headline = self.headline_now();
+    }
+
+    pub(super) fn say(&mut self, headline: Headline) {
+        self.looked_up = Some(headline);
+        self.headline = self.headline_now();
+    }
+
+    fn headline_now(&self) -> Option<Headline> {
+        let headline = self.looked_up.clone()?;
+        Some(match &self.sample {
+            Some(sample) => headline.at(sample),
+            None => headline,
+        })
     }
 
     pub(super) fn grant(&mut self, wish: Wish) {
