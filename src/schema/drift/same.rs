@@ -41,7 +41,48 @@ pub(super) fn same(kind: Kind, one: &str, other: &str) -> bool {
         (left, right) = (without_names_of_casts(left), without_names_of_casts(right));
     }
     let (left, right) = (normal(left), normal(right));
-    left == right || queries && same_but_for_qualifiers(&left, &right)
+    if left == right || queries && same_but_for_qualifiers(&left, &right) {
+        return true;
+    }
+    // What a version before 14 makes of EXTRACT, beside what a later one does.
+    let old = |tokens: &[&[u8]]| tokens.contains(&b"date_part".as_slice());
+    let new = |tokens: &[&[u8]]| tokens.contains(&b"EXTRACT".as_slice());
+    let parted = old(&left) && new(&right) || new(&left) && old(&right);
+    parted && {
+        let (left, right) = (by_extract(&left), by_extract(&right));
+        left == right || queries && same_but_for_qualifiers(&left, &right)
+    }
+}
+
+/// With `EXTRACT(field FROM` for `date_part('field',`, and without the casts and parentheses that go with the type of its
+/// result: double precision before 14, numeric from then on.
+fn by_extract<'t>(tokens: &[&'t [u8]]) -> Vec<&'t [u8]> {
+    const NUMBERS: [&[&[u8]]; 2] = [&[b"double", b"precision"], &[b"numeric"]];
+    let mut spelled: Vec<&[u8]> = Vec::with_capacity(tokens.len());
+    let mut at = 0;
+    while at < tokens.len() {
+        let rest = &tokens[at..];
+        let cast = |words: &&&[&[u8]]| rest.len() > 2 && rest[2..].starts_with(words);
+        let cast = NUMBERS
+            .iter()
+            .filter(|_| rest.starts_with(&[b":", b":"]))
+            .find(cast);
+        match (rest, cast) {
+            (_, Some(words)) => at += 2 + words.len(),
+            ([b"date_part", b"(", field, b",", ..], _) => {
+                let field = field.strip_prefix(b"'").unwrap_or(field);
+                let field = field.strip_suffix(b"'").unwrap_or(field);
+                spelled.extend([b"EXTRACT".as_slice(), field, b"FROM"]);
+                at += 4;
+            }
+            ([b"(" | b")", ..], _) => at += 1,
+            _ => {
+                spelled.push(tokens[at]);
+                at += 1;
+            }
+        }
+    }
+    spelled
 }
 
 /// `PROVIDER = icu, LOCALE = '...'`: the locale may have two names.
@@ -213,6 +254,17 @@ mod tests {
             &icu("de"),
             &(icu("de") + ", DETERMINISTIC = false")
         ));
+    }
+
+    #[test]
+    fn extract_is_what_an_older_server_makes_of_it() {
+        let same = |one: &str, other: &str| same(Kind::View, one, other);
+        let old = "SELECT (date_part('epoch'::text, (o.b - o.a)) * (1000)::double precision) AS ms FROM app.o";
+        let new = "SELECT (EXTRACT(epoch FROM (b - a)) * (1000)::numeric) AS ms FROM app.o";
+        assert!(same(old, new));
+        assert!(!same(old, &new.replace("epoch", "day")));
+        assert!(!same(old, &new.replace("b - a", "a - b")));
+        assert!(!same(old, &old.replace("1000", "100")));
     }
 
     #[test]
