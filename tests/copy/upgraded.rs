@@ -273,6 +273,76 @@ fn becomes_the_subscriber(kind: Kind, old: u32, new: u32) {
     println!("{kind:?} {old}-{new}: {written} transactions, {measured}");
 }
 
+/// pg_createsubscriber makes the subscription itself, and leaves its server open.
+fn is_closed_after_pg_createsubscriber(version: u32) {
+    let there = |bin: &PathBuf| {
+        ["postgres", "pg_createsubscriber"]
+            .iter()
+            .all(|it| bin.join(it).exists())
+    };
+    let Some(bin) = clients::bin(version).filter(there) else {
+        println!("{version}: no pg_createsubscriber is here");
+        return;
+    };
+    let pair = Pair::alone(version, version);
+    let (db, sub, publisher) = (pair.db(), pair.subname(), pair.publisher());
+    let home = publisher.data_dir().with_file_name("standby");
+    run(as_server_user(Path::new("/bin/mkdir"), Path::new("/")).arg(&home));
+    publisher.sql(db, SMALL_TABLES);
+    let data = home.join("data");
+    base_backup(&pair, &bin, &data, &["-R"]);
+    Server::start(&pair, &bin, &data, &[]).stop();
+    let writers = Writers::start(&pair, 4);
+    let mut create = as_server_user(&bin.join("pg_createsubscriber"), &home);
+    create
+        .env("PGPASSWORD", Passwords::ADMIN)
+        .args([
+            "-d",
+            db,
+            "-U",
+            publisher.superuser(),
+            "-p",
+            &any_port().to_string(),
+            "-P",
+        ])
+        .arg(publisher.conninfo(db, publisher.superuser(), Passwords::ADMIN))
+        .args([
+            "--publication",
+            &pair.names().pubname,
+            "--subscription",
+            sub,
+        ])
+        .args(["--replication-slot", sub, "-D"])
+        .arg(&data)
+        .arg("-s")
+        .arg(&home);
+    run(&mut create);
+    let server = Server::start(&pair, &bin, &data, &[]);
+    let identifier = server.value("SELECT system_identifier FROM pg_control_system()");
+    pair.configure(|config| {
+        let conn = &mut config["hosts"]["subscriber"]["conn"];
+        conn["port"] = server.port.into();
+        conn["system_identifier"] = identifier.into();
+    });
+    for changed in [true, false] {
+        let finished = pair.flare(&["adopt", "finish", sub, "--format", "json"]);
+        assert_eq!(finished.ok().json()["changed"], changed, "{finished}");
+    }
+    let status = pair.flare(&["status"]);
+    status.ok().prints("subscriber closed");
+    pair.flare(&["verify_data", sub]).ok();
+    let written = writers.stop();
+    println!("pg_createsubscriber {version}: {written} transactions");
+}
+
+#[test]
+#[ignore = "a matrix for make soak"]
+fn what_pg_createsubscriber_has_made_is_taken_over() {
+    for version in [17, 18] {
+        is_closed_after_pg_createsubscriber(version);
+    }
+}
+
 #[test]
 #[ignore = "a matrix for make soak"]
 fn upgraded_clones_become_subscribers() {
