@@ -360,7 +360,7 @@ fn names_that_are_no_text_are_named() {
     publisher.sql(
         "postgres",
         &format!(
-            "CREATE DATABASE {db} OWNER {} ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
+            "CREATE DATABASE {db} OWNER {} ENCODING 'SQL_ASCII' LC_COLLATE 'C.UTF8' LC_CTYPE 'C' TEMPLATE template0",
             pair.names().owner
         ),
     );
@@ -368,6 +368,12 @@ fn names_that_are_no_text_are_named() {
         db,
         r"CREATE TABLE t (id int PRIMARY KEY); COMMENT ON TABLE t IS E'caf\351'",
     );
+    // A system that has never heard of the locale.
+    pair.subscriber().sql(
+        "postgres",
+        "DELETE FROM pg_collation WHERE lower(collname) LIKE 'c.utf%'",
+    );
     let json = look(&pair);
     assert_found(&json, "sql_ascii", "blocker", "caf\u{fffd}");
+    assert_found(&json, "locale", "blocker", "C.UTF8");
 }

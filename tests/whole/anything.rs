@@ -184,6 +184,87 @@ fn pair_of_trial() -> (u32, u32) {
     )
 }
 
+/// The kinds of objects of PostgreSQL's own regression tests, as far as the older version knows them.
+const KINDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/whole/kinds.sql");
+
+fn kinds_of_objects(old: u32, new: u32) {
+    let pair = Pair::alone(old, new);
+    load(&pair, Path::new(KINDS));
+    pair.publisher().sql(pair.db(), FILL);
+    assert_eq!(there_and_back(&pair), "", "{old}-{new}");
+}
+
+#[test]
+fn every_kind_of_object_goes_there_and_back() {
+    kinds_of_objects(14, 18);
+}
+
+#[test]
+#[ignore = "the other versions"]
+fn every_kind_of_object_goes_there_and_back_on_every_version() {
+    for (old, new) in [
+        (10, 11),
+        (11, 14),
+        (12, 16),
+        (13, 18),
+        (15, 17),
+        (16, 18),
+        (17, 18),
+        (18, 18),
+        (10, 18),
+    ] {
+        eprintln!("{old}-{new}");
+        kinds_of_objects(old, new);
+    }
+}
+
+/// Extensions of both servers, each in a database of its own.
+#[test]
+#[ignore = "one by one"]
+fn every_extension_that_both_servers_carry_goes_over() {
+    let (old, new) = pair_of_trial();
+    let names = |server: &Cluster| -> Vec<String> {
+        let names = server.value(
+            "postgres",
+            "SELECT string_agg(name, ' ' ORDER BY name) FROM pg_available_extensions WHERE name <> 'plpgsql'",
+        );
+        names.split(' ').map(str::to_owned).collect()
+    };
+    let (publisher, subscriber) = (Cluster::private(old, &[]), Cluster::private(new, &[]));
+    let offered = names(&subscriber);
+    let mut wrong = Vec::new();
+    for name in names(&publisher) {
+        if !offered.contains(&name) {
+            continue;
+        }
+        let pair = Pair::between(publisher.clone(), subscriber.clone()).with_accounts(1);
+        let create = format!("CREATE EXTENSION \"{name}\" CASCADE");
+        let made = publisher
+            .superuser_session(pair.db())
+            .batch_execute(&create);
+        if let Err(error) = made {
+            // A language whose library these machines lack.
+            eprintln!("{name}: not made: {error}");
+            continue;
+        }
+        let (db, sub) = (pair.db(), pair.subname());
+        for args in [
+            vec!["prepare", sub, "--yes"],
+            vec!["replicate_schema", db],
+            vec!["verify_schema", sub],
+            vec!["cutover", sub, "--dry-run"],
+            vec!["cleanup", sub, "--yes"],
+        ] {
+            let output = pair.flare(&args);
+            if !output.status().success() {
+                eprintln!("{name}: {output}");
+                wrong.push(format!("{name}: {}", args[0]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
 #[test]
 #[ignore = "takes the directory of FLARE_TRIAL_SQL"]
 fn any_schema_goes_there_and_back() {

@@ -6,6 +6,8 @@ mod drift;
 mod events;
 mod exact;
 mod listed;
+mod refused_back;
+mod sql_ascii;
 mod status_schema;
 mod traces;
 mod untested;

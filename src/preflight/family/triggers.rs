@@ -198,7 +198,7 @@ fn at_logins(side: &SideView, triggers: &[EventTrigger]) -> Vec<Finding> {
             Finding::blocker("a trigger writes at each login: on the side that is closed every login fails of it, that of replication included")
                 .objects(writing.iter().map(described))
                 .fix(format!(
-                    "ALTER EVENT TRIGGER {} DISABLE, on both sides, for as long as the migration runs; or let it return where current_setting('transaction_read_only') is on",
+                    "ALTER EVENT TRIGGER {} DISABLE, on both sides, for as long as the migration runs (a superuser comes in past it with PGOPTIONS='-c event_triggers=off'); or let it return where current_setting('transaction_read_only') is on",
                     Ident::new(&first.evtname)
                 )),
         );
