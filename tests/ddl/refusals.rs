@@ -101,6 +101,17 @@ fn what_would_differ_is_refused_or_corrected() {
         ] {
             is_refused(&mut client, sql, says);
         }
+        let app = &pair.names().app;
+        let mut superuser = open.of(&pair).superuser_session(pair.db());
+        runs(
+            &mut superuser,
+            &format!("CREATE TABLE apps (id int PRIMARY KEY); ALTER TABLE apps OWNER TO {app}"),
+        );
+        is_refused(
+            &mut superuser,
+            &format!("DROP OWNED BY {app}"),
+            "Drop each object by its name",
+        );
         for now in [
             "ALTER TABLE filled ADD at timestamptz DEFAULT now()",
             "ALTER TABLE filled ADD there moment",
