@@ -16,6 +16,9 @@ use crate::server::{Login, Session, Timeout, untested};
 
 /// How often it is looked who can write where, which takes several sessions and compares the schemas.
 const ANEW_EVERY: Duration = Duration::from_secs(30);
+/// Where there are thousands of tables less often, so that it is no load: so many times what it took.
+const SHARE: u32 = 100;
+const SELDOM: Duration = Duration::from_secs(300);
 
 impl Flare {
     /// What the monitor of a subscription needs.
@@ -30,6 +33,7 @@ impl Flare {
             subname: subname.to_owned(),
             direction: sampler.direction(),
             last: None,
+            took: Duration::ZERO,
             sides: None,
         };
         Ok(Watch {
@@ -57,16 +61,23 @@ struct Headlines {
     subname: String,
     direction: Direction,
     last: Option<(Instant, Headline)>,
+    took: Duration,
     sides: Option<(Session, Session)>,
 }
 
 impl Headlines {
     fn next(&mut self) -> Headline {
-        let fresh = self.last.take().filter(|(at, _)| at.elapsed() < ANEW_EVERY);
-        let (_, known) = self.last.insert(fresh.unwrap_or_else(|| {
-            let headline = self.flare.headline(&self.subname, self.direction);
-            (Instant::now(), headline)
-        }));
+        let every = (self.took * SHARE).clamp(ANEW_EVERY, SELDOM);
+        let fresh = self.last.take().filter(|(at, _)| at.elapsed() < every);
+        let (_, known) = self.last.insert(match fresh {
+            Some(fresh) => fresh,
+            None => {
+                let begun = Instant::now();
+                let headline = self.flare.headline(&self.subname, self.direction);
+                self.took = begun.elapsed();
+                (Instant::now(), headline)
+            }
+        });
         let mut headline = known.clone();
         // A server that does not answer is in the samples.
         let statements = self.statements().unwrap_or_default();

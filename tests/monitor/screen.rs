@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::pty::Pty;
-use crate::support::{Pair, wait};
+use crate::support::{Cluster, Pair, process, wait};
 
 fn monitor(pair: &Pair, env: &[(&str, &str)], rows: u16, columns: u16) -> Pty {
     let args = ["monitor", pair.db(), pair.subname(), "--interval", "200ms"];
@@ -115,4 +115,62 @@ fn a_panic_leaves_the_terminal_clean() {
     assert!(ended, "{}", pty.text());
     assert_ne!(pty.wait().code(), Some(0));
     assert!(pty.is_clean(), "{}", pty.text());
+}
+
+/// The processor time that a server has used so far, in seconds: its processes and those that have ended.
+fn used(server: &Cluster) -> f64 {
+    let postmaster = server.postmaster_pid();
+    let ticks = |pid: u32, fields: &[usize]| -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The name of the program may have blanks in it.
+        let rest = stat.rsplit(") ").next().unwrap_or_default();
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        let field = |at: &usize| words.get(at - 3).and_then(|it| it.parse::<u64>().ok());
+        fields.iter().filter_map(field).sum()
+    };
+    let children = process::children_of(postmaster);
+    let own = ticks(postmaster, &[14, 15, 16, 17]);
+    let all = own
+        + children
+            .iter()
+            .map(|pid| ticks(*pid, &[14, 15]))
+            .sum::<u64>();
+    all as f64 / 100.0
+}
+
+#[test]
+#[ignore = "two minutes of measuring"]
+fn looking_at_a_thousand_tables_costs_less_than_a_hundredth_of_a_core() {
+    let pair = Pair::alone(14, 18).with_accounts(10).replicating();
+    let create = "DO $$ BEGIN FOR n IN 1..1000 LOOP EXECUTE format('CREATE TABLE many_%s (id int PRIMARY KEY, t text)', n); END LOOP; END $$";
+    for server in [pair.publisher(), pair.subscriber()] {
+        server.sql(pair.db(), create);
+    }
+    let refresh = format!(
+        "ALTER SUBSCRIPTION {} REFRESH PUBLICATION WITH (copy_data = false)",
+        pair.subname()
+    );
+    pair.subscriber().sql(pair.db(), &refresh);
+    pair.await_tables_ready();
+    const SECONDS: u64 = 60;
+    let measure = || {
+        let servers = [pair.publisher(), pair.subscriber()];
+        let before = servers.map(used);
+        std::thread::sleep(Duration::from_secs(SECONDS));
+        let after = servers.map(used);
+        [after[0] - before[0], after[1] - before[1]]
+    };
+    let idle = measure();
+    let args = ["monitor", pair.db(), pair.subname()];
+    let run = pair.invocation(&args).env("TERM", "xterm-256color");
+    let mut pty = Pty::spawn(run.into_command(), 24, 80);
+    pty.until("walsender");
+    let watched = measure();
+    pty.press("q");
+    pty.wait();
+    for (idle, watched) in idle.into_iter().zip(watched) {
+        let share = (watched - idle) / SECONDS as f64 * 100.0;
+        println!("{share:.2} % of a core");
+        assert!(share < 1.0, "{share} % of a core");
+    }
 }
