@@ -3,7 +3,7 @@
 use super::{holder, record};
 use crate::error::{Result, message_of};
 use crate::replicate::{Change, Mode, Plan, Run, status_table};
-use crate::server::{Publisher, Server, Side, Subscriber};
+use crate::server::{ActAs, Publisher, Server, Side, Subscriber};
 
 /// Takes an interrupted copy off the record of a database, and ends the session that keeps its snapshot. Its slot is the
 /// subscription's.
@@ -17,7 +17,7 @@ pub(crate) fn give_up(
     if !status_table::has_database(server, dbname)? {
         return Ok(Change::none(run));
     }
-    let control = subscriber.enter(dbname)?;
+    let control = subscriber.connect(ActAs::Tables, dbname)?;
     let Some(recorded) = record::read(&control)? else {
         return Ok(Change::none(run));
     };

@@ -18,7 +18,7 @@ use crate::config::{Config, Subscription};
 use crate::error::{Failure, Result, WrapErr};
 use crate::replicate::schema::{Halves, Place};
 use crate::replicate::{Mode, Run};
-use crate::server::{Login, Pair, Session, Subscriber};
+use crate::server::{ActAs, Login, Pair, Session, Subscriber};
 use crate::tools::flare_program;
 
 /// Whether a copy begins anew.
@@ -198,7 +198,7 @@ impl Copy<'_> {
         if place == Place::Missing {
             return Ok(Found::Nothing(place));
         }
-        let control = self.pair.subscriber.enter(self.dbname())?;
+        let control = self.pair.subscriber.connect(ActAs::Tables, self.dbname())?;
         let recorded = record::read(&control)?;
         if subscriptions::find(&control, self.subname)?.is_some() {
             if recorded.is_some() && self.run.mode == Mode::Apply {

@@ -11,7 +11,7 @@ use super::record;
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::progress::{Eta, Part, Unit};
 use crate::replicate::Run;
-use crate::server::{Login, Publisher, Session, Subscriber, Timeout, interrupt, params};
+use crate::server::{ActAs, Login, Publisher, Session, Subscriber, Timeout, interrupt, params};
 use crate::value::{Literal, TableName};
 
 /// How often progress is shown.
@@ -227,7 +227,7 @@ impl Workers<'_> {
 
 /// A session that may write into the closed database, and counts as one of the copy's.
 pub(super) fn writer(subscriber: &Subscriber, dbname: &str) -> Result<Session> {
-    let session = subscriber.enter(dbname)?;
+    let session = subscriber.connect(ActAs::Tables, dbname)?;
     session.execute(&record::join_work(), params![])?;
     if subscriber.facts().superuser {
         // Triggers are the application's, and the fence is one.

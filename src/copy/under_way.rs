@@ -9,7 +9,7 @@ use super::record::{self, CopiedTable, Phase};
 use super::{adopt, holder};
 use crate::catalog::databases;
 use crate::error::{Failure, Result};
-use crate::server::{Login, Publisher, Session, Subscriber};
+use crate::server::{ActAs, Login, Publisher, Session, Subscriber};
 use crate::value::{Lsn, ShellWord, Size, TableName};
 
 /// A subscription whose rows are on their way by flare's own copy, or by a clone.
@@ -106,7 +106,7 @@ pub(crate) fn check_none(
     if databases::database(subscriber.admin(), dbname)?.is_none() {
         return Ok(());
     }
-    let Some(recorded) = record::read(&subscriber.enter(dbname)?)? else {
+    let Some(recorded) = record::read(&subscriber.connect(ActAs::Tables, dbname)?)? else {
         return Ok(());
     };
     Failure::new(format!(

@@ -5,7 +5,7 @@ use crate::catalog::subscriptions;
 use crate::error::{Failure, Result};
 use crate::journal::{Backend, Stream};
 use crate::replicate::unsubscribe;
-use crate::server::{Facts, Login, Pair, Server, Session, Timeout};
+use crate::server::{ActAs, Facts, Login, Pair, Server, Session, Timeout};
 
 /// A session of this run, with the name of its server process.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(crate) struct TrackedSession {
 
 impl TrackedSession {
     fn open(server: &Server, login: Login, dbname: &str) -> Result<TrackedSession> {
-        let (session, facts) = server.enter_as(login, dbname)?;
+        let (session, facts) = server.introduce(ActAs::EvenShutOut(login), dbname)?;
         let backend = backend_of(&facts);
         Ok(TrackedSession { session, backend })
     }

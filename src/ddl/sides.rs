@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::journal::{Direction, RUN_LOCK, Stream};
 use crate::replicate::status_table;
-use crate::server::{Pair, Server, Session, Timeout, interrupt, params};
+use crate::server::{ActAs, Pair, Server, Session, Timeout, interrupt, params};
 use crate::value::{Ident, Literal, ShellWord, TableName};
 
 /// How long each try may hold writers up while it waits for its locks.
@@ -48,7 +48,7 @@ impl<'a> Sides<'a> {
         lock_out_others(pair, &stream.dbname)?;
         let dbname = stream.dbname.clone();
         let enter = |server: &Server| -> Result<Session> {
-            let session = server.enter(&dbname)?;
+            let session = server.connect(ActAs::Tables, &dbname)?;
             session.set_timeout(Timeout::WhileServerAnswers);
             Ok(session)
         };
@@ -62,8 +62,8 @@ impl<'a> Sides<'a> {
         Ok(Sides {
             open,
             receiving,
-            writer: pair.publisher.enter(&dbname)?,
-            reader: pair.subscriber.enter(&dbname)?,
+            writer: pair.publisher.connect(ActAs::Tables, &dbname)?,
+            reader: pair.subscriber.connect(ActAs::Tables, &dbname)?,
             pair,
             config,
             stream,

@@ -9,7 +9,7 @@ use crate::catalog::tables::listed;
 use crate::catalog::{publications, subscriptions};
 use crate::error::{Advise, Result, WrapErr};
 use crate::replicate::{Run, closed, fence, refresh, status_table, unsubscribe};
-use crate::server::{Login, Server, Session, params};
+use crate::server::{ActAs, Login, Server, Session, params};
 use crate::value::{Ident, TableName};
 
 /// The tables of the session's database that could be replicated.
@@ -149,7 +149,7 @@ fn publish(sides: &Sides<'_>, new: &[TableName], notes: &mut Vec<String>) -> Res
     }
     let session = match publication.mine && publisher.facts().superuser {
         true => session,
-        false => publisher.as_owner(dbname)?,
+        false => publisher.connect(ActAs::Owner, dbname)?,
     };
     run_briefly(&session, &add)
 }

@@ -12,7 +12,7 @@ use crate::replicate::{
     Change, InUse, OldSlot, Sequences, Target, Unreachable, Wait, closed, grants, made,
     publication, sequences, status_table, subscription, unsubscribe,
 };
-use crate::server::{Login, Pair, Server, Timeout};
+use crate::server::{ActAs, Login, Pair, Server, Timeout};
 
 impl Flare {
     /// Grants CREATE and CONNECT on a database to the superuser of the configuration, on the publisher.
@@ -87,7 +87,7 @@ impl Flare {
     /// Refreshes the materialized views that the copy of the tables has left empty.
     fn fill_views(&self, pair: &Pair, dbname: &str) -> Result<Change> {
         let from = pair.publisher.connect(Login::Superuser, dbname)?;
-        let to = pair.subscriber.enter(dbname)?;
+        let to = pair.subscriber.connect(ActAs::Tables, dbname)?;
         let to = to.with_timeout(Timeout::WhileServerAnswers);
         let left_behind = self.config.left_behind(dbname);
         let filled = views::refresh((&from, &to), Which::Unfilled, left_behind, &self.run)?;

@@ -19,7 +19,9 @@ use crate::journal::Direction;
 use crate::observe::{SubscriptionLag, Trace};
 use crate::replicate::drift;
 use crate::schema::drift::Drift;
-use crate::server::{Opened, Pair, Publisher, Server, Subscriber, at_once, is_identity_mismatch};
+use crate::server::{
+    ActAs, Opened, Pair, Publisher, Server, Subscriber, at_once, is_identity_mismatch,
+};
 use crate::value::ShellWord;
 
 /// What is under way, and who can write.
@@ -257,7 +259,7 @@ fn under_way(
     if let Some(subscriber) = subscriber
         && databases::database(subscriber.admin(), dbname)?.is_some()
     {
-        let session = subscriber.enter(dbname)?;
+        let session = subscriber.connect(ActAs::Tables, dbname)?;
         if let Some(copy) = copy::copy_under_way(publisher, &session, subname, dbname)? {
             return Ok(Some(copy));
         }

@@ -10,7 +10,7 @@ use super::{Change, Plan, Run, fence, status_table};
 use crate::catalog::privileges::owner_login;
 use crate::catalog::tables::listed;
 use crate::error::{Result, WrapErr};
-use crate::server::{Login, Server, Session, Statement, params};
+use crate::server::{ActAs, Login, Server, Session, Statement, params};
 use crate::value::{Ident, Literal, TableName};
 
 /// How many tables are fenced in one transaction: each needs a lock of its own.
@@ -26,7 +26,7 @@ pub(crate) fn close(
     run: &Run,
 ) -> Result<Change> {
     let what = || format!("close database {dbname:?} of the {}", server.side());
-    let session = server.enter(dbname).wrap_err_with(what)?;
+    let session = server.connect(ActAs::Tables, dbname).wrap_err_with(what)?;
     let tables: Vec<TableName> = tables
         .iter()
         .filter(|name| !status_table::is(name))
@@ -226,7 +226,7 @@ fn default_read_only(
 /// Exempts one more role from the default of a database that is closed, and puts on record what its own setting was.
 pub(crate) fn exempt(server: &Server, dbname: &str, (role, login): (&str, Login)) -> Result<()> {
     let what = || format!("exempt {role:?} from the read-only default of {dbname:?}");
-    let session = server.enter(dbname).wrap_err_with(what)?;
+    let session = server.connect(ActAs::Tables, dbname).wrap_err_with(what)?;
     let now = now(&session, dbname, Some(role))?;
     let mut record = recorded(&session, dbname)?.unwrap_or_else(|| ReadOnlyDefault {
         exempt: Vec::new(),
@@ -255,7 +255,7 @@ pub(crate) fn open(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
     if !status_table::has_database(server, dbname)? {
         return Ok(Change::none(run));
     }
-    let session = server.enter(dbname).wrap_err_with(what)?;
+    let session = server.connect(ActAs::Tables, dbname).wrap_err_with(what)?;
     open_by(server, &session, dbname, run)
 }
 

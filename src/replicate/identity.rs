@@ -7,7 +7,7 @@ use super::{Change, Plan, Run, made};
 use crate::catalog::identities::{Identity, identities};
 use crate::catalog::tables::listed;
 use crate::error::{Result, WrapErr};
-use crate::server::{Pair, Side};
+use crate::server::{ActAs, Pair, Side};
 use crate::value::{Ident, TableName};
 
 /// Gives the subscriber's tables the publisher's replica identities; only `tables` where they are named.
@@ -18,7 +18,7 @@ pub(super) fn equalise(
     run: &Run,
 ) -> Result<Change> {
     let subscriber = &pair.subscriber;
-    let session = subscriber.enter(dbname)?;
+    let session = subscriber.connect(ActAs::Tables, dbname)?;
     let mut wanted = identities(&*pair.publisher.visit(dbname)?)?;
     wanted.retain(|identity| tables.is_none_or(|tables| tables.contains(&identity.name)));
     let plan = plan(dbname, &wanted, &identities(&session)?);

@@ -12,7 +12,7 @@ pub(crate) use self::state::Made;
 use self::state::{State, made_between};
 use super::{Change, Mode, Plan, Run};
 use crate::error::{Result, WrapErr, message_of};
-use crate::server::{Login, Server, is_denied, params};
+use crate::server::{ActAs, Login, Server, is_denied, params};
 use crate::value::Ident;
 
 const CREATE: &str = "
@@ -191,7 +191,7 @@ pub(crate) fn take_back(server: &Server, dbname: &str, made: &[Made], run: &Run)
     if made.is_empty() || !there {
         return Ok(Change::none(run));
     }
-    let session = server.enter(dbname)?;
+    let session = server.connect(ActAs::Tables, dbname)?;
     let now = State::of(&session, &state::roles_of(made))?;
     let mut plan = Plan::new(server.side(), dbname);
     for statement in state::undoing(dbname, made, &now) {

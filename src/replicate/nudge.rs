@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::status_table;
 use crate::catalog::publications;
 use crate::error::{Result, WrapErr, message_of};
-use crate::server::{Publisher, Session, params};
+use crate::server::{ActAs, Publisher, Session, params};
 use crate::value::TableName;
 
 /// How often a row is written.
@@ -28,7 +28,7 @@ pub(super) struct Nudge {
 impl Nudge {
     pub(super) fn new(publisher: &Publisher, dbname: &str, pubname: &str) -> Nudge {
         let open = || -> Result<Option<(Session, TableName)>> {
-            let session = publisher.as_owner(dbname)?;
+            let session = publisher.connect(ActAs::Owner, dbname)?;
             let published = publications::tables(&session, pubname)?;
             let table = status_table::table(publisher);
             Ok(published.contains(&table).then_some((session, table)))

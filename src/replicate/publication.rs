@@ -11,7 +11,9 @@ use crate::catalog::tables::{self, Table};
 use crate::catalog::{slots, subscriptions};
 use crate::config::{self, Config};
 use crate::error::{Failure, Result};
-use crate::server::{Login, Publisher, Session, Side, Statement, Subscriber, is_lost, sqlstate_of};
+use crate::server::{
+    ActAs, Login, Publisher, Session, Side, Statement, Subscriber, is_lost, sqlstate_of,
+};
 use crate::value::Ident;
 
 use postgres::error::SqlState;
@@ -97,7 +99,7 @@ pub(crate) fn create(
             let by_owner = if decision.owners.is_empty() {
                 Change::none(run)
             } else {
-                let owner = publisher.as_owner(dbname)?;
+                let owner = publisher.connect(ActAs::Owner, dbname)?;
                 decision.owners.carry_out(&owner, run)?
             };
             Ok(by_owner.and(decision.admins.carry_out(&admin, run)?))
@@ -186,7 +188,7 @@ pub(crate) fn drop(
     ));
     let dropped = match existing.mine {
         true => plan.carry_out(&admin, run)?,
-        false => plan.carry_out(&publisher.as_owner(dbname)?, run)?,
+        false => plan.carry_out(&publisher.connect(ActAs::Owner, dbname)?, run)?,
     };
     // What was set so that the publication can send it.
     let of_identity = |it: &made::Made| matches!(it, made::Made::ReplicaIdentity { .. });

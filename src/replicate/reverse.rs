@@ -6,7 +6,7 @@ use super::{Plan, Run, granted, identity, slot, subscribing, unsubscribe};
 use crate::catalog::{publications, slots, subscriptions};
 use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::server::{
-    Login, Pair, Publisher, Server, Session, Statement, conninfo_for_subscriber, is_denied,
+    ActAs, Login, Pair, Publisher, Server, Session, Statement, conninfo_for_subscriber, is_denied,
     is_lost, params, silence_statement_log,
 };
 use crate::value::{Ident, Literal, Lsn, Secret, TableName};
@@ -128,7 +128,7 @@ fn publish(
         "CREATE PUBLICATION {ident} FOR TABLE {}{with}",
         names.join(", ")
     );
-    to.enter(dbname)?.batch(&listed)
+    to.connect(ActAs::Tables, dbname)?.batch(&listed)
 }
 
 fn subscribe(
@@ -144,7 +144,7 @@ fn subscribe(
     for grant in &creator.grants {
         grant.give(&mut plan, reverse.dbname);
     }
-    let (session, _) = from.enter_as(creator.login, reverse.dbname)?;
+    let session = from.connect(ActAs::EvenShutOut(creator.login), reverse.dbname)?;
     let sender = Worker {
         server: &back.publisher,
         role: user_of(&back.publisher),
@@ -185,7 +185,8 @@ fn subscribe(
     let by_owner = creator.grants.iter().filter(|grant| grant.is_by_owner());
     let (by_owner, by_creator) = plan.statements().split_at(by_owner.count());
     if !by_owner.is_empty() {
-        run.ddl.run(&from.enter(reverse.dbname)?, by_owner)?;
+        run.ddl
+            .run(&from.connect(ActAs::Tables, reverse.dbname)?, by_owner)?;
     }
     session.batch("BEGIN")?;
     let made = silence_statement_log(&session, from.major()).and_then(|()| {
@@ -216,7 +217,7 @@ pub(crate) fn unpublish(publisher: &Publisher, dbname: &str, pubname: &str) -> R
     let statement = format!("DROP PUBLICATION {}", Ident::new(pubname));
     match found.mine {
         true => admin.batch(&statement),
-        false => publisher.enter(dbname)?.batch(&statement),
+        false => publisher.connect(ActAs::Tables, dbname)?.batch(&statement),
     }
     .wrap_err_with(|| format!("drop publication {pubname:?}"))
 }

@@ -6,7 +6,7 @@ use super::{Change, Plan, Run, refresh, unsubscribe};
 use crate::catalog::tables::listed;
 use crate::catalog::{publications, subscriptions};
 use crate::error::{Failure, Result, WrapErr};
-use crate::server::{Login, Publisher, Server, Session, Side, Subscriber, params};
+use crate::server::{ActAs, Login, Publisher, Server, Session, Side, Subscriber, params};
 use crate::value::{Ident, Literal, TableName};
 
 /// Its name, as the original has it.
@@ -30,7 +30,7 @@ const PAYLOAD: &str = "payload";
 
 /// Adds the column for what a probe row carries, where the table lacks it.
 pub(crate) fn add_payload(server: &Server, dbname: &str, run: &Run) -> Result<()> {
-    let session = server.as_owner(dbname)?;
+    let session = server.connect(ActAs::Owner, dbname)?;
     let table = table(server);
     let found = found(&session, &table)?;
     if found.columns.is_empty() || found.columns.iter().any(|column| column == PAYLOAD) {
@@ -78,7 +78,7 @@ pub(crate) fn has_database(server: &Server, dbname: &str) -> Result<bool> {
 
 /// Creates the table in a database that exists, as the database's owner.
 pub(crate) fn create(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
-    let session = server.as_owner(dbname)?;
+    let session = server.connect(ActAs::Owner, dbname)?;
     let found = found(&session, &table(server))?;
     create_plan(server, dbname, &found)?.carry_out(&session, run)
 }
@@ -224,7 +224,7 @@ fn publish(publisher: &Publisher, dbname: &str, pubname: &str, run: &Run) -> Res
     // Both the publication's owner and the table's are needed: whoever is both.
     match publication.mine && publisher.facts().superuser {
         true => plan.carry_out(&session, run),
-        false => plan.carry_out(&publisher.as_owner(dbname)?, run),
+        false => plan.carry_out(&publisher.connect(ActAs::Owner, dbname)?, run),
     }
 }
 
@@ -264,7 +264,7 @@ fn refresh(
 
 /// Deletes the publisher's row on a server, where the table is there.
 pub(crate) fn reset(server: &Server, dbname: &str, identifier: u64, run: &Run) -> Result<Change> {
-    let session = server.as_owner(dbname)?;
+    let session = server.connect(ActAs::Owner, dbname)?;
     let mut plan = Plan::new(server.side(), dbname);
     let identifier = identifier.to_string();
     let table = table(server);

@@ -20,7 +20,7 @@ use crate::catalog::tables;
 use crate::config::Subscription;
 use crate::error::{Failure, Result, WrapErr};
 use crate::observe::Stopped;
-use crate::server::{Login, Pair, Session};
+use crate::server::{ActAs, Login, Pair, Session};
 use crate::value::{ShellWord, TableName};
 
 /// Whether `create_subscription` waits for the copy.
@@ -136,7 +136,7 @@ impl Wanted<'_> {
     }
 
     fn as_db_owner(&self) -> Result<Session> {
-        self.pair.subscriber.as_owner(self.dbname())
+        self.pair.subscriber.connect(ActAs::Owner, self.dbname())
     }
 
     fn wait(&self, run: &Run) -> Result<usize> {

@@ -4,7 +4,7 @@ use super::{Change, Plan, Run, granted, slot};
 use crate::catalog::slots::{self, Slot};
 use crate::catalog::subscriptions::{self, Subscription};
 use crate::error::{Advise, Failure, Result, message_of};
-use crate::server::{Login, Publisher, Session, Side, Subscriber};
+use crate::server::{ActAs, Login, Publisher, Session, Side, Subscriber};
 use crate::value::{Ident, Literal, ShellWord};
 
 /// What becomes of the slot on the publisher.
@@ -160,7 +160,7 @@ pub(crate) fn owning(
     subscription: &Subscription,
 ) -> Result<Session> {
     let login = login_of(subscriber, subscription);
-    Ok(subscriber.enter_as(login, dbname)?.0)
+    subscriber.connect(ActAs::EvenShutOut(login), dbname)
 }
 
 /// The account of ours that may change the subscription.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Mode, Run};
 use crate::error::{Failure, Report, Result, WrapErr};
 use crate::progress::Unit;
-use crate::server::{Login, Session, Subscriber, Timeout, params, sqlstate_of};
+use crate::server::{ActAs, Login, Session, Subscriber, Timeout, params, sqlstate_of};
 use crate::value::TableName;
 
 /// What was vacuumed and analysed, or in a dry run would be.
@@ -150,7 +150,7 @@ pub(crate) fn vacuum_analyze(
             .wrap_err("list the tables")
     };
     let open = |login| match login {
-        Login::DbOwner => subscriber.as_owner(dbname),
+        Login::DbOwner => subscriber.connect(ActAs::Owner, dbname),
         login => subscriber.connect(login, dbname),
     };
     let (mut login, mut first) = (Login::DbOwner, open(Login::DbOwner)?);

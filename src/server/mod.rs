@@ -3,6 +3,7 @@
 //! Everything that speaks to a server goes through `Session`, and a `Session` exists only after
 //! `pg_control_system()` has answered with the identifier of the configuration.
 
+mod act_as;
 mod address;
 mod connect;
 mod conninfo;
@@ -21,6 +22,7 @@ mod untested;
 mod verified;
 mod visit;
 
+pub(crate) use act_as::ActAs;
 pub use address::Endpoint;
 pub(crate) use connect::{application_name, connect_unverified};
 pub(crate) use conninfo::conninfo_for_subscriber;

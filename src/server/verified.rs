@@ -13,10 +13,10 @@ use super::facts::Facts;
 use super::session::{SHORT, Session};
 use super::untested;
 use super::visit::Visits;
-use super::{Endpoint, is_denied, sqlstate_of};
+use super::{Endpoint, sqlstate_of};
 use crate::config::{Account, Config, Host};
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
-use crate::value::{Ident, Secret};
+use crate::value::Secret;
 
 /// Which of the two servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -119,72 +119,19 @@ impl Server {
         &self.admin
     }
 
-    /// A session of one of the declared accounts in a database.
-    pub(crate) fn connect(&self, login: Login, dbname: &str) -> Result<Session> {
-        Ok(self.introduce(login, dbname)?.0)
-    }
-
-    /// A session of who may lock, write and change the database's tables: the administrator where it is a superuser, else
-    /// the owner.
-    pub(crate) fn enter(&self, dbname: &str) -> Result<Session> {
-        let login = Login::owner_if(!self.facts.superuser);
-        Ok(self.enter_as(login, dbname)?.0)
-    }
-
-    /// A session of one of the declared accounts. Where nobody but those who stay may connect, the administrator comes in
-    /// and acts as the owner: the database is never opened for it.
-    pub(crate) fn enter_as(&self, login: Login, dbname: &str) -> Result<(Session, Facts)> {
-        match self.introduce(login, dbname) {
-            Err(report) if login == Login::DbOwner && is_denied(&report) => {
-                let (session, facts) = self.introduce(Login::Superuser, dbname)?;
-                let owner = Ident::new(&self.declared.db_owner.user);
-                session
-                    .batch(&format!("SET ROLE {owner}"))
-                    .wrap_err_with(|| format!("act as {owner} on the {}", self.side))
-                    .hint(|| {
-                        format!(
-                            "GRANT {owner} TO {} there: while nobody else may connect, the administrator acts for the owner",
-                            Ident::new(&self.declared.superuser.user)
-                        )
-                    })?;
-                Ok((session, facts))
-            }
-            entered => entered,
-        }
-    }
-
-    /// A session that acts as the databases' owner: a superuser's, which event triggers do not see, or the owner's own.
-    pub(crate) fn as_owner(&self, dbname: &str) -> Result<Session> {
-        if !self.facts.superuser {
-            return Ok(self.enter_as(Login::DbOwner, dbname)?.0);
-        }
-        let target = self.target.with(self.superuser.user(), dbname);
-        let target = target.unseen(self.major());
-        let target = target.acting_as(&self.declared.db_owner.user);
-        Ok(open_verified(&target, &self.superuser, self.side, self.identifier)?.0)
-    }
-
     /// The setting by which event triggers do not see a session of this account, where it may set it.
     pub(crate) fn unseen_as(&self, login: Login) -> Option<&'static str> {
         let may = login == Login::Superuser && self.facts.superuser;
         may.then(|| unseen_by(self.major()))
     }
 
-    /// The same as [`Server::connect`], with what the server says of it.
-    pub(crate) fn introduce(&self, login: Login, dbname: &str) -> Result<(Session, Facts)> {
-        let credentials = self.credentials(login)?;
-        let target = self.target.with(credentials.user(), dbname);
-        let open = |target: &Target| open_verified(target, credentials, self.side, self.identifier);
-        if self.unseen_as(login).is_some() {
-            return open(&target.unseen(self.major()));
-        }
-        // A login trigger that minds it does not write on a side that is closed; one that writes all the same may do so.
-        match open(&target.clone().read_only_at_first()) {
-            Err(report) if sqlstate_of(&report) == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) => {
-                open(&target)
-            }
-            opened => opened,
-        }
+    /// A connection that has shown itself to be one to this server.
+    pub(super) fn open_target(
+        &self,
+        target: &Target,
+        credentials: &Credentials,
+    ) -> Result<(Session, Facts)> {
+        open_verified(target, credentials, self.side, self.identifier)
     }
 
     /// Whether the server still answers a new connection.

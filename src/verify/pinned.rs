@@ -8,7 +8,7 @@ use postgres::types::private::BytesMut;
 use postgres::types::{Format, FromSql, IsNull, ToSql, Type};
 
 use crate::error::{Result, WrapErr};
-use crate::server::{Server, Session, Timeout};
+use crate::server::{ActAs, Server, Session, Timeout};
 
 /// What a value's spelling or a plan could depend on. Row security is off for every session of flare's: without that, a
 /// role that is not the owner would be shown fewer rows in silence.
@@ -45,7 +45,7 @@ pub(super) type Awaited = Receiver<Result<Vec<Row>, postgres::Error>>;
 impl Pinned {
     /// Connects as who may read every table.
     pub(super) fn open(server: &Server, dbname: &str) -> Result<Pinned> {
-        let session = server.enter(dbname)?;
+        let session = server.connect(ActAs::Tables, dbname)?;
         let major = server.major();
         let mut settings = PINNED.to_owned();
         if major >= 11 {

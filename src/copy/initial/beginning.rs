@@ -12,7 +12,7 @@ use crate::error::{Failure, Result, message_of};
 use crate::replicate::load::Transactions;
 use crate::replicate::schema::Place;
 use crate::replicate::slot;
-use crate::server::{Session, interrupt, params};
+use crate::server::{ActAs, Session, interrupt, params};
 use crate::value::{ShellWord, TableName};
 
 impl Copy<'_> {
@@ -33,7 +33,7 @@ impl Copy<'_> {
 
     fn begin_in(&mut self, created: bool) -> Result<(Session, Lead)> {
         let subscriber = &self.pair.subscriber;
-        let control = subscriber.enter(self.dbname())?;
+        let control = subscriber.connect(ActAs::Tables, self.dbname())?;
         let lead = Lead::take(subscriber, self.dbname(), self.id, OnRecord::No)?;
         let new = Recorded::new(
             self.subname,
@@ -146,7 +146,7 @@ impl Copy<'_> {
         if place != Place::Taken || !recorded.created {
             return Ok(place);
         }
-        let session = self.pair.subscriber.enter(self.dbname())?;
+        let session = self.pair.subscriber.connect(ActAs::Tables, self.dbname())?;
         if tables::any_pages(&session)? {
             return Ok(place);
         }

@@ -14,7 +14,7 @@ use crate::error::{Advise, Result, WrapErr};
 use crate::replicate::views::{self, Which};
 use crate::replicate::{Mode, closed, sequences, subscription};
 use crate::schema::post_data;
-use crate::server::{Login, Session, Timeout};
+use crate::server::{ActAs, Login, Session, Timeout};
 use crate::value::{ShellWord, TableName};
 
 impl Copy<'_> {
@@ -164,7 +164,7 @@ impl Copy<'_> {
             .pair
             .publisher
             .connect(reader(self.pair), self.dbname())?;
-        let to = self.pair.subscriber.enter(self.dbname())?;
+        let to = self.pair.subscriber.connect(ActAs::Tables, self.dbname())?;
         let to = to.with_timeout(Timeout::WhileServerAnswers);
         let refreshed = views::refresh((&from, &to), Which::Unfilled, self.left_behind, self.run)?;
         let notes = refreshed.failed.iter().map(views::Failed::in_words);

@@ -11,7 +11,7 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use uuid::Uuid;
 
 use crate::error::{Failure, Report, Result, WrapErr};
-use crate::server::{Session, Subscriber, interrupt, params};
+use crate::server::{ActAs, Session, Subscriber, interrupt, params};
 
 /// A flare that is at work says so this often.
 const ALIVE_EVERY: Duration = Duration::from_secs(2);
@@ -77,7 +77,7 @@ impl Lead {
         run: Uuid,
         on_record: OnRecord,
     ) -> Result<Lead> {
-        let session = subscriber.enter(dbname)?;
+        let session = subscriber.connect(ActAs::Tables, dbname)?;
         let since = Instant::now();
         let first = last_word(&session)?;
         while !LEADS.try_take(&session)? {

@@ -9,7 +9,7 @@ use crate::cutover::pause::table_locks;
 use crate::error::{Result, WrapErr};
 use crate::journal::Entry;
 use crate::replicate::fence;
-use crate::server::{Publisher, Session};
+use crate::server::{ActAs, Publisher, Session};
 use crate::value::TableName;
 
 /// What still holds the tables of *from*, in the order of the run's databases.
@@ -36,7 +36,7 @@ pub(in crate::cutover) fn fence_from(
             Locks::Standing(sessions) => table_locks::tables(sessions[at], &pubname)
                 .and_then(|tables| fence::raise(sessions[at], &tables, &before.recording())),
             Locks::Gone => {
-                let session = from.enter(&member.dbname)?;
+                let session = from.connect(ActAs::Tables, &member.dbname)?;
                 let pid: i32 = session.value("SELECT pg_backend_pid()", Vec::new())?;
                 session.batch("BEGIN").and_then(|()| {
                     let tables = table_locks::tables(&session, &pubname)?;

@@ -7,7 +7,7 @@ use crate::cutover::probe::Probe;
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{Entry, Member};
 use crate::replicate::{reverse, status_table};
-use crate::server::Pair;
+use crate::server::{ActAs, Pair};
 
 /// How long the first row may take on its way back.
 const FIRST_ROW: Duration = Duration::from_secs(15);
@@ -25,8 +25,8 @@ pub(in crate::cutover) fn start(pair: &Pair, entry: &Entry, member: &Member) -> 
     reverse::start(&back, &stream.dbname, &stream.subname, mark)?;
     let (from, to) = (&pair.publisher, &pair.subscriber);
     let probe = Probe {
-        writer: &to.enter(&stream.dbname)?,
-        reader: &from.enter(&stream.dbname)?,
+        writer: &to.connect(ActAs::Tables, &stream.dbname)?,
+        reader: &from.connect(ActAs::Tables, &stream.dbname)?,
         identifier: to.identifier(),
         table: status_table::table(to),
     };

@@ -11,7 +11,7 @@ use crate::cutover::state::{Database, PauseRequest};
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{Entry, Stream};
 use crate::replicate::{Run, unsubscribe};
-use crate::server::{Login, Pair, Publisher, Session, Timeout, at_once, interrupt, params};
+use crate::server::{ActAs, Login, Pair, Publisher, Session, Timeout, at_once, interrupt, params};
 use crate::value::{Ident, ShellWord, TableName};
 
 /// A replication slot, with its walsender.
@@ -166,7 +166,7 @@ pub(in crate::cutover) fn statistics(pair: &Pair, database: &Database, run: &Run
         database.dbname(),
         to.side()
     ));
-    let owner = to.enter(database.dbname())?;
+    let owner = to.connect(ActAs::Tables, database.dbname())?;
     owner
         .with_timeout(Timeout::WhileServerAnswers)
         .batch("ANALYZE")

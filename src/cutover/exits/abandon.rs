@@ -13,7 +13,7 @@ use crate::cutover::state::Wanted;
 use crate::error::{Failure, Report, Result};
 use crate::journal::{self, Direction, Entry, Purpose, Step, Stream, Transition};
 use crate::replicate::{Mode, Run, closed, fence, slot, unsubscribe};
-use crate::server::{Login, Publisher, params};
+use crate::server::{ActAs, Login, Publisher, params};
 
 /// Opens the publisher for the application again. What is lost is returned, in words.
 pub(crate) fn abandon(
@@ -54,7 +54,7 @@ pub(crate) fn abandon(
         )?;
         // A target that died before it was opened has left the slot that it was fed from.
         slot::drop(publisher, &slots::name_for(&wanted.subname))?;
-        let session = publisher.enter(dbname)?;
+        let session = publisher.connect(ActAs::Tables, dbname)?;
         let member = left.iter().find_map(|entry| entry.member(dbname));
         let default = match closed::recorded(&session, dbname)? {
             Some(recorded) => Some(recorded),

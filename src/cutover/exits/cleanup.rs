@@ -16,7 +16,7 @@ use crate::journal::{self, Direction, Stream};
 use crate::replicate::{
     Change, Mode, Plan, Run, closed, loaded, made, schema, status_table, unsubscribe,
 };
-use crate::server::{Login, Pair, Publisher, Server, Session, Subscriber, params};
+use crate::server::{ActAs, Login, Pair, Publisher, Server, Session, Subscriber, params};
 use crate::value::{Ident, Literal};
 use crate::verify;
 
@@ -62,7 +62,7 @@ pub(crate) fn cleanup(
         Direction::Forward => (&pair.publisher, &pair.subscriber),
         Direction::Back => (&pair.subscriber, &pair.publisher),
     };
-    let in_left = left.enter(dbname)?;
+    let in_left = left.connect(ActAs::Tables, dbname)?;
     for server in [written, left] {
         change = change.and(drop_status_table(server, dbname, run)?);
     }
@@ -162,13 +162,13 @@ fn unpublish(publisher: &Publisher, stream: &Stream, run: &Run) -> Result<Change
     );
     match found.mine {
         true => plan.carry_out(&admin, run),
-        false => plan.carry_out(&publisher.enter(&stream.dbname)?, run),
+        false => plan.carry_out(&publisher.connect(ActAs::Tables, &stream.dbname)?, run),
     }
 }
 
 fn drop_status_table(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
     let table = status_table::table(server);
-    let session = server.enter(dbname)?;
+    let session = server.connect(ActAs::Tables, dbname)?;
     if !tables::missing(&session, std::slice::from_ref(&table))?.is_empty() {
         return Ok(Change::none(run));
     }

@@ -17,7 +17,7 @@ use crate::cutover::sessions::as_database_owner;
 use crate::error::{Failure, Result, WrapErr, message_of};
 use crate::journal::{self, Entry, Member, Purpose, Step, Transition};
 use crate::replicate::{Run, closed, fence, reverse, unsubscribe};
-use crate::server::{Login, Pair, Publisher, Subscriber};
+use crate::server::{ActAs, Login, Pair, Publisher, Subscriber};
 use crate::value::Ident;
 
 /// What became of a run.
@@ -134,7 +134,7 @@ fn finish(pair: &Pair, config: &Config, entry: &Entry, run: &Run) -> Result<Sett
                 .shut
                 .push(ConnectPrivileges::new(shut.privileges, keep));
         }
-        let session = to.enter(dbname)?;
+        let session = to.connect(ActAs::Tables, dbname)?;
         opening.defaults.extend(closed::recorded(&session, dbname)?);
         fence::open(&session)?;
     }

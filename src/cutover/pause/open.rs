@@ -19,7 +19,7 @@ use crate::cutover::state::{Database, Pause};
 use crate::error::{Report, Result, WrapErr};
 use crate::journal::{self, Step, Transition};
 use crate::replicate::fence;
-use crate::server::{Session, is_lost};
+use crate::server::{ActAs, Session, is_lost};
 use crate::value::Literal;
 
 /// Sends what opens the fence of one database.
@@ -244,7 +244,7 @@ fn by_another_session(pause: &Pause<'_>, cause: &Report) -> Result<()> {
         end_and_await(&session, &backend)?;
     }
     for database in &pause.databases {
-        fence::open(&to.enter(database.dbname())?)?;
+        fence::open(&to.connect(ActAs::Tables, database.dbname())?)?;
     }
     OpenTarget::of(pause).open(&session, &pause.entry)
 }

@@ -7,7 +7,7 @@ use super::record::{comment_of, record, recorded};
 use crate::catalog::subscriptions::Subscription;
 use crate::error::{Result, WrapErr};
 use crate::replicate::{Change, Plan, Run};
-use crate::server::{Login, Session, Side, Subscriber, params};
+use crate::server::{ActAs, Login, Session, Side, Subscriber, params};
 
 /// Another subscription of the same owner, which rests on the same grants.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -99,7 +99,7 @@ impl Ending {
     ) -> Result<Change> {
         let mut change = Change::none(run);
         for (Heir { dbname, subname }, grants) in &self.inherited {
-            let (session, _) = subscriber.enter_as(login, dbname)?;
+            let session = subscriber.connect(ActAs::EvenShutOut(login), dbname)?;
             let mut plan = Plan::new(Side::Subscriber, dbname);
             record(&mut plan, subname, &comment_of(&session, subname)?, grants);
             plan.note(format!(
@@ -112,7 +112,7 @@ impl Ending {
             grant.take_back(&mut by_owner, dbname);
         }
         if !by_owner.is_empty() {
-            let (session, _) = subscriber.enter_as(Login::DbOwner, dbname)?;
+            let session = subscriber.connect(ActAs::EvenShutOut(Login::DbOwner), dbname)?;
             change = change.and(by_owner.carry_out(&session, run)?);
         }
         Ok(change)
