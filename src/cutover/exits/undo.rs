@@ -121,14 +121,9 @@ pub(in crate::cutover) fn again_while_it_passes<T>(attempt: impl Fn() -> Result<
     }
 }
 
-/// Somebody else changed the database's row at the same moment, or a cancel that was meant for the batch that failed
-/// came late.
+/// Somebody else changed the database's row at the same moment (`tuple concurrently updated`, an internal error like any
+/// other, in the server's language), or a cancel that was meant for the batch that failed came late.
 fn passes(report: &Report) -> bool {
-    is_concurrent(report) || sqlstate_of(report) == Some(&SqlState::QUERY_CANCELED)
-}
-
-/// `tuple concurrently updated` has no SQLSTATE of its own.
-fn is_concurrent(report: &Report) -> bool {
-    let internal = sqlstate_of(report) == Some(&SqlState::INTERNAL_ERROR);
-    internal && crate::error::message_of(report).contains("tuple concurrently updated")
+    let passing = [SqlState::INTERNAL_ERROR, SqlState::QUERY_CANCELED];
+    sqlstate_of(report).is_some_and(|state| passing.contains(state))
 }

@@ -66,7 +66,8 @@ pub(in crate::cutover) fn rehearse<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>>
     )
 }
 
-/// `tuple concurrently updated`: another session changed the row of the database at the same moment.
+/// `tuple concurrently updated`: another session changed the row of the database at the same moment. It has no SQLSTATE of
+/// its own, and its words are the server's language.
 pub(in crate::cutover) fn again_while_row_is_busy(body: &str) -> String {
     format!(
         "LOOP
@@ -75,7 +76,7 @@ pub(in crate::cutover) fn again_while_row_is_busy(body: &str) -> String {
              EXIT;
            EXCEPTION WHEN internal_error THEN
              tries := tries + 1;
-             IF SQLERRM NOT LIKE '%tuple concurrently updated%' OR tries > 100 THEN RAISE; END IF;
+             IF tries > 100 THEN RAISE; END IF;
            END;
          END LOOP;"
     )
