@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::client::locked;
 use super::ledger::Entry;
+use super::shared::locked;
 
 /// What is under way for a client.
 #[derive(Debug)]

@@ -17,6 +17,7 @@ mod plot;
 mod replay;
 mod run;
 mod shape;
+mod shared;
 mod summary;
 mod timeline;
 mod underway;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, after, bounded, never, select, tick};
 
 use super::assignment::Assignment;
-use super::client::{self, Complaints, Session, Shared, locked};
+use super::client::{self, Session};
 use super::dsn::Dsn;
 use super::generator::{Generator, Mix};
 use super::hosts::NextHost;
@@ -15,6 +15,7 @@ use super::ledger::{Entry, Ledger, Op, Outcome, Table};
 use super::meter::Meter;
 use super::pace::{Pace, Scouting, Stop};
 use super::plot;
+use super::shared::{Complaints, Shared, locked};
 use super::summary::Summary;
 use super::timeline::Timeline;
 use crate::error::{Error, Failure, Report, Result, WrapErr, hint_of, message_of};
