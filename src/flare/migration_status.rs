@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::sides::{OnPublisher, OnSubscriber, Sides};
 use super::stage::Stage;
+use crate::catalog::side::SideState;
 use crate::copy::UnderWay;
 use crate::cutover::{Writable, written_before};
 use crate::ddl::StuckStatement;
@@ -137,6 +138,10 @@ impl MigrationStatus {
             next: String::new(),
             writable: match (pause, record.direction) {
                 (Some(_), _) => Some(Writable::None),
+                // A later migration has left it.
+                (None, _) if cleaned_up && sides.subscriber == Some(SideState::Shut) => {
+                    Some(Writable::None)
+                }
                 (None, _) if cleaned_up => Some(Writable::Subscriber),
                 (None, direction) => record.known.then(|| written_before(direction)),
             },

@@ -76,8 +76,8 @@ impl MigrationStatus {
     /// The furthest stage that holds.
     pub(super) fn stage(&self, lag: LagStatus) -> Stage {
         match (self.writable, self.direction) {
-            (Some(Writable::None), _) => return Stage::Paused,
             _ if self.cleaned_up => return Stage::CleanedUp,
+            (Some(Writable::None), _) => return Stage::Paused,
             (_, Direction::Back) if !self.reverse => return Stage::OneWay,
             (_, Direction::Back) if lag == LagStatus::Critical => return Stage::Broken,
             (_, Direction::Back) if lag == LagStatus::Unknown => return Stage::CutOverUnseen,

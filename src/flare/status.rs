@@ -280,6 +280,10 @@ impl fmt::Display for StatusReport {
             }
             said.push(dbname);
             match standing.writable {
+                Some(Writable::None) if standing.cleaned_up => writeln!(
+                    f,
+                    "Nobody but superusers can connect to {dbname:?}, on either server."
+                )?,
                 Some(Writable::None) if standing.switching => writeln!(
                     f,
                     "Nobody but superusers can write to {dbname:?}: in the pause of a cutover or fallback since {}, by {}.",

@@ -22,7 +22,7 @@ pub(crate) use flow::{Flow, flow_of, unfinished_of};
 pub(crate) use shut::{is_shut, shut_database};
 pub(crate) use stream::Stream;
 pub(crate) use table::{
-    MICROSECONDS, backends_alive, beat, entries, find, forget, generation, is_empty, lock, record,
-    run_of, sessions_alive, step_in_sql, step_of,
+    MICROSECONDS, MovedElsewhere, backends_alive, beat, entries, find, forget, generation,
+    is_empty, lock, moved_elsewhere, record, run_of, sessions_alive, step_in_sql, step_of,
 };
 pub(crate) use transition::{Transition, advance, advance_by};

@@ -1,5 +1,6 @@
 //! The rows of the journal.
 
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::create::exists;
@@ -49,6 +50,42 @@ pub(crate) fn entries(session: &Session, config: &Config) -> Result<Vec<Entry>> 
                 "SELECT {ENTRY} FROM flare.journal j WHERE publisher = $1 AND subscriber = $2 ORDER BY generation DESC"
             ),
             params![publisher, subscriber],
+        )
+        .wrap_err("read the journal")
+}
+
+/// A database whose application another pair of servers has moved, and whose migration is not cleaned up.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct MovedElsewhere {
+    pub(crate) dbname: String,
+    /// The system identifiers of that pair.
+    pub(crate) publisher: String,
+    pub(crate) subscriber: String,
+}
+
+/// The databases of other migrations that have been cut over, and neither fell back nor were cleaned up, as this server has
+/// them.
+pub(crate) fn moved_elsewhere(session: &Session, config: &Config) -> Result<Vec<MovedElsewhere>> {
+    if !exists(session, "shut")? {
+        return Ok(Vec::new());
+    }
+    let (publisher, subscriber) = identifiers(config);
+    session
+        .list(
+            "SELECT to_jsonb(newest) FROM (
+                 SELECT DISTINCT ON (d ->> 'dbname', publisher, subscriber)
+                        d ->> 'dbname' AS dbname, publisher, subscriber, direction
+                   FROM flare.journal, jsonb_array_elements(databases) d
+                  WHERE step = ANY ($3) AND NOT (publisher = $1 AND subscriber = $2)
+                  ORDER BY d ->> 'dbname', publisher, subscriber, generation DESC) newest
+              WHERE direction = 'forward'",
+            params![
+                publisher,
+                subscriber,
+                [Step::Switching, Step::Switched, Step::Closed]
+                    .map(|it| it.as_str().to_owned())
+                    .to_vec(),
+            ],
         )
         .wrap_err("read the journal")
 }

@@ -4,7 +4,9 @@ use super::family::role_settings::{ROLE_SETTINGS, RoleSetting};
 use super::finding::Finding;
 use super::view::View;
 use crate::catalog::settings::{self, LOADING, Setting};
+use crate::config::Config;
 use crate::error::Result;
+use crate::journal::{self, MovedElsewhere};
 use crate::schema::drift::{self, Drift, Roles};
 use crate::server::{Server, Session, Side, at_once};
 use crate::value::ShellWord;
@@ -17,6 +19,50 @@ pub(super) const TAKEN: &str =
 /// Both catalogs, compared.
 pub(super) const SCHEMA_DRIFT: &str = "schema_drift";
 pub(super) const SAME: &str = "both schemas are the same";
+
+/// The journals of both servers.
+pub(super) const OTHER_MIGRATIONS: &str = "other_migrations";
+pub(super) const ALONE: &str = "no other migration has moved the database and is not cleaned up";
+
+/// Other migrations that moved one of these databases to or from one of the servers: they share its tables, its status
+/// table and flare's records in it, and the clean-up of the one would take them from the other.
+pub(super) fn other_migrations(
+    config: &Config,
+    servers: [Option<&Server>; 2],
+    dbnames: &[&str],
+) -> Result<Vec<Finding>> {
+    let [here, there] = servers.map(|server| {
+        move || match server {
+            Some(server) => journal::moved_elsewhere(server.admin(), config),
+            None => Ok(Vec::new()),
+        }
+    });
+    let (here, there) = at_once(here, there);
+    let mut found = here?;
+    for moved in there? {
+        if !found.contains(&moved) {
+            found.push(moved);
+        }
+    }
+    found.retain(|it| dbnames.contains(&it.dbname.as_str()));
+    Ok(not_cleaned_up(&found))
+}
+
+fn not_cleaned_up(found: &[MovedElsewhere]) -> Vec<Finding> {
+    if found.is_empty() {
+        return Vec::new();
+    }
+    vec![
+        Finding::blocker("another migration has moved the database and is not cleaned up: its clean-up would take what both use")
+            .objects(found.iter().map(|it| {
+                format!(
+                    "{:?}, from the server {} to {} (system identifiers)",
+                    it.dbname, it.publisher, it.subscriber
+                )
+            }))
+            .fix("flare cleanup with the configuration of that migration, then begin this one"),
+    ]
+}
 
 /// Tries the publisher's settings of roles and databases on the subscriber.
 pub(super) fn setting_values(view: &View<'_>, subscriber: &Server) -> Result<Vec<Finding>> {

@@ -62,6 +62,7 @@ pub(crate) fn checks() -> impl Iterator<Item = &'static Check> {
 /// The ids of all checks with what passing means; the last ones look with more than questions.
 pub fn ids() -> Vec<(&'static str, &'static str)> {
     let more = [
+        (beyond::OTHER_MIGRATIONS, beyond::ALONE),
         (beyond::SETTING_VALUES, beyond::TAKEN),
         (beyond::SCHEMA_DRIFT, beyond::SAME),
         (NOT_SEEN, "everything could be looked at"),

@@ -16,7 +16,7 @@ use crate::config::{Config, Host};
 use crate::error::{Failure, Result, message_of};
 use crate::journal::{Direction, Stream};
 use crate::progress::Progress;
-use crate::server::{Login, Server, Session, sqlstate_of};
+use crate::server::{Login, Server, Session, is_denied, sqlstate_of};
 
 /// Databases that are asked at the same time: one session each on both servers.
 const AT_ONCE: usize = 4;
@@ -141,6 +141,22 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
         subscribed: any_streams,
     };
     checked.extend(judge(&wanted, Place::Server, &view)?);
+    let servers = [scope.publisher, scope.subscriber];
+    let (found, unseen) = match beyond::other_migrations(scope.config, servers, scope.dbnames) {
+        // The journal is another administrator's.
+        Err(report) if is_denied(&report) => {
+            let why = format!("{}: {}", beyond::OTHER_MIGRATIONS, message_of(&report));
+            (Vec::new(), vec![why])
+        }
+        found => (found?, Vec::new()),
+    };
+    checked.push(judged(
+        (beyond::OTHER_MIGRATIONS, beyond::ALONE),
+        Before::Setup,
+        &view,
+        found,
+        unseen,
+    ));
     if let (Some(_), Some(subscriber), false) = (scope.publisher, scope.subscriber, view.is_back())
     {
         let found = beyond::setting_values(&view, subscriber)?;

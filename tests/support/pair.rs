@@ -244,6 +244,11 @@ impl Pair {
         self.write_config(&serde_yaml::to_string(&config).expect("write YAML"));
     }
 
+    /// The configuration is about what another pair has moved here.
+    pub fn moves(&self, names: &Names) {
+        self.write_config(&config::text(&self.publisher, &self.subscriber, names));
+    }
+
     /// A run of flare with this pair's configuration and an otherwise empty environment.
     pub fn invocation(&self, args: &[&str]) -> Invocation {
         let config = self.config_path();

@@ -2,6 +2,7 @@
 
 mod anything;
 mod behind;
+mod chain;
 mod drift;
 mod events;
 mod exact;

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::support::pair::Names;
 use crate::support::pair::Passwords;
 use crate::support::{Cluster, Pair, clients};
 
@@ -43,7 +44,12 @@ fn prepared(old: u32, new: u32) -> Pair {
 
 /// The README's order.
 pub(super) fn set_up(pair: &Pair) {
-    let (db, sub) = (pair.db(), pair.subname());
+    set_up_for(pair, pair.names());
+}
+
+/// The same for what another pair has moved to this one's publisher.
+pub(super) fn set_up_for(pair: &Pair, names: &Names) {
+    let (db, sub) = (names.db.as_str(), names.subname.as_str());
     for args in [
         vec!["grant_create", "--use-db-owner", db],
         vec!["grant_replication", db],
