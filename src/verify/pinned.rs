@@ -54,6 +54,10 @@ impl Pinned {
         if major >= 12 {
             settings.push_str("; SET plan_cache_mode = force_custom_plan");
         }
+        // Bytes without an encoding are no client's text: they are sent and taken as they are.
+        settings.push_str(
+            "; SELECT set_config('client_encoding', 'SQL_ASCII', false) WHERE current_setting('server_encoding') = 'SQL_ASCII'",
+        );
         session
             .batch(&settings)
             .wrap_err("set what values are spelled with")?;
