@@ -72,18 +72,17 @@ fn usage(args: &[OsString], error: &clap::Error) -> i32 {
         "lag" => 3,
         _ => 2,
     };
-    let format = match wants_nagios {
-        true => Format::Nagios,
-        false => Format::Json,
+    let format = if wants_nagios {
+        Format::Nagios
+    } else {
+        Format::Json
     };
-    match wants_json || wants_nagios {
-        true => {
-            let message = what_is_wrong(&error.to_string());
-            let failure = Failure::usage(message).hint("run flare help, or flare help COMMAND");
-            report::failure(format, &command, failure.into());
-        }
-        // A closed standard error leaves nobody to tell.
-        false => error.print().unwrap_or_default(),
+    if wants_json || wants_nagios {
+        let message = what_is_wrong(&error.to_string());
+        let failure = Failure::usage(message).hint("run flare help, or flare help COMMAND");
+        report::failure(format, &command, failure.into());
+    } else {
+        error.print().unwrap_or_default()
     }
     code
 }

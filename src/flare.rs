@@ -161,9 +161,10 @@ impl Flare {
         let opened = self.open().any()?;
         let journals = self.journals(&opened)?;
         let back = |it: &&str| journals.flow(it).direction == Direction::Back;
-        let direction = match dbnames.iter().any(back) {
-            true => Direction::Back,
-            false => Direction::Forward,
+        let direction = if dbnames.iter().any(back) {
+            Direction::Back
+        } else {
+            Direction::Forward
         };
         let subscriber = opened.subscriber()?;
         self.begin_in(direction, &[&subscriber], dbnames)?;

@@ -16,17 +16,16 @@ fn answer(run: &Output, command: &str) -> Value {
     let ok = answer["ok"].as_bool().expect("ok");
     assert!(answer["changed"].is_boolean(), "{run}");
     assert!(answer.get("error").is_some(), "{run}");
-    match ok {
-        true => assert!(answer["error"].is_null(), "{run}"),
-        false => {
-            let message = answer["error"]["message"].as_str().expect("a message");
-            assert!(!message.is_empty() && !message.contains('\n'), "{run}");
-            let hint = answer["error"]["hint"].as_str().unwrap_or_default();
-            assert!(!hint.is_empty(), "{run}");
-            // lag has one place to answer in, whatever the answer is.
-            assert!(run.stderr().contains(hint) || command == "lag", "{run}");
-            assert_ne!(run.status().code(), Some(0), "{run}");
-        }
+    if ok {
+        assert!(answer["error"].is_null(), "{run}")
+    } else {
+        let message = answer["error"]["message"].as_str().expect("a message");
+        assert!(!message.is_empty() && !message.contains('\n'), "{run}");
+        let hint = answer["error"]["hint"].as_str().unwrap_or_default();
+        assert!(!hint.is_empty(), "{run}");
+        // lag has one place to answer in, whatever the answer is.
+        assert!(run.stderr().contains(hint) || command == "lag", "{run}");
+        assert_ne!(run.status().code(), Some(0), "{run}");
     }
     assert_eq!(run.stdout().lines().count(), 1, "{run}");
     for (name, stream) in [("stdout", run.stdout()), ("stderr", run.stderr())] {

@@ -34,9 +34,10 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     while let Some(next) = dirs.pop() {
         for entry in fs::read_dir(next).expect("read a directory") {
             let path = entry.expect("an entry").path();
-            match path.is_dir() {
-                true => dirs.push(path),
-                false => found.push(path.strip_prefix(dir).expect("below").to_owned()),
+            if path.is_dir() {
+                dirs.push(path)
+            } else {
+                found.push(path.strip_prefix(dir).expect("below").to_owned())
             }
         }
     }

@@ -20,12 +20,13 @@ const ALL: [&str; 4] = [
 /// A password as it may be spelled: plain, quoted for SQL, a connection string, JSON or a URL.
 fn spellings(password: &str) -> Vec<String> {
     let conninfo = password.replace('\\', "\\\\").replace('\'', "\\'");
-    let url = password
-        .bytes()
-        .map(|byte| match byte.is_ascii_alphanumeric() {
-            true => char::from(byte).to_string(),
-            false => format!("%{byte:02X}"),
-        });
+    let url = password.bytes().map(|byte| {
+        if byte.is_ascii_alphanumeric() {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
+    });
     vec![
         password.to_owned(),
         password.replace('\'', "''"),

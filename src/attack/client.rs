@@ -230,9 +230,10 @@ pub(super) fn write(mut session: Session, generator: &Mutex<Generator>) {
                 session.passed();
             }
             Err(report) => {
-                match is_lost(&report) {
-                    true => shared.record_unknown(entries),
-                    false => locked(generator).undone(entries),
+                if is_lost(&report) {
+                    shared.record_unknown(entries)
+                } else {
+                    locked(generator).undone(entries)
                 }
                 session.failed(&report);
             }

@@ -241,9 +241,10 @@ impl fmt::Display for Created {
             );
         }
         for Step { what, sql } in &self.statements {
-            match self.dry_run {
-                true => writeln!(f, "would {what}\n    {sql};")?,
-                false => writeln!(f, "done: {what}")?,
+            if self.dry_run {
+                writeln!(f, "would {what}\n    {sql};")?
+            } else {
+                writeln!(f, "done: {what}")?
             }
         }
         Ok(())

@@ -232,13 +232,13 @@ fn near(area: &Area, longest: &Stillness, servers: &[String]) -> Drawn {
     let mut after = before.clone();
     let per_second = 1.0 / seconds(width);
     for acknowledgement in &longest.around {
-        let (side, place) = match acknowledgement.at <= longest.from {
-            // The last one before the gap belongs to the step that ends there.
-            true => (
+        let (side, place) = if acknowledgement.at <= longest.from {
+            (
                 &mut before,
                 count + edge(acknowledgement.at, longest.from).min(-1),
-            ),
-            false => (&mut after, edge(acknowledgement.at, longest.to)),
+            )
+        } else {
+            (&mut after, edge(acknowledgement.at, longest.to))
         };
         let slot = usize::try_from(place).ok().and_then(|at| side.get_mut(at));
         if let Some(slot) = slot {
@@ -334,9 +334,10 @@ fn changes(timeline: &Timeline) -> Vec<Change> {
         found.retain(|change| (change.at - at).abs() > near);
         found.push(Change { at, server });
     }
-    match found.len() <= MOST_CHANGES {
-        true => found,
-        false => Vec::new(),
+    if found.len() <= MOST_CHANGES {
+        found
+    } else {
+        Vec::new()
     }
 }
 
@@ -419,9 +420,10 @@ fn label(
     to_the_left: bool,
     color: RGBColor,
 ) -> Drawn {
-    let (side, distance) = match to_the_left {
-        true => (HPos::Right, -6),
-        false => (HPos::Left, 6),
+    let (side, distance) = if to_the_left {
+        (HPos::Right, -6)
+    } else {
+        (HPos::Left, 6)
     };
     let style = font(13).color(&color).pos(Pos::new(side, VPos::Top));
     let text = EmptyElement::at(at) + Text::new(words.to_owned(), (distance, 0), style);

@@ -51,15 +51,12 @@ impl Complaints {
             self.second = Some(now);
             self.logged = 0;
         }
-        match self.logged < COMPLAINTS_PER_SECOND {
-            true => {
-                self.logged += 1;
-                Some(std::mem::take(&mut self.kept_back))
-            }
-            false => {
-                self.kept_back += 1;
-                None
-            }
+        if self.logged < COMPLAINTS_PER_SECOND {
+            self.logged += 1;
+            Some(std::mem::take(&mut self.kept_back))
+        } else {
+            self.kept_back += 1;
+            None
         }
     }
 }

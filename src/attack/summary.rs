@@ -66,9 +66,10 @@ impl Summary {
         let sorts: Vec<String> = sorts
             .map(|(name, count)| format!("{count} {name}"))
             .collect();
-        match sorts.is_empty() {
-            true => String::new(),
-            false => format!(" ({})", sorts.join(", ")),
+        if sorts.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", sorts.join(", "))
         }
     }
 }

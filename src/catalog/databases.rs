@@ -70,16 +70,17 @@ pub(crate) fn is_subscribed(session: &Session, dbname: &str) -> Result<bool> {
         "SELECT has_column_privilege('pg_subscription', 'subdbid', 'SELECT')",
         params![],
     )?;
-    match may_see {
-        true => session.value(
+    if may_see {
+        session.value(
             "SELECT EXISTS (SELECT subdbid FROM pg_subscription
-              WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = $1))",
+          WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = $1))",
             params![dbname],
-        ),
-        false => session.value(
+        )
+    } else {
+        session.value(
             "SELECT EXISTS (SELECT FROM pg_stat_subscription)",
             params![],
-        ),
+        )
     }
 }
 

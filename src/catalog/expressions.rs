@@ -143,12 +143,13 @@ pub(crate) fn failing(
 ) -> Result<Vec<Failing>> {
     let sql = EXPRESSIONS.replace("{db_owner}", &crate::value::Literal(db_owner).to_string());
     let known: Vec<Expression> = answers(admin, &sql)?;
-    let evaluated = match known.iter().any(|it| it.own) {
-        true => as_owner().unwrap_or_else(|report| {
+    let evaluated = if known.iter().any(|it| it.own) {
+        as_owner().unwrap_or_else(|report| {
             log::debug!("evaluate expressions as the owner: {report:#}");
             Vec::new()
-        }),
-        false => Vec::new(),
+        })
+    } else {
+        Vec::new()
     };
     Ok(together(&known, evaluated))
 }

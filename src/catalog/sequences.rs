@@ -23,9 +23,10 @@ pub(crate) struct SequenceState {
 impl SequenceState {
     /// What the next call gives.
     pub(crate) fn next(&self) -> i128 {
-        match self.is_called {
-            true => i128::from(self.last_value) + i128::from(self.increment),
-            false => i128::from(self.last_value),
+        if self.is_called {
+            i128::from(self.last_value) + i128::from(self.increment)
+        } else {
+            i128::from(self.last_value)
         }
     }
 }

@@ -35,9 +35,10 @@ fn readable(session: &Session) -> Result<&'static str> {
             "SELECT has_column_privilege('pg_subscription', 'oid', 'SELECT')",
             params![],
         )?;
-    Ok(match whole {
-        true => "pg_subscription",
-        false => WITHOUT_OID,
+    Ok(if whole {
+        "pg_subscription"
+    } else {
+        WITHOUT_OID
     })
 }
 

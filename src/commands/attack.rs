@@ -76,9 +76,10 @@ impl Attack {
     pub(crate) fn run(&self) -> Result<Outcome> {
         let options = Options {
             dsns: self.dsns.clone(),
-            next_host: match self.any_error {
-                true => NextHost::AnyError,
-                false => NextHost::AsLibpq,
+            next_host: if self.any_error {
+                NextHost::AnyError
+            } else {
+                NextHost::AsLibpq
             },
             name: self.name.clone(),
             clients: self.clients,

@@ -26,9 +26,10 @@ pub(crate) struct Count {
 impl Count {
     pub(crate) fn run(&self, flare: &Flare) -> Result<Outcome> {
         let table = self.table.parse()?;
-        let on = match self.both {
-            true => CountOn::Both,
-            false => CountOn::Subscriber,
+        let on = if self.both {
+            CountOn::Both
+        } else {
+            CountOn::Subscriber
         };
         Outcome::of(&flare.count(&self.dbname, &table, on)?)
     }

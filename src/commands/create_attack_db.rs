@@ -36,9 +36,10 @@ impl CreateAttackDb {
         let database = AttackDatabase {
             base_dsn: self.base_dsn.clone(),
             app_user: self.app_user.clone(),
-            existing: match self.drop_db_before {
-                true => Existing::Drop,
-                false => Existing::Keep,
+            existing: if self.drop_db_before {
+                Existing::Drop
+            } else {
+                Existing::Keep
             },
             dry_run: self.dry_run,
         };

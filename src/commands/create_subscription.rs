@@ -40,18 +40,20 @@ pub(crate) struct CreateSubscription {
 
 impl CreateSubscription {
     pub(crate) fn run(&self, flare: &Flare) -> Result<Outcome> {
-        let login = match self.use_repl_user {
-            true => Login::Replication,
-            false => Login::Superuser,
+        let login = if self.use_repl_user {
+            Login::Replication
+        } else {
+            Login::Superuser
         };
         let target = if self.leave_open {
             Target::LeftOpen
         } else {
             Target::Closed
         };
-        let wait = match self.wait {
-            true => Wait::UntilReady,
-            false => Wait::No,
+        let wait = if self.wait {
+            Wait::UntilReady
+        } else {
+            Wait::No
         };
         let change = flare.dry_run_if(self.dry_run).create_subscription(
             &self.subname,

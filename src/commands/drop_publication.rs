@@ -27,9 +27,10 @@ pub(crate) struct DropPublication {
 
 impl DropPublication {
     pub(crate) fn run(&self, flare: &Flare) -> Result<Outcome> {
-        let in_use = match self.force {
-            true => InUse::DropAnyway,
-            false => InUse::Refuse,
+        let in_use = if self.force {
+            InUse::DropAnyway
+        } else {
+            InUse::Refuse
         };
         let change = flare
             .dry_run_if(self.dry_run)

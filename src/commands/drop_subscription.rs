@@ -30,13 +30,15 @@ pub(crate) struct DropSubscription {
 
 impl DropSubscription {
     pub(crate) fn run(&self, flare: &Flare) -> Result<Outcome> {
-        let slot = match self.keep_slot {
-            true => OldSlot::Keep,
-            false => OldSlot::Drop,
+        let slot = if self.keep_slot {
+            OldSlot::Keep
+        } else {
+            OldSlot::Drop
         };
-        let unreachable = match self.force {
-            true => Unreachable::Detach,
-            false => Unreachable::Refuse,
+        let unreachable = if self.force {
+            Unreachable::Detach
+        } else {
+            Unreachable::Refuse
         };
         let change =
             flare

@@ -26,13 +26,13 @@ pub(crate) struct Fallback {
 
 impl Fallback {
     pub(crate) fn run(&self, flare: &Flare) -> Result<Outcome> {
-        match self.abandon_target {
-            true => self
-                .switch
+        if self.abandon_target {
+            self.switch
                 .run(flare, "abandon the subscriber of", |flare, subnames, _| {
                     flare.abandon_target(subnames)
-                }),
-            false => self.switch.run(flare, "fall back with", Flare::fallback),
+                })
+        } else {
+            self.switch.run(flare, "fall back with", Flare::fallback)
         }
     }
 }

@@ -47,17 +47,19 @@ pub(crate) struct InitialCopy {
 
 impl InitialCopy {
     pub(crate) fn run(&self, flare: &Flare) -> Result<Outcome> {
-        let login = match self.use_repl_user {
-            true => Login::Replication,
-            false => Login::Superuser,
+        let login = if self.use_repl_user {
+            Login::Replication
+        } else {
+            Login::Superuser
         };
         let options = CopyOptions {
             jobs: usize::from(self.jobs),
             max_rate: self.max_rate.map(|rate| rate.0),
             max_hold: self.max_hold,
-            restart: match self.restart {
-                true => Restart::Yes,
-                false => Restart::No,
+            restart: if self.restart {
+                Restart::Yes
+            } else {
+                Restart::No
             },
         };
         let copied = flare

@@ -68,9 +68,10 @@ impl Globals {
 pub(crate) fn definition() -> clap::Command {
     Line::command().mut_subcommands(|command| {
         let kebab = command.get_name().replace('_', "-");
-        match kebab == command.get_name() {
-            true => command,
-            false => command.alias(clap::builder::Str::from(kebab)),
+        if kebab == command.get_name() {
+            command
+        } else {
+            command.alias(clap::builder::Str::from(kebab))
         }
     })
 }

@@ -31,13 +31,15 @@ pub(crate) struct ReplicateRoles {
 impl ReplicateRoles {
     pub(crate) fn run(&self, flare: &Flare) -> Result<Outcome> {
         let options = RolesOptions {
-            passwords: match self.no_passwords {
-                true => PasswordPolicy::Omit,
-                false => PasswordPolicy::Copy,
+            passwords: if self.no_passwords {
+                PasswordPolicy::Omit
+            } else {
+                PasswordPolicy::Copy
             },
-            attributes: match self.strip_options_for_rds {
-                true => RoleAttributes::StripForRds,
-                false => RoleAttributes::AsPermitted,
+            attributes: if self.strip_options_for_rds {
+                RoleAttributes::StripForRds
+            } else {
+                RoleAttributes::AsPermitted
             },
         };
         if self.only_dump {

@@ -47,9 +47,10 @@ impl SwitchArgs {
         let options = SwitchOptions {
             max_pause: self.max_pause,
             no_reverse: self.no_reverse,
-            proven: match self.verified {
-                true => Proven::Required,
-                false => Proven::Said,
+            proven: if self.verified {
+                Proven::Required
+            } else {
+                Proven::Said
             },
         };
         let report = switch(&flare.dry_run_if(self.dry_run), &self.subnames, &options)?;

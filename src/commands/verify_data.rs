@@ -74,13 +74,15 @@ impl VerifyData {
             sample_percent: self.sample.filter(|percent| *percent < 100.0),
             jobs: self.jobs,
             max_rate: self.max_rate,
-            resume: match self.resume {
-                true => Resume::LastRun,
-                false => Resume::Anew,
+            resume: if self.resume {
+                Resume::LastRun
+            } else {
+                Resume::Anew
             },
-            values: match self.no_values {
-                true => Values::Hidden,
-                false => Values::Shown,
+            values: if self.no_values {
+                Values::Hidden
+            } else {
+                Values::Shown
             },
         };
         let verification = flare.verify_data(&self.subname, &options)?;

@@ -139,9 +139,12 @@ impl<'t> Field<'t> {
 
     /// The address of one server: a name, an address or the directory of a socket.
     pub(super) fn host(&self) -> Option<String> {
-        self.parse(|text| match text.contains([',', ' ', '\t', '\n']) {
-            true => Err(format!("{text:?} is not the name of one host")),
-            false => Ok(text.to_owned()),
+        self.parse(|text| {
+            if text.contains([',', ' ', '\t', '\n']) {
+                Err(format!("{text:?} is not the name of one host"))
+            } else {
+                Ok(text.to_owned())
+            }
         })
     }
 
@@ -174,12 +177,11 @@ impl<'t> Field<'t> {
     /// A program and its arguments.
     pub(super) fn argv(&self) -> Option<Vec<String>> {
         let argv = self.list(|item| item.raw_text().map(str::to_owned))?;
-        match argv.first().is_none_or(String::is_empty) {
-            true => {
-                self.problem("names no program; write [program, argument, ...]");
-                None
-            }
-            false => Some(argv),
+        if argv.first().is_none_or(String::is_empty) {
+            self.problem("names no program; write [program, argument, ...]");
+            None
+        } else {
+            Some(argv)
         }
     }
 

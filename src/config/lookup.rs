@@ -53,15 +53,16 @@ impl Config {
     ) -> Result<(&'c str, &'c Subscription), Error> {
         if let Some(subname) = subname {
             let subscription = self.subscription(subname)?;
-            return match subscription.dbname == dbname {
-                true => Ok((subname, subscription)),
-                false => Failure::usage(format!(
-                    "find subscription {subname:?} of database {dbname:?}: {} declares it for database {:?}",
-                    self.path.display(),
-                    subscription.dbname
-                ))
-                .hint(format!("name database {:?}, or a subscription of {dbname:?}", subscription.dbname))
-                .err(),
+            return if subscription.dbname == dbname {
+                Ok((subname, subscription))
+            } else {
+                Failure::usage(format!(
+                "find subscription {subname:?} of database {dbname:?}: {} declares it for database {:?}",
+                self.path.display(),
+                subscription.dbname
+            ))
+            .hint(format!("name database {:?}, or a subscription of {dbname:?}", subscription.dbname))
+            .err()
             };
         }
         let matching: Vec<(&str, &Subscription)> = self
@@ -102,9 +103,10 @@ impl Config {
     ) -> Failure {
         let file = self.path.display();
         let names = declared.keys().map(String::as_str);
-        let there = match declared.is_empty() {
-            true => "nothing".to_owned(),
-            false => listed(names.clone()),
+        let there = if declared.is_empty() {
+            "nothing".to_owned()
+        } else {
+            listed(names.clone())
         };
         let hint = match nearest(name, names) {
             Some(near) => format!("did you mean {near:?}?"),

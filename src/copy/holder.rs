@@ -237,9 +237,10 @@ fn words(publisher: &Publisher, login: Login, mut stderr: File, line: &str) -> R
         interrupt::sleep(Duration::from_millis(20))?;
     }
     let said = Invocation::redacted(publisher, login, &said)?;
-    Ok(match said.is_empty() {
-        true => format!("psql answered {:?}", line.trim_end()),
-        false => said,
+    Ok(if said.is_empty() {
+        format!("psql answered {:?}", line.trim_end())
+    } else {
+        said
     })
 }
 

@@ -97,9 +97,10 @@ impl Job {
 
     /// What the subscriber is told.
     pub(super) fn copy_in(&self) -> String {
-        let columns = match self.columns.is_empty() {
-            true => String::new(),
-            false => format!(" ({})", self.columns()),
+        let columns = if self.columns.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", self.columns())
         };
         format!(
             "COPY {}{columns} FROM STDIN (FORMAT {})",
@@ -121,9 +122,10 @@ pub(super) fn jobs(sources: &[Source], major: i32, lsn: Option<Lsn>) -> Vec<Job>
                 table: source.name.clone(),
                 range,
                 columns: source.columns.clone(),
-                format: match source.binary {
-                    true => Format::Binary,
-                    false => Format::Text,
+                format: if source.binary {
+                    Format::Binary
+                } else {
+                    Format::Text
                 },
                 size,
                 lsn,

@@ -246,8 +246,9 @@ pub(super) fn forget(session: &Session) -> Result<()> {
                            AND NOT EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = n.oid))",
         params![],
     )?;
-    match empty {
-        true => session.batch("DROP SCHEMA flare"),
-        false => Ok(()),
+    if empty {
+        session.batch("DROP SCHEMA flare")
+    } else {
+        Ok(())
     }
 }

@@ -188,9 +188,10 @@ impl CopyUnderWay {
 
 impl fmt::Display for CopyUnderWay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match self.at_work {
-            true => "a flare is at work on the copy",
-            false => "the copy was interrupted",
+        let state = if self.at_work {
+            "a flare is at work on the copy"
+        } else {
+            "the copy was interrupted"
         };
         write!(f, "{state} that began {}: ", self.began_at)?;
         match self.phase {

@@ -15,9 +15,10 @@ const REACHED: &str = "failpoint reached";
 
 /// The step that the environment of a debug build names.
 fn asked() -> Option<String> {
-    let asked = match cfg!(debug_assertions) {
-        true => std::env::var("FLARE_FAILPOINT").ok()?,
-        false => return None,
+    let asked = if cfg!(debug_assertions) {
+        std::env::var("FLARE_FAILPOINT").ok()?
+    } else {
+        return None;
     };
     asked.split_once('=').map(|(step, _)| step.to_owned())
 }
@@ -37,9 +38,10 @@ pub(super) fn rounds(steps: &[StepName]) -> Vec<Vec<StepName>> {
 
 /// Holds or fails before a step, when the environment of a debug build says so.
 pub(super) fn before(step: &str, deadline: &Deadline) -> Result<()> {
-    let asked = match cfg!(debug_assertions) {
-        true => std::env::var("FLARE_FAILPOINT").unwrap_or_default(),
-        false => return Ok(()),
+    let asked = if cfg!(debug_assertions) {
+        std::env::var("FLARE_FAILPOINT").unwrap_or_default()
+    } else {
+        return Ok(());
     };
     match asked.split_once('=') {
         Some((at, "hold")) if at == step => {

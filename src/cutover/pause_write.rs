@@ -93,11 +93,12 @@ fn report(pause: &Pause<'_>, request: &PauseRequest, outcome: PauseOutcome) -> P
         steps: pause.steps.clone(),
         terminated_backends: pause.databases.iter().map(|it| it.ended.len()).sum(),
         tables: pause.databases.iter().map(|it| it.published.len()).sum(),
-        kept_users: match shut {
-            true => privileges
+        kept_users: if shut {
+            privileges
                 .flat_map(|it| it.keep().iter().cloned())
-                .collect(),
-            false => Vec::new(),
+                .collect()
+        } else {
+            Vec::new()
         },
         warnings: pause.warnings.clone(),
         ..empty(request, outcome, writable)

@@ -105,13 +105,14 @@ pub(crate) fn catch_up(
         }
         if deadline.check().is_err() {
             // What counts in the end is that it fits into the pause with room to spare.
-            return match quickest <= max_pause / 4 {
-                true => Ok(quickest),
-                false => Err(Failure::new(format!(
+            return if quickest <= max_pause / 4 {
+                Ok(quickest)
+            } else {
+                Err(Failure::new(format!(
                     "the quickest probe took {} ms",
                     quickest.as_millis()
                 )))
-                .hint(behind),
+                .hint(behind)
             };
         }
         interrupt::sleep(Duration::from_millis(20))?;

@@ -106,9 +106,10 @@ fn afterwards(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<()> {
         Ok(()) => {}
     }
     pause.set_timeout(Timeout::For(AFTERWARDS));
-    run.progress.step(match pause.entry.reverse {
-        true => "switched; fencing the server that was left, and starting the way back",
-        false => "switched; fencing the server that was left",
+    run.progress.step(if pause.entry.reverse {
+        "switched; fencing the server that was left, and starting the way back"
+    } else {
+        "switched; fencing the server that was left"
     });
     let locks = pause.databases.iter().map(|it| &it.sessions.lock.session);
     let locks = Locks::Standing(locks.collect());

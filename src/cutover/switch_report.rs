@@ -211,13 +211,15 @@ impl SwitchReport {
             "should the subscriber come back, it is open: keep clients away from it, and begin a new migration with an empty one".into(),
         );
         SwitchReport {
-            outcome: match dry_run {
-                true => SwitchOutcome::DryRun,
-                false => SwitchOutcome::Switched,
+            outcome: if dry_run {
+                SwitchOutcome::DryRun
+            } else {
+                SwitchOutcome::Switched
             },
-            writable: match dry_run {
-                true => Writable::None,
-                false => written_after(request.direction),
+            writable: if dry_run {
+                Writable::None
+            } else {
+                written_after(request.direction)
             },
             warnings,
             ..SwitchReport::already(request)

@@ -6,9 +6,10 @@ use crate::error::{Result, WrapErr};
 
 /// Stops before a step, when the environment of a debug build says so.
 pub(super) fn before(step: &str) -> Result<()> {
-    let asked = match cfg!(debug_assertions) {
-        true => std::env::var("FLARE_FAILPOINT").unwrap_or_default(),
-        false => return Ok(()),
+    let asked = if cfg!(debug_assertions) {
+        std::env::var("FLARE_FAILPOINT").unwrap_or_default()
+    } else {
+        return Ok(());
     };
     if asked == format!("ddl:{step}=stop") {
         log::warn!("failpoint reached: {step}");

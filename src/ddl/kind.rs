@@ -46,13 +46,16 @@ pub(super) fn kind_of(text: &str, majors: (i32, i32)) -> Kind {
     let word = String::from_utf8_lossy(tokens.raw(0)).to_ascii_uppercase();
     match word.as_str() {
         "INSERT" | "UPDATE" | "DELETE" | "MERGE" => Kind::Rows,
-        "WITH" => match ["INSERT", "UPDATE", "DELETE", "MERGE"]
-            .iter()
-            .any(|word| tokens.find(word).is_some())
-        {
-            true => Kind::Rows,
-            false => Kind::Refused("it changes nothing"),
-        },
+        "WITH" => {
+            if ["INSERT", "UPDATE", "DELETE", "MERGE"]
+                .iter()
+                .any(|word| tokens.find(word).is_some())
+            {
+                Kind::Rows
+            } else {
+                Kind::Refused("it changes nothing")
+            }
+        }
         "TRUNCATE" if majors.0 >= 11 && majors.1 >= 11 => Kind::Rows,
         "TRUNCATE" => Kind::Refused("PostgreSQL 10 does not replicate it: use DELETE"),
         "SET" if tokens.is(1, "LOCAL") || tokens.is(1, "TRANSACTION") => Kind::Refused(CONTROL),
@@ -66,19 +69,28 @@ pub(super) fn kind_of(text: &str, majors: (i32, i32)) -> Kind {
         }
         "PREPARE" if tokens.is(1, "TRANSACTION") => Kind::Refused(CONTROL),
         "CREATE" | "ALTER" | "DROP" => definition(&tokens, majors),
-        "COMMENT" | "SECURITY" => match on_shared(&tokens) {
-            true => Kind::Refused(ABOVE),
-            false => Kind::Both(First::Receiving),
-        },
-        "GRANT" | "REVOKE" => match tokens.find("ON").is_none() || on_shared(&tokens) {
-            true => Kind::Refused(ABOVE),
-            false => Kind::Both(First::Receiving),
-        },
+        "COMMENT" | "SECURITY" => {
+            if on_shared(&tokens) {
+                Kind::Refused(ABOVE)
+            } else {
+                Kind::Both(First::Receiving)
+            }
+        }
+        "GRANT" | "REVOKE" => {
+            if tokens.find("ON").is_none() || on_shared(&tokens) {
+                Kind::Refused(ABOVE)
+            } else {
+                Kind::Both(First::Receiving)
+            }
+        }
         "DO" | "IMPORT" | "REFRESH" | "CLUSTER" => Kind::Both(First::Receiving),
-        "REINDEX" => match tokens.find("CONCURRENTLY").is_some() || tokens.is(1, "DATABASE") {
-            true => Kind::Outside(First::Receiving),
-            false => Kind::Both(First::Receiving),
-        },
+        "REINDEX" => {
+            if tokens.find("CONCURRENTLY").is_some() || tokens.is(1, "DATABASE") {
+                Kind::Outside(First::Receiving)
+            } else {
+                Kind::Both(First::Receiving)
+            }
+        }
         "REASSIGN" => Kind::Refused("the other side's role may own something else"),
         _ => Kind::Refused("it defines nothing that both sides share"),
     }
@@ -118,9 +130,10 @@ fn definition(tokens: &Tokens<'_>, majors: (i32, i32)) -> Kind {
             _ => Kind::Both(First::Receiving),
         };
     }
-    match creates && !indexes {
-        true => Kind::Both(First::Receiving),
-        false => Kind::Both(First::Open),
+    if creates && !indexes {
+        Kind::Both(First::Receiving)
+    } else {
+        Kind::Both(First::Open)
     }
 }
 
@@ -179,9 +192,10 @@ pub(super) fn without_rows(text: &str) -> String {
     if says("WITH NO DATA", 3) {
         return text.to_owned();
     }
-    let kept = match says("WITH DATA", 2) {
-        true => tokens.between(0, last - 3),
-        false => tokens.between(0, last - 1),
+    let kept = if says("WITH DATA", 2) {
+        tokens.between(0, last - 3)
+    } else {
+        tokens.between(0, last - 1)
     };
     format!("{} WITH NO DATA", String::from_utf8_lossy(kept))
 }

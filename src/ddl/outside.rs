@@ -42,9 +42,10 @@ pub(super) fn carry_out(
         }
     };
     record::ended(sides.pair.publisher.admin(), record.id, Stage::Done)?;
-    Ok(match one || other {
-        true => Carried::Done(since.elapsed()),
-        false => Carried::Already,
+    Ok(if one || other {
+        Carried::Done(since.elapsed())
+    } else {
+        Carried::Already
     })
 }
 

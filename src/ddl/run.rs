@@ -122,9 +122,10 @@ pub(crate) fn decide(
     run: &Run,
 ) -> Result<DdlReport> {
     let mut report = empty(sides, run);
-    report.notes = match report.dry_run {
-        true => vec![format!("would decide about statement {id}")],
-        false => decide::decide(sides, id, decision)?,
+    report.notes = if report.dry_run {
+        vec![format!("would decide about statement {id}")]
+    } else {
+        decide::decide(sides, id, decision)?
     };
     report.decided = !report.dry_run;
     Ok(report)

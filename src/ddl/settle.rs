@@ -45,9 +45,10 @@ fn settle_one(sides: &Sides<'_>, record: &Record, run: &Run) -> Result<&'static 
     }
     let open = committed(&sides.open, record.open_xid.as_deref())?;
     let rows = record.receiving.is_empty();
-    let receiving = match rows {
-        true => open,
-        false => committed(&sides.receiving, record.receiving_xid.as_deref())?,
+    let receiving = if rows {
+        open
+    } else {
+        committed(&sides.receiving, record.receiving_xid.as_deref())?
     };
     let became = match (open, receiving) {
         (false, false) => {
@@ -100,9 +101,10 @@ fn finish(sides: &Sides<'_>, record: &Record, session: &Session, run: &Run) -> R
         }
         let xid: String = session.value("SELECT txid_current()::text", params![])?;
         let other = |xid: &Option<String>| xid.clone().unwrap_or_default();
-        let (open, receiving) = match on_open {
-            true => (xid, other(&record.receiving_xid)),
-            false => (other(&record.open_xid), xid),
+        let (open, receiving) = if on_open {
+            (xid, other(&record.receiving_xid))
+        } else {
+            (other(&record.open_xid), xid)
         };
         record::committing(sides.pair.publisher.admin(), record.id, &open, &receiving)?;
         session.batch("COMMIT")

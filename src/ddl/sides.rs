@@ -83,18 +83,20 @@ impl<'a> Sides<'a> {
     /// Has both sessions act as the role, with what its own sessions would have set.
     pub(super) fn act_as(&self, role: &str) -> Result<()> {
         let search_path = self.search_path_of(role)?;
-        let receiving = match role == self.owner() {
-            true => &self.pair.subscriber.declared().db_owner.user,
-            false => role,
+        let receiving = if role == self.owner() {
+            &self.pair.subscriber.declared().db_owner.user
+        } else {
+            role
         };
         let sides = [
             (&self.open, role, OPEN_LOCK_TIMEOUT),
             (&self.receiving, receiving, RECEIVING_LOCK_TIMEOUT),
         ];
         for (session, role, lock_timeout) in sides {
-            let acting = match session.endpoint().user == role {
-                true => "RESET ROLE".to_owned(),
-                false => format!("SET ROLE {}", Ident::new(role)),
+            let acting = if session.endpoint().user == role {
+                "RESET ROLE".to_owned()
+            } else {
+                format!("SET ROLE {}", Ident::new(role))
             };
             // Statements that flare brings to both sides itself are not carried.
             session
@@ -124,9 +126,10 @@ impl<'a> Sides<'a> {
                 params![role],
             )
             .wrap_err_with(|| format!("read the search_path of {role:?}"))?;
-        Ok(match path.is_empty() {
-            true => "''".to_owned(),
-            false => path,
+        Ok(if path.is_empty() {
+            "''".to_owned()
+        } else {
+            path
         })
     }
 

@@ -147,9 +147,10 @@ fn publish(sides: &Sides<'_>, new: &[TableName], notes: &mut Vec<String>) -> Res
         ));
         return Ok(());
     }
-    let session = match publication.mine && publisher.facts().superuser {
-        true => session,
-        false => publisher.connect(ActAs::Owner, dbname)?,
+    let session = if publication.mine && publisher.facts().superuser {
+        session
+    } else {
+        publisher.connect(ActAs::Owner, dbname)?
     };
     run_briefly(&session, &add)
 }

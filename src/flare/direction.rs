@@ -105,10 +105,7 @@ impl Flare {
                 &oriented(pair, entry.direction),
                 &self.config,
                 entry,
-                match concerned {
-                    true => at_work,
-                    false => AtWork::Leave,
-                },
+                if concerned { at_work } else { AtWork::Leave },
                 &self.run,
             );
             if let Some(words) = cutover::in_words(entry, &outcome) {

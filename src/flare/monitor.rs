@@ -147,9 +147,10 @@ impl Flare {
             .iter()
             .map(|(_, _, subname, backwards)| (subname.as_str(), backwards))
             .collect();
-        let back = match back.is_empty() {
-            true => return Ok(report),
-            false => seen(Direction::Back, &back, &Silent::of(opened))?,
+        let back = if back.is_empty() {
+            return Ok(report);
+        } else {
+            seen(Direction::Back, &back, &Silent::of(opened))?
         };
         for ((lag, declared, subname, _), mut seen) in
             flowing_back.into_iter().zip(back.subscriptions)
@@ -198,14 +199,13 @@ impl Flare {
             let all = self.config.subscriptions.iter();
             declared.extend(all.map(|(subname, it)| (subname.as_str(), it)));
         }
-        match declared.is_empty() {
-            false => Ok(declared),
-            true => {
-                let file = self.config.path.display();
-                Failure::usage(format!("find the subscriptions: {file} declares none"))
-                    .hint(format!("declare one under subscriptions in {file}"))
-                    .err()
-            }
+        if !declared.is_empty() {
+            Ok(declared)
+        } else {
+            let file = self.config.path.display();
+            Failure::usage(format!("find the subscriptions: {file} declares none"))
+                .hint(format!("declare one under subscriptions in {file}"))
+                .err()
         }
     }
 }

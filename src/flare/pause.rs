@@ -41,9 +41,10 @@ impl Flare {
     ) -> Result<PauseReport, Error> {
         let (subname, subscription) = self.config.subscription_of(dbname, subname)?;
         let declared = &self.config.cutover;
-        let app_users = match options.app_users.is_empty() {
-            true => &declared.app_users,
-            false => &options.app_users,
+        let app_users = if options.app_users.is_empty() {
+            &declared.app_users
+        } else {
+            &options.app_users
         };
         let request = PauseRequest {
             purpose: Purpose::PauseWrite,
@@ -53,9 +54,10 @@ impl Flare {
                 subname: subname.to_owned(),
                 pubname: subscription.pubname.clone(),
             }],
-            terminating: match app_users.is_empty() {
-                true => Terminating::EveryoneButSuperusers,
-                false => Terminating::Roles(app_users.iter().cloned().collect()),
+            terminating: if app_users.is_empty() {
+                Terminating::EveryoneButSuperusers
+            } else {
+                Terminating::Roles(app_users.iter().cloned().collect())
             },
             keep_users: declared.keep_users.iter().cloned().collect(),
             allowed_rep_duration: options.allowed_rep_duration,

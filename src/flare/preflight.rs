@@ -97,9 +97,10 @@ impl Flare {
             schemas: Schemas::Compare,
             later: Later::Warns,
         };
-        let progress: &dyn Progress = match self.warned {
-            true => &Silent,
-            false => &*self.run.progress,
+        let progress: &dyn Progress = if self.warned {
+            &Silent
+        } else {
+            &*self.run.progress
         };
         preflight::clear(&scope, progress).hint(|| format!("flare preflight {}", ShellWord(dbname)))
     }

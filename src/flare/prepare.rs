@@ -194,9 +194,10 @@ impl Flare {
             steps.push(step);
         }
         Ok(PrepareReport {
-            next: match dry_run {
-                true => format!("flare prepare {}", ShellWord(subname)),
-                false => format!("flare cutover {}", ShellWord(subname)),
+            next: if dry_run {
+                format!("flare prepare {}", ShellWord(subname))
+            } else {
+                format!("flare cutover {}", ShellWord(subname))
             },
             subname: subname.to_owned(),
             dbname,
@@ -356,12 +357,13 @@ impl fmt::Display for PrepareReport {
             next,
             ..
         } = self;
-        match self.dry_run {
-            true => writeln!(f, "Nothing was changed; next: {next}")?,
-            false => writeln!(
+        if self.dry_run {
+            writeln!(f, "Nothing was changed; next: {next}")?
+        } else {
+            writeln!(
                 f,
                 "{subname:?} replicates {dbname:?}, every table is ready; next: {next}"
-            )?,
+            )?
         }
         for step in &self.steps {
             writeln!(f, "  {step}")?;

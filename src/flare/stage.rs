@@ -121,13 +121,10 @@ impl MigrationStatus {
             }
             Stage::Unknown => "flare verify_connectivity".to_owned(),
             Stage::NotBegun | Stage::Roles | Stage::Schema | Stage::Publication => {
-                match self.abandoned && self.schema == Some(true) {
-                    true => format!(
-                        "keep clients away from {:?} on the subscriber, drop it there, then flare prepare {subname}",
-                        self.dbname
-                    ),
-                    false => format!("flare prepare {subname}"),
-                }
+                if self.abandoned && self.schema == Some(true) { format!(
+                    "keep clients away from {:?} on the subscriber, drop it there, then flare prepare {subname}",
+                    self.dbname
+                ) } else { format!("flare prepare {subname}") }
             }
             Stage::Copying => format!("flare monitor {dbname} {subname}"),
             Stage::Replicating | Stage::FallenBack => format!("flare cutover {subname}"),

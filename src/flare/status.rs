@@ -133,13 +133,14 @@ impl Flare {
                     Direction::Forward => publisher.is_some(),
                     Direction::Back => true,
                 },
-                copy: match is_subscribed(&lag) {
-                    true => None,
-                    false => kept(
+                copy: if is_subscribed(&lag) {
+                    None
+                } else {
+                    kept(
                         under_way(publisher.as_ref(), subscriber.as_ref(), subname, dbname),
                         &mut warnings,
                     )
-                    .flatten(),
+                    .flatten()
                 },
             };
             let mut standing = MigrationStatus::of(lag, on_publisher, on_subscriber, record);

@@ -294,12 +294,13 @@ impl Flare {
 }
 
 fn subnames_or_all(subnames: &[String]) -> String {
-    match subnames.is_empty() {
-        true => "--all".to_owned(),
-        false => subnames
+    if subnames.is_empty() {
+        "--all".to_owned()
+    } else {
+        subnames
             .iter()
             .map(|subname| ShellWord(subname).to_string())
             .collect::<Vec<_>>()
-            .join(" "),
+            .join(" ")
     }
 }

@@ -120,11 +120,12 @@ fn grant(server: &Server, account: &str) -> Result<()> {
           WHERE n.nspname = 'flare' AND c.relname = 'journal'",
         params![],
     )?;
-    let granted = match mine {
-        true => server.admin().batch(&statements),
-        false => server
+    let granted = if mine {
+        server.admin().batch(&statements)
+    } else {
+        server
             .connect(Login::DbOwner, "postgres")
-            .and_then(|session| session.batch(&statements)),
+            .and_then(|session| session.batch(&statements))
     };
     granted
         .wrap_err_with(|| format!("let {account:?} use the journal"))

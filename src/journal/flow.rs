@@ -44,9 +44,10 @@ fn runs<'a>(publisher: &'a [Entry], subscriber: &'a [Entry]) -> Vec<Rows<'a>> {
                 });
                 runs.len() - 1
             });
-            match is_from {
-                true => runs[at].from = Some(entry),
-                false => runs[at].to = Some(entry),
+            if is_from {
+                runs[at].from = Some(entry)
+            } else {
+                runs[at].to = Some(entry)
             }
         }
     }

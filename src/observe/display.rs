@@ -165,18 +165,20 @@ impl SubscriberSample {
             writeln!(f, "{side}: there is no such subscription")?;
             return connections(f, &self.connections);
         };
-        let enabled = match subscription.subenabled {
-            true => "enabled",
-            false => "DISABLED",
+        let enabled = if subscription.subenabled {
+            "enabled"
+        } else {
+            "DISABLED"
         };
         let states: Vec<String> = self
             .table_states
             .iter()
             .map(|(state, count)| format!("{count} {}", copy_state(state)))
             .collect();
-        let states = match states.is_empty() {
-            true => "no tables".to_owned(),
-            false => format!("tables: {}", states.join(", ")),
+        let states = if states.is_empty() {
+            "no tables".to_owned()
+        } else {
+            format!("tables: {}", states.join(", "))
         };
         writeln!(f, "{side}: subscription {enabled}, {states}")?;
         if let Some(errors) = &self.errors {
@@ -233,12 +235,13 @@ fn connections(f: &mut fmt::Formatter<'_>, connections: &[Connection]) -> fmt::R
 }
 
 fn show(f: &mut fmt::Formatter<'_>, nothing: &str, table: Table) -> fmt::Result {
-    match table.is_empty() {
-        true => writeln!(f, "  {nothing}"),
-        false => table
+    if table.is_empty() {
+        writeln!(f, "  {nothing}")
+    } else {
+        table
             .to_string()
             .lines()
-            .try_for_each(|line| writeln!(f, " {}", line.trim_end())),
+            .try_for_each(|line| writeln!(f, " {}", line.trim_end()))
     }
 }
 

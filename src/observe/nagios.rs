@@ -39,18 +39,17 @@ pub(crate) fn plain(text: &str) -> String {
 fn figures(lag: &SubscriptionLag, limits: &Lag, alone: bool) -> Vec<String> {
     let (warning, critical) = (&limits.warning, &limits.critical);
     let label = |name: &str| {
-        let label = match alone {
-            true => name.to_owned(),
-            false => format!("{}.{name}", lag.subname),
+        let label = if alone {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", lag.subname)
         };
         let odd = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
-        match label.contains(odd) {
-            // Neither an equals sign nor a control character may be in one; a quote is written twice.
-            true => {
-                let clean = label.replace('\'', "''").replace('=', "_");
-                format!("'{}'", clean.replace(|c: char| c.is_control(), "_"))
-            }
-            false => label,
+        if label.contains(odd) {
+            let clean = label.replace('\'', "''").replace('=', "_");
+            format!("'{}'", clean.replace(|c: char| c.is_control(), "_"))
+        } else {
+            label
         }
     };
     let figure = |name: &str, value: Option<f64>, unit: &str, warning: String, critical: String| {

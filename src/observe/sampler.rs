@@ -66,9 +66,10 @@ impl Sampler {
         };
         let opened = sampler.on_both(SideSession::open, SideSession::open);
         match opened {
-            (Err(one), Err(other)) => Err(match is_identity_mismatch(&other) {
-                true => other,
-                false => one.wrap_err(format!("{}; and", message_of(&other))),
+            (Err(one), Err(other)) => Err(if is_identity_mismatch(&other) {
+                other
+            } else {
+                one.wrap_err(format!("{}; and", message_of(&other)))
             }),
             (Err(report), _) | (_, Err(report)) if is_identity_mismatch(&report) => Err(report),
             _ => Ok(sampler),

@@ -162,9 +162,10 @@ fn users_of(server: &Server, attempts: Vec<Attempt<'_>>) -> Result<Vec<User>> {
     let ended: Vec<(Login, String, Result<Facts>)> = ended.collect();
     let refused = ended.iter().filter(|(.., outcome)| outcome.is_err());
     let refused: Vec<String> = refused.map(|(_, user, _)| user.clone()).collect();
-    let missing = match refused.is_empty() {
-        true => refused,
-        false => missing_roles(server, refused)?,
+    let missing = if refused.is_empty() {
+        refused
+    } else {
+        missing_roles(server, refused)?
     };
     let mut users = vec![User {
         login: Login::Superuser,

@@ -224,9 +224,10 @@ impl Preflight {
 impl Checked {
     /// The message with the first objects.
     pub(crate) fn in_words(&self) -> String {
-        match self.objects.is_empty() {
-            true => self.message.clone(),
-            false => format!("{}: {}", self.message, first_of(&self.objects)),
+        if self.objects.is_empty() {
+            self.message.clone()
+        } else {
+            format!("{}: {}", self.message, first_of(&self.objects))
         }
     }
 }

@@ -181,9 +181,10 @@ fn judge(wanted: &[&'static Check], place: Place, view: &View<'_>) -> Result<Vec
     let here = wanted.iter().filter(|check| check.place == place);
     here.map(|check| {
         // Without an answer that everybody gets, such as for a table that is locked, nothing can be said.
-        let found = match blind(check, view) {
-            true => Vec::new(),
-            false => (check.judge)(view)?,
+        let found = if blind(check, view) {
+            Vec::new()
+        } else {
+            (check.judge)(view)?
         };
         let named = (check.id, check.title);
         Ok(judged(
@@ -206,9 +207,10 @@ fn judged(
     unseen: Vec<String>,
 ) -> Judged {
     if found.is_empty() {
-        found.push(match unseen.is_empty() {
-            true => Finding::note(title),
-            false => Finding::note("not looked at, or only in part"),
+        found.push(if unseen.is_empty() {
+            Finding::note(title)
+        } else {
+            Finding::note("not looked at, or only in part")
         });
     }
     let checked = found.into_iter().map(|found| Checked {
@@ -284,9 +286,10 @@ fn with_unseen(judged: Vec<Judged>) -> Vec<Checked> {
         id: NOT_SEEN,
         severity: Severity::Pass,
         dbname: None,
-        message: match unseen.is_empty() {
-            true => "everything could be looked at".into(),
-            false => "not everything could be looked at".into(),
+        message: if unseen.is_empty() {
+            "everything could be looked at".into()
+        } else {
+            "not everything could be looked at".into()
         },
         fix: (!unseen.is_empty())
             .then(|| "look at these yourself, or run flare preflight as a superuser".into()),

@@ -58,12 +58,11 @@ fn reach(
     let conninfo = conninfo_for_subscriber(publisher, subscriber, login, dbname)?;
     // Any database will do for trying, but only a superuser has CREATE in every one.
     let own;
-    let session = match !subscriber.facts().superuser && has_database(subscriber, dbname)? {
-        true => {
-            own = subscriber.connect(Login::Superuser, dbname)?;
-            &own
-        }
-        false => subscriber.admin(),
+    let session = if !subscriber.facts().superuser && has_database(subscriber, dbname)? {
+        own = subscriber.connect(Login::Superuser, dbname)?;
+        &own
+    } else {
+        subscriber.admin()
     };
     // A publication that is not there has no tables, and so none is missed in this database.
     let statement = format!(
@@ -93,9 +92,10 @@ fn reach(
 /// password, and the warning that there is no such publication (15+).
 fn begin_quietly(session: &Session, subscriber: &Server) -> Result<()> {
     let silencing = silencing(session, subscriber.major())?;
-    let quiet = match subscriber.facts().superuser {
-        true => "SET LOCAL log_min_messages = error",
-        false => "",
+    let quiet = if subscriber.facts().superuser {
+        "SET LOCAL log_min_messages = error"
+    } else {
+        ""
     };
     session.batch(&format!("BEGIN;\n{silencing}{quiet}"))
 }

@@ -135,9 +135,10 @@ pub(super) fn alone_with(subscriber: &Subscriber, dbname: &str) -> Result<Sessio
 pub(super) fn create(subscriber: &Subscriber, source: &Database, run: &Run) -> Result<()> {
     let dbname = &source.datname;
     let foreign = foreign_roles(subscriber, std::slice::from_ref(&source.owner))?;
-    let owner = match foreign.is_empty() {
-        true => Owner::Source,
-        false => Owner::Creator,
+    let owner = if foreign.is_empty() {
+        Owner::Source
+    } else {
+        Owner::Creator
     };
     let statement = create_statement(source, subscriber.major(), owner)?;
     let created = alone_with(subscriber, dbname)?
@@ -146,9 +147,10 @@ pub(super) fn create(subscriber: &Subscriber, source: &Database, run: &Run) -> R
     if let Err(report) = created {
         // Interrupted or lost, the statement may have come to its end all the same.
         let answered = sqlstate_of(&report).is_some();
-        let report = match answered {
-            true => report,
-            false => undone(subscriber, source, report),
+        let report = if answered {
+            report
+        } else {
+            undone(subscriber, source, report)
         };
         return Err(report).hint(|| {
             "when the subscriber's system lacks the locale, install it there, or create the database yourself with one that it has: flare loads into an empty database".into()

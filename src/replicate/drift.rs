@@ -70,17 +70,17 @@ pub(crate) fn obstacle(
         Some(more @ 1..) => format!("; and {more} more"),
         _ => String::new(),
     };
-    let hint = match left.iter().all(|it| it.missing && it.statement.is_some()) {
-        true => format!("flare replicate_schema --missing {}", ShellWord(dbname)),
-        false => {
-            let statements = left.iter().filter_map(|it| it.statement.as_deref());
-            let statements: Vec<&str> = statements.take(SHOWN).collect();
-            let run = match statements.is_empty() {
-                true => format!("make the {to}'s objects equal"),
-                false => format!("on the {to}: {}", statements.join("; ")),
-            };
-            format!("{run}; or name what may differ in publications.{dbname}.leave_behind")
-        }
+    let hint = if left.iter().all(|it| it.missing && it.statement.is_some()) {
+        format!("flare replicate_schema --missing {}", ShellWord(dbname))
+    } else {
+        let statements = left.iter().filter_map(|it| it.statement.as_deref());
+        let statements: Vec<&str> = statements.take(SHOWN).collect();
+        let run = if statements.is_empty() {
+            format!("make the {to}'s objects equal")
+        } else {
+            format!("on the {to}: {}", statements.join("; "))
+        };
+        format!("{run}; or name what may differ in publications.{dbname}.leave_behind")
     };
     Some(
         Failure::new(format!(

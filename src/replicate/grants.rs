@@ -34,18 +34,19 @@ pub(crate) fn grant_create(
 fn create_plan(dbname: &str, grantee: &str, held: &[String]) -> Plan {
     let mut plan = Plan::new(Side::Publisher, dbname);
     for privilege in ["CREATE", "CONNECT"] {
-        match held.iter().any(|held| held == privilege) {
-            true => plan.note(format!(
+        if held.iter().any(|held| held == privilege) {
+            plan.note(format!(
                 "{grantee:?} holds {privilege} on database {dbname:?} already"
-            )),
-            false => plan.step(
+            ))
+        } else {
+            plan.step(
                 format!("grant {privilege} on database {dbname:?} to {grantee:?}"),
                 format!(
                     "GRANT {privilege} ON DATABASE {} TO {}",
                     Ident::from(dbname),
                     Ident::new(grantee)
                 ),
-            ),
+            )
         }
     }
     plan
@@ -177,15 +178,16 @@ pub(crate) fn grant_replication(
         made::recording(publisher, dbname, run, || first.carry_out(&session, run))?
     };
     // A GRANT without grant option is only a warning of the server's.
-    match change.changed && !plan()?.statements().is_empty() {
-        true => Failure::new(format!(
+    if change.changed && !plan()?.statements().is_empty() {
+        Failure::new(format!(
             "grant to {grantee:?} in database {dbname:?}: {:?} may not grant all of it: {}",
             session.endpoint().user,
             plan()?.statements()[0].what
         ))
         .hint("run it with the other account: with or without --use-db-owner")
-        .err(),
-        false => Ok(change),
+        .err()
+    } else {
+        Ok(change)
     }
 }
 
@@ -228,14 +230,15 @@ fn replication_plan(dbname: &str, grantee: &str, grantor: &str, held: &Held) -> 
         .err();
     }
     let to = Ident::new(grantee);
-    match held.database.is_empty() {
-        true => plan.note(format!(
+    if held.database.is_empty() {
+        plan.note(format!(
             "{grantee:?} holds all privileges on database {dbname:?} already"
-        )),
-        false => plan.step(
+        ))
+    } else {
+        plan.step(
             format!("grant all privileges on database {dbname:?} to {grantee:?}"),
             format!("GRANT ALL ON DATABASE {} TO {to}", Ident::from(dbname)),
-        ),
+        )
     }
     for schema in &held.schemas {
         schema_steps(&mut plan, grantee, schema);

@@ -50,12 +50,13 @@ fn plan(dbname: &str, wanted: &[Identity], there: &[Identity]) -> Plan {
             ('i', None) => continue,
             _ => "DEFAULT".to_owned(),
         };
-        match found.mine {
-            true => plan.step(
+        if found.mine {
+            plan.step(
                 format!("set REPLICA IDENTITY {identity} for {}", name.plain()),
                 format!("ALTER TABLE {name} REPLICA IDENTITY {identity}"),
-            ),
-            false => drop(of_others.insert(name)),
+            );
+        } else {
+            of_others.insert(name);
         }
     }
     if !of_others.is_empty() {

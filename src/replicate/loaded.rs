@@ -107,9 +107,10 @@ pub(crate) fn forget(session: &Session, dbname: &str) -> Result<()> {
             "SELECT NOT EXISTS (SELECT FROM flare.loaded_schema)",
             params![],
         )?;
-        match empty {
-            true => session.batch("DROP TABLE flare.loaded_schema"),
-            false => Ok(()),
+        if empty {
+            session.batch("DROP TABLE flare.loaded_schema")
+        } else {
+            Ok(())
         }
     };
     forgotten().wrap_err("forget what was loaded, in table flare.loaded_schema")

@@ -144,13 +144,14 @@ pub(super) fn recording(
     record.before = Some(before.clone());
     if !record.write(server, dbname)? {
         let change = act()?;
-        return Ok(match change.changed {
-            false => change,
-            true => change.with_note(format!(
-                "what was made is not on record, and cleanup will not take it back: GRANT CREATE ON DATABASE postgres TO {} on the {}",
-                Ident::new(&server.declared().superuser.user),
-                server.side()
-            )),
+        return Ok(if !change.changed {
+            change
+        } else {
+            change.with_note(format!(
+            "what was made is not on record, and cleanup will not take it back: GRANT CREATE ON DATABASE postgres TO {} on the {}",
+            Ident::new(&server.declared().superuser.user),
+            server.side()
+        ))
         });
     }
     let done = act();

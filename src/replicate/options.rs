@@ -89,13 +89,14 @@ fn check(subname: &str, name: &str, value: &str, major: i32) -> Result<()> {
         ("streaming", true) => 16,
         _ => *since,
     };
-    match major >= since {
-        true => Ok(()),
-        false => Failure::usage(format!(
+    if major >= since {
+        Ok(())
+    } else {
+        Failure::usage(format!(
             "{attempt} = {value}: PostgreSQL {since} has it, and the subscriber runs {major}"
         ))
         .hint(format!("remove it from subscriptions.{subname}.options"))
-        .err(),
+        .err()
     }
 }
 

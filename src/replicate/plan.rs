@@ -196,9 +196,10 @@ impl Change {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (verb, nothing) = match self.dry_run {
-            true => ("would", "nothing to change"),
-            false => ("done:", "nothing to change: everything is as wanted"),
+        let (verb, nothing) = if self.dry_run {
+            ("would", "nothing to change")
+        } else {
+            ("done:", "nothing to change: everything is as wanted")
         };
         for Done {
             side,

@@ -196,9 +196,10 @@ impl Properties {
                 ));
                 continue;
             }
-            let option = match entry.grantable {
-                true => " WITH GRANT OPTION",
-                false => "",
+            let option = if entry.grantable {
+                " WITH GRANT OPTION"
+            } else {
+                ""
             };
             plan.step(
                 format!("grant {privilege} on {name} to {}{option}", grantee(entry)),

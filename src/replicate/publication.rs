@@ -134,15 +134,16 @@ fn may_publish_all(admin: &Session) -> Result<AllTables> {
 
 fn advise(report: crate::error::Report, dbname: &str, user: &str) -> crate::error::Report {
     use crate::error::Advise;
-    match sqlstate_of(&report) == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
-        true => Err::<(), _>(report)
-            .hint(|| {
-                format!(
-                    "{user:?} needs CREATE on database {dbname:?} (flare grant_create) and has to own what it publishes"
-                )
-            })
-            .unwrap_err(),
-        false => report,
+    if sqlstate_of(&report) == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+        Err::<(), _>(report)
+    .hint(|| {
+        format!(
+            "{user:?} needs CREATE on database {dbname:?} (flare grant_create) and has to own what it publishes"
+        )
+    })
+    .unwrap_err()
+    } else {
+        report
     }
 }
 
@@ -186,9 +187,10 @@ pub(crate) fn drop(
         format!("drop publication {pubname:?}"),
         format!("DROP PUBLICATION {}", Ident::new(pubname)),
     ));
-    let dropped = match existing.mine {
-        true => plan.carry_out(&admin, run)?,
-        false => plan.carry_out(&publisher.connect(ActAs::Owner, dbname)?, run)?,
+    let dropped = if existing.mine {
+        plan.carry_out(&admin, run)?
+    } else {
+        plan.carry_out(&publisher.connect(ActAs::Owner, dbname)?, run)?
     };
     // What was set so that the publication can send it.
     let of_identity = |it: &made::Made| matches!(it, made::Made::ReplicaIdentity { .. });

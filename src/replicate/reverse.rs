@@ -44,14 +44,11 @@ pub(crate) fn create(back: &Pair, reverse: &Reverse<'_>, run: &Run) -> Result<()
     )
     .wrap_err_with(what)?;
     subscribe(back, reverse, &slot_name, &published, run)
-        .map_err(|report| match is_denied(&report) {
-            false => report,
-            true => {
-                let user = &session.endpoint().user;
-                let lacks = subscribing::lacks(&back.subscriber, user, dbname);
-                let without = format!("{lacks}; or go without a way back (--no-reverse)");
-                Err::<(), _>(report).hint(|| without).unwrap_err()
-            }
+        .map_err(|report| if !is_denied(&report) { report } else {
+            let user = &session.endpoint().user;
+            let lacks = subscribing::lacks(&back.subscriber, user, dbname);
+            let without = format!("{lacks}; or go without a way back (--no-reverse)");
+            Err::<(), _>(report).hint(|| without).unwrap_err()
         })
         .wrap_err_with(what)
         .hint(|| {
@@ -114,9 +111,10 @@ fn publish(
     if running.via_root && to.major() >= 13 {
         options.push("publish_via_partition_root = true");
     }
-    let with = match options.is_empty() {
-        true => String::new(),
-        false => format!(" WITH ({})", options.join(", ")),
+    let with = if options.is_empty() {
+        String::new()
+    } else {
+        format!(" WITH ({})", options.join(", "))
     };
     let ident = Ident::new(*pubname);
     let all = format!("CREATE PUBLICATION {ident} FOR ALL TABLES{with}");
@@ -162,9 +160,10 @@ fn subscribe(
         login_of(&back.publisher),
         reverse.dbname,
     )?;
-    let origin = match from.major() >= 16 && back.publisher.major() >= 16 {
-        true => ", origin = none",
-        false => "",
+    let origin = if from.major() >= 16 && back.publisher.major() >= 16 {
+        ", origin = none"
+    } else {
+        ""
     };
     let sql = |conninfo: &str| {
         format!(
@@ -215,9 +214,10 @@ pub(crate) fn unpublish(publisher: &Publisher, dbname: &str, pubname: &str) -> R
         return Ok(());
     };
     let statement = format!("DROP PUBLICATION {}", Ident::new(pubname));
-    match found.mine {
-        true => admin.batch(&statement),
-        false => publisher.connect(ActAs::Tables, dbname)?.batch(&statement),
+    if found.mine {
+        admin.batch(&statement)
+    } else {
+        publisher.connect(ActAs::Tables, dbname)?.batch(&statement)
     }
     .wrap_err_with(|| format!("drop publication {pubname:?}"))
 }

@@ -74,9 +74,10 @@ impl State {
 }
 
 fn visible(server: &Server) -> Result<Passwords> {
-    Ok(match roles::sees_passwords(server)? {
-        true => Passwords::Read,
-        false => Passwords::Leave,
+    Ok(if roles::sees_passwords(server)? {
+        Passwords::Read
+    } else {
+        Passwords::Leave
     })
 }
 

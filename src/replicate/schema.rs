@@ -156,9 +156,10 @@ impl<'a> Work<'a> {
                 drop(session);
                 let (statements, differences) = self.differences()?;
                 let theirs = self.not_of_flare(differences);
-                match theirs.is_empty() {
-                    true => self.already(statements, run),
-                    false => Err(self.refusal(&object, &theirs).into()),
+                if theirs.is_empty() {
+                    self.already(statements, run)
+                } else {
+                    Err(self.refusal(&object, &theirs).into())
                 }
             }
         }

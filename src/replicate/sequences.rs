@@ -122,11 +122,12 @@ pub(crate) fn replicate(pair: &Pair, dbname: &str, run: &Run) -> Result<Sequence
         &sequences::read(&on_subscriber)?,
     )?;
     let apply = run.mode == Mode::Apply;
-    let set = match apply {
-        true => set(&on_subscriber, &sequences).hint(|| {
-            "UPDATE on the sequences is needed on the subscriber; a value out of bounds means that the sequence was changed on the publisher: change it there too".into()
-        })?,
-        false => 0,
+    let set = if apply {
+        set(&on_subscriber, &sequences).hint(|| {
+        "UPDATE on the sequences is needed on the subscriber; a value out of bounds means that the sequence was changed on the publisher: change it there too".into()
+    })?
+    } else {
+        0
     };
     Ok(Sequences {
         dbname: dbname.to_owned(),
@@ -143,10 +144,7 @@ fn reader(superuser: bool) -> Login {
 
 impl fmt::Display for Sequences {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verb = match self.dry_run {
-            true => "to be set",
-            false => "set",
-        };
+        let verb = if self.dry_run { "to be set" } else { "set" };
         for Sequence {
             schema,
             sequence,

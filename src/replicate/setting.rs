@@ -75,9 +75,10 @@ fn constants(name: &str, value: &str) -> String {
         .iter()
         .map(|name| Literal(name).to_string())
         .collect();
-    match names.is_empty() {
-        true => "''".to_owned(),
-        false => names.join(", "),
+    if names.is_empty() {
+        "''".to_owned()
+    } else {
+        names.join(", ")
     }
 }
 

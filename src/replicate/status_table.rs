@@ -178,11 +178,12 @@ pub(crate) fn create_everywhere(
 ) -> Result<Change> {
     let on_subscriber = has_database(subscriber, dbname)?;
     // The subscriber first: a change to a table that it lacks stops its apply.
-    let mut change = match on_subscriber {
-        true => create(subscriber, dbname, run)?,
-        false => Change::none(run).with_note(format!(
-            "the subscriber has no database {dbname:?} yet: create_subscription creates the table there"
-        )),
+    let mut change = if on_subscriber {
+        create(subscriber, dbname, run)?
+    } else {
+        Change::none(run).with_note(format!(
+        "the subscriber has no database {dbname:?} yet: create_subscription creates the table there"
+    ))
     };
     change = change.and(create(publisher, dbname, run)?);
     change = change.and(publish(publisher, dbname, pubname, run)?);
@@ -222,9 +223,10 @@ fn publish(publisher: &Publisher, dbname: &str, pubname: &str, run: &Run) -> Res
         ),
     );
     // Both the publication's owner and the table's are needed: whoever is both.
-    match publication.mine && publisher.facts().superuser {
-        true => plan.carry_out(&session, run),
-        false => plan.carry_out(&publisher.connect(ActAs::Owner, dbname)?, run),
+    if publication.mine && publisher.facts().superuser {
+        plan.carry_out(&session, run)
+    } else {
+        plan.carry_out(&publisher.connect(ActAs::Owner, dbname)?, run)
     }
 }
 

@@ -65,9 +65,10 @@ pub(super) fn creator(
     };
     let (as_admin, as_owner) = (read(Login::Superuser)?, read(Login::DbOwner)?);
     // The owner needs nothing but that one right.
-    let (login, rights) = match as_owner.may_subscribe && as_owner.out_of_reach.is_empty() {
-        true => (Login::DbOwner, as_owner),
-        false => (Login::Superuser, as_admin),
+    let (login, rights) = if as_owner.may_subscribe && as_owner.out_of_reach.is_empty() {
+        (Login::DbOwner, as_owner)
+    } else {
+        (Login::Superuser, as_admin)
     };
     let owner_may_grant: bool = session.value(
         "SELECT coalesce(has_database_privilege((SELECT rolname FROM pg_roles WHERE rolname = $1), current_database(), 'CREATE WITH GRANT OPTION'), false)",

@@ -72,15 +72,14 @@ pub(crate) fn drop(
     (old_slot, unreachable): (OldSlot, Unreachable),
     run: &Run,
 ) -> Result<Change> {
-    let existing = match super::status_table::has_database(subscriber, dbname)? {
-        true => {
-            let session = subscriber.connect(Login::Superuser, dbname)?;
-            match subscriptions::find(&session, subname)? {
-                Some(found) => Some((owning(subscriber, dbname, &found)?, found)),
-                None => None,
-            }
+    let existing = if super::status_table::has_database(subscriber, dbname)? {
+        let session = subscriber.connect(Login::Superuser, dbname)?;
+        match subscriptions::find(&session, subname)? {
+            Some(found) => Some((owning(subscriber, dbname, &found)?, found)),
+            None => None,
         }
-        false => None,
+    } else {
+        None
     };
     let found = existing.as_ref().map(|(_, found)| found);
     let slot_name = match found {

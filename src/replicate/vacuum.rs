@@ -65,9 +65,10 @@ impl Table {
 
 /// Owners of the database may vacuum all of it; so may a table's own, and from 17 on who was granted MAINTAIN.
 fn tables_sql(major: i32) -> String {
-    let maintain = match major >= 17 {
-        true => "OR has_table_privilege(c.oid, 'MAINTAIN')",
-        false => "",
+    let maintain = if major >= 17 {
+        "OR has_table_privilege(c.oid, 'MAINTAIN')"
+    } else {
+        ""
     };
     format!(
         "SELECT jsonb_build_object('schema', n.nspname, 'name', c.relname, 'kind', c.relkind::text,
@@ -105,9 +106,10 @@ fn stages(tables: &[Table], major: i32) -> Vec<Stage> {
     };
     let holds_rows = |table: &Table| !table.system && table.kind != Kind::Partitioned;
     // Statistics of a partitioned table are its own, and autovacuum never gathers them; before 18 that reads the partitions again.
-    let parent = match major >= 18 {
-        true => "ANALYZE ONLY",
-        false => "ANALYZE",
+    let parent = if major >= 18 {
+        "ANALYZE ONLY"
+    } else {
+        "ANALYZE"
     };
     let full = |table: &Table| match table.kind {
         Kind::Partitioned => parent,
@@ -272,15 +274,16 @@ impl fmt::Display for Vacuumed {
             seconds,
             ..
         } = self;
-        match self.dry_run {
-            true => writeln!(
+        if self.dry_run {
+            writeln!(
                 f,
                 "would vacuum and analyze {tables} tables of {dbname:?} on the subscriber, {jobs} at once"
-            )?,
-            false => writeln!(
+            )?
+        } else {
+            writeln!(
                 f,
                 "vacuumed and analyzed {tables} tables of {dbname:?} on the subscriber, {jobs} at once, in {seconds:.1} s"
-            )?,
+            )?
         }
         for table in &self.order {
             writeln!(f, "    {table}")?;

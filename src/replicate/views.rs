@@ -123,9 +123,10 @@ const LISTING: &str = "list the materialized views";
 impl View {
     /// The server runs its query as its owner, whoever asks for it.
     fn refresh(&self, to: &Session, run: &Run) -> Result<()> {
-        let role = match self.mine {
-            true => String::new(),
-            false => format!("SET LOCAL ROLE {}; ", Ident::new(&self.owner)),
+        let role = if self.mine {
+            String::new()
+        } else {
+            format!("SET LOCAL ROLE {}; ", Ident::new(&self.owner))
         };
         run.ddl.retry(to, || {
             to.batch(&format!(

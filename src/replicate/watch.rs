@@ -110,12 +110,13 @@ impl Watch {
                 });
             }
         }
-        match !at_work && at.saturating_sub(self.moved_at) >= STANDSTILL {
-            true => Verdict::Stuck(format!(
+        if !at_work && at.saturating_sub(self.moved_at) >= STANDSTILL {
+            Verdict::Stuck(format!(
                 "nothing has moved for {}, and not ready yet are {waiting}",
                 humantime::format_duration(STANDSTILL)
-            )),
-            false => Verdict::Going,
+            ))
+        } else {
+            Verdict::Going
         }
     }
 }

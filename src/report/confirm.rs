@@ -32,8 +32,9 @@ pub(crate) fn confirm_list(
     stdin()
         .read_line(&mut typed)
         .wrap_err("read the confirmation")?;
-    match typed.trim() == answer {
-        true => Ok(()),
-        false => refused("it was not confirmed"),
+    if typed.trim() == answer {
+        Ok(())
+    } else {
+        refused("it was not confirmed")
     }
 }

@@ -74,9 +74,10 @@ fn run(command: &str, before: Option<&Statuses>, now: &Statuses, text: &str) -> 
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait().wrap_err("wait for it")? {
-            return match status.success() {
-                true => Ok(()),
-                false => Failure::new(format!("it ended with {status}")).err(),
+            return if status.success() {
+                Ok(())
+            } else {
+                Failure::new(format!("it ended with {status}")).err()
             };
         }
         if begun.elapsed() > LIMIT {

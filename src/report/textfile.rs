@@ -19,9 +19,10 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
 
 /// Whether [`write`] could do it, before the work whose result is to be written.
 pub(crate) fn check(path: &Path) -> Result<()> {
-    let checked = match path.is_dir() {
-        true => Err(std::io::ErrorKind::IsADirectory.into()),
-        false => beside(path).map(drop),
+    let checked = if path.is_dir() {
+        Err(std::io::ErrorKind::IsADirectory.into())
+    } else {
+        beside(path).map(drop)
     };
     said(path, checked)
 }

@@ -178,9 +178,10 @@ impl DumpTarget {
             return Verdict::Keep;
         }
         let tokens = Tokens::of(&item.text);
-        let found = match trigger {
-            true => tokens.find("EXECUTE FUNCTION").map(|index| index + 1),
-            false => tokens.find("FUNCTION ="),
+        let found = if trigger {
+            tokens.find("EXECUTE FUNCTION").map(|index| index + 1)
+        } else {
+            tokens.find("FUNCTION =")
         };
         match found {
             Some(index) => Verdict::Rewrite(

@@ -31,9 +31,8 @@ pub(crate) fn psql_failure(stderr: &str) -> Option<PsqlFailure> {
         .take_while(|line| place(line).is_none());
     let mut message = vec![said];
     for line in more {
-        match cut_excerpt(line) || (line.trim() == "^" && message.len() == 1) {
-            true => {}
-            false => message.push(line),
+        if !(cut_excerpt(line) || (line.trim() == "^" && message.len() == 1)) {
+            message.push(line)
         }
     }
     Some(PsqlFailure {

@@ -131,9 +131,10 @@ fn fnv(bytes: &[u8]) -> u64 {
 
 /// `schema.table` at this token.
 fn table_at(tokens: &Tokens, index: usize) -> Option<TableName> {
-    match tokens.is(index + 1, ".") {
-        true => Some(TableName::new(tokens.name(index)?, tokens.name(index + 2)?)),
-        false => None,
+    if tokens.is(index + 1, ".") {
+        Some(TableName::new(tokens.name(index)?, tokens.name(index + 2)?))
+    } else {
+        None
     }
 }
 

@@ -12,9 +12,10 @@ pub(crate) fn redact(text: &str) -> String {
             .chars()
             .next_back()
             .is_some_and(|before| before.is_alphanumeric() || before == '_');
-        let secret = match inside_word {
-            true => verifier(rest),
-            false => verifier(rest).or_else(|| password(rest)),
+        let secret = if inside_word {
+            verifier(rest)
+        } else {
+            verifier(rest).or_else(|| password(rest))
         };
         match secret {
             Some((kept, length)) => {

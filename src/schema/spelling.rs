@@ -38,12 +38,13 @@ impl Spelling {
         }
         let queries = ["VIEW", "MATERIALIZED VIEW", "RULE", "FUNCTION", "PROCEDURE"];
         let kind = if one.start("CREATE OR REPLACE") { 3 } else { 1 };
-        match one.start("CREATE") && queries.iter().any(|words| one.are(kind, words)) {
-            true => same_but_for_qualifiers(
+        if one.start("CREATE") && queries.iter().any(|words| one.are(kind, words)) {
+            same_but_for_qualifiers(
                 &without_names_of_casts(left),
                 &without_names_of_casts(right),
-            ),
-            false => left == right,
+            )
+        } else {
+            left == right
         }
     }
 }
@@ -57,9 +58,10 @@ fn multirange(tokens: &Tokens) -> Option<std::ops::Range<usize>> {
     let end =
         (start..tokens.len()).find(|index| tokens.is(*index, ",") || tokens.is(*index, ")"))?;
     // Its comma stands behind it, or before it where it comes last.
-    match tokens.is(end, ",") {
-        true => Some(start..end + 1),
-        false => Some(start - usize::from(tokens.is(start - 1, ","))..end),
+    if tokens.is(end, ",") {
+        Some(start..end + 1)
+    } else {
+        Some(start - usize::from(tokens.is(start - 1, ","))..end)
     }
 }
 

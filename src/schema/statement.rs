@@ -124,9 +124,10 @@ impl<R: BufRead> Statements<R> {
         }
         let head = Tokens::head(text, 4);
         if head.start("SET standard_conforming_strings") {
-            self.backslash = match head.is(3, "off") {
-                true => Backslash::Escape,
-                false => Backslash::Literal,
+            self.backslash = if head.is(3, "off") {
+                Backslash::Escape
+            } else {
+                Backslash::Literal
             };
         }
         Ok(())

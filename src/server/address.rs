@@ -67,12 +67,13 @@ pub(crate) fn addresses_of(side: Side, host: &Host) -> Result<Vec<Address>> {
             addresses.push(address);
         }
     }
-    match addresses.is_empty() {
-        true => Failure::new(format!(
+    if addresses.is_empty() {
+        Failure::new(format!(
             "look up the {side}'s host {:?}: it has no address",
             host.host
         ))
-        .err(),
-        false => Ok(addresses),
+        .err()
+    } else {
+        Ok(addresses)
     }
 }

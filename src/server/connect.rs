@@ -186,9 +186,10 @@ impl Target {
     pub(crate) fn connect(&self, credentials: &Credentials) -> Result<(Client, MakeRustlsConnect)> {
         let attempt = self.attempt(credentials);
         let rejected = matches!(&attempt, Err(report) if login_rejected(report));
-        let outcome = match rejected && credentials.expired() {
-            true => self.attempt(credentials),
-            false => attempt,
+        let outcome = if rejected && credentials.expired() {
+            self.attempt(credentials)
+        } else {
+            attempt
         };
         outcome
             .wrap_err_with(|| format!("connect to the {}", self.endpoint))

@@ -60,9 +60,10 @@ impl ConsoleAddress {
     pub(crate) fn connect(&self, application_name: &str, timeout: Duration) -> Result<Console> {
         let attempt = self.attempt(application_name, timeout);
         let rejected = matches!(&attempt, Err(report) if login_rejected(report));
-        match rejected && self.credentials.expired() {
-            true => self.attempt(application_name, timeout),
-            false => attempt,
+        if rejected && self.credentials.expired() {
+            self.attempt(application_name, timeout)
+        } else {
+            attempt
         }
     }
 
@@ -74,9 +75,10 @@ impl ConsoleAddress {
             sslkey: None,
         };
         let mut config = Config::new();
-        match self.host.starts_with('/') {
-            true => config.host_path(&self.host),
-            false => config.host(&self.host),
+        if self.host.starts_with('/') {
+            config.host_path(&self.host)
+        } else {
+            config.host(&self.host)
         };
         config
             .port(self.port)

@@ -23,9 +23,10 @@ pub enum Login {
 impl Login {
     /// The database's owner when a flag says so, else the superuser.
     pub(crate) fn owner_if(owner: bool) -> Login {
-        match owner {
-            true => Login::DbOwner,
-            false => Login::Superuser,
+        if owner {
+            Login::DbOwner
+        } else {
+            Login::Superuser
         }
     }
 }

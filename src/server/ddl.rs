@@ -127,11 +127,12 @@ impl Ddl {
                 pause = (pause * 2).min(Duration::from_secs(2));
                 continue;
             }
-            return match busy {
-                true => Err(report).hint(|| {
-                    "another session holds a lock that this needs: find it in pg_locks and pg_stat_activity, end it or wait, and run the command again".into()
-                }),
-                false => Err(report),
+            return if busy {
+                Err(report).hint(|| {
+                "another session holds a lock that this needs: find it in pg_locks and pg_stat_activity, end it or wait, and run the command again".into()
+            })
+            } else {
+                Err(report)
             };
         }
     }

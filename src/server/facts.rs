@@ -90,12 +90,13 @@ impl Facts {
             KNOWN_MAJORS.end()
         ));
         let known = "use a flare that knows this version, or a server that this flare knows";
-        match newer {
-            true => refused.hint(format!(
+        if newer {
+            refused.hint(format!(
                 "{known}; allow_untested: [{major}] in the configuration treats it as {}",
                 KNOWN_MAJORS.end()
-            )),
-            false => refused.hint(known),
+            ))
+        } else {
+            refused.hint(known)
         }
         .err()
     }

@@ -134,12 +134,13 @@ impl Opened {
             .iter()
             .flatten()
             .any(|report| is_identity_mismatch(report));
-        match strange || errors.iter().all(Option::is_some) {
-            true => self.both().map(|pair| Opened {
+        if strange || errors.iter().all(Option::is_some) {
+            self.both().map(|pair| Opened {
                 publisher: Ok(pair.publisher),
                 subscriber: Ok(pair.subscriber),
-            }),
-            false => Ok(self),
+            })
+        } else {
+            Ok(self)
         }
     }
 

@@ -19,9 +19,10 @@ const SILENT: [(&str, &str); 8] = [
 /// `major`: the session's server's version.
 pub(crate) fn silence_statement_log(session: &Session, major: i32) -> Result<()> {
     let silencing = silencing(session, major)?;
-    match silencing.is_empty() {
-        true => Ok(()),
-        false => session.batch(&silencing),
+    if silencing.is_empty() {
+        Ok(())
+    } else {
+        session.batch(&silencing)
     }
 }
 
@@ -29,9 +30,10 @@ pub(crate) fn silence_statement_log(session: &Session, major: i32) -> Result<()>
 ///
 /// The settings are superuser's; from 15 on they can be granted (`GRANT SET ON PARAMETER`).
 pub(crate) fn silencing(session: &Session, major: i32) -> Result<String> {
-    let granted = match major >= 15 {
-        true => "OR has_parameter_privilege(name, 'SET')",
-        false => "",
+    let granted = if major >= 15 {
+        "OR has_parameter_privilege(name, 'SET')"
+    } else {
+        ""
     };
     let names: Vec<String> = SILENT.iter().map(|(name, _)| name.to_string()).collect();
     let permitted: Vec<String> = session.value(

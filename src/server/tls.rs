@@ -95,11 +95,12 @@ fn roots(declared: Option<&RootCert>) -> Result<RootCertStore> {
                 .err();
         }
     }
-    match roots.is_empty() {
-        true => Failure::usage("verify the server's certificate: no root certificate was found")
+    if roots.is_empty() {
+        Failure::usage("verify the server's certificate: no root certificate was found")
             .hint("set sslrootcert to a file of root certificates")
-            .err(),
-        false => Ok(roots),
+            .err()
+    } else {
+        Ok(roots)
     }
 }
 

@@ -146,9 +146,10 @@ impl Server {
 
     /// A standby has its primary's identifier, and takes no writes.
     pub(crate) fn refuse_standby(&self) -> Result<()> {
-        match self.facts.in_recovery {
-            false => Ok(()),
-            true => Failure::new(format!(
+        if !self.facts.in_recovery {
+            Ok(())
+        } else {
+            Failure::new(format!(
                 "use the {}: it is a standby (in recovery) and takes no writes",
                 self.target.endpoint
             ))
@@ -156,7 +157,7 @@ impl Server {
                 "give hosts.{}.conn the address of its primary",
                 self.side
             ))
-            .err(),
+            .err()
         }
     }
 

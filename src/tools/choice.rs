@@ -83,9 +83,10 @@ fn pick(found: &[Program], job: Job) -> Result<Toolbox> {
 
 fn refusal(found: &[Program], job: Job) -> Failure {
     let list: Vec<String> = found.iter().map(ToString::to_string).collect();
-    let list = match list.is_empty() {
-        true => "none was found".to_owned(),
-        false => format!("found: {}", list.join(", ")),
+    let list = if list.is_empty() {
+        "none was found".to_owned()
+    } else {
+        format!("found: {}", list.join(", "))
     };
     Failure::new(format!(
         "find {} {} or newer, and a psql no older than it: {list}",

@@ -18,8 +18,9 @@ pub(crate) fn flare_program(declared: Option<&Path>) -> Result<PathBuf> {
 #[cfg(feature = "cli")]
 pub(crate) fn this_program() -> Result<PathBuf> {
     let running = Path::new("/proc/self/exe");
-    match running.exists() {
-        true => Ok(running.to_owned()),
-        false => std::env::current_exe().wrap_err("find this program"),
+    if running.exists() {
+        Ok(running.to_owned())
+    } else {
+        std::env::current_exe().wrap_err("find this program")
     }
 }

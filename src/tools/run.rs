@@ -170,16 +170,17 @@ impl Invocation<'_> {
 
     /// The error for a program that did not end well.
     pub(crate) fn check(&self, status: ExitStatus, stderr: &str) -> Result<()> {
-        match status.success() {
-            true => Ok(()),
-            false => Failure::new(format!(
+        if status.success() {
+            Ok(())
+        } else {
+            Failure::new(format!(
                 "run {} on the {}: {}: {}",
                 self.program,
                 self.endpoint,
                 ended(status),
                 last_lines(stderr)
             ))
-            .err(),
+            .err()
         }
     }
 

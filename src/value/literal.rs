@@ -10,10 +10,10 @@ impl<S: AsRef<str>> fmt::Display for Literal<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.0.as_ref();
         let quoted = text.replace('\'', "''");
-        match text.contains('\\') {
-            // The leading space keeps the E from joining a word before it, as in quote_literal().
-            true => write!(f, " E'{}'", quoted.replace('\\', "\\\\")),
-            false => write!(f, "'{quoted}'"),
+        if text.contains('\\') {
+            write!(f, " E'{}'", quoted.replace('\\', "\\\\"))
+        } else {
+            write!(f, "'{quoted}'")
         }
     }
 }

@@ -59,11 +59,12 @@ impl TableName {
 
     /// As people read it: quoted only where [`TableName::from_str`] needs the quotes.
     pub fn plain(&self) -> String {
-        let part = |ident: &Ident| match ident.as_str().contains(['.', '"'])
-            || ident.as_str().is_empty()
-        {
-            true => ident.to_string(),
-            false => ident.as_str().to_owned(),
+        let part = |ident: &Ident| {
+            if ident.as_str().contains(['.', '"']) || ident.as_str().is_empty() {
+                ident.to_string()
+            } else {
+                ident.as_str().to_owned()
+            }
         };
         format!("{}.{}", part(&self.schema), part(&self.table))
     }

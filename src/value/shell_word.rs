@@ -8,9 +8,10 @@ pub(crate) struct ShellWord<'a>(pub(crate) &'a str);
 impl fmt::Display for ShellWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '/' | '@');
-        match !self.0.is_empty() && !self.0.starts_with('-') && self.0.chars().all(plain) {
-            true => f.write_str(self.0),
-            false => write!(f, "'{}'", self.0.replace('\'', r"'\''")),
+        if !self.0.is_empty() && !self.0.starts_with('-') && self.0.chars().all(plain) {
+            f.write_str(self.0)
+        } else {
+            write!(f, "'{}'", self.0.replace('\'', r"'\''"))
         }
     }
 }

@@ -103,9 +103,10 @@ fn settle(work: &Work<'_>, batch: &[i64]) -> Result<Vec<RowDifference>> {
     }
     let mut found = name(work, unequal)?;
     for (evidence, ours, theirs) in open.into_values() {
-        let reason = match evidence.waits_for_transactions() {
-            true => waits_for(work)?,
-            false => "rows like this one come and go all the time".into(),
+        let reason = if evidence.waits_for_transactions() {
+            waits_for(work)?
+        } else {
+            "rows like this one come and go all the time".into()
         };
         found.push(RowDifference {
             kind: Kind::Undecided,

@@ -207,9 +207,12 @@ impl Beside {
         self.sequences = ours.len();
         for one in &ours {
             let other = theirs.iter().find(|it| it.name == one.name);
-            let behind = other.is_some_and(|other| match one.increment < 0 {
-                true => other.next() > one.next(),
-                false => other.next() < one.next(),
+            let behind = other.is_some_and(|other| {
+                if one.increment < 0 {
+                    other.next() > one.next()
+                } else {
+                    other.next() < one.next()
+                }
             });
             self.sequences_behind += usize::from(behind && !one.cycle);
         }

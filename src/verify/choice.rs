@@ -29,9 +29,10 @@ pub(super) fn bounding(publisher: &Pinned, subscriber: &Pinned) -> Result<Side> 
             .wrap_err("read the encoding")
     };
     let ours = encoding(publisher)?;
-    Ok(match ours == "UTF8" || ours == encoding(subscriber)? {
-        true => Side::Subscriber,
-        false => Side::Publisher,
+    Ok(if ours == "UTF8" || ours == encoding(subscriber)? {
+        Side::Subscriber
+    } else {
+        Side::Publisher
     })
 }
 

@@ -133,9 +133,10 @@ pub(super) fn shown_pair(one: Option<&str>, other: Option<&str>) -> (Shown, Show
         .zip(right.chars())
         .take_while(|(one, other)| one == other)
         .count();
-    let skip = match alike > SHOWN / 2 {
-        true => alike - SHOWN / 4,
-        false => 0,
+    let skip = if alike > SHOWN / 2 {
+        alike - SHOWN / 4
+    } else {
+        0
     };
     let part = |text: &str| match skip {
         0 => Shown::of(Some(text)),

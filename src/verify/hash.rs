@@ -48,9 +48,10 @@ impl Hash {
                 .value(&sql, params![])
                 .wrap_err("hash a constant to see whether both servers do it alike")
         };
-        match of(publisher.0)? == of(subscriber.0)? {
-            true => Ok(native),
-            false => Ok(Hash::Md5),
+        if of(publisher.0)? == of(subscriber.0)? {
+            Ok(native)
+        } else {
+            Ok(Hash::Md5)
         }
     }
 }

@@ -177,9 +177,10 @@ fn judge(
             _ => false,
         }
     };
-    match arrivals.iter().any(proves) {
-        true => Verdict::Different,
-        false => Verdict::Open,
+    if arrivals.iter().any(proves) {
+        Verdict::Different
+    } else {
+        Verdict::Open
     }
 }
 

@@ -85,9 +85,10 @@ impl Pinned {
         log::trace!("{}: {sql}", self.session.endpoint());
         self.session.start(move |client| {
             if switch {
-                client.batch_execute(match seqscan {
-                    true => "SET enable_seqscan = on",
-                    false => "SET enable_seqscan = off",
+                client.batch_execute(if seqscan {
+                    "SET enable_seqscan = on"
+                } else {
+                    "SET enable_seqscan = off"
                 })?;
             }
             let typed: Vec<(&(dyn ToSql + Sync), Type)> = arguments

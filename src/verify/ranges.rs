@@ -34,9 +34,10 @@ pub(super) struct Outcome {
 /// Compares a range.
 pub(super) fn compare(work: &Work<'_>, range: &Range) -> Result<Outcome> {
     // What has no bounds is the whole table: no index is of use.
-    let scan = match *range == Range::default() {
-        true => Scan::Any,
-        false => Scan::Index,
+    let scan = if *range == Range::default() {
+        Scan::Any
+    } else {
+        Scan::Index
     };
     let (ours, theirs) = work
         .ask(|on| on.sum(range), scan)

@@ -293,9 +293,10 @@ pub(crate) fn forget(
                FROM pg_class c WHERE c.oid = 'flare.verified'::regclass",
             params![],
         )?;
-        match empty {
-            true => session.batch("DROP TABLE flare.verified"),
-            false => Ok(()),
+        if empty {
+            session.batch("DROP TABLE flare.verified")
+        } else {
+            Ok(())
         }
     };
     forgotten().wrap_err("forget what was verified, in table flare.verified")

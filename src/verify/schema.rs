@@ -190,11 +190,10 @@ impl SchemaVerification {
             count => format!("{count} objects differ"),
         };
         let statements = self.differences.iter().any(|it| it.statement.is_some());
-        let hint = match statements {
-            true => {
-                "run the statements that are shown, on the side that follows; flare replicate_schema --missing makes what is only missing"
-            }
-            false => "make them equal on the side that follows",
+        let hint = if statements {
+            "run the statements that are shown, on the side that follows; flare replicate_schema --missing makes what is only missing"
+        } else {
+            "make them equal on the side that follows"
         };
         Some(
             Failure::no(format!("{count} on the two sides"))

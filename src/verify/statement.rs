@@ -138,9 +138,10 @@ impl On<'_> {
                 arguments.extend(bound.iter().cloned().map(|it| Argument::One(Some(it))));
             }
         }
-        match conditions.is_empty() {
-            true => ("true".into(), arguments),
-            false => (conditions.join(" AND "), arguments),
+        if conditions.is_empty() {
+            ("true".into(), arguments)
+        } else {
+            (conditions.join(" AND "), arguments)
         }
     }
 

@@ -25,13 +25,14 @@ pub(super) struct Subject {
 
 /// What a publication sends of each table.
 fn sent(session: &Session, major: i32, pubnames: &[String]) -> Result<Vec<Sent>> {
-    let (columns, filter) = match major >= 15 {
-        true => (
+    let (columns, filter) = if major >= 15 {
+        (
             "(SELECT jsonb_agg(a.attname) FROM pg_attribute a
-               WHERE a.attrelid = c.oid AND a.attnum = ANY (t.attrs::int2[]))",
+           WHERE a.attrelid = c.oid AND a.attnum = ANY (t.attrs::int2[]))",
             "pg_get_expr(t.qual, t.relid)",
-        ),
-        false => ("NULL::jsonb", "NULL::text"),
+        )
+    } else {
+        ("NULL::jsonb", "NULL::text")
     };
     let sql = format!(
         "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'attnames', {columns}, 'rowfilter', {filter})
@@ -77,14 +78,15 @@ impl Subject {
         )?;
         let published: BTreeSet<&TableName> =
             sent.iter().filter_map(|it| it.name.as_ref()).collect();
-        let wanted: Vec<TableName> = match only.is_empty() {
-            true => published
+        let wanted: Vec<TableName> = if only.is_empty() {
+            published
                 .iter()
                 // Carried statements are on record with what became of them on each side.
                 .filter(|name| !status_table::is(name) && name.schema.as_str() != "flare")
                 .map(|name| (*name).clone())
-                .collect(),
-            false => only.to_vec(),
+                .collect()
+        } else {
+            only.to_vec()
         };
         let unpublished: Vec<TableName> = wanted
             .iter()
@@ -164,9 +166,10 @@ impl Sides {
         Ok(Sides {
             publisher: of(publisher)?,
             subscriber: of(subscriber)?,
-            floats: match (publisher.major() < 12) == (subscriber.major() < 12) {
-                true => FloatText::Alike,
-                false => FloatText::Differs,
+            floats: if (publisher.major() < 12) == (subscriber.major() < 12) {
+                FloatText::Alike
+            } else {
+                FloatText::Differs
             },
         })
     }
@@ -222,13 +225,14 @@ fn refuse_others(session: &Session, wanted: &[TableName]) -> Result<()> {
             params![schemas, tables],
         )
         .wrap_err("look for other subscriptions")?;
-    match twice.is_empty() {
-        true => Ok(()),
-        false => Failure::new(format!(
+    if twice.is_empty() {
+        Ok(())
+    } else {
+        Failure::new(format!(
             "compare {}: more than one subscription writes it",
             listed(&twice)
         ))
         .hint("drop the other subscription: rows then come from one publisher alone")
-        .err(),
+        .err()
     }
 }

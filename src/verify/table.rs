@@ -244,9 +244,10 @@ fn forms_of(
         (Form::Cube { .. }, Form::Cube { .. }) => true,
         (one, other) => one == other,
     };
-    match ours.written == theirs.written && alike(&one, &other) {
-        true => (one, other),
-        false => (Form::Text, Form::Text),
+    if ours.written == theirs.written && alike(&one, &other) {
+        (one, other)
+    } else {
+        (Form::Text, Form::Text)
     }
 }
 

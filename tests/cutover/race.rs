@@ -79,10 +79,7 @@ fn whoever_wins_the_point_of_no_return_wins_alone() {
             at.as_str()
         );
         let now_at = play(&pair, at, against, second, &mut dice);
-        let how = match now_at == at {
-            true => "undone",
-            false => "switched",
-        };
+        let how = if now_at == at { "undone" } else { "switched" };
         println!("round {round}: {how}");
         *ended
             .entry(format!("{against:?} {second:?} {how}"))
@@ -142,9 +139,10 @@ fn play(pair: &Pair, from: Side, against: Against, second: Second, dice: &mut Di
     let status = pair.flare(&["status"]);
     let at = open_sides(pair)[0];
     assert_first_line(status.ok(), at);
-    let sides = match at == from {
-        true => vec![from],
-        false => vec![from, to],
+    let sides = if at == from {
+        vec![from]
+    } else {
+        vec![from, to]
     };
     assert_told(&first, tool.as_ref(), second, from, at);
     application.await_writes_on(at, 20);
@@ -162,10 +160,7 @@ fn play(pair: &Pair, from: Side, against: Against, second: Second, dice: &mut Di
 /// What each of them said of itself is what happened.
 #[track_caller]
 fn assert_told(first: &Output, tool: Option<&Output>, second: Second, from: Side, at: Side) {
-    let is = match at == from {
-        true => "undone",
-        false => "switched",
-    };
+    let is = if at == from { "undone" } else { "switched" };
     // The same command may have moved the application after an undo; one that was killed says nothing.
     if second != Second::TheSame && first.status().code().is_some() {
         assert_eq!(first.json()["outcome"], is, "{first}");

@@ -16,9 +16,10 @@ const BACK: Side = Side::Publisher;
 #[test]
 fn there_and_back_on_every_version() {
     // And there again, where there is time for it.
-    let turns: &[Side] = match matrix::is_all() {
-        true => &[THERE, BACK, THERE, BACK],
-        false => &[THERE, BACK],
+    let turns: &[Side] = if matrix::is_all() {
+        &[THERE, BACK, THERE, BACK]
+    } else {
+        &[THERE, BACK]
     };
     matrix::for_each_pair(|old, new| {
         let pair = ready(Pair::new(old, new).with_accounts(10));

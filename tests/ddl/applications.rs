@@ -102,9 +102,10 @@ fn by_psql(pair: &Pair, side: Side, file: &PathBuf) -> Result<(), String> {
         .arg(file)
         .output()
         .expect("psql");
-    match run.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&run.stderr).into_owned()),
+    if run.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&run.stderr).into_owned())
     }
 }
 

@@ -11,9 +11,10 @@ use super::writer::Writer;
 
 /// Every version on either side once, where there is time; else the longest leap.
 fn pairs() -> Vec<(u32, u32)> {
-    match std::env::var("PAIRS").is_ok_and(|asked| !asked.is_empty()) {
-        true => matrix::pairs(),
-        false => vec![(10, 18)],
+    if std::env::var("PAIRS").is_ok_and(|asked| !asked.is_empty()) {
+        matrix::pairs()
+    } else {
+        vec![(10, 18)]
     }
 }
 

@@ -143,9 +143,10 @@ const EXTENSION: &str = "
     CREATE EXTENSION IF NOT EXISTS pgcrypto; DROP EXTENSION pgcrypto; DROP EXTENSION IF EXISTS pgcrypto; DROP TABLE ROUND_xt";
 
 fn pairs() -> Vec<(u32, u32)> {
-    match std::env::var("PAIRS").is_ok_and(|asked| !asked.is_empty()) {
-        true => matrix::pairs(),
-        false => vec![(10, 18)],
+    if std::env::var("PAIRS").is_ok_and(|asked| !asked.is_empty()) {
+        matrix::pairs()
+    } else {
+        vec![(10, 18)]
     }
 }
 

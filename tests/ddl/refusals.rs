@@ -11,12 +11,11 @@ use super::same::assert_same;
 fn what_would_differ_is_refused_or_corrected() {
     for (old, new) in [(18, 10), (10, 17)] {
         let pair = armed(Pair::new(old.min(new), old.max(new)), "carry");
-        let open = match old > new {
-            true => {
-                crate::cutover::fixture::switched_to(&pair, Side::Subscriber);
-                Side::Subscriber
-            }
-            false => Side::Publisher,
+        let open = if old > new {
+            crate::cutover::fixture::switched_to(&pair, Side::Subscriber);
+            Side::Subscriber
+        } else {
+            Side::Publisher
         };
         let mut client = owner(&pair, open);
         runs(

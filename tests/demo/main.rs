@@ -61,8 +61,9 @@ fn leave_orderly_on_signals() {
 
 /// Bold on a terminal.
 fn bold(text: &str) -> String {
-    match stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
-        true => format!("\x1b[1m{text}\x1b[0m"),
-        false => text.to_owned(),
+    if stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        format!("\x1b[1m{text}\x1b[0m")
+    } else {
+        text.to_owned()
     }
 }

@@ -286,8 +286,9 @@ fn await_the_rest(stage: &Stage) -> Result<(), String> {
     let arrived = wait::until(Duration::from_secs(30), || {
         stage.old.value("flare_test", &confirmed) == "t"
     });
-    match arrived {
-        true => Ok(()),
-        false => Err("the subscriber did not catch up within 30 s".into()),
+    if arrived {
+        Ok(())
+    } else {
+        Err("the subscriber did not catch up within 30 s".into())
     }
 }

@@ -116,9 +116,10 @@ impl Stage {
             said.push('\n');
         }
         let status = child.wait().map_err(|error| error.to_string())?;
-        match status.success() {
-            true => Ok(said),
-            false => Err(format!("{line}: {status}")),
+        if status.success() {
+            Ok(said)
+        } else {
+            Err(format!("{line}: {status}"))
         }
     }
 
@@ -152,12 +153,13 @@ impl Application {
             .collect();
         let status = self.child.wait().map_err(|error| error.to_string())?;
         println!("{}", said.join("\n"));
-        match status.success() {
-            true => Ok(said.join("\n")),
-            false => Err(format!(
+        if status.success() {
+            Ok(said.join("\n"))
+        } else {
+            Err(format!(
                 "the application: {status}\n{}",
                 fs::read_to_string(&self.log).unwrap_or_default()
-            )),
+            ))
         }
     }
 }

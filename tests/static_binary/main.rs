@@ -33,9 +33,10 @@ fn configure(pair: &Pair, root: &Root, host: &str, sslmode: &str) {
             let conn = conn.as_mapping_mut().expect("a mapping");
             conn.insert("host".into(), host.into());
             conn.insert("sslmode".into(), sslmode.into());
-            match sslmode.starts_with("verify") {
-                true => conn.insert("sslrootcert".into(), "/root.crt".into()),
-                false => conn.remove("sslrootcert"),
+            if sslmode.starts_with("verify") {
+                conn.insert("sslrootcert".into(), "/root.crt".into())
+            } else {
+                conn.remove("sslrootcert")
             };
         }
     });

@@ -228,9 +228,10 @@ pool_mode = {mode}
             ended || self.try_ask("SHOW VERSION").is_ok()
         });
         *self.child() = Some(child);
-        match answers && !ended {
-            true => Ok(()),
-            false => Err(fs::read_to_string(self.log()).unwrap_or_default()),
+        if answers && !ended {
+            Ok(())
+        } else {
+            Err(fs::read_to_string(self.log()).unwrap_or_default())
         }
     }
 }

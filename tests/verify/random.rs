@@ -85,13 +85,14 @@ fn plan(dice: &mut Dice, at: usize, new: u32) -> Plan {
     turned.rotate_left(dice.below(columns.len() as u64) as usize);
     // From 13 on a subscriber may divide what the publisher has in one piece.
     let divide = new >= 13 && keyed && dice.below(3) == 0;
-    let tail = match divide {
-        true => format!(
-            " PARTITION BY HASH ({key}); CREATE TABLE {name}_a PARTITION OF {name} FOR VALUES WITH (MODULUS 2, REMAINDER 0);
-              CREATE TABLE {name}_b PARTITION OF {name} FOR VALUES WITH (MODULUS 2, REMAINDER 1)",
-            key = key_list[0]
-        ),
-        false => String::new(),
+    let tail = if divide {
+        format!(
+        " PARTITION BY HASH ({key}); CREATE TABLE {name}_a PARTITION OF {name} FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+          CREATE TABLE {name}_b PARTITION OF {name} FOR VALUES WITH (MODULUS 2, REMAINDER 1)",
+        key = key_list[0]
+    )
+    } else {
+        String::new()
     };
     let (dropped_here, dropped_there) = (dice.below(2) == 0, dice.below(2) == 0);
     let names: Vec<String> = straight.iter().map(|it| quoted(*it)).collect();
@@ -164,9 +165,10 @@ fn plan(dice: &mut Dice, at: usize, new: u32) -> Plan {
 
 /// FULL suits every table here, but for those in parts.
 fn identity(name: &str, simple: bool) -> String {
-    match simple {
-        true => format!("ALTER TABLE {name} REPLICA IDENTITY FULL;\n"),
-        false => String::new(),
+    if simple {
+        format!("ALTER TABLE {name} REPLICA IDENTITY FULL;\n")
+    } else {
+        String::new()
     }
 }
 

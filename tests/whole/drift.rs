@@ -142,9 +142,10 @@ fn what_a_deploy_has_made_is_named_and_loaded() {
         assert_eq!(drift(&pair), [] as [Value; 0]);
         for (sql, _) in MADE {
             // 10 and 11 add a value in no transaction.
-            let sql = match sql.contains("ADD VALUE") {
-                true => sql.to_owned(),
-                false => as_owner(&pair, sql),
+            let sql = if sql.contains("ADD VALUE") {
+                sql.to_owned()
+            } else {
+                as_owner(&pair, sql)
             };
             pair.publisher().sql(pair.db(), &sql);
         }

@@ -25,9 +25,12 @@ impl Copy<'_> {
         }
         let begun = self.begin_in(created);
         self.report.seconds.tables = seconds(since);
-        begun.map_err(|cause| match created {
-            true => self.halves.drop_created(cause),
-            false => cause,
+        begun.map_err(|cause| {
+            if created {
+                self.halves.drop_created(cause)
+            } else {
+                cause
+            }
         })
     }
 
@@ -123,9 +126,10 @@ impl Copy<'_> {
             params![],
         )?;
         // A table has its toast table and that one's index beside it; half of the room is left to others.
-        Ok(match relations * 2 < room {
-            true => Transactions::One,
-            false => Transactions::Each,
+        Ok(if relations * 2 < room {
+            Transactions::One
+        } else {
+            Transactions::Each
         })
     }
 

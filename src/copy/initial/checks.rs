@@ -42,14 +42,15 @@ impl Copy<'_> {
             .iter()
             .chain(&unreadable.filtered)
             .collect();
-        match hidden.is_empty() {
-            true => Ok(()),
-            false => Failure::new(format!(
+        if hidden.is_empty() {
+            Ok(())
+        } else {
+            Failure::new(format!(
                 "{user:?} may not read all of {} on the publisher",
                 tables::listed(hidden)
             ))
             .hint("GRANT it SELECT there, and BYPASSRLS where row security is on")
-            .err(),
+            .err()
         }
     }
 

@@ -130,10 +130,7 @@ pub(super) fn analyses(tables: &[Relation], major: i32) -> Vec<Task> {
         })
         .collect();
     tasks = together(tasks);
-    let only = match major >= 18 {
-        true => "ONLY ",
-        false => "",
-    };
+    let only = if major >= 18 { "ONLY " } else { "" };
     tasks.extend(tables.iter().filter(|it| it.relkind == 'p').map(|it| Task {
         what: format!("statistics of {}", it.name.plain()),
         size: 0,

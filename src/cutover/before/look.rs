@@ -230,9 +230,10 @@ pub(super) fn can_be_restored(
         )?;
             Ok((session.endpoint().user.clone(), out_of_reach))
         })?;
-    match out_of_reach.is_empty() {
-        true => Ok(()),
-        false => Failure::new(format!(
+    if out_of_reach.is_empty() {
+        Ok(())
+    } else {
+        Failure::new(format!(
             "revoke CONNECT on {}: it was granted by {}, and {user:?} could not give that back",
             dbnames.join(", "),
             out_of_reach.join(", "),
@@ -241,6 +242,6 @@ pub(super) fn can_be_restored(
             "GRANT {} TO that user, or let the database's owner make those grants",
             out_of_reach.join(", ")
         ))
-        .err(),
+        .err()
     }
 }

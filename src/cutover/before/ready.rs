@@ -108,9 +108,10 @@ pub(in crate::cutover) fn own_stream(
         .err();
     };
     let slot_name = subscription.subslotname.clone().unwrap_or_default();
-    let running = match subscription.subenabled {
-        true => awaited(from, dbname, &slot_name)?,
-        false => None,
+    let running = if subscription.subenabled {
+        awaited(from, dbname, &slot_name)?
+    } else {
+        None
     };
     Ok(Running {
         subowner: Some((
@@ -185,15 +186,16 @@ pub(in crate::cutover) fn may_fence(lock: &Session, pubname: &str) -> Result<()>
                        WHERE NOT has_database_privilege(current_database(), 'CREATE'))",
         params![pubname],
     )?;
-    match refused.is_empty() {
-        true => Ok(()),
-        false => Failure::new(format!(
+    if refused.is_empty() {
+        Ok(())
+    } else {
+        Failure::new(format!(
             "fence the tables after the switch: {:?} lacks TRIGGER, or CREATE, on {}",
             lock.endpoint().user,
             refused.join(", ")
         ))
         .hint("GRANT TRIGGER on those tables (CREATE on the database) to that user")
-        .err(),
+        .err()
     }
 }
 
@@ -207,15 +209,16 @@ pub(in crate::cutover) fn roles_exist(admin: &Session, request: &PauseRequest) -
         "SELECT array(SELECT name FROM unnest($1) name WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name))",
         params![named],
     )?;
-    match unknown.is_empty() {
-        true => Ok(()),
-        false => Failure::usage(format!(
+    if unknown.is_empty() {
+        Ok(())
+    } else {
+        Failure::usage(format!(
             "{}: there is no role {}",
             request.command(),
             unknown.join(", ")
         ))
         .hint("correct --app-user, cutover.app_users or cutover.keep_users")
-        .err(),
+        .err()
     }
 }
 
@@ -266,9 +269,10 @@ pub(in crate::cutover) fn every_table_is_ready(arrival: &Session, stream: &Strea
         .filter(|relation| relation.srsubstate != 'r')
         .map(|relation| relation.name.plain())
         .collect();
-    match waiting.is_empty() {
-        true => Ok(()),
-        false => Failure::new(format!(
+    if waiting.is_empty() {
+        Ok(())
+    } else {
+        Failure::new(format!(
             "pause {:?}: {} tables are still being copied, among them {}",
             stream.dbname,
             waiting.len(),
@@ -280,7 +284,7 @@ pub(in crate::cutover) fn every_table_is_ready(arrival: &Session, stream: &Strea
                 .join(", ")
         ))
         .hint("wait until flare monitor shows every table ready")
-        .err(),
+        .err()
     }
 }
 
@@ -317,14 +321,15 @@ pub(in crate::cutover) fn may_lock(lock: &Session, pubname: &str) -> Result<()> 
                          AND NOT has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE'))",
         params![pubname],
     )?;
-    match refused.is_empty() {
-        true => Ok(()),
-        false => Failure::new(format!(
+    if refused.is_empty() {
+        Ok(())
+    } else {
+        Failure::new(format!(
             "lock the published tables: {:?} may not lock {}",
             lock.endpoint().user,
             refused.join(", ")
         ))
         .hint("GRANT UPDATE or DELETE on them to that user")
-        .err(),
+        .err()
     }
 }

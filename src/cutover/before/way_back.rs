@@ -24,9 +24,10 @@ pub(in crate::cutover) fn build(
         // Who applies there is decided as on the way forward; the rest is the subscriber's alone.
         Direction::Forward => {
             let declared = config.subscription(&member.subname)?;
-            match declared.has_on("run_as_owner") && back.subscriber.major() >= 16 {
-                true => ", run_as_owner = true".to_owned(),
-                false => String::new(),
+            if declared.has_on("run_as_owner") && back.subscriber.major() >= 16 {
+                ", run_as_owner = true".to_owned()
+            } else {
+                String::new()
             }
         }
         Direction::Back => {

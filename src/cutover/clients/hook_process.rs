@@ -126,9 +126,10 @@ impl HookProcess {
             last.iter().cloned().collect()
         };
         let lines: Vec<String> = self.last.iter().flat_map(lines_of).collect();
-        match lines.is_empty() {
-            true => String::new(),
-            false => format!(": {}", lines.join(" | ")),
+        if lines.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", lines.join(" | "))
         }
     }
 }

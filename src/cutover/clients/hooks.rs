@@ -123,9 +123,10 @@ pub(crate) fn run(
     );
     let remaining = deadline.map(|at| at.saturating_duration_since(Instant::now()));
     let limit = remaining.map_or(hooks.timeout, |left| left.min(hooks.timeout));
-    let why = match limit < hooks.timeout {
-        true => "all that is left of the pause",
-        false => "cutover.hooks.timeout",
+    let why = if limit < hooks.timeout {
+        "all that is left of the pause"
+    } else {
+        "cutover.hooks.timeout"
     };
     log::info!("{what}");
     let child = Command::new(&program)

@@ -129,11 +129,14 @@ impl Poolers {
     /// Returns what could not be done, as [`Poolers::resume`] does.
     pub(crate) fn reload(&mut self) -> Vec<String> {
         let _shield = interrupt::Shield::raise();
-        in_parallel(&mut self.0, |pooler| match pooler.is_owed() {
-            true => Ok(()),
-            false => pooler
-                .resume_persistently(Reload::Yes)
-                .map_err(|report| pooler.by_hand(Reload::Yes, &report)),
+        in_parallel(&mut self.0, |pooler| {
+            if pooler.is_owed() {
+                Ok(())
+            } else {
+                pooler
+                    .resume_persistently(Reload::Yes)
+                    .map_err(|report| pooler.by_hand(Reload::Yes, &report))
+            }
         })
         .into_iter()
         .filter_map(std::result::Result::err)

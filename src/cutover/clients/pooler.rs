@@ -301,9 +301,10 @@ impl One {
             _ => {}
         }
         // A PAUSE that a frozen pooler had not read yet may only now have come into effect.
-        match self.listed(ANSWER_WITHIN)?.paused {
-            true => Failure::new(format!("{self} is paused again")).err(),
-            false => reloaded,
+        if self.listed(ANSWER_WITHIN)?.paused {
+            Failure::new(format!("{self} is paused again")).err()
+        } else {
+            reloaded
         }
     }
 

@@ -160,9 +160,10 @@ fn unpublish(publisher: &Publisher, stream: &Stream, run: &Run) -> Result<Change
         format!("drop publication {:?}", stream.pubname),
         format!("DROP PUBLICATION {}", Ident::new(&stream.pubname)),
     );
-    match found.mine {
-        true => plan.carry_out(&admin, run),
-        false => plan.carry_out(&publisher.connect(ActAs::Tables, &stream.dbname)?, run),
+    if found.mine {
+        plan.carry_out(&admin, run)
+    } else {
+        plan.carry_out(&publisher.connect(ActAs::Tables, &stream.dbname)?, run)
     }
 }
 
@@ -284,12 +285,11 @@ fn forget(server: &Server, config: &Config, dbname: &str, run: &Run) -> Result<C
         params![],
     )?;
     let other;
-    let session = match owner {
-        true => server.admin(),
-        false => {
-            other = server.connect(Login::DbOwner, "postgres")?;
-            &other
-        }
+    let session = if owner {
+        server.admin()
+    } else {
+        other = server.connect(Login::DbOwner, "postgres")?;
+        &other
     };
     // Whoever administers has made it, and may do with it as it likes.
     loaded::forget(server.admin(), dbname)?;
@@ -317,8 +317,9 @@ fn drop_schema(session: &Session) -> Result<()> {
            FROM pg_namespace n WHERE n.nspname = 'flare'",
         params![],
     )?;
-    match empty {
-        true => session.batch("DROP SCHEMA flare"),
-        false => Ok(()),
+    if empty {
+        session.batch("DROP SCHEMA flare")
+    } else {
+        Ok(())
     }
 }

@@ -103,9 +103,10 @@ fn nothing_to_resume(publisher: &Publisher, dbname: &str, run: &Run) -> Result<R
         .map(|entry| entry.grantee.clone().unwrap_or_else(|| "PUBLIC".into()))
         .collect();
     let open_to_all = open_to.iter().any(|grantee| grantee == "PUBLIC");
-    let held_by = match open_to.is_empty() {
-        true => "nobody".to_owned(),
-        false => open_to.join(", "),
+    let held_by = if open_to.is_empty() {
+        "nobody".to_owned()
+    } else {
+        open_to.join(", ")
     };
     Ok(ResumeReport {
         changed: false,

@@ -114,9 +114,10 @@ fn unbuild(pair: &Pair, entry: &Entry, member: &Member, run: &Run) -> Result<()>
     let back = pair.reversed();
     let stream = member.stream(entry.direction.flipped());
     reverse::remove(&back, &stream.dbname, &stream.subname, run)?;
-    match member.had_publication {
-        true => Ok(()),
-        false => reverse::unpublish(&back.publisher, &stream.dbname, &stream.pubname),
+    if member.had_publication {
+        Ok(())
+    } else {
+        reverse::unpublish(&back.publisher, &stream.dbname, &stream.pubname)
     }
 }
 

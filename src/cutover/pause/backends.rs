@@ -28,11 +28,12 @@ pub(crate) fn no_prepared_transaction(watch: &Session, dbname: &str) -> Result<(
         "SELECT array(SELECT gid FROM pg_prepared_xacts WHERE database = $1 ORDER BY prepared)",
         params![dbname],
     )?;
-    match prepared.is_empty() {
-        true => Ok(()),
-        false => Failure::new(format!("prepared transactions are open in {dbname:?}: {}", prepared.join(", ")))
-            .hint("COMMIT PREPARED or ROLLBACK PREPARED them in that database, then run the command again")
-            .err(),
+    if prepared.is_empty() {
+        Ok(())
+    } else {
+        Failure::new(format!("prepared transactions are open in {dbname:?}: {}", prepared.join(", ")))
+    .hint("COMMIT PREPARED or ROLLBACK PREPARED them in that database, then run the command again")
+    .err()
     }
 }
 

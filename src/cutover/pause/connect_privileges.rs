@@ -74,13 +74,14 @@ impl ConnectPrivileges {
                 "GRANT CONNECT ON DATABASE {database} TO {}{option}",
                 grantee(entry)
             );
-            match self.by_owner(entry) {
-                true => statements.push(grant),
-                false => statements.extend([
+            if self.by_owner(entry) {
+                statements.push(grant)
+            } else {
+                statements.extend([
                     format!("SET LOCAL ROLE {}", Ident::new(&entry.grantor)),
                     grant,
                     "SET LOCAL ROLE NONE".to_owned(),
-                ]),
+                ])
             }
         }
         statements

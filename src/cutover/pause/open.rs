@@ -24,9 +24,10 @@ use crate::value::Literal;
 
 /// Sends what opens the fence of one database.
 fn send_fence<'a>(pause: &'a Pause<'_>, database: &'a Database) -> Result<Sent<'a>> {
-    let open = match database.target.fenced {
-        true => format!("EXECUTE {};", Literal(fence::OPEN)),
-        false => String::new(),
+    let open = if database.target.fenced {
+        format!("EXECUTE {};", Literal(fence::OPEN))
+    } else {
+        String::new()
     };
     let block = batch::block(pause.deadline.left(), "", "", &open);
     batch::send_committing(

@@ -130,9 +130,10 @@ pub(in crate::observe) fn lock_in_words(worker: &Worker, to: Side) -> String {
         }
     });
     let whose: Vec<String> = whose.collect();
-    let whose = match whose.is_empty() {
-        true => "somebody".to_owned(),
-        false => whose.join(", "),
+    let whose = if whose.is_empty() {
+        "somebody".to_owned()
+    } else {
+        whose.join(", ")
     };
     format!("{who} waits for {what}, held on the {to} by {whose}")
 }

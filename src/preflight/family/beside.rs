@@ -203,13 +203,14 @@ fn unfilled(here: &[View], there: &[View]) -> Vec<Finding> {
 }
 
 fn foreign(tables: &[Foreign]) -> Vec<Finding> {
-    match tables.is_empty() {
-        true => Vec::new(),
-        false => vec![
-            Finding::warning("foreign tables are copied as definitions: the subscriber has to reach their servers, and user mappings come without passwords")
-                .objects(tables.iter().map(|it| format!("{} (server {})", it.name.plain(), it.server)))
-                .fix("let the subscriber's address in at those servers, and set the passwords with ALTER USER MAPPING"),
-        ],
+    if tables.is_empty() {
+        Vec::new()
+    } else {
+        vec![
+        Finding::warning("foreign tables are copied as definitions: the subscriber has to reach their servers, and user mappings come without passwords")
+            .objects(tables.iter().map(|it| format!("{} (server {})", it.name.plain(), it.server)))
+            .fix("let the subscriber's address in at those servers, and set the passwords with ALTER USER MAPPING"),
+    ]
     }
 }
 
@@ -228,13 +229,14 @@ fn rules(rules: &[Rule]) -> Vec<Finding> {
 }
 
 fn labels(providers: &[String]) -> Vec<Finding> {
-    match providers.is_empty() {
-        true => Vec::new(),
-        false => vec![
-            Finding::warning("there are security labels: without their provider on the subscriber the schema does not load")
-                .objects(providers.iter().cloned())
-                .fix("install the provider there and name it in shared_preload_libraries, or SECURITY LABEL ... IS NULL"),
-        ],
+    if providers.is_empty() {
+        Vec::new()
+    } else {
+        vec![
+        Finding::warning("there are security labels: without their provider on the subscriber the schema does not load")
+            .objects(providers.iter().cloned())
+            .fix("install the provider there and name it in shared_preload_libraries, or SECURITY LABEL ... IS NULL"),
+    ]
     }
 }
 

@@ -274,9 +274,10 @@ fn locks(view: &View<'_>) -> Result<Vec<Finding>> {
     ));
     if let Some(subscriber) = view.subscriber {
         let there = subscriber.first(&RELATIONS)?.unwrap_or_default();
-        let (needed, what) = match there.tables > 0 {
-            true => (here.tables, "lock all tables"),
-            false => (here.all, "load the schema in one transaction"),
+        let (needed, what) = if there.tables > 0 {
+            (here.tables, "lock all tables")
+        } else {
+            (here.all, "load the schema in one transaction")
         };
         found.extend(too_many(
             (subscriber.side, subscriber.major),

@@ -77,9 +77,10 @@ pub(crate) const CHECKS: &[Check] = &[
                 None => moving.publication.tables.is_some() || moving.publication.listed,
             };
             let tables = publisher.rows(&TABLES)?;
-            Ok(match listed && publisher.major < 13 {
-                true => leaves_are_listed(&tables, moving.publication, moving.dbname),
-                false => Vec::new(),
+            Ok(if listed && publisher.major < 13 {
+                leaves_are_listed(&tables, moving.publication, moving.dbname)
+            } else {
+                Vec::new()
             })
         },
     },
@@ -150,10 +151,7 @@ fn partial(found: &Publication, dbname: &str, subscribed: bool) -> Vec<Finding> 
             )
             .fix(format!(
                 "ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table}{}",
-                match subscribed {
-                    true => "; what is missing already has to be copied anew (flare drop_subscription, flare create_subscription)",
-                    false => "",
-                }
+                if subscribed { "; what is missing already has to be copied anew (flare drop_subscription, flare create_subscription)" } else { "" }
             )),
         );
     }
@@ -178,13 +176,10 @@ fn partial(found: &Publication, dbname: &str, subscribed: bool) -> Vec<Finding> 
             found.pubname,
             lacking.join(", ")
         );
-        findings.push(match subscribed {
-            true => Finding::blocker(format!("{words}: what was done so is missing on the subscriber")).fix(format!(
-                "flare create_publication {} adds them; what is missing already has to be copied anew (flare drop_subscription, flare create_subscription)",
-                ShellWord(dbname)
-            )),
-            false => Finding::note(format!("{words}: flare create_publication adds them")),
-        });
+        findings.push(if subscribed { Finding::blocker(format!("{words}: what was done so is missing on the subscriber")).fix(format!(
+            "flare create_publication {} adds them; what is missing already has to be copied anew (flare drop_subscription, flare create_subscription)",
+            ShellWord(dbname)
+        )) } else { Finding::note(format!("{words}: flare create_publication adds them")) });
     }
     findings
 }
@@ -237,11 +232,10 @@ fn unpublished(
 /// What the configuration lets stay.
 fn staying<'t>(names: impl Iterator<Item = &'t TableName>) -> Vec<Finding> {
     let names: Vec<String> = names.map(TableName::plain).collect();
-    match names.is_empty() {
-        true => Vec::new(),
-        false => vec![
-            Finding::note("rows of tables stay behind, as the configuration says").objects(names),
-        ],
+    if names.is_empty() {
+        Vec::new()
+    } else {
+        vec![Finding::note("rows of tables stay behind, as the configuration says").objects(names)]
     }
 }
 
@@ -271,16 +265,17 @@ fn leaves_are_listed(tables: &[Table], wanted: &Wanted, dbname: &str) -> Vec<Fin
         .filter(|it| it.relkind == 'p' && it.ancestors.is_empty())
         .filter(meant);
     let roots: Vec<String> = roots.map(|it| it.name.plain()).collect();
-    match roots.is_empty() {
-        true => Vec::new(),
-        false => vec![
-            Finding::warning("before 13 a partitioned table is published by its partitions, each by name: one that is made later is not")
-                .objects(roots)
-                .fix(format!(
-                    "flare create_publication {} after each new partition, or publish all tables",
-                    ShellWord(dbname)
-                )),
-        ],
+    if roots.is_empty() {
+        Vec::new()
+    } else {
+        vec![
+        Finding::warning("before 13 a partitioned table is published by its partitions, each by name: one that is made later is not")
+            .objects(roots)
+            .fix(format!(
+                "flare create_publication {} after each new partition, or publish all tables",
+                ShellWord(dbname)
+            )),
+    ]
     }
 }
 

@@ -193,15 +193,16 @@ fn database_of(view: &View<'_>) -> Result<Option<Database>> {
 }
 
 fn way_in(why: &str, dbname: &str) -> String {
-    match why.contains("could not access file") || why.contains("could not load library") {
-        true => format!(
+    if why.contains("could not access file") || why.contains("could not load library") {
+        format!(
             "a library of session_preload_libraries or local_preload_libraries is missing there: ALTER DATABASE {} RESET session_preload_libraries, the same for the role, or install the library",
             Ident::from(dbname)
-        ),
-        false => format!(
+        )
+    } else {
+        format!(
             "GRANT CONNECT ON DATABASE {} to that user",
             Ident::from(dbname)
-        ),
+        )
     }
 }
 
@@ -244,13 +245,14 @@ fn locale_of(
         .cloned()
         .collect();
     lacking.dedup();
-    match lacking.is_empty() {
-        true => Vec::new(),
-        false => vec![
+    if lacking.is_empty() {
+        Vec::new()
+    } else {
+        vec![
             Finding::blocker("the subscriber's system does not have the database's locale")
                 .objects(lacking)
                 .fix(by_hand),
-        ],
+        ]
     }
 }
 

@@ -61,10 +61,7 @@ fn needing_a_path(failing: &[Failing]) -> Vec<Finding> {
                 .objects(failing.iter().map(|it| format!("{} ({}: {})", it.what, it.functions, it.why)))
                 .fix(format!(
                     "ALTER FUNCTION {} SET search_path = ..., with the schema of what it names, on both sides",
-                    first.functions.split("), ").next().map_or(String::new(), |it| match it.ends_with(')') {
-                        true => it.to_owned(),
-                        false => format!("{it})"),
-                    })
+                    first.functions.split("), ").next().map_or(String::new(), |it| if it.ends_with(')') { it.to_owned() } else { format!("{it})") })
                 )),
         ],
     }

@@ -62,9 +62,10 @@ pub(super) fn fit<'r>(
         if parts.contains(&Answer::No) {
             continue;
         }
-        return match parts.contains(&Answer::Perhaps) {
-            true => Fit::Unsure,
-            false => Fit::Line(rule),
+        return if parts.contains(&Answer::Perhaps) {
+            Fit::Unsure
+        } else {
+            Fit::Line(rule)
         };
     }
     Fit::None

@@ -320,13 +320,10 @@ fn without_identity(
         (false, _) => ("would fail from then on", ""),
     };
     let table = &first.name;
-    let full = match never_full.contains(table) {
-        true => {
-            "allow_no_identity where rows are only inserted (FULL does not do: a column is generated, or nothing compares its values)"
-        }
-        false => {
-            "replica_identity_full_tables (slow where it is large and often updated), or in allow_no_identity where rows are only inserted"
-        }
+    let full = if never_full.contains(table) {
+        "allow_no_identity where rows are only inserted (FULL does not do: a column is generated, or nothing compares its values)"
+    } else {
+        "replica_identity_full_tables (slow where it is large and often updated), or in allow_no_identity where rows are only inserted"
     };
     vec![
         Finding::blocker(format!(

@@ -399,15 +399,16 @@ fn beyond_reach(sessions: &[Sessions], roles: &[Role], admin: &str) -> Vec<Findi
         .filter(|it| is_super(&it.user))
         .map(|it| it.user.clone())
         .collect();
-    match beyond.is_empty() {
-        true => Vec::new(),
-        false => vec![
-            Finding::blocker(format!(
-                "superusers are at work in the database, and {admin:?}, who is none, may not end their sessions"
-            ))
-            .objects(beyond)
-            .fix("let the application use a role without superuser, or end those sessions before the cutover"),
-        ],
+    if beyond.is_empty() {
+        Vec::new()
+    } else {
+        vec![
+        Finding::blocker(format!(
+            "superusers are at work in the database, and {admin:?}, who is none, may not end their sessions"
+        ))
+        .objects(beyond)
+        .fix("let the application use a role without superuser, or end those sessions before the cutover"),
+    ]
     }
 }
 

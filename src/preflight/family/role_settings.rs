@@ -236,9 +236,12 @@ fn unknown(settings: &[RoleSetting], here: &Settings, there: &Settings) -> Vec<F
     let unknown: Vec<&RoleSetting> = settings
         .iter()
         // With a dot it is whatever a library or the application makes of it.
-        .filter(|it| match it.name.contains('.') {
-            true => here.text(&it.name).is_some() && there.text(&it.name).is_none(),
-            false => there.folded(&it.name).is_none(),
+        .filter(|it| {
+            if it.name.contains('.') {
+                here.text(&it.name).is_some() && there.text(&it.name).is_none()
+            } else {
+                there.folded(&it.name).is_none()
+            }
         })
         .collect();
     match unknown.first() {
@@ -369,13 +372,14 @@ fn ms_of(value: &str) -> Option<i64> {
 
 /// create_subscription sets them aside itself, in this database, until the subscription goes.
 fn set_aside(found: Finding, subscribed: bool) -> Finding {
-    match subscribed {
-        true => found,
-        false => Finding::note(format!(
+    if subscribed {
+        found
+    } else {
+        Finding::note(format!(
             "{}, but create_subscription sets them to 0 in this database",
             found.message
         ))
-        .objects(found.objects),
+        .objects(found.objects)
     }
 }
 
@@ -430,12 +434,13 @@ fn misread(settings: &[RoleSetting], dbname: &str) -> Vec<Finding> {
         .filter(|it| it.role.is_none() && it.is_of(dbname))
         .filter(changes)
         .collect();
-    match bad.is_empty() {
-        true => Vec::new(),
-        false => vec![
-            Finding::note("the subscriber's database sets how text is read, but create_subscription sets what the rows need for its own role")
-                .objects(bad.iter().map(|it| it.in_words())),
-        ],
+    if bad.is_empty() {
+        Vec::new()
+    } else {
+        vec![
+        Finding::note("the subscriber's database sets how text is read, but create_subscription sets what the rows need for its own role")
+            .objects(bad.iter().map(|it| it.in_words())),
+    ]
     }
 }
 

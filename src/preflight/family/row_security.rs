@@ -52,9 +52,10 @@ pub(crate) const CHECKS: &[Check] = &[
         ],
         judge: |view| match view.publisher {
             Some(publisher) if view.reverse && publisher.major >= 15 => {
-                let writer = match publisher.major >= 16 && !runs_as_owner(view) {
-                    true => Writer::Owners,
-                    false => Writer::Role(publisher.user.clone()),
+                let writer = if publisher.major >= 16 && !runs_as_owner(view) {
+                    Writer::Owners
+                } else {
+                    Writer::Role(publisher.user.clone())
                 };
                 let secured = of_covered(view, publisher.rows(&SECURED)?)?;
                 let refusing = writer.refused(&secured, publisher);
@@ -153,14 +154,15 @@ fn hidden(secured: &[Secured], superuser: bool) -> Option<Finding> {
         return None;
     }
     let words = "row security hides rows from the role in the subscription's connection";
-    let found = match superuser {
-        true => Finding::note(format!(
+    let found = if superuser {
+        Finding::note(format!(
             "{words}; flare grant_replication lets it see them (BYPASSRLS)"
-        )),
-        false => Finding::blocker(format!(
+        ))
+    } else {
+        Finding::blocker(format!(
             "{words}: they would be missing on the subscriber, in silence"
         ))
-        .fix("ALTER ROLE ... BYPASSRLS of repl_user on the publisher, as a superuser"),
+        .fix("ALTER ROLE ... BYPASSRLS of repl_user on the publisher, as a superuser")
     };
     Some(found.objects(names(&hidden)))
 }

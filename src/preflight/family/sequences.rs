@@ -114,10 +114,7 @@ fn unlike(here: &[Sequence], there: &[Sequence]) -> Vec<Finding> {
                 first.increment,
                 first.min,
                 first.max,
-                match first.cycle {
-                    true => "CYCLE",
-                    false => "NO CYCLE",
-                }
+                if first.cycle { "CYCLE" } else { "NO CYCLE" }
             )),
         );
     }

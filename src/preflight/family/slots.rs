@@ -141,13 +141,14 @@ fn retaining(slots: &[Slot], limit: Size) -> Vec<Finding> {
                 .then(|| format!("{} ({}, {standing})", slot.slot_name, size(bytes)))
         })
         .collect();
-    match much.is_empty() {
-        true => Vec::new(),
-        false => vec![
-            Finding::warning("slots of the publisher retain much WAL, which may fill its disk")
-                .objects(much)
-                .fix("let whoever reads from them catch up; a slot that nobody will ever read again is yours to drop"),
-        ],
+    if much.is_empty() {
+        Vec::new()
+    } else {
+        vec![
+        Finding::warning("slots of the publisher retain much WAL, which may fill its disk")
+            .objects(much)
+            .fix("let whoever reads from them catch up; a slot that nobody will ever read again is yours to drop"),
+    ]
     }
 }
 
@@ -165,13 +166,14 @@ fn others(slots: &[Slot], dbname: &str, own: Option<&str>) -> Vec<Finding> {
             format!("{} ({plugin}, {standing})", it.slot_name)
         })
         .collect();
-    match others.is_empty() {
-        true => Vec::new(),
-        false => vec![
-            Finding::warning("others read this database's changes (a feed, a warehouse, another subscriber): their slots do not follow the cutover")
-                .objects(others)
-                .fix("plan with whoever reads them: after the cutover they need slots on the new server, from its first change on"),
-        ],
+    if others.is_empty() {
+        Vec::new()
+    } else {
+        vec![
+        Finding::warning("others read this database's changes (a feed, a warehouse, another subscriber): their slots do not follow the cutover")
+            .objects(others)
+            .fix("plan with whoever reads them: after the cutover they need slots on the new server, from its first change on"),
+    ]
     }
 }
 
@@ -189,15 +191,16 @@ fn waits_for(names: &str, senders: &[Sender], subname: Option<&str>) -> Vec<Find
         .iter()
         .filter(synchronous)
         .partition(|it| it.application_name == subname);
-    match own.is_empty() || !others.is_empty() {
-        true => Vec::new(),
-        false => vec![
-            Finding::blocker(format!(
-                "synchronous_standby_names is {names:?}, and only this subscription satisfies it: every commit would wait from the moment it stops"
-            ))
-            .objects([subname.to_owned()])
-            .fix("name a standby in synchronous_standby_names of the publisher, or ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()"),
-        ],
+    if own.is_empty() || !others.is_empty() {
+        Vec::new()
+    } else {
+        vec![
+        Finding::blocker(format!(
+            "synchronous_standby_names is {names:?}, and only this subscription satisfies it: every commit would wait from the moment it stops"
+        ))
+        .objects([subname.to_owned()])
+        .fix("name a standby in synchronous_standby_names of the publisher, or ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()"),
+    ]
     }
 }
 

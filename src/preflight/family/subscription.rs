@@ -228,15 +228,16 @@ fn stopped(own: &Subscription, slots: &[Slot]) -> Vec<Finding> {
             .fix(again),
         ];
     }
-    match slot.active {
-        true => Vec::new(),
-        false => vec![
-            Finding::blocker(format!(
-                "slot {name:?} is not active: subscription {:?} does not follow",
-                own.subname
-            ))
-            .fix("flare lag says what is known of it; the subscriber's server log says what its worker met"),
-        ],
+    if slot.active {
+        Vec::new()
+    } else {
+        vec![
+        Finding::blocker(format!(
+            "slot {name:?} is not active: subscription {:?} does not follow",
+            own.subname
+        ))
+        .fix("flare lag says what is known of it; the subscriber's server log says what its worker met"),
+    ]
     }
 }
 
@@ -248,20 +249,18 @@ fn publications_of(own: &Subscription, pubname: &str) -> Vec<Finding> {
         .cloned()
         .collect();
     let has = own.subpublications.iter().any(|it| it == pubname);
-    match has && others.is_empty() {
-        true => Vec::new(),
-        false => vec![
-            Finding::blocker(match has {
-                true => format!("subscription {:?} has other publications beside {pubname:?}, whose tables would be neither fenced nor carried back", own.subname),
-                false => format!("subscription {:?} does not have publication {pubname:?}", own.subname),
-            })
-            .objects(others)
-            .fix(format!(
-                "ALTER SUBSCRIPTION {} SET PUBLICATION {} on the subscriber",
-                Ident::new(&own.subname),
-                Ident::new(pubname)
-            )),
-        ],
+    if has && others.is_empty() {
+        Vec::new()
+    } else {
+        vec![
+        Finding::blocker(if has { format!("subscription {:?} has other publications beside {pubname:?}, whose tables would be neither fenced nor carried back", own.subname) } else { format!("subscription {:?} does not have publication {pubname:?}", own.subname) })
+        .objects(others)
+        .fix(format!(
+            "ALTER SUBSCRIPTION {} SET PUBLICATION {} on the subscriber",
+            Ident::new(&own.subname),
+            Ident::new(pubname)
+        )),
+    ]
     }
 }
 

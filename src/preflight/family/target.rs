@@ -64,13 +64,14 @@ const OUT_OF_REACH: Question<OutOfReach> = Question::database(
 .since(16);
 
 fn unanalyzed(tables: &[TableName], dbname: &str) -> Vec<Finding> {
-    match tables.is_empty() {
-        true => Vec::new(),
-        false => vec![
-            Finding::warning("tables of the subscriber were never analyzed: plans go wrong right after the cutover")
-                .objects(tables.iter().map(TableName::plain))
-                .fix(format!("flare vacuum_analyze {}", ShellWord(dbname))),
-        ],
+    if tables.is_empty() {
+        Vec::new()
+    } else {
+        vec![
+        Finding::warning("tables of the subscriber were never analyzed: plans go wrong right after the cutover")
+            .objects(tables.iter().map(TableName::plain))
+            .fix(format!("flare vacuum_analyze {}", ShellWord(dbname))),
+    ]
     }
 }
 

@@ -150,9 +150,10 @@ fn unqualified<'b>(body: &'b str, tables: &BTreeSet<&str>) -> Option<&'b str> {
         .map(|pair| pair[1])
         .find(|name| {
             let bare = name.trim_matches('"');
-            let folded = match name.starts_with('"') {
-                true => bare.to_owned(),
-                false => bare.to_lowercase(),
+            let folded = if name.starts_with('"') {
+                bare.to_owned()
+            } else {
+                bare.to_lowercase()
             };
             tables.contains(folded.as_str())
         })

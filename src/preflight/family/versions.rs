@@ -141,16 +141,17 @@ fn is_untested(version: &str) -> bool {
 }
 
 fn never_tested(untested: Vec<String>) -> Vec<Finding> {
-    match untested.is_empty() {
-        true => Vec::new(),
-        false => vec![
-            Finding::warning(format!(
-                "servers are newer than flare knows, and treated as {}, since allow_untested says so: try the whole way with a copy first",
-                KNOWN_MAJORS.end()
-            ))
-            .objects(untested)
-            .fix("use a flare that knows this version as soon as there is one"),
-        ],
+    if untested.is_empty() {
+        Vec::new()
+    } else {
+        vec![
+        Finding::warning(format!(
+            "servers are newer than flare knows, and treated as {}, since allow_untested says so: try the whole way with a copy first",
+            KNOWN_MAJORS.end()
+        ))
+        .objects(untested)
+        .fix("use a flare that knows this version as soon as there is one"),
+    ]
     }
 }
 
@@ -188,18 +189,19 @@ fn rounded(
     subname: &str,
 ) -> Vec<Finding> {
     let exact = from >= 12 || to >= 15 || digits.is_none_or(|it| it.0);
-    match exact || columns.is_empty() {
-        true => Vec::new(),
-        false => vec![
-            Finding::blocker(format!(
-                "a publisher of {from} sends floats with 15 digits to a subscriber of {to}: their last bits are lost"
-            ))
-            .objects(columns.iter().cloned())
-            .fix(format!(
-                "flare drop_subscription and flare create_subscription copy them anew; ALTER SUBSCRIPTION {} CONNECTION '... options=''-c extra_float_digits=3''' mends what comes from now on",
-                Ident::from(subname)
-            )),
-        ],
+    if exact || columns.is_empty() {
+        Vec::new()
+    } else {
+        vec![
+        Finding::blocker(format!(
+            "a publisher of {from} sends floats with 15 digits to a subscriber of {to}: their last bits are lost"
+        ))
+        .objects(columns.iter().cloned())
+        .fix(format!(
+            "flare drop_subscription and flare create_subscription copy them anew; ALTER SUBSCRIPTION {} CONNECTION '... options=''-c extra_float_digits=3''' mends what comes from now on",
+            Ident::from(subname)
+        )),
+    ]
     }
 }
 

@@ -35,20 +35,18 @@ impl Situation {
             .iter()
             .map(|extension| extension.schema_owner.clone())
             .collect();
-        let strange_owners = match pair.subscriber.facts().superuser && login == Login::Superuser {
-            true => missing_roles(admin, &owners)?,
-            false => owners,
+        let strange_owners = if pair.subscriber.facts().superuser && login == Login::Superuser {
+            missing_roles(admin, &owners)?
+        } else {
+            owners
         };
         let exists = databases::database(admin, dbname)?.is_some();
-        let (installed, schemas) = match exists {
-            true => {
-                let session = pair.subscriber.connect(login, dbname)?;
-                (extensions(&session)?, schemas(&session)?)
-            }
-            false => {
-                let plpgsql = wanted.iter().filter(|wanted| wanted.extname == "plpgsql");
-                (plpgsql.cloned().collect(), vec!["public".to_owned()])
-            }
+        let (installed, schemas) = if exists {
+            let session = pair.subscriber.connect(login, dbname)?;
+            (extensions(&session)?, schemas(&session)?)
+        } else {
+            let plpgsql = wanted.iter().filter(|wanted| wanted.extname == "plpgsql");
+            (plpgsql.cloned().collect(), vec!["public".to_owned()])
         };
         let (offered, unlisted) = match offers(admin) {
             Ok(offered) => (offered, None),
@@ -167,9 +165,10 @@ impl Situation {
                 continue;
             }
             if !schema.starts_with("pg_") && schemas.insert(schema.clone()) {
-                let owner = match self.strange_owners.contains(schema_owner) {
-                    true => String::new(),
-                    false => format!(" AUTHORIZATION {}", Ident::new(schema_owner)),
+                let owner = if self.strange_owners.contains(schema_owner) {
+                    String::new()
+                } else {
+                    format!(" AUTHORIZATION {}", Ident::new(schema_owner))
                 };
                 plan.step(
                     format!("create schema {schema:?}"),

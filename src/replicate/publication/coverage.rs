@@ -85,11 +85,12 @@ fn named(names: &[TableName], found: &Situation<'_>) -> Result<Vec<TableName>> {
     let mut wanted: Vec<TableName> = Vec::new();
     for name in names.iter().chain([found.status]) {
         let partitioned = |table: &Table| table.name == *name && table.relkind == 'p';
-        let stand_ins: Vec<TableName> =
-            match found.major < 13 && found.tables.iter().any(partitioned) {
-                true => leaves(found.tables.iter().filter(|table| table.belongs_to(name))),
-                false => vec![name.clone()],
-            };
+        let stand_ins: Vec<TableName> = if found.major < 13 && found.tables.iter().any(partitioned)
+        {
+            leaves(found.tables.iter().filter(|table| table.belongs_to(name)))
+        } else {
+            vec![name.clone()]
+        };
         for name in stand_ins {
             if !wanted.contains(&name) {
                 wanted.push(name);
@@ -102,12 +103,13 @@ fn named(names: &[TableName], found: &Situation<'_>) -> Result<Vec<TableName>> {
 /// Every table, roots instead of their partitions where a root can be published (13+).
 fn everything(found: &Situation<'_>) -> Vec<TableName> {
     let permanent = found.tables.iter().filter(|t| t.relpersistence == 'p');
-    match found.major < 13 {
-        true => leaves(permanent),
-        false => permanent
+    if found.major < 13 {
+        leaves(permanent)
+    } else {
+        permanent
             .filter(|table| table.ancestors.is_empty())
             .map(|table| table.name.clone())
-            .collect(),
+            .collect()
     }
 }
 

@@ -23,18 +23,19 @@ fn publisher_of(names: &[TableName], found: &Situation<'_>) -> Result<Login> {
         .filter(|table| !table.db_owners)
         .map(|table| &table.name)
         .collect();
-    match others.is_empty() {
-        true => Ok(Login::DbOwner),
-        false => Failure::new(format!(
-            "publish {}: only an owner may, and {:?} is not",
-            listed(others.iter().copied()),
-            found.users.db_owner
-        ))
-        .hint(format!(
-            "GRANT the owners' roles to {:?}, or ALTER TABLE {} OWNER TO it, or list in tables what it owns",
-            found.users.db_owner, others[0]
-        ))
-        .err(),
+    if others.is_empty() {
+        Ok(Login::DbOwner)
+    } else {
+        Failure::new(format!(
+        "publish {}: only an owner may, and {:?} is not",
+        listed(others.iter().copied()),
+        found.users.db_owner
+    ))
+    .hint(format!(
+        "GRANT the owners' roles to {:?}, or ALTER TABLE {} OWNER TO it, or list in tables what it owns",
+        found.users.db_owner, others[0]
+    ))
+    .err()
     }
 }
 

@@ -53,9 +53,10 @@ pub(super) fn toolbox(pair: &Pair, tools: &Tools) -> Result<Toolbox> {
 }
 
 fn executor(server: &Server) -> Executor {
-    match server.facts().superuser {
-        true => Executor::Superuser,
-        false => Executor::Administrator,
+    if server.facts().superuser {
+        Executor::Superuser
+    } else {
+        Executor::Administrator
     }
 }
 
@@ -71,9 +72,10 @@ pub(crate) fn print(pair: &Pair, tools: &Tools, options: RolesOptions) -> Result
     let (dumped, _) = dump(pair, &toolbox(pair, tools)?, options, seen)?;
     let mut input = BufReader::new(dumped);
     let (printed, ()) = written(|output| {
-        match is_restricted(&pair.subscriber, options) {
-            true => strip_role_options_for_rds(input, output)?,
-            false => drop(std::io::copy(&mut input, output).wrap_err(WRITING)?),
+        if is_restricted(&pair.subscriber, options) {
+            strip_role_options_for_rds(input, output)?;
+        } else {
+            std::io::copy(&mut input, output).wrap_err(WRITING)?;
         }
         for setting in settings::settings(pair.publisher.admin())? {
             // pg_dumpall leaves these out.
@@ -114,13 +116,15 @@ impl Scope<'_> {
         options: RolesOptions,
     ) -> Result<RolesReport> {
         let standing = |role: &Role| Standing {
-            used: match self.connecting.contains(role.rolname.as_str()) {
-                true => Use::Connects,
-                false => Use::Other,
+            used: if self.connecting.contains(role.rolname.as_str()) {
+                Use::Connects
+            } else {
+                Use::Other
             },
-            reach: match role.within_reach {
-                true => Reach::Within,
-                false => Reach::Beyond,
+            reach: if role.within_reach {
+                Reach::Within
+            } else {
+                Reach::Beyond
             },
         };
         let roles: BTreeMap<String, Standing> = self

@@ -30,9 +30,10 @@ impl Work<'_> {
         };
         let (ours, report) = as_loaded(publisher)?;
         let (theirs, _) = as_loaded(subscriber)?;
-        let spelling = match publisher.major() == subscriber.major() {
-            true => Spelling::OneVersion,
-            false => Spelling::AcrossVersions,
+        let spelling = if publisher.major() == subscriber.major() {
+            Spelling::OneVersion
+        } else {
+            Spelling::AcrossVersions
         };
         let found = compare(BufReader::new(ours), BufReader::new(theirs), spelling)
             .wrap_err("compare the schemas")?;

@@ -75,9 +75,10 @@ impl fmt::Display for SchemaChange {
             }
         }
         for Done { what, .. } in &self.database {
-            match self.dry_run {
-                true => writeln!(f, "would {what}")?,
-                false => writeln!(f, "done: {what}")?,
+            if self.dry_run {
+                writeln!(f, "would {what}")?
+            } else {
+                writeln!(f, "done: {what}")?
             }
         }
         for (done, list) in [("left out", &self.removed), ("rewritten", &self.rewritten)] {

@@ -40,15 +40,14 @@ pub(crate) fn print(pair: &Pair, tools: &Tools, dbname: &str, login: Login) -> R
 /// The argument of psql's `\connect`, as pg_dump writes it for names that are not plain.
 fn connection_to(dbname: &str) -> String {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    match dbname.chars().all(plain) {
-        true => dbname.to_owned(),
-        false => {
-            let conninfo = Conninfo::new().with("dbname", dbname);
-            format!(
-                "-reuse-previous=on \"{}\"",
-                conninfo.to_string().replace('"', "\"\"")
-            )
-        }
+    if dbname.chars().all(plain) {
+        dbname.to_owned()
+    } else {
+        let conninfo = Conninfo::new().with("dbname", dbname);
+        format!(
+            "-reuse-previous=on \"{}\"",
+            conninfo.to_string().replace('"', "\"\"")
+        )
     }
 }
 

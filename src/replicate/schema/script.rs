@@ -39,12 +39,13 @@ impl Work<'_> {
                     server.side()
                 )
             })
-            .map_err(
-                |report| match message_of(&report).contains("permission denied") {
-                    true => hinted(report, server, self.login),
-                    false => report,
-                },
-            )
+            .map_err(|report| {
+                if message_of(&report).contains("permission denied") {
+                    hinted(report, server, self.login)
+                } else {
+                    report
+                }
+            })
     }
 
     pub(super) fn rewrite(
@@ -56,9 +57,10 @@ impl Work<'_> {
         let subscriber = &self.pair.subscriber;
         let target = DumpTarget {
             major: subscriber.major().unsigned_abs(),
-            loader: match subscriber.facts().superuser {
-                true => Loader::Superuser,
-                false => Loader::Ordinary,
+            loader: if subscriber.facts().superuser {
+                Loader::Superuser
+            } else {
+                Loader::Ordinary
             },
             restrict: Restrict::Keep,
             schemas,
@@ -74,9 +76,10 @@ impl Work<'_> {
         has_status_table: bool,
     ) -> Result<Script> {
         let toolbox = self.toolbox(self.pair.publisher.release())?;
-        let ours: &[&str] = match has_status_table {
-            true => &["--exclude-table=*.flare_replication_status"],
-            false => &[],
+        let ours: &[&str] = if has_status_table {
+            &["--exclude-table=*.flare_replication_status"]
+        } else {
+            &[]
         };
         let mut dumped = self.dump(&toolbox, &self.pair.publisher, ours)?;
         let (canonical, _) = self.canonical(share(&dumped)?)?;

@@ -45,22 +45,23 @@ impl Wanted<'_> {
         if self.options.copy == Copy::Nothing {
             return Ok(());
         }
-        let filled = match self.pair.subscriber.facts().superuser {
-            true => tables::not_empty(&self.on_subscriber, &tables)?,
-            // An administrator who is no superuser may not read what others own.
-            false => tables::not_empty(&self.as_db_owner()?, &tables)?,
+        let filled = if self.pair.subscriber.facts().superuser {
+            tables::not_empty(&self.on_subscriber, &tables)?
+        } else {
+            tables::not_empty(&self.as_db_owner()?, &tables)?
         };
-        match filled.is_empty() {
-            true => Ok(()),
-            false => Failure::new(format!(
-                "on the subscriber there are rows already in {}: the copy would collide with them",
-                listed(&filled)
-            ))
-            .hint(format!(
-                "TRUNCATE them on the subscriber, or set copy_data: false in subscriptions.{}.options if they are the publisher's rows",
-                self.subname
-            ))
-            .err(),
+        if filled.is_empty() {
+            Ok(())
+        } else {
+            Failure::new(format!(
+            "on the subscriber there are rows already in {}: the copy would collide with them",
+            listed(&filled)
+        ))
+        .hint(format!(
+            "TRUNCATE them on the subscriber, or set copy_data: false in subscriptions.{}.options if they are the publisher's rows",
+            self.subname
+        ))
+        .err()
         }
     }
 
@@ -83,9 +84,10 @@ impl Wanted<'_> {
             ))
             .err();
         }
-        match unreadable.filtered.is_empty() {
-            true => Ok(()),
-            false => Failure::new(format!(
+        if unreadable.filtered.is_empty() {
+            Ok(())
+        } else {
+            Failure::new(format!(
                 "row security would hide rows from {user:?} in {}, in silence",
                 listed(&unreadable.filtered)
             ))
@@ -94,7 +96,7 @@ impl Wanted<'_> {
                 ShellWord(self.dbname()),
                 Ident::new(user)
             ))
-            .err(),
+            .err()
         }
     }
 
@@ -129,11 +131,12 @@ pub(crate) fn check_room(pair: &Pair) -> Result<()> {
     // The holder's walsender beside the subscription's, and a second slot when its snapshot is lost.
     let mut lacking = lacking(&from, &to, Copy::Rows);
     lacking.retain(|it| !it.contains("max_sync_workers_per_subscription"));
-    match lacking.is_empty() {
-        true => Ok(()),
-        false => Failure::new(lacking.join("; "))
-            .hint("raise the settings (each needs a restart of its server), or drop what is not needed any more")
-            .err(),
+    if lacking.is_empty() {
+        Ok(())
+    } else {
+        Failure::new(lacking.join("; "))
+    .hint("raise the settings (each needs a restart of its server), or drop what is not needed any more")
+    .err()
     }
 }
 

@@ -41,9 +41,10 @@ impl Wanted<'_> {
                 format!("SELECT pg_drop_replication_slot('{slot_name}')"),
             );
         }
-        let standby = match self.options.failover && publisher.major() >= 17 {
-            true => Standby::Failover,
-            false => Standby::Ignored,
+        let standby = if self.options.failover && publisher.major() >= 17 {
+            Standby::Failover
+        } else {
+            Standby::Ignored
         };
         let creation = slot::creation(&slot_name, standby);
         on_publisher.step(format!("create replication slot {slot_name:?}"), &creation);

@@ -46,9 +46,10 @@ impl Columns {
             let mut text = String::new();
             for (at, cell) in cells.iter().enumerate() {
                 let padding = " ".repeat(widths[at] - width(cell));
-                match self.right[at] {
-                    true => text.extend([&padding, cell.as_str()]),
-                    false => text.extend([cell.as_str(), &padding]),
+                if self.right[at] {
+                    text.extend([&padding, cell.as_str()])
+                } else {
+                    text.extend([cell.as_str(), &padding])
                 }
                 text.push_str("  ");
             }

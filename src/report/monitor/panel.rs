@@ -173,9 +173,10 @@ fn slots(sample: &Sample, theme: &Theme) -> Vec<Line<'static>> {
             slot.wal_status.as_deref(),
             None | Some("reserved" | "extended")
         );
-        let style = match healthy {
-            true => Style::new(),
-            false => theme.text(LagStatus::Critical),
+        let style = if healthy {
+            Style::new()
+        } else {
+            theme.text(LagStatus::Critical)
         };
         let in_use = if slot.active { "yes" } else { "NO" };
         table.row(
@@ -296,12 +297,13 @@ fn errors(sample: &Sample, theme: &Theme) -> Vec<Line<'static>> {
         let some: Vec<String> = some
             .map(|(kind, count)| format!("{count} {}", kind.trim_start_matches("confl_")))
             .collect();
-        lines.push(match some.is_empty() {
-            true => Line::raw("conflicts: none"),
-            false => Line::styled(
+        lines.push(if some.is_empty() {
+            Line::raw("conflicts: none")
+        } else {
+            Line::styled(
                 format!("conflicts: {}", some.join(", ")),
                 theme.text(LagStatus::Warning),
-            ),
+            )
         });
     }
     for note in &sample.notes {

@@ -42,9 +42,10 @@ impl Samples {
                 let mut known = None;
                 loop {
                     let now = headline();
-                    let sent = match known.as_ref() == Some(&now) {
-                        true => Ok(()),
-                        false => headlines.send(News::Headline(now.clone())),
+                    let sent = if known.as_ref() == Some(&now) {
+                        Ok(())
+                    } else {
+                        headlines.send(News::Headline(now.clone()))
                     };
                     known = Some(now);
                     if sent.is_err() || interrupt::sleep(HEADLINE_EVERY).is_err() {

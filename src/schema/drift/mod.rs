@@ -56,12 +56,11 @@ pub(crate) fn compare(from: &Session, to: &Session, roles: &Roles) -> Result<Vec
     if kinds.iter().any(|kind| kind == "table") && !kinds.iter().any(|kind| kind == "column") {
         kinds.push("column".to_owned());
     }
-    let found = match kinds.is_empty() {
-        true => Vec::new(),
-        false => {
-            let (ours, theirs) = at_once(|| from.objects(&kinds), || to.objects(&kinds))?;
-            drift(ours, theirs)
-        }
+    let found = if kinds.is_empty() {
+        Vec::new()
+    } else {
+        let (ours, theirs) = at_once(|| from.objects(&kinds), || to.objects(&kinds))?;
+        drift(ours, theirs)
     };
     Ok(found)
 }

@@ -85,9 +85,10 @@ impl<W: Write> Rewriter<'_, W> {
             }
             RoleStatement::Comment { role } => {
                 self.flush()?;
-                match self.is_out_of_bounds(&role) {
-                    true => self.drop(item, "the role is left alone"),
-                    false => self.output.write_all(&item.text)?,
+                if self.is_out_of_bounds(&role) {
+                    self.drop(item, "the role is left alone")
+                } else {
+                    self.output.write_all(&item.text)?
                 }
                 Ok(())
             }
@@ -136,9 +137,10 @@ impl<W: Write> Rewriter<'_, W> {
                 self.report.notes.push(note);
             }
             self.drop(item, "the role exists");
-            match beyond {
-                true => self.report.left_alone.push(role),
-                false => self.report.updated.push(role),
+            if beyond {
+                self.report.left_alone.push(role)
+            } else {
+                self.report.updated.push(role)
             }
         } else {
             self.report.created.push(role.clone());

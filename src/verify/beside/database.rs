@@ -104,17 +104,18 @@ impl Beside {
             };
             let granted = format!("{}{option}", it.privilege);
             let (to, privilege) = (grantee(it), &it.privilege);
-            let (publisher, subscriber, statement) = match held.contains(*it) {
-                true => (
+            let (publisher, subscriber, statement) = if held.contains(*it) {
+                (
                     Some(granted),
                     None,
                     format!("GRANT {privilege} ON DATABASE {dbname} TO {to}{option}"),
-                ),
-                false => (
+                )
+            } else {
+                (
                     None,
                     Some(granted),
                     format!("REVOKE {privilege} ON DATABASE {dbname} FROM {to}"),
-                ),
+                )
             };
             self.differs(
                 "grants",

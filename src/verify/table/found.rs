@@ -72,12 +72,11 @@ const KEYS: &str = "
 
 fn tables_sql(major: i32) -> String {
     // A partitioned table is measured by its partitions, which only a publication via the root (13+) names.
-    let bytes = match major >= 12 {
-        true => {
-            "CASE c.relkind WHEN 'p' THEN (SELECT sum(pg_table_size(p.relid)) FROM pg_partition_tree(c.oid) p)
-                            ELSE pg_table_size(c.oid) END"
-        }
-        false => "pg_table_size(c.oid)",
+    let bytes = if major >= 12 {
+        "CASE c.relkind WHEN 'p' THEN (SELECT sum(pg_table_size(p.relid)) FROM pg_partition_tree(c.oid) p)
+                        ELSE pg_table_size(c.oid) END"
+    } else {
+        "pg_table_size(c.oid)"
     };
     format!(
         "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'relkind', c.relkind,

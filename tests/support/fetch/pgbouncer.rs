@@ -36,9 +36,10 @@ pub fn pgbouncer() -> Result<PgBouncer, String> {
 
 fn unpack(dir: &Path) -> Result<(), String> {
     let (major, minor) = debian::program(dir, "pgbouncer", "usr/sbin/pgbouncer", version)?;
-    match (major, minor) < OLDEST {
-        true => Err(format!("the package has PgBouncer {major}.{minor}")),
-        false => Ok(()),
+    if (major, minor) < OLDEST {
+        Err(format!("the package has PgBouncer {major}.{minor}"))
+    } else {
+        Ok(())
     }
 }
 

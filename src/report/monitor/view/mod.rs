@@ -134,9 +134,10 @@ impl View {
     fn other_interval(&self, fits: impl Fn(f64, f64) -> bool, from_above: bool) -> Duration {
         let now = self.interval.as_secs_f64();
         let mut fitting = INTERVALS.into_iter().filter(|it| fits(*it, now));
-        let next = match from_above {
-            true => fitting.next_back(),
-            false => fitting.next(),
+        let next = if from_above {
+            fitting.next_back()
+        } else {
+            fitting.next()
         };
         Duration::from_secs_f64(next.unwrap_or(now))
     }
@@ -198,9 +199,10 @@ impl View {
     }
 
     fn keys(&self, theme: &Theme) -> Line<'static> {
-        let words = match self.paused {
-            true => "p goes on  q quits  Tab panel  ? help",
-            false => "q quits  p pauses  +/- interval  Tab panel  arrows move  ? help",
+        let words = if self.paused {
+            "p goes on  q quits  Tab panel  ? help"
+        } else {
+            "q quits  p pauses  +/- interval  Tab panel  arrows move  ? help"
         };
         Line::styled(words, theme.faint())
     }

@@ -32,9 +32,10 @@ impl View {
             let [tables, sessions]: [Rect; 2] = halves.areas(rows[2]);
             let places = [rows[0], slots, tables, errors, sessions];
             for (at, (panel, place)) in Panel::ALL.into_iter().zip(places).enumerate() {
-                let standing = match at == self.chosen {
-                    true => Place::Chosen,
-                    false => Place::Beside,
+                let standing = if at == self.chosen {
+                    Place::Chosen
+                } else {
+                    Place::Beside
                 };
                 self.draw_panel(frame, place, panel, standing, &sample, theme);
             }
