@@ -549,7 +549,13 @@ proptest! {
         let (line, key) = keys[which.index(keys.len())];
         let wrong = misspelt(key, how, at, letter);
         prop_assume!(wrong != key);
-        let lines = FULL.lines().enumerate().map(|(number, text)| if number + 1 == line { text.replacen(&format!("{key}:"), &format!("{wrong}:"), 1) } else { text.to_owned() });
+        let lines = FULL.lines().enumerate().map(|(number, text)| {
+            if number + 1 == line {
+                text.replacen(&format!("{key}:"), &format!("{wrong}:"), 1)
+            } else {
+                text.to_owned()
+            }
+        });
         let text = lines.collect::<Vec<String>>().join("\n");
         let found = problems(&text);
         let place = ["env", "file", "command"].contains(&key).then_some(line - 1);

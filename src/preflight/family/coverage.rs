@@ -151,7 +151,11 @@ fn partial(found: &Publication, dbname: &str, subscribed: bool) -> Vec<Finding> 
             )
             .fix(format!(
                 "ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table}{}",
-                if subscribed { "; what is missing already has to be copied anew (flare drop_subscription, flare create_subscription)" } else { "" }
+                if subscribed {
+                    "; what is missing already has to be copied anew (flare drop_subscription, flare create_subscription)"
+                } else {
+                    ""
+                }
             )),
         );
     }

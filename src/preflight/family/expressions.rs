@@ -54,17 +54,21 @@ fn not_evaluated(unread: &[Expression]) -> Option<Finding> {
 }
 
 fn needing_a_path(failing: &[Failing]) -> Vec<Finding> {
-    match failing.first() {
-        None => Vec::new(),
-        Some(first) => vec![
-            Finding::blocker("functions in indexes, generated columns or CHECK constraints find their own names by search_path, which is empty in the copy and in apply: the first row stops it")
-                .objects(failing.iter().map(|it| format!("{} ({}: {})", it.what, it.functions, it.why)))
-                .fix(format!(
-                    "ALTER FUNCTION {} SET search_path = ..., with the schema of what it names, on both sides",
-                    first.functions.split("), ").next().map_or(String::new(), |it| if it.ends_with(')') { it.to_owned() } else { format!("{it})") })
-                )),
-        ],
-    }
+    let Some(first) = failing.first() else {
+        return Vec::new();
+    };
+    // The first of "f(int), g(text)".
+    let function = match first.functions.split_once("), ") {
+        Some((function, _)) => format!("{function})"),
+        None => first.functions.clone(),
+    };
+    vec![
+        Finding::blocker("functions in indexes, generated columns or CHECK constraints find their own names by search_path, which is empty in the copy and in apply: the first row stops it")
+            .objects(failing.iter().map(|it| format!("{} ({}: {})", it.what, it.functions, it.why)))
+            .fix(format!(
+                "ALTER FUNCTION {function} SET search_path = ..., with the schema of what it names, on both sides"
+            )),
+    ]
 }
 
 #[cfg(test)]

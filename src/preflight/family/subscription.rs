@@ -250,18 +250,21 @@ fn publications_of(own: &Subscription, pubname: &str) -> Vec<Finding> {
         .collect();
     let has = own.subpublications.iter().any(|it| it == pubname);
     if has && others.is_empty() {
-        Vec::new()
-    } else {
-        vec![
-        Finding::blocker(if has { format!("subscription {:?} has other publications beside {pubname:?}, whose tables would be neither fenced nor carried back", own.subname) } else { format!("subscription {:?} does not have publication {pubname:?}", own.subname) })
-        .objects(others)
-        .fix(format!(
-            "ALTER SUBSCRIPTION {} SET PUBLICATION {} on the subscriber",
-            Ident::new(&own.subname),
-            Ident::new(pubname)
-        )),
-    ]
+        return Vec::new();
     }
+    let subname = &own.subname;
+    let message = if has {
+        format!(
+            "subscription {subname:?} has other publications beside {pubname:?}, whose tables would be neither fenced nor carried back"
+        )
+    } else {
+        format!("subscription {subname:?} does not have publication {pubname:?}")
+    };
+    vec![Finding::blocker(message).objects(others).fix(format!(
+        "ALTER SUBSCRIPTION {} SET PUBLICATION {} on the subscriber",
+        Ident::new(subname),
+        Ident::new(pubname)
+    ))]
 }
 
 fn leads_elsewhere(found: &Source, declared: &Source) -> Option<Finding> {
