@@ -40,7 +40,7 @@ fn limits_roles_and_programs_are_named() {
             r"CREATE TABLE t (id int PRIMARY KEY);
               INSERT INTO pg_seclabel (objoid, classoid, objsubid, provider, label)
                 VALUES ('t'::regclass, 'pg_class'::regclass, 0, 'dummy', 'classified');
-              CREATE TABLE wide (a int); ALTER TABLE wide REPLICA IDENTITY FULL;
+              CREATE TABLE wide (a int) WITH (autovacuum_enabled = off); ALTER TABLE wide REPLICA IDENTITY FULL;
               INSERT INTO wide SELECT generate_series(1, 2000); UPDATE wide SET a = a + 1;
               UPDATE pg_class SET relpages = 20000 WHERE relname = 'wide'",
         );
