@@ -8,7 +8,7 @@ const STATUS: &str = "SELECT tableowner FROM pg_tables WHERE schemaname = 'publi
 
 #[test]
 fn grants_and_publication_are_made_once_on_every_version() {
-    matrix::for_each_pair(|old, new| {
+    matrix::for_some_pairs(|old, new| {
         let pair = Pair::new(old, new).with_accounts(10);
         let (publisher, db) = (pair.publisher(), pair.db());
         publisher.sql(
@@ -86,7 +86,7 @@ fn tables_that_could_not_be_updated_are_refused_by_name() {
 
 #[test]
 fn a_list_of_tables_is_published_and_completed() {
-    matrix::for_each_pair(|old, new| {
+    matrix::for_some_pairs(|old, new| {
         let pair = Pair::new(old, new).with_accounts(10);
         let (publisher, db) = (pair.publisher(), pair.db());
         publisher.sql(
@@ -164,7 +164,7 @@ fn a_publication_in_use_is_not_dropped() {
 
 #[test]
 fn the_status_table_is_made_on_both_sides_and_replicated() {
-    matrix::for_each_pair(|old, new| {
+    matrix::for_some_pairs(|old, new| {
         let pair = Pair::new(old, new).with_accounts(10).replicating();
         let (publisher, subscriber, db) = (pair.publisher(), pair.subscriber(), pair.db());
         for changed in [true, false] {

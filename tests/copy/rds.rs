@@ -57,13 +57,13 @@ fn copies_without_superuser(old: u32, new: u32) {
         "--max-rate",
         "100kB",
         "--max-hold",
-        "4s",
+        "10s",
         sub,
     ];
     killed(&pair, &slowly);
     assert_eq!(holders(&pair), "1");
     let since = Instant::now();
-    wait::for_("the holder to end", Duration::from_secs(10), || {
+    wait::for_("the holder to end", Duration::from_secs(30), || {
         holders(&pair) == "0"
     });
     println!("{old}-{new} ended after {:?}", since.elapsed());

@@ -223,5 +223,5 @@ fn single_changes_in_random_tables_are_found() {
 #[test]
 #[ignore = "all pairs: make soak"]
 fn single_changes_in_random_tables_are_found_on_all_pairs() {
-    matrix::for_each_pair(|old, new| single_changes(old, new, 60));
+    matrix::for_some_pairs(|old, new| single_changes(old, new, 60));
 }

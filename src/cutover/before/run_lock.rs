@@ -11,7 +11,9 @@ use crate::server::{Pair, Server, application_name, interrupt, params};
 use crate::value::ShellWord;
 
 /// How long whoever finds a run half-way waits for the one who is at it.
-const GUARD_AT_WORK: Duration = Duration::from_secs(5);
+const SOMEBODY_AT_WORK: Duration = Duration::from_secs(5);
+/// How long whoever would act waits for a guard, which finishes or undoes the run of a flare that was killed.
+const GUARD_AT_WORK: Duration = Duration::from_secs(15);
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
 /// How long a holder may be silent beyond its deadline before it counts as gone.
@@ -121,13 +123,19 @@ pub(in crate::cutover) fn take_over<'a>(
     at_work: AtWork,
 ) -> Result<Option<Taken<'a>>> {
     let dbnames = entry.dbnames();
-    let timeout = Deadline::after(GUARD_AT_WORK);
+    let [of_anybody, of_a_guard] = [SOMEBODY_AT_WORK, GUARD_AT_WORK].map(Deadline::after);
     let locked = loop {
         let locked = lock_out_others(pair, &dbnames);
-        if locked.is_ok() || timeout.check().is_err() {
+        if locked.is_ok() {
             break locked;
         }
-        if at_work == AtWork::Leave && !a_guard_is_at_it(pair, &dbnames)? {
+        let guard = a_guard_is_at_it(pair, &dbnames)?;
+        let within = if at_work != AtWork::Leave && guard {
+            of_a_guard
+        } else {
+            of_anybody
+        };
+        if within.check().is_err() || (at_work == AtWork::Leave && !guard) {
             break locked;
         }
         interrupt::sleep(BETWEEN_TRIES)?;
