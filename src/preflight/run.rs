@@ -13,7 +13,7 @@ use super::question::{Answers, Ask, On, Place, Text};
 use super::registry::{Before, Check, NOT_SEEN, checks};
 use super::view::{Moving, SideView, View};
 use crate::config::{Config, Host};
-use crate::error::{Failure, Result, message_of};
+use crate::error::{Failure, Report, Result, message_of};
 use crate::journal::{Direction, Stream};
 use crate::progress::Progress;
 use crate::server::{Login, Server, Session, is_denied, sqlstate_of};
@@ -109,14 +109,11 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
             checked.extend(judge(&wanted, Place::Database, &view)?);
             let compared = view.subscribed && scope.schemas == Schemas::Compare;
             if let (Some((from, to)), true, Before::Cutover) = (sessions, compared, scope.before) {
-                let (found, unseen) = match beyond::schema_drift(&view, &from, &to) {
-                    // Somebody has locked a table; nobody is waited for here.
-                    Err(report) if sqlstate_of(&report) == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                        let why = format!("{}: {}", beyond::SCHEMA_DRIFT, message_of(&report));
-                        (Vec::new(), vec![why])
-                    }
-                    found => (found?, Vec::new()),
-                };
+                // Somebody has locked a table; nobody is waited for here.
+                let is_locked =
+                    |report: &Report| sqlstate_of(report) == Some(&SqlState::LOCK_NOT_AVAILABLE);
+                let found = beyond::schema_drift(&view, &from, &to);
+                let (found, unseen) = found_or_unseen(beyond::SCHEMA_DRIFT, found, is_locked)?;
                 checked.push(judged(
                     (beyond::SCHEMA_DRIFT, beyond::SAME),
                     Before::Cutover,
@@ -142,14 +139,9 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
     };
     checked.extend(judge(&wanted, Place::Server, &view)?);
     let servers = [scope.publisher, scope.subscriber];
-    let (found, unseen) = match beyond::other_migrations(scope.config, servers, scope.dbnames) {
-        // The journal is another administrator's.
-        Err(report) if is_denied(&report) => {
-            let why = format!("{}: {}", beyond::OTHER_MIGRATIONS, message_of(&report));
-            (Vec::new(), vec![why])
-        }
-        found => (found?, Vec::new()),
-    };
+    let found = beyond::other_migrations(scope.config, servers, scope.dbnames);
+    // The journal is another administrator's.
+    let (found, unseen) = found_or_unseen(beyond::OTHER_MIGRATIONS, found, is_denied)?;
     checked.push(judged(
         (beyond::OTHER_MIGRATIONS, beyond::ALONE),
         Before::Setup,
@@ -169,6 +161,20 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
         ));
     }
     Ok(Preflight::of(with_unseen(checked)))
+}
+
+/// What was found, or why it could not be looked for, where the error is one that stops nothing else.
+fn found_or_unseen(
+    id: &str,
+    found: Result<Vec<Finding>>,
+    stops_nothing: impl Fn(&Report) -> bool,
+) -> Result<(Vec<Finding>, Vec<String>)> {
+    match found {
+        Err(report) if stops_nothing(&report) => {
+            Ok((Vec::new(), vec![format!("{id}: {}", message_of(&report))]))
+        }
+        found => Ok((found?, Vec::new())),
+    }
 }
 
 /// What one check has found, and what it could not see.

@@ -136,12 +136,12 @@ fn advise(report: crate::error::Report, dbname: &str, user: &str) -> crate::erro
     use crate::error::Advise;
     if sqlstate_of(&report) == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
         Err::<(), _>(report)
-    .hint(|| {
-        format!(
-            "{user:?} needs CREATE on database {dbname:?} (flare grant_create) and has to own what it publishes"
-        )
-    })
-    .unwrap_err()
+            .hint(|| {
+                format!(
+                    "{user:?} needs CREATE on database {dbname:?} (flare grant_create) and has to own what it publishes"
+                )
+            })
+            .unwrap_err()
     } else {
         report
     }

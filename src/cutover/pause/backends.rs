@@ -31,9 +31,12 @@ pub(crate) fn no_prepared_transaction(watch: &Session, dbname: &str) -> Result<(
     if prepared.is_empty() {
         Ok(())
     } else {
-        Failure::new(format!("prepared transactions are open in {dbname:?}: {}", prepared.join(", ")))
-    .hint("COMMIT PREPARED or ROLLBACK PREPARED them in that database, then run the command again")
-    .err()
+        Failure::new(format!(
+            "prepared transactions are open in {dbname:?}: {}",
+            prepared.join(", ")
+        ))
+        .hint("COMMIT PREPARED or ROLLBACK PREPARED them in that database, then run the command again")
+        .err()
     }
 }
 

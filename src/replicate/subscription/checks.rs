@@ -135,8 +135,8 @@ pub(crate) fn check_room(pair: &Pair) -> Result<()> {
         Ok(())
     } else {
         Failure::new(lacking.join("; "))
-    .hint("raise the settings (each needs a restart of its server), or drop what is not needed any more")
-    .err()
+            .hint("raise the settings (each needs a restart of its server), or drop what is not needed any more")
+            .err()
     }
 }
 
