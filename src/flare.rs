@@ -64,7 +64,9 @@ pub use crate::replicate::{
 };
 use crate::replicate::{Mode, Run};
 pub use crate::schema::drift::{Drift, Kind as DriftKind};
-use crate::server::{Opened, Pair, Publisher, Server, Subscriber, application_name, open_both};
+use crate::server::{
+    Opened, Pair, Publisher, Server, Subscriber, application_name, open_both, open_both_visiting,
+};
 pub use crate::verify::{
     ColumnDifference, DataOptions, DataVerification, KeyValue, Kind, LastVerification, Resume,
     RowDifference, SchemaDifference, SchemaMethod, SchemaVerification, Shown, TableStatus, Values,
@@ -136,6 +138,12 @@ impl Flare {
     /// Opens both servers at once and checks their identities.
     fn open(&self) -> Opened {
         open_both(&self.config, &application_name(&self.command))
+    }
+
+    /// The same, with sessions for looking into these databases.
+    fn open_visiting<'d>(&self, dbnames: impl IntoIterator<Item = &'d str>) -> Opened {
+        let dbnames = dbnames.into_iter().collect();
+        open_both_visiting(&self.config, &application_name(&self.command), &dbnames)
     }
 
     /// Both servers, for a command that sets up the way forward: says first what it is about to touch.

@@ -3,7 +3,6 @@
 
 use super::direction::oriented;
 use super::sides::side_of;
-use super::status::enter;
 use super::{Flare, Journals};
 use crate::catalog::side::SideState;
 use crate::catalog::{publications, tables};
@@ -21,16 +20,9 @@ impl Flare {
         declared: &[(&str, &Subscription)],
     ) -> Vec<Option<Divergence>> {
         let nothing = || declared.iter().map(|_| None).collect();
-        let opened = self.open();
         let dbnames = declared.iter().map(|(_, it)| it.dbname.as_str());
-        let (journals, _) = at_once(
-            || self.journals(&opened),
-            || {
-                enter(&opened, dbnames);
-                Ok(())
-            },
-        );
-        let Ok(journals) = journals else {
+        let opened = self.open_visiting(dbnames);
+        let Ok(journals) = self.journals(&opened) else {
             return nothing();
         };
         let Ok(pair) = opened.both() else {

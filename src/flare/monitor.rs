@@ -38,17 +38,12 @@ impl Flare {
         let declared = self.declared(subnames)?;
         let (report, compared) = std::thread::scope(|scope| {
             let compared = scope.spawn(|| self.divergences(&declared));
-            let report = self.look(&declared, limits, Trace::Position, None);
+            let report = self.look(&declared, limits, Trace::Position);
             (report, compared.join().unwrap_or_default())
         });
         let mut report = report?;
         for (lag, found) in report.subscriptions.iter_mut().zip(compared) {
-            let follows = lag
-                .sample
-                .subscriber
-                .as_ref()
-                .is_some_and(|it| it.subscription.is_some());
-            if let (Some(found), true) = (found, follows) {
+            if let (Some(found), true) = (found, lag.is_subscribed()) {
                 lag.diverges(found);
             }
         }
@@ -93,48 +88,76 @@ impl Flare {
     }
 
     /// Looks at the streams as they flow. Most flow forward, so that is where it looks first; only what is not there is
-    /// looked for in the journals, of servers that are opened for it unless they are.
-    pub(super) fn look(
+    /// looked for in the journals, of servers that are opened for it.
+    fn look(
         &self,
         declared: &[(&str, &Subscription)],
         limits: &Lag,
         trace: Trace,
-        opened: Option<&Opened>,
     ) -> Result<LagReport> {
-        let seen = |direction, declared: &[(&str, &Subscription)], silent: &Silent| {
-            let application_name = application_name(&self.command);
-            observe::lag(
-                &self.config,
-                &application_name,
-                direction,
-                declared,
-                limits,
-                trace,
-                silent,
-            )
-        };
-        let silent = opened.map(Silent::of).unwrap_or_default();
-        let mut report = seen(Direction::Forward, declared, &silent)?;
-        let flows = |lag: &SubscriptionLag| {
-            let there = lag.sample.subscriber.as_ref();
-            there.is_some_and(|sample| sample.subscription.is_some())
-        };
-        if report.subscriptions.iter().all(flows) {
+        let report = self.look_forward(declared, limits, trace)?;
+        if report
+            .subscriptions
+            .iter()
+            .all(SubscriptionLag::is_subscribed)
+        {
             return Ok(report);
         }
-        let opened_now;
-        let opened = match opened {
-            Some(opened) => opened,
-            None => {
-                opened_now = self.open();
-                &opened_now
-            }
-        };
+        self.look_back(report, declared, limits, trace, &self.open())
+    }
+
+    /// Looks at the streams from the publisher of the configuration to its subscriber.
+    pub(super) fn look_forward(
+        &self,
+        declared: &[(&str, &Subscription)],
+        limits: &Lag,
+        trace: Trace,
+    ) -> Result<LagReport> {
+        let silent = Silent::default();
+        self.seen(Direction::Forward, declared, limits, trace, &silent)
+    }
+
+    fn seen(
+        &self,
+        direction: Direction,
+        declared: &[(&str, &Subscription)],
+        limits: &Lag,
+        trace: Trace,
+        silent: &Silent,
+    ) -> Result<LagReport> {
+        let application_name = application_name(&self.command);
+        observe::lag(
+            &self.config,
+            &application_name,
+            direction,
+            declared,
+            limits,
+            trace,
+            silent,
+        )
+    }
+
+    /// Looks for streams that flow back, in the place of those that do not flow forward.
+    pub(super) fn look_back(
+        &self,
+        mut report: LagReport,
+        declared: &[(&str, &Subscription)],
+        limits: &Lag,
+        trace: Trace,
+        opened: &Opened,
+    ) -> Result<LagReport> {
+        if report
+            .subscriptions
+            .iter()
+            .all(SubscriptionLag::is_subscribed)
+        {
+            return Ok(report);
+        }
         let journals = self.journals(opened)?;
         let mut flowing_back = Vec::new();
         for (lag, (subname, subscription)) in report.subscriptions.iter_mut().zip(declared) {
             let direction = journals.flow(&subscription.dbname).direction;
-            if !flows(lag) && direction == Direction::Back {
+            if !lag.is_subscribed() && direction == Direction::Back {
                 let stream = self.stream(subname, direction)?;
                 let backwards = Subscription {
                     pubname: stream.pubname,
@@ -150,7 +173,7 @@ impl Flare {
         let back = if back.is_empty() {
             return Ok(report);
         } else {
-            seen(Direction::Back, &back, &Silent::of(opened))?
+            self.seen(Direction::Back, &back, limits, trace, &Silent::of(opened))?
         };
         for ((lag, declared, subname, _), mut seen) in
             flowing_back.into_iter().zip(back.subscriptions)

@@ -2,12 +2,11 @@
 
 use super::Flare;
 use super::direction::oriented;
-use super::status::enter;
 use crate::error::{Advise, Error, Failure, Result};
 use crate::journal::Direction;
 use crate::preflight::{self, Before, Later, Preflight, Schemas, Scope};
 use crate::progress::{Progress, Silent};
-use crate::server::{Opened, Pair, Server, at_once};
+use crate::server::{Opened, Pair, Server};
 use crate::value::ShellWord;
 
 impl Flare {
@@ -36,20 +35,13 @@ impl Flare {
         for dbname in &declared {
             self.config.publication(dbname)?;
         }
-        let opened = self.open();
+        let opened = self.open_visiting(declared.iter().copied());
         let pair = opened.both()?;
         let opened = Opened {
             publisher: Ok(pair.publisher.clone()),
             subscriber: Ok(pair.subscriber.clone()),
         };
-        let (journals, _) = at_once(
-            || self.journals(&opened),
-            || {
-                enter(&opened, declared.iter().copied());
-                Ok(())
-            },
-        );
-        let journals = journals?;
+        let journals = self.journals(&opened)?;
         let back = |dbname: &&str| journals.flow(dbname).direction == Direction::Back;
         let (back, forward): (Vec<&str>, Vec<&str>) = declared.into_iter().partition(back);
         let mut found: Option<Preflight> = None;

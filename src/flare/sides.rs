@@ -1,5 +1,6 @@
 //! What each server says about a migration's database, and who may write there.
 
+use postgres::error::SqlState;
 use serde::Serialize;
 
 use crate::catalog::side::{self, SideFacts, SideState};
@@ -8,7 +9,7 @@ use crate::config::Subscription;
 use crate::error::Result;
 use crate::journal::Direction;
 use crate::replicate::{closed, status_table};
-use crate::server::{Publisher, Session, Subscriber, params};
+use crate::server::{Publisher, Session, Subscriber, at_once, params, sqlstate_of};
 use crate::value::TableName;
 
 /// Who may write on each side, as its server has it; none where that was not asked or there is no database.
@@ -111,22 +112,25 @@ pub(super) fn on_subscriber(
     subscriber: &Subscriber,
     subscription: &Subscription,
 ) -> Result<OnSubscriber> {
-    let admin = subscriber.admin();
     let dbname = &subscription.dbname;
-    let there: Option<(bool, bool)> = admin.first(
-        "SELECT jsonb_build_array(EXISTS (SELECT FROM pg_roles WHERE rolname = $1), EXISTS (SELECT FROM pg_database WHERE datname = $2))",
-        params![subscriber.declared().db_owner.user.as_str(), dbname],
-    )?;
-    let (roles, database) = there.unwrap_or_default();
-    if !database {
-        return Ok(OnSubscriber {
-            roles,
-            schema: false,
-            side: None,
-        });
-    }
-    let session = subscriber.visit(dbname)?;
-    let tables = tables::replicated(&session)?;
+    let has_owner = || {
+        subscriber.admin().value(
+            "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)",
+            params![subscriber.declared().db_owner.user.as_str()],
+        )
+    };
+    let session = match subscriber.visit(dbname) {
+        Err(report) if sqlstate_of(&report) == Some(&SqlState::INVALID_CATALOG_NAME) => {
+            return Ok(OnSubscriber {
+                roles: has_owner()?,
+                schema: false,
+                side: None,
+            });
+        }
+        session => session?,
+    };
+    let (tables, roles) = at_once(|| tables::replicated(&session), has_owner);
+    let (tables, roles) = (tables?, roles?);
     let schema = !tables.is_empty() || session.value(
         "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                              WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384 AND n.nspname !~ '^pg_'

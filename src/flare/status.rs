@@ -1,6 +1,5 @@
 //! Who can write where, and where each migration stands.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
@@ -16,12 +15,10 @@ use crate::copy::{self, UnderWay};
 use crate::cutover::{self, AtWork, Wanted, Writable};
 use crate::error::{Error, Result, message_of};
 use crate::journal::Direction;
-use crate::observe::{SubscriptionLag, Trace};
+use crate::observe::Trace;
 use crate::replicate::drift;
 use crate::schema::drift::Drift;
-use crate::server::{
-    ActAs, Opened, Pair, Publisher, Server, Subscriber, at_once, is_identity_mismatch,
-};
+use crate::server::{ActAs, Pair, Publisher, Subscriber, at_once, is_identity_mismatch};
 use crate::value::ShellWord;
 
 /// What is under way, and who can write.
@@ -74,15 +71,17 @@ impl Flare {
         declared: Vec<(&str, &Subscription)>,
         half_done: HalfDone,
     ) -> Result<StatusReport> {
-        let opened = self.open();
-        let (lag, _) = at_once(
-            || self.look(&declared, &self.config.lag, Trace::None, Some(&opened)),
+        let limits = &self.config.lag;
+        let ((opened, journals), forward) = at_once(
             || {
-                enter(&opened, declared.iter().map(|(_, it)| it.dbname.as_str()));
-                Ok(())
+                let dbnames = declared.iter().map(|(_, it)| it.dbname.as_str());
+                let opened = self.open_visiting(dbnames);
+                let journals = self.journals(&opened);
+                (opened, journals)
             },
+            || self.look_forward(&declared, limits, Trace::None),
         );
-        let lag = lag?;
+        let lag = self.look_back(forward?, &declared, limits, Trace::None, &opened)?;
         let opened = opened.any();
         let mismatch = opened.as_ref().is_err_and(is_identity_mismatch);
         if let Some(failure) = lag.unreachable().filter(|_| !mismatch) {
@@ -97,17 +96,17 @@ impl Flare {
             }),
             _ => None,
         };
-        let settled = match (&pair, half_done) {
-            (Some(pair), HalfDone::Settle) => {
-                let dbnames = declared.iter().map(|(_, it)| it.dbname.as_str());
-                let dbnames: Vec<&str> = dbnames.collect();
-                // What is under way is said by the journal.
-                let settled = self.settle_unless(AtWork::Leave, pair, &dbnames);
-                kept(settled, &mut warnings)
-            }
-            _ => None,
-        };
-        let journals = settled.map_or_else(|| self.journals(&opened), Ok)?;
+        let mut journals = journals?;
+        if let (Some(pair), HalfDone::Settle) = (&pair, half_done)
+            && !journals.unfinished().is_empty()
+        {
+            let dbnames = declared.iter().map(|(_, it)| it.dbname.as_str());
+            let dbnames: Vec<&str> = dbnames.collect();
+            // What is under way is said by the journal.
+            let settled = self.settle_unless(AtWork::Leave, pair, &dbnames);
+            let settled = kept(settled, &mut warnings);
+            journals = settled.map_or_else(|| self.journals(&opened), Ok)?;
+        }
         let publisher = kept(opened.publisher, &mut warnings);
         let subscriber = kept(opened.subscriber, &mut warnings);
         let mut standings = Vec::new();
@@ -133,7 +132,7 @@ impl Flare {
                     Direction::Forward => publisher.is_some(),
                     Direction::Back => true,
                 },
-                copy: if is_subscribed(&lag) {
+                copy: if lag.is_subscribed() {
                     None
                 } else {
                     kept(
@@ -219,35 +218,11 @@ impl Flare {
     }
 }
 
-/// How many databases of a server are entered at the same time.
-const AT_ONCE: usize = 8;
-
-/// Opens the sessions that will look into the databases, all at once. What does not open is opened again by who needs it,
-/// and says why.
-pub(super) fn enter<'d>(opened: &Opened, dbnames: impl IntoIterator<Item = &'d str>) {
-    let dbnames: BTreeSet<&str> = dbnames.into_iter().collect();
-    let dbnames = dbnames.iter().take(AT_ONCE);
-    let publisher: Option<&Server> = opened.publisher.as_ref().ok().map(|it| &**it);
-    let subscriber: Option<&Server> = opened.subscriber.as_ref().ok().map(|it| &**it);
-    std::thread::scope(|scope| {
-        for server in [publisher, subscriber].into_iter().flatten() {
-            for dbname in dbnames.clone() {
-                scope.spawn(|| server.visit(dbname).map(drop));
-            }
-        }
-    });
-}
-
 /// The answer, or a warning in its place.
 fn kept<T>(answer: Result<T>, warnings: &mut Vec<String>) -> Option<T> {
     answer
         .map_err(|report| warnings.push(message_of(&report)))
         .ok()
-}
-
-fn is_subscribed(lag: &SubscriptionLag) -> bool {
-    let subscriber = lag.sample.subscriber.as_ref();
-    subscriber.is_some_and(|sample| sample.subscription.is_some())
 }
 
 /// A copy or an adoption on record.

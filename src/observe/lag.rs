@@ -153,6 +153,12 @@ pub(crate) struct Divergence {
 }
 
 impl SubscriptionLag {
+    /// Whether the subscription is there.
+    pub(crate) fn is_subscribed(&self) -> bool {
+        let there = self.sample.subscriber.as_ref();
+        there.is_some_and(|sample| sample.subscription.is_some())
+    }
+
     /// Takes in what a comparison found. What does not follow at all is said before it.
     pub(crate) fn diverges(&mut self, found: Divergence) {
         const SHOWN: usize = 5;

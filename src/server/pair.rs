@@ -1,5 +1,6 @@
 //! Publisher and subscriber: roles of two verified servers, given once per run.
 
+use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -88,21 +89,22 @@ pub(crate) struct Opened {
 
 /// Opens both servers at once.
 pub(crate) fn open_both(config: &Config, application_name: &str) -> Opened {
-    std::thread::scope(|scope| {
-        let subscriber = scope.spawn(|| {
-            Server::open(Side::Subscriber, &config.subscriber, application_name)
-                .map(|server| Subscriber(Arc::new(server)))
-        });
-        let publisher = Server::open(Side::Publisher, &config.publisher, application_name)
-            .map(Publisher::from_journal);
-        let subscriber = subscriber
-            .join()
-            .unwrap_or_else(|_| Failure::new("open the subscriber: its thread has ended").err());
-        Opened {
-            publisher,
-            subscriber,
-        }
-    })
+    open_both_visiting(config, application_name, &BTreeSet::new())
+}
+
+/// Opens both servers, and the sessions that will look into these databases, all at once.
+pub(crate) fn open_both_visiting(
+    config: &Config,
+    application_name: &str,
+    dbnames: &BTreeSet<&str>,
+) -> Opened {
+    let open =
+        |side: Side| Server::open_visiting(side, side.host(config), application_name, dbnames);
+    let (publisher, subscriber) = at_once(|| open(Side::Publisher), || open(Side::Subscriber));
+    Opened {
+        publisher: publisher.map(Publisher::from_journal),
+        subscriber: subscriber.map(|server| Subscriber(Arc::new(server))),
+    }
 }
 
 impl Opened {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use postgres::error::SqlState;
 use serde::Serialize;
 
-use super::address::addresses_of;
+use super::address::{Address, addresses_of};
 use super::connect::{LockWait, Target, login_rejected, unseen_by};
 use super::credentials::{Credentials, Login};
 use super::facts::Facts;
@@ -85,6 +85,20 @@ impl Server {
             admin,
             visits: Visits::default(),
         })
+    }
+
+    /// The administrator's session in one database, and the address it is at, before anything is known of the server.
+    pub(super) fn enter(
+        side: Side,
+        declared: &Host,
+        dbname: &str,
+        application_name: &str,
+    ) -> Result<(Address, Session)> {
+        let credentials = Credentials::of(&declared.superuser);
+        let wait = LockWait::Unlimited;
+        let (target, session, _) =
+            reach(side, declared, &credentials, dbname, application_name, wait)?;
+        Ok((target.address, session))
     }
 
     /// One session in one database, which checks the identity itself and waits for no lock for long: for whoever looks often

@@ -1,8 +1,10 @@
 //! Sessions for looking: opened once for each database, and used by one look after another.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Login, Server, Session};
+use super::{Login, Server, Session, Side};
+use crate::config::Host;
 use crate::error::Result;
 
 /// The administrator's sessions for looking, each with its database. One that nobody else has is free.
@@ -31,7 +33,36 @@ impl Visits {
     }
 }
 
+/// How many databases of a server are entered at the same time.
+const AT_ONCE: usize = 8;
+
 impl Server {
+    /// The server, with a session for looking into each of these databases: all are opened at once. One that does not open
+    /// is opened again by whoever needs it, and says why.
+    pub(super) fn open_visiting(
+        side: Side,
+        declared: &Host,
+        application_name: &str,
+        dbnames: &BTreeSet<&str>,
+    ) -> Result<Server> {
+        std::thread::scope(|scope| {
+            let visits = dbnames.iter().take(AT_ONCE).map(|dbname| {
+                let visit = scope.spawn(|| Server::enter(side, declared, dbname, application_name));
+                (*dbname, visit)
+            });
+            let visits: Vec<_> = visits.collect();
+            let server = Server::open(side, declared, application_name);
+            for (dbname, visit) in visits {
+                if let (Ok(server), Ok(Ok((address, session)))) = (&server, visit.join())
+                    && address == server.target().address
+                {
+                    server.visits.keep(dbname, &Arc::new(session));
+                }
+            }
+            server
+        })
+    }
+
     /// A session of the administrator that looks and changes nothing: one that has looked before, or a new one. Whoever has
     /// it leaves it as it was, without a setting or an open transaction; one on which anything has failed is not used again.
     pub(crate) fn visit(&self, dbname: &str) -> Result<Arc<Session>> {
