@@ -5,9 +5,9 @@ use crate::support::{Cluster, Pair};
 const ADMIN: &str = crate::support::pair::Passwords::ADMIN;
 const DB: &str = "a\"b'c; -- D%20\\e{0} ü.x";
 const OWNER: &str = "Own\"er'; DROP ROLE \\x --";
-const APP: &str = "app user.é $1 {}";
+const APP: &str = "app user.é $1 {} REVOKED OUTLIVING";
 const REPL: &str = "Re\"pl'; -- \\";
-const PUBLICATION: &str = "p\"u'b; -- .Ünï {}";
+const PUBLICATION: &str = "p\"u'b; -- .Ünï {} STATUS PUBNAME";
 const SUBSCRIPTION: &str = "Sub\"scr'iption; -- .ö";
 const SCHEMA: &str = "Sch.\"em'a; -- \\é";
 const OWNER_PASSWORD: &str = "o'\" \\ %41@:/?#&=;$1`~\u{e9} x";
@@ -197,6 +197,20 @@ fn hostile_names_and_passwords_travel_through_the_whole_flow() {
     assert_eq!(pair.publisher().value("postgres", &shut), "f");
     run(&["resume_write", DB]);
     assert_eq!(pair.publisher().value("postgres", &shut), "t");
+
+    // There and back.
+    for (to, command) in [
+        (pair.subscriber(), ["cutover", "--yes", SUBSCRIPTION]),
+        (pair.publisher(), ["fallback", "--yes", SUBSCRIPTION]),
+    ] {
+        assert_eq!(run(&["verify_data", SUBSCRIPTION])["equal"], true);
+        assert_eq!(run(&command)["outcome"], "switched", "{command:?}");
+        to.sql(DB, &accounts);
+    }
+    run(&["status"]);
+    assert_eq!(run(&["verify_data", SUBSCRIPTION])["equal"], true);
+    assert_eq!(pair.subscriber().value(DB, &arrived), "7");
+
     run(&["reset_replication_status", DB]);
     run(&["drop_subscription", SUBSCRIPTION]);
     run(&["drop_publication", DB]);

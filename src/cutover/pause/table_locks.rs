@@ -111,10 +111,11 @@ pub(in crate::cutover) fn rehearse(database: &Database) -> Result<Sent<'_>> {
 }
 
 fn published(database: &Database) -> String {
+    // The user's name comes last: it may contain the other words.
     PUBLISHED
         .replace("QUALIFIED", QUALIFIED)
-        .replace("PUBNAME", &Literal(&database.stream.pubname).to_string())
         .replace("STATUS", &Literal(status_table::NAME).to_string())
+        .replace("PUBNAME", &Literal(&database.stream.pubname).to_string())
 }
 
 fn declared(database: &Database) -> String {

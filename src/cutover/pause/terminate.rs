@@ -102,7 +102,6 @@ const ROUNDS: &str = "
 pub(in crate::cutover) fn send<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
     let rounds = ROUNDS
         .replace("STARTING", STARTING)
-        .replace("LISTED", &listed(pause))
         .replace("OUTLIVING", OUTLIVING)
         .replace(
             "REVOKED",
@@ -112,7 +111,9 @@ pub(in crate::cutover) fn send<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
                     &Signal::Revoked.given_by(pause.sessions.connect.backend.pid),
                     "CONNECT was not revoked",
                 )),
-        );
+        )
+        // Names of roles come last: they may contain the other words.
+        .replace("LISTED", &listed(pause));
     let body = format!("{rounds} {}", Signal::Terminated.give());
     let block = batch::block(pause.deadline.left(), &declared(pause), "", &body);
     batch::send(
