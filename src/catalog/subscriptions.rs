@@ -127,6 +127,11 @@ pub(crate) struct Health {
     pub(crate) subenabled: bool,
     /// The apply worker.
     pub(crate) pid: Option<i32>,
+    /// When it last had a message, by the subscriber's clock.
+    pub(crate) heard_at: Option<String>,
+    /// After how many milliseconds one that has ended is started again.
+    #[serde(default)]
+    pub(crate) retry_ms: u64,
     /// From 15 on.
     pub(crate) apply_error_count: Option<i64>,
     /// From 15 on.
@@ -147,8 +152,12 @@ pub(crate) fn health(session: &Session, subname: &str, major: i32) -> Result<Opt
         .first(
             &format!(
                 "SELECT jsonb_build_object('subenabled', s.subenabled,
-                          'pid', (SELECT max(w.pid) FROM pg_stat_subscription w WHERE w.subid = s.oid AND w.relid IS NULL)) || {errors}
-                   FROM {subscriptions} s
+                          'pid', w.pid, 'heard_at', w.last_msg_receipt_time,
+                          'retry_ms', (SELECT setting::int8 FROM pg_settings WHERE name = 'wal_retrieve_retry_interval')) || {errors}
+                   FROM {subscriptions} s LEFT JOIN LATERAL (
+                        SELECT v.pid, v.last_msg_receipt_time FROM pg_stat_subscription v
+                         WHERE v.subid = s.oid AND v.relid IS NULL AND to_jsonb(v) ->> 'leader_pid' IS NULL AND v.pid IS NOT NULL
+                         ORDER BY v.pid DESC LIMIT 1) w ON true
                   WHERE s.subname = $1 AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
             ),
             params![subname],

@@ -39,6 +39,8 @@ const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("IntervalStyle", "postgres"),
     ("extra_float_digits", "3"),
     ("row_security", "off"),
+    // Off, a backslash in a constant would begin an escape.
+    ("standard_conforming_strings", "on"),
 ];
 
 /// How long a session's statements wait for a lock.

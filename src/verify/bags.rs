@@ -1,7 +1,7 @@
 //! Tables without a key: how often each row occurs, by its hash. Buckets first, then the hashes of those that differ,
 //! then rounds as for rows with a key.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 
 use postgres::Row;
@@ -10,17 +10,18 @@ use super::buckets::{at_once, buckets_for, counted};
 use super::evidence::{Bag, Evidence, Verdict};
 use super::findings::{ColumnDifference, Kind, RowDifference, Shown};
 use super::hot::waits_for;
-use super::pinned::{Scan, Text};
+use super::pinned::{Asked, Scan, Text};
 use super::ranges::{Outcome, differing_buckets};
 use super::rounds::{Looked, Looks, ROUNDS, wait_before};
-use super::settle::{Values, Work};
+use super::settle::{ENOUGH, Values, Work};
+use super::state::EXAMPLES;
 use crate::error::{Result, WrapErr};
 use crate::server::Side;
 
 /// How many hashes a round looks at: each round reads the table three times.
 const AT_ONCE: usize = 5000;
-/// How many rows are compared by their values, too.
-const EXAMPLES: usize = 1000;
+/// How much of rows' values is read in one pass, but for a row that is larger by itself.
+const BYTES_AT_ONCE: i64 = 4 << 20;
 
 /// Compares the whole table.
 pub(super) fn compare(work: &Work<'_>) -> Result<Outcome> {
@@ -101,6 +102,7 @@ fn settle(work: &Work<'_>, batch: &[i64]) -> Result<Vec<RowDifference>> {
             false
         });
     }
+    unequal.sort_unstable_by_key(|it| it.hash);
     let mut found = name(work, unequal)?;
     for (evidence, ours, theirs) in open.into_values() {
         let reason = if evidence.waits_for_transactions() {
@@ -129,39 +131,39 @@ fn nameless(kind: Kind) -> RowDifference {
 }
 
 /// Names rows by their values. A row of the publisher that the subscriber spells as one that it has more often is that
-/// row.
+/// row; with enough rows named, that is not asked of the rest.
 fn name(work: &Work<'_>, unequal: Vec<Unequal>) -> Result<Vec<RowDifference>> {
     let mut surplus: HashMap<i64, i64> = unequal
         .iter()
         .map(|it| (it.hash, it.subscriber - it.publisher))
         .collect();
-    let (lacking, extra): (Vec<Unequal>, Vec<Unequal>) = unequal
+    let (mut lacking, mut extra): (Vec<Unequal>, Vec<Unequal>) = unequal
         .into_iter()
         .partition(|it| it.publisher > it.subscriber);
-    let mut found = Vec::new();
-    let mut values = examples(work, Side::Publisher, &lacking)?;
-    for it in lacking {
-        let values = values.remove(&it.hash);
-        let missing = it.publisher - it.subscriber;
-        let there = values.as_ref().map(|it| respelled(work, it)).transpose()?;
-        if let Some(there) = there.flatten().filter(|there| *there != it.hash)
-            && let Some(more) = surplus.get_mut(&there)
-            && *more >= missing
-        {
-            *more -= missing;
-            continue;
+    // Where the subscriber has nothing more often, no row of it is another's spelling.
+    if !extra.is_empty() {
+        let mut spelled = Spelled::of(work, &lacking);
+        let mut different = Vec::new();
+        for it in lacking {
+            let there = match spelled.values(it.hash, different.len() as u64)? {
+                Some(values) => respelled(work, &values)?,
+                None => None,
+            };
+            let missing = it.publisher - it.subscriber;
+            if let Some(there) = there.filter(|there| *there != it.hash)
+                && let Some(more) = surplus.get_mut(&there)
+                && *more >= missing
+            {
+                *more -= missing;
+            } else {
+                different.push(it);
+            }
         }
-        found.push(named(work, Kind::Missing, &it, values, Side::Publisher));
+        lacking = different;
+        extra.retain(|it| surplus.get(&it.hash).is_some_and(|left| *left > 0));
     }
-    let mut values = examples(work, Side::Subscriber, &extra)?;
-    for it in extra {
-        if surplus.get(&it.hash).is_some_and(|left| *left > 0) {
-            let values = values.remove(&it.hash);
-            found.push(named(work, Kind::Extra, &it, values, Side::Subscriber));
-        }
-    }
-    work.confirmed
-        .fetch_add(found.len() as u64, Ordering::SeqCst);
+    let mut found = named(work, Kind::Missing, &lacking, Side::Publisher)?;
+    found.extend(named(work, Kind::Extra, &extra, Side::Subscriber)?);
     Ok(found)
 }
 
@@ -172,35 +174,111 @@ fn respelled(work: &Work<'_>, values: &[Option<Text>]) -> Result<Option<i64>> {
     Ok(rows.first().map(|row| row.get(0)))
 }
 
-/// The values of a row for each of these hashes, in one pass; of the first thousand.
-fn examples(
-    work: &Work<'_>,
-    side: Side,
-    unequal: &[Unequal],
-) -> Result<HashMap<i64, Vec<Option<Text>>>> {
-    let hashes: Vec<i64> = unequal.iter().take(EXAMPLES).map(|it| it.hash).collect();
-    if hashes.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let (sql, arguments) = work.on(side).examples(&hashes);
-    let pinned = work.pinned(side);
-    let rows = pinned.wait(&pinned.start(&sql, arguments, Scan::Any)?)?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+/// The values of the publisher's rows by their hashes, in the hashes' order: as many at a time as take little room.
+struct Spelled<'a> {
+    work: &'a Work<'a>,
+    /// Hashes that were not asked for yet, sorted.
+    ahead: VecDeque<i64>,
+    /// How many are asked for next.
+    next: usize,
+    read: HashMap<i64, Vec<Option<Text>>>,
 }
 
+impl<'a> Spelled<'a> {
+    fn of(work: &'a Work<'a>, sorted: &[Unequal]) -> Spelled<'a> {
+        Spelled {
+            work,
+            ahead: sorted.iter().map(|it| it.hash).collect(),
+            next: 1000,
+            read: HashMap::new(),
+        }
+    }
+
+    /// The values of a row of this hash, the hashes being asked for in their order; none when it is gone, or enough rows
+    /// of the table are named, `more` of them just now.
+    fn values(&mut self, hash: i64, more: u64) -> Result<Option<Vec<Option<Text>>>> {
+        if self.work.confirmed.load(Ordering::SeqCst) + more >= ENOUGH {
+            return Ok(None);
+        }
+        while self.ahead.front().is_some_and(|next| *next <= hash) {
+            self.read_ahead()?;
+        }
+        Ok(self.read.remove(&hash))
+    }
+
+    /// The next of them, in one pass through the table. Those for which there was no room are asked for again.
+    fn read_ahead(&mut self) -> Result<()> {
+        let some: Vec<i64> = self.ahead.iter().take(self.next).copied().collect();
+        let asked = self.work.on(Side::Publisher).whole(&some, BYTES_AT_ONCE);
+        let rows = whole_table(self.work, Side::Publisher, asked)?;
+        self.read.clear();
+        let mut through = some.len();
+        for row in &rows {
+            let hash: i64 = row.get(0);
+            let Some(values) = row.get(1) else {
+                through = some.partition_point(|it| *it < hash);
+                break;
+            };
+            self.read.insert(hash, values);
+        }
+        self.ahead.drain(..through);
+        // What has no room is sorted by the server for nothing.
+        self.next = (2 * through).min(self.next);
+        Ok(())
+    }
+}
+
+/// Asks in one pass through the table.
+fn whole_table(work: &Work<'_>, side: Side, (sql, arguments): Asked) -> Result<Vec<Row>> {
+    let pinned = work.pinned(side);
+    pinned.wait(&pinned.start(&sql, arguments, Scan::Any)?)
+}
+
+/// Rows that occur more often on `side`; the first of the table with their values.
 fn named(
     work: &Work<'_>,
     kind: Kind,
-    unequal: &Unequal,
-    values: Option<Vec<Option<Text>>>,
+    unequal: &[Unequal],
     side: Side,
-) -> RowDifference {
-    let columns = work.table.columns.iter().zip(values.unwrap_or_default());
-    let columns = columns.map(|(column, value)| {
-        let shown = match work.values {
-            Values::Shown => Shown::of(value.as_ref().map(Text::shown).as_deref()),
-            Values::Hidden => Shown::Hidden,
+) -> Result<Vec<RowDifference>> {
+    let before = work
+        .confirmed
+        .fetch_add(unequal.len() as u64, Ordering::SeqCst);
+    let first = EXAMPLES.saturating_sub(before) as usize;
+    let hashes: Vec<i64> = unequal.iter().take(first).map(|it| it.hash).collect();
+    let mut values: HashMap<i64, Vec<Shown>> = match work.values {
+        Values::Shown if !hashes.is_empty() => {
+            let rows = whole_table(work, side, work.on(side).shown(&hashes))?;
+            rows.iter().map(|row| (row.get(0), shown(row))).collect()
+        }
+        _ => HashMap::new(),
+    };
+    let mut found = Vec::new();
+    for (number, it) in unequal.iter().enumerate() {
+        let values = match work.values {
+            _ if number >= first => Vec::new(),
+            Values::Shown => values.remove(&it.hash).unwrap_or_default(),
+            Values::Hidden => vec![Shown::Hidden; work.table.columns.len()],
         };
+        found.push(RowDifference {
+            columns: columns(work, values, side),
+            occurrences: Some((it.publisher, it.subscriber)),
+            ..nameless(kind)
+        });
+    }
+    Ok(found)
+}
+
+/// The values of a row as the server has cut them.
+fn shown(row: &Row) -> Vec<Shown> {
+    let values: Vec<Option<Text>> = row.get(1);
+    let shown = |value: Option<Text>| value.map_or(Shown::Null(()), |it| Shown::Value(it.shown()));
+    values.into_iter().map(shown).collect()
+}
+
+fn columns(work: &Work<'_>, values: Vec<Shown>, side: Side) -> Vec<ColumnDifference> {
+    let columns = work.table.columns.iter().zip(values);
+    let columns = columns.map(|(column, shown)| {
         let (publisher, subscriber) = match side {
             Side::Publisher => (shown, Shown::Hidden),
             Side::Subscriber => (Shown::Hidden, shown),
@@ -211,9 +289,5 @@ fn named(
             subscriber,
         }
     });
-    RowDifference {
-        columns: columns.collect(),
-        occurrences: Some((unequal.publisher, unequal.subscriber)),
-        ..nameless(kind)
-    }
+    columns.collect()
 }

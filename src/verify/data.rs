@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
 use super::choice::{bounding, cached_bytes, walk_of};
+use super::following::Following;
 use super::hash::Hash;
 use super::pinned::{Both, Pinned};
 use super::probe::Probe;
@@ -105,8 +106,17 @@ pub(crate) fn verify(
         max_rate: options.max_rate,
         run,
     };
+    let following = Following {
+        pair,
+        stream,
+        slot_name: &subject.slot_name,
+    };
+    let (identifier, this_run) = (pair.publisher.identifier(), uuid::Uuid::new_v4());
     let probes: Vec<Probe> = (0..jobs)
-        .map(|worker| Probe::new(subject.way.clone(), pair.publisher.identifier(), worker))
+        .map(|worker| {
+            let name = format!("{identifier}/verify/{this_run}/{worker}");
+            Probe::new(&subject.way, &name, following)
+        })
         .collect();
     let outcome = shared.work(&bounds, &sessions, &probes, options.sample_percent);
     let removed = probes

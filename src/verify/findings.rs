@@ -103,7 +103,7 @@ impl Found {
 }
 
 /// Longer values are cut.
-const SHOWN: usize = 80;
+pub(super) const SHOWN: usize = 80;
 
 impl Shown {
     fn is_hidden(&self) -> bool {

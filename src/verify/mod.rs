@@ -46,6 +46,7 @@ mod choice;
 mod data;
 mod evidence;
 mod findings;
+mod following;
 mod hash;
 mod hot;
 mod lookup;

@@ -2,53 +2,51 @@
 //!
 //! Without flare's table the subscriber's confirmed position tells the same, later.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::following::Following;
 use super::pinned::{Argument, Pinned, Text};
-use crate::error::{Advise, Failure, Result, WrapErr};
+use crate::error::{Advise, Result, WrapErr};
 use crate::server::{interrupt, params};
 use crate::value::TableName;
 
 /// How a position is awaited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// By a row of this table, which is published and subscribed; the slot says how far the subscriber has come meanwhile.
-    Row { table: TableName, slot_name: String },
+    /// By a row of this table, which is published and subscribed.
+    Row(TableName),
     /// By what the subscription's slot has confirmed.
-    Slot(String),
+    Slot,
 }
 
 /// The probes of one worker.
 #[derive(Clone, Debug)]
-pub(super) struct Probe {
-    way: Way,
+pub(super) struct Probe<'a> {
+    way: &'a Way,
     /// The row's key.
     key: Text,
-    limit: Duration,
+    following: Following<'a>,
 }
 
 /// Shared by the runs whose rows travel through a database.
 const AT_WORK: (i32, i32) = (0x666c_6172, 3);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
-/// How often a subscriber that is behind is asked whether it comes nearer.
-const NEARER_EVERY: Duration = Duration::from_secs(5);
-/// A subscriber that has not moved for so long does not follow.
-const LIMIT: Duration = Duration::from_secs(120);
 
-impl Probe {
-    pub(super) fn new(way: Way, identifier: u64, worker: usize) -> Probe {
+impl<'a> Probe<'a> {
+    /// `name` is nobody else's: two runs at once each await rows of their own.
+    pub(super) fn new(way: &'a Way, name: &str, following: Following<'a>) -> Probe<'a> {
         Probe {
             way,
-            key: Text::from(format!("{identifier}/verify/{worker}").as_str()),
-            limit: LIMIT,
+            key: Text::from(name),
+            following,
         }
     }
 
     /// The table that rows travel through, if they do.
     pub(super) fn table(&self) -> Option<&TableName> {
-        match &self.way {
-            Way::Row { table, .. } => Some(table),
-            Way::Slot(_) => None,
+        match self.way {
+            Way::Row(table) => Some(table),
+            Way::Slot => None,
         }
     }
 
@@ -58,15 +56,15 @@ impl Probe {
 
     /// Waits until everything that is committed on the publisher is on the subscriber.
     pub(super) fn pass(&self, publisher: &Pinned, subscriber: &Pinned) -> Result<()> {
-        match &self.way {
-            Way::Row { table, slot_name } => {
+        match self.way {
+            Way::Row(table) => {
                 let mark = uuid::Uuid::new_v4().to_string();
                 self.write(table, publisher, &mark)?;
-                self.until(publisher, slot_name, || {
+                self.until((publisher, subscriber), || {
                     Ok(self.read(table, subscriber)?.as_deref() == Some(&mark))
                 })
             }
-            Way::Slot(slot_name) => {
+            Way::Slot => {
                 let rows = publisher
                     .rows(
                         "SELECT pg_logical_emit_message(true, 'flare', '')::text",
@@ -76,10 +74,10 @@ impl Probe {
                 let lsn: Option<Text> = rows.first().map(|row| row.get(0));
                 let asked = "SELECT coalesce((SELECT confirmed_flush_lsn >= $1::pg_lsn
                                                 FROM pg_replication_slots WHERE slot_name = $2), false)";
-                self.until(publisher, slot_name, || {
+                self.until((publisher, subscriber), || {
                     let arguments = vec![
                         Argument::One(lsn.clone()),
-                        Argument::One(Some(Text::from(slot_name.as_str()))),
+                        Argument::One(Some(Text::from(self.following.slot_name))),
                     ];
                     let rows = publisher.rows(asked, arguments)?;
                     Ok(rows.first().is_some_and(|row| row.get(0)))
@@ -108,51 +106,23 @@ impl Probe {
         Ok(rows.first().map(|row| row.get::<_, Text>(0).shown()))
     }
 
-    /// Waits as long as the subscriber comes nearer.
+    /// Waits as long as the subscriber follows.
     fn until(
         &self,
-        publisher: &Pinned,
-        slot_name: &str,
+        (publisher, subscriber): (&Pinned, &Pinned),
         arrived: impl Fn() -> Result<bool>,
     ) -> Result<()> {
-        let mut stands_since = Instant::now();
-        let mut looked = stands_since;
-        let mut position: Option<Text> = None;
+        let mut wait = self.following.wait();
         while !arrived()? {
-            if looked.elapsed() > NEARER_EVERY {
-                looked = Instant::now();
-                let now = self.confirmed(publisher, slot_name)?;
-                if now != position {
-                    position = now;
-                    stands_since = looked;
-                }
-            }
-            if stands_since.elapsed() > self.limit {
-                return Failure::new(format!(
-                    "wait for the subscriber: it has not moved for {} s, and what was written has not arrived",
-                    self.limit.as_secs()
-                ))
-                .hint("flare lag says whether the subscription follows")
-                .err();
-            }
+            wait.look(publisher, subscriber, &arrived)?;
             interrupt::sleep(LOOK_EVERY)?;
         }
         Ok(())
     }
 
-    fn confirmed(&self, publisher: &Pinned, slot_name: &str) -> Result<Option<Text>> {
-        let rows = publisher
-            .rows(
-                "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = $1",
-                vec![Argument::One(Some(Text::from(slot_name)))],
-            )
-            .wrap_err("read what the subscriber has confirmed")?;
-        Ok(rows.first().and_then(|row| row.get(0)))
-    }
-
     /// Takes rows away that a killed run has left, where no other is at work, and counts this session's run as one that is.
     pub(super) fn sweep(way: &Way, publisher: &Pinned) -> Result<()> {
-        let Way::Row { table, .. } = way else {
+        let Way::Row(table) = way else {
             return Ok(());
         };
         let (class, object) = AT_WORK;
@@ -178,7 +148,7 @@ impl Probe {
 
     /// Takes the row away.
     pub(super) fn remove(&self, publisher: &Pinned) -> Result<()> {
-        let Way::Row { table, .. } = &self.way else {
+        let Way::Row(table) = self.way else {
             return Ok(());
         };
         let _shield = interrupt::Shield::raise();

@@ -34,7 +34,7 @@ pub(super) struct Work<'a> {
     pub(super) both: &'a Both,
     pub(super) table: &'a Table,
     pub(super) hash: Hash,
-    pub(super) probe: &'a Probe,
+    pub(super) probe: &'a Probe<'a>,
     pub(super) values: Values,
     /// Whose keys bound the chunks.
     pub(super) bounds: Side,
@@ -45,7 +45,7 @@ pub(super) struct Work<'a> {
 /// How many keys one round looks at.
 const AT_ONCE: usize = 500;
 /// With so many rows named in a table, the rest is only counted.
-const ENOUGH: u64 = 1000;
+pub(super) const ENOUGH: u64 = 1000;
 
 impl<'a> Work<'a> {
     pub(super) fn on(&self, side: Side) -> On<'a> {

@@ -12,7 +12,7 @@ use super::statement::Key;
 use super::table::Table;
 
 /// How many rows that differ are named for each table.
-const EXAMPLES: usize = 100;
+pub(super) const EXAMPLES: u64 = 100;
 /// How often a table's progress is written down.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 /// With more rows named, a table that is cut off begins anew.
@@ -150,7 +150,7 @@ impl State {
                 let key = found.key.iter().map(|it| Text::from(it.value.as_str()));
                 self.named.push(key.collect());
             }
-            if self.examples.len() < EXAMPLES {
+            if (self.examples.len() as u64) < EXAMPLES {
                 self.examples.push(found);
             }
         }

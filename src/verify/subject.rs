@@ -19,6 +19,7 @@ use crate::value::TableName;
 pub(super) struct Subject {
     pub(super) tables: Vec<Table>,
     pub(super) way: Way,
+    pub(super) slot_name: String,
     /// The subscription's oid: what was verified of another one is no proof of this.
     pub(super) subscription: String,
 }
@@ -139,15 +140,13 @@ impl Subject {
         let slot_name = subscription.subslotname.unwrap_or_else(|| subname.clone());
         let own = published.iter().find(|name| status_table::is(name));
         let way = match own.filter(|own| ready(own)) {
-            Some(own) => Way::Row {
-                table: (*own).clone(),
-                slot_name,
-            },
-            None => Way::Slot(slot_name),
+            Some(own) => Way::Row((*own).clone()),
+            None => Way::Slot,
         };
         Ok(Subject {
             tables,
             way,
+            slot_name,
             subscription: subscription.oid,
         })
     }

@@ -59,7 +59,7 @@ impl Shared<'_> {
         &self,
         bounds: &Pinned,
         sessions: &[Both],
-        probes: &[Probe],
+        probes: &[Probe<'_>],
         sample: Option<f64>,
     ) -> Result<()> {
         let (tasks, inbox) = bounded::<Task>(sessions.len());
@@ -191,7 +191,7 @@ impl Shared<'_> {
         }
     }
 
-    fn worker(&self, both: &Both, probe: &Probe, inbox: &Receiver<Task>) -> Result<()> {
+    fn worker(&self, both: &Both, probe: &Probe<'_>, inbox: &Receiver<Task>) -> Result<()> {
         for task in inbox {
             if self.stopped() {
                 return Ok(());

@@ -114,11 +114,18 @@ fn an_apply_worker_that_fails_is_critical_and_what_ends_it_is_named() {
             db,
             "INSERT INTO pgbench_accounts (aid) SELECT generate_series(900001, 900003)",
         );
+        // Whoever waits for the subscriber sees it too, and does not wait for long.
+        let verifying = pair.spawn(&["verify_data", pair.subname()]);
         let found = suspect(
             &pair,
             "key_collision",
             "public.pgbench_accounts of the subscriber already: aid = 900002",
         );
+        let verified = verifying.wait();
+        verified
+            .fails_with("wait for the subscriber: ")
+            .says("public.pgbench_accounts of the subscriber already: aid = 900002");
+        assert!(verified.took() < Duration::from_secs(60), "{verified}");
         mended_by(&pair, &found);
 
         sql_on_subscriber(

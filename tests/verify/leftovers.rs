@@ -2,16 +2,27 @@
 
 use std::time::Duration;
 
-use super::verify_data;
+use super::{named, verify_data};
 use crate::support::{Pair, wait};
 
 const PROBES: &str =
     "SELECT count(*) FROM flare_replication_status WHERE system_identifier LIKE '%/verify/%'";
 const THROWAWAYS: &str = "SELECT count(*) FROM pg_database WHERE datname LIKE 'flare_verify_%'";
 
+/// `VmHWM` of /proc.
+fn peak_kilobytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:"));
+    line.and_then(|it| it.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
+}
+
 #[test]
 fn a_killed_comparison_leaves_nothing_for_long() {
-    let pair = Pair::alone(14, 18).with_accounts(100_000).replicating();
+    let heavy = "CREATE TABLE heavy (n int, v text)";
+    let pair = Pair::alone(14, 18)
+        .with_accounts(100_000)
+        .replicating_with(|pair, server| server.sql(pair.db(), heavy));
     let (db, sub) = (pair.db(), pair.subname());
     pair.flare(&["create_replication_status_table", db]).ok();
     pair.await_tables_ready();
@@ -24,6 +35,25 @@ fn a_killed_comparison_leaves_nothing_for_long() {
     let json = verify_data(&pair, &[&table[..], &["--max-rate", "4MB"]].concat());
     let json = json.ok().json();
     assert!(json["seconds"].as_f64() > Some(1.5), "{json}");
+
+    // Rows without a key that are large are not all in memory to be named.
+    pair.subscriber().sql(
+        db,
+        "INSERT INTO heavy SELECT i, repeat(md5(i::text), 32768) FROM generate_series(1, 120) i; ANALYZE heavy",
+    );
+    let running = pair.spawn(&["verify_data", sub, "--table", "heavy", "--format", "json"]);
+    let mut peak = 0;
+    while !running.has_ended() {
+        peak = peak.max(peak_kilobytes(running.pid()));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let json = running.wait().code(3).json();
+    assert_eq!(
+        (named(&json).len(), &json["differences"]),
+        (100, &120.into())
+    );
+    assert!(peak < 64 * 1024, "{peak} kB");
+    pair.subscriber().sql(db, "TRUNCATE heavy");
 
     // A row that differs is looked at, and so a row of flare's travels.
     pair.subscriber()

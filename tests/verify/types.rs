@@ -298,6 +298,7 @@ fn hostile(pair: &Pair, server: &Cluster, other: bool) {
         ("bytea_output", "escape"),
         ("extra_float_digits", if other { "-15" } else { "0" }),
         ("quote_all_identifiers", "on"),
+        ("standard_conforming_strings", "off"),
         ("array_nulls", "off"),
         ("search_path", "ext, public"),
         ("client_encoding", "LATIN1"),

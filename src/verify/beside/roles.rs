@@ -120,35 +120,22 @@ impl Beside {
                     Some(statement),
                 );
             }
-            for group in one
-                .member_of
-                .iter()
-                .filter(|it| !other.member_of.contains(it))
-            {
-                let statement = format!("GRANT {} TO {role}", Ident::new(group));
-                self.differs(
-                    "membership",
-                    format!("{role} in {group}"),
-                    Some(String::from("member")),
-                    None,
-                    Some(statement),
-                );
-            }
-            for group in other
-                .member_of
-                .iter()
-                .filter(|it| !one.member_of.contains(it))
-            {
-                let statement = format!("REVOKE {} FROM {role}", Ident::new(group));
-                self.differs(
-                    "membership",
-                    format!("{role} in {group}"),
-                    None,
-                    Some(String::from("member")),
-                    Some(statement),
-                );
-            }
+            self.memberships(&role, (&one.member_of, &other.member_of));
         }
         Ok(())
+    }
+
+    /// Each role that one of the two is a member of and the other is not.
+    fn memberships(&mut self, role: &Ident, (ours, theirs): (&[String], &[String])) {
+        let member = || Some(String::from("member"));
+        let granted = ours.iter().filter(|it| !theirs.contains(it));
+        let granted = granted.map(|it| (it, "GRANT", "TO", (member(), None)));
+        let revoked = theirs.iter().filter(|it| !ours.contains(it));
+        let revoked = revoked.map(|it| (it, "REVOKE", "FROM", (None, member())));
+        for (group, verb, whom, (publisher, subscriber)) in granted.chain(revoked) {
+            let statement = format!("{verb} {} {whom} {role}", Ident::new(group));
+            let object = format!("{role} in {group}");
+            self.differs("membership", object, publisher, subscriber, Some(statement));
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{On, SNAPSHOT, Taken, UNTOUCHED, VERSION, numbers, value_of};
 use crate::value::Ident;
+use crate::verify::findings::SHOWN;
 use crate::verify::pinned::Asked;
 
 impl On<'_> {
@@ -52,8 +53,40 @@ impl On<'_> {
         self.source(&taken, &self.half().from, "true")
     }
 
-    /// The values of one row for each of these hashes.
-    pub(in crate::verify) fn examples(&self, hashes: &[i64]) -> Asked {
+    /// The values of one row for each of these hashes, in their order: of the first, and of more as long as they take
+    /// no more than `bytes`, then none.
+    pub(in crate::verify) fn whole(&self, hashes: &[i64], bytes: i64) -> Asked {
+        let lengths: Vec<String> = (1..=self.table.columns.len())
+            .map(|at| format!("coalesce(octet_length(e.v[{at}]), 0)"))
+            .collect();
+        let length = match lengths.len() {
+            0 => "0".to_owned(),
+            _ => lengths.join(" + "),
+        };
+        let sql = format!(
+            "SELECT w.h, CASE WHEN w.number = 1 OR w.bytes <= {bytes} THEN w.v END
+               FROM (SELECT e.h, e.v, row_number() OVER (ORDER BY e.h) AS number, sum({length}) OVER (ORDER BY e.h) AS bytes
+                       FROM {} e) w
+              ORDER BY w.h",
+            self.one_of_each(|value| value)
+        );
+        (sql, vec![numbers(hashes)])
+    }
+
+    /// The same for people, cut where they are long.
+    pub(in crate::verify) fn shown(&self, hashes: &[i64]) -> Asked {
+        let cut = |value: String| {
+            format!(
+                "(SELECT CASE WHEN char_length(x) > {SHOWN} THEN left(x, {SHOWN}) || '... (' || octet_length(x) || ' bytes)' ELSE x END
+                    FROM (SELECT {value} OFFSET 0) s(x))"
+            )
+        };
+        let sql = format!("SELECT e.h, e.v FROM {} e", self.one_of_each(cut));
+        (sql, vec![numbers(hashes)])
+    }
+
+    /// The hash `h` and the values `v` of one row of each hash in `$1`.
+    fn one_of_each(&self, spelled: impl Fn(String) -> String) -> String {
         // The columns go through the fence, so that values are spelled of the chosen rows alone. Not as a whole row, `t`,
         // which would be a column of that name.
         let names: Vec<String> = (0..self.table.columns.len())
@@ -62,7 +95,10 @@ impl On<'_> {
         let columns = self.table.columns.iter().zip(&names);
         let more = columns
             .map(|(column, name)| (format!("t.{}", Ident::new(&column.name)), name.as_str()));
-        let values: Vec<String> = names.iter().map(|name| value_of("r", name)).collect();
+        let values: Vec<String> = names
+            .iter()
+            .map(|name| spelled(value_of("r", name)))
+            .collect();
         let taken = Taken {
             row: true,
             more: more.collect(),
@@ -70,10 +106,10 @@ impl On<'_> {
             ..Taken::default()
         };
         let source = self.source(&taken, &self.half().from, "true");
-        let sql = format!(
-            "SELECT DISTINCT ON (r.h) r.h, ARRAY[{}]::text[] FROM {source} r WHERE r.h = ANY ($1::text[]::bigint[])",
+        format!(
+            "(SELECT DISTINCT ON (r.h) r.h, ARRAY[{}]::text[] AS v FROM {source} r
+               WHERE r.h = ANY ($1::text[]::bigint[]) ORDER BY r.h)",
             values.join(", ")
-        );
-        (sql, vec![numbers(hashes)])
+        )
     }
 }

@@ -41,6 +41,13 @@ impl Compared {
         Self { ours, theirs }
     }
 
+    /// The same without a goal.
+    pub fn report_alone(&self, what: &str, unit: &str) {
+        let (ours, theirs) = (median(&self.ours), median(&self.theirs));
+        let ratio = ours / theirs;
+        println!("{what}\n    {ours:.1} {unit} to {theirs:.1} {unit}: {ratio:.2}");
+    }
+
     /// One line: what was measured, both medians, and their ratio beside the goal. What else runs on the machine
     /// lengthens both, but not alike: the ratio of the best rounds is what it spoils least.
     pub fn report(&self, what: &str, unit: &str, goal: Goal) {

@@ -18,6 +18,8 @@ const MB: u64 = 1024 * 1024;
 const LIMIT_BYTES: u64 = 64 * MB;
 /// Enough that connecting does not count.
 const ROWS: u32 = 2_000_000;
+/// What leaves the cores of a busy server to the application.
+const RATE: &str = "20MB";
 /// Rows of a table that the subscriber lacks altogether.
 const GONE: u32 = 200_000;
 
@@ -87,22 +89,41 @@ pub fn measure(old: u32, new: u32) {
             if peak < LIMIT_BYTES { "" } else { " MISSED" }
         );
     }
-    let compared = compare(
-        3,
-        || {
-            let verifying = pair.spawn(&["verify_data", pair.subname(), "--jobs", "1"]);
-            let writes = writes_of(pair.publisher(), pair.db());
-            verifying.kill_9();
-            verifying.wait();
-            writes
-        },
-        || writes_of(pair.publisher(), pair.db()),
-    );
-    compared.report(
-        "writes of four writers while flare verify_data --jobs 1 runs, beside as many without it",
-        "writes/s",
-        Goal::AtLeast(0.9),
-    );
+    beside_writers(&pair);
+}
+
+/// What four writers feel of it: as a user has them, who wait for the disk, and as hard as servers can be driven.
+fn beside_writers(pair: &Pair) {
+    let beside = |args: &[&str]| {
+        compare(
+            3,
+            || {
+                let args = [&["verify_data", pair.subname()], args].concat();
+                let verifying = pair.spawn(&args);
+                let writes = writes_of(pair.publisher(), pair.db());
+                verifying.kill_9();
+                verifying.wait();
+                writes
+            },
+            || writes_of(pair.publisher(), pair.db()),
+        )
+    };
+    let what = |how: &str, args: &str| {
+        format!(
+            "writes of four writers {how}, while flare verify_data {args} runs, beside as many without it"
+        )
+    };
+    let rate = ["--jobs", "1", "--max-rate", RATE];
+    let never = "that never wait for the disk (fsync off, both cores busy)";
+    beside(&["--jobs", "1"]).report_alone(&what(never, "--jobs 1"), "writes/s");
+    beside(&rate).report_alone(&what(never, &rate.join(" ")), "writes/s");
+    for server in [pair.publisher(), pair.subscriber()] {
+        server.configure(&[("fsync", "on"), ("full_page_writes", "on")]);
+        server.reload();
+    }
+    let durable = "whose commits wait for the disk (fsync, synchronous_commit and full_page_writes on, as servers have them)";
+    let compared = beside(&["--jobs", "1"]);
+    compared.report(&what(durable, "--jobs 1"), "writes/s", Goal::AtLeast(0.9));
 }
 
 fn beside_pgcopydb(pair: &Pair, table: &str, goal: f64) {
