@@ -110,6 +110,15 @@ impl Job {
     }
 }
 
+/// From how many bytes on a table of a publisher of this version is copied in ranges of its key.
+pub(super) fn needs_key(major: i32) -> i64 {
+    if major < CTID_RANGES {
+        RANGE_BYTES
+    } else {
+        i64::MAX
+    }
+}
+
 /// The jobs for tables of a publisher of this version, largest first.
 pub(super) fn jobs(sources: &[Source], major: i32, lsn: Option<Lsn>) -> Vec<Job> {
     let mut jobs: Vec<Job> = sources

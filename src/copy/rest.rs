@@ -36,13 +36,13 @@ impl Rest<'_> {
     ) -> Result<()> {
         let control = self.session("")?;
         let done = record::pieces(&control)?.into_iter().collect();
-        let order = order(post, &self.relations(&control)?, &done);
+        let tables = self.relations(&control)?;
+        let order = order(post, &tables, &done);
         let mut pool = |what: &str, tasks: Vec<Task>, workers| {
             self.run(what, &post.settings, tasks, workers, run, &mut look)
         };
         pool("build the indexes", order.indexes, self.jobs)?;
         pool("make constraints of indexes", order.attach, 1)?;
-        let tables = self.relations(&control)?;
         pool(
             "gather statistics",
             analyses(&tables, self.subscriber.major()),

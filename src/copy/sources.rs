@@ -1,6 +1,6 @@
 //! The tables to copy, as the publisher describes them.
 
-use super::plan::Source;
+use super::plan::{Source, needs_key};
 use crate::catalog::tables::names_of;
 use crate::error::{Result, WrapErr};
 use crate::server::{Session, params};
@@ -15,6 +15,8 @@ pub(super) fn sources(session: &Session, major: i32, names: &[TableName]) -> Res
         12.. => "AND a.attgenerated = ''",
         _ => "",
     };
+    // Reading the statistics of each table takes longer than the rest of this, so only where ranges are made of them.
+    let key_from = needs_key(major);
     let sql = format!(
         "WITH RECURSIVE wanted AS (
              SELECT c.oid, c.relkind FROM unnest($1, $2) w(nspname, relname)
@@ -28,7 +30,7 @@ pub(super) fn sources(session: &Session, major: i32, names: &[TableName]) -> Res
                      SELECT jsonb_build_object('column', k.attname, 'bounds', s.histogram_bounds::text::int8[])
                        FROM pg_index i JOIN pg_attribute k ON k.attrelid = i.indrelid AND k.attnum = i.indkey[0]
                        JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = k.attname AND NOT s.inherited
-                      WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid
+                      WHERE pg_table_size(c.oid) >= {key_from} AND i.indrelid = c.oid AND i.indisprimary AND i.indisvalid
                         AND k.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
                         AND abs(s.correlation) > 0.5 AND s.histogram_bounds IS NOT NULL))
            FROM (SELECT DISTINCT oid FROM wanted WHERE relkind = 'r') w
