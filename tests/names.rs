@@ -106,6 +106,7 @@ fn configure(pair: &Pair) {
         let mut subscriptions = serde_yaml::Mapping::new();
         subscriptions.insert(SUBSCRIPTION.into(), subscription.into());
         config["subscriptions"] = subscriptions.into();
+        config["ddl"] = "carry".into();
     });
 }
 
@@ -198,13 +199,22 @@ fn hostile_names_and_passwords_travel_through_the_whole_flow() {
     run(&["resume_write", DB]);
     assert_eq!(pair.publisher().value("postgres", &shut), "t");
 
-    // There and back.
+    // There and back, with statements that are carried.
     for (to, command) in [
         (pair.subscriber(), ["cutover", "--yes", SUBSCRIPTION]),
         (pair.publisher(), ["fallback", "--yes", SUBSCRIPTION]),
     ] {
         assert_eq!(run(&["verify_data", SUBSCRIPTION])["equal"], true);
         assert_eq!(run(&command)["outcome"], "switched", "{command:?}");
+        let column = ident(&format!("c\"o'l; -- $1 {{}} {}", command[0]));
+        let carried = format!(
+            "SET ROLE {}; ALTER TABLE {}.{} ADD COLUMN {column} text DEFAULT {}",
+            ident(OWNER),
+            ident(SCHEMA),
+            ident(&longest()),
+            literal("d'q\\ %s $$")
+        );
+        to.sql(DB, &carried);
         to.sql(DB, &accounts);
     }
     run(&["status"]);

@@ -242,8 +242,13 @@ impl Flare {
                     .grant_replication(dbname, self.owner_login()?)
                     .map(Did::from),
             },
-            // The copy brings the schema as of its snapshot.
-            PrepareStep::ReplicateSchema if copy == PrepareCopy::Fast => Ok(Did::changed(false)),
+            PrepareStep::ReplicateSchema if copy == PrepareCopy::Fast => Ok(Did {
+                changed: false,
+                notes: vec![
+                    "initial_copy brings it as of its snapshot, in the step create_subscription"
+                        .to_owned(),
+                ],
+            }),
             PrepareStep::CreateSubscription if copy == PrepareCopy::Fast => {
                 let options = CopyOptions::default();
                 let copied = self.initial_copy(subname, self.replication_login(), options)?;
@@ -342,7 +347,7 @@ impl fmt::Display for PreparedStep {
         let outcome = match (&self.note, self.changed) {
             (Some(note), _) => format!("after the steps before it ({note})"),
             (None, true) => "changed".to_owned(),
-            (None, false) => "as wanted already".to_owned(),
+            (None, false) => "nothing to do".to_owned(),
         };
         let step = self.step.command();
         write!(f, "{step}: {outcome}, {:.0} ms", self.ms)

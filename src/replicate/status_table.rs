@@ -176,14 +176,14 @@ pub(crate) fn create_everywhere(
     subnames: &[&str],
     run: &Run,
 ) -> Result<Change> {
-    let on_subscriber = has_database(subscriber, dbname)?;
+    let lacking = lacking(subscriber, dbname, subnames)?;
+    let on_subscriber = lacking.is_none();
     // The subscriber first: a change to a table that it lacks stops its apply.
-    let mut change = if on_subscriber {
-        create(subscriber, dbname, run)?
-    } else {
-        Change::none(run).with_note(format!(
-        "the subscriber has no database {dbname:?} yet: create_subscription creates the table there"
-    ))
+    let mut change = match lacking {
+        None => create(subscriber, dbname, run)?,
+        Some(lacking) => Change::none(run).with_note(format!(
+            "the subscriber has no {lacking} yet: create_subscription or initial_copy creates the table there"
+        )),
     };
     change = change.and(create(publisher, dbname, run)?);
     change = change.and(publish(publisher, dbname, pubname, run)?);
@@ -197,6 +197,28 @@ pub(crate) fn create_everywhere(
         )?);
     }
     Ok(change)
+}
+
+/// What the subscriber has to have first, before it subscribes.
+fn lacking(subscriber: &Subscriber, dbname: &str, subnames: &[&str]) -> Result<Option<String>> {
+    if !has_database(subscriber, dbname)? {
+        return Ok(Some(format!("database {dbname:?}")));
+    }
+    let session = subscriber.connect(ActAs::Owner, dbname)?;
+    let schema = &subscriber.declared().status_schema;
+    let has_schema: bool = session.value(
+        "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)",
+        params![schema.as_str()],
+    )?;
+    let subscriptions = subscriptions::all(&session)?;
+    let is_subscribed = subscriptions
+        .iter()
+        .any(|it| subnames.contains(&it.subname.as_str()));
+    // Its apply would stop at a row for a table that is not there: then that is an error.
+    if has_schema || is_subscribed {
+        return Ok(None);
+    }
+    Ok(Some(format!("schema {schema:?} in database {dbname:?}")))
 }
 
 /// Adds the table to a publication that lists its tables.

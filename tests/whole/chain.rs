@@ -1,6 +1,6 @@
 //! A server that has just been moved to is moved on from: by another configuration, when the first migration is cleaned up.
 
-use super::traces::{set_up, set_up_for};
+use super::traces::{set_up, set_up_by_commands_for};
 use crate::support::{Cluster, Pair};
 
 #[test]
@@ -35,7 +35,7 @@ fn a_migration_begins_where_another_one_was_cleaned_up() {
     };
     write(second.publisher(), "b");
     first.create_roles_on(second.subscriber());
-    set_up_for(&second, first.names());
+    set_up_by_commands_for(&second, first.names());
     second.flare(&["cutover", sub, "--yes"]).ok();
     write(second.subscriber(), "c");
     second.flare(&["fallback", sub, "--yes"]).ok();
