@@ -7,6 +7,7 @@ pub(crate) mod capacity;
 pub(crate) mod databases;
 pub(crate) mod expressions;
 pub(crate) mod extensions;
+pub(crate) mod foreign_keys;
 pub(crate) mod identities;
 pub(crate) mod objects;
 pub(crate) mod privileges;

@@ -26,6 +26,7 @@ const TAKE_AWAY: &str = "
     DROP EVENT TRIGGER IF EXISTS flare_rewrite;
     DROP EVENT TRIGGER IF EXISTS flare_start_1;
     DROP EVENT TRIGGER IF EXISTS flare_start_2;
+    DROP EVENT TRIGGER IF EXISTS flare_start_3;
     DROP TABLE IF EXISTS flare.ddl;
     DO $$
     DECLARE

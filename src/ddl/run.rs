@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::carried::{leaves_unvalidated, stuck_for_good};
 use super::decide::{self, Decision};
+use super::keys::{self, Aside};
 use super::kind::{First, Kind, kind_of, makes_table_of_query, refers_to_rows, without_rows};
 use super::record::{self, Record, Stage};
 use super::report::{DdlOutcome, DdlReport, DdlStatement};
@@ -15,6 +16,7 @@ use super::settle;
 use super::sides::{Sides, settle_in};
 use super::transaction::{Carried, roll_back};
 use super::{failpoint, outside, tables, transaction};
+use crate::catalog::foreign_keys::ForeignKey;
 use crate::catalog::{publications, subscriptions};
 use crate::config::Config;
 use crate::error::{Failure, Result, WrapErr};
@@ -84,12 +86,14 @@ pub(crate) fn retry(sides: &Sides<'_>, run: &Run) -> Result<DdlReport> {
         return Ok(report);
     }
     report.notes = settle::settle(sides, run)?;
+    let aside = keys::clear(sides, run)?;
     report.notes.extend(decide::retry(sides)?);
     sides.act_as(sides.owner())?;
     let all = tables::ordinary(&sides.open)?;
     let (tables, notes) = tables::take(sides, &all, run)?;
     report.tables = tables;
     report.notes.extend(notes);
+    report.notes.extend(returned(sides, &aside)?);
     if leaves_unvalidated(&sides.reader)? {
         sides.copied()?;
         sides.validate()?;
@@ -108,10 +112,28 @@ pub(crate) fn take_over(sides: &Sides<'_>, run: &Run) -> Result<(Vec<TableName>,
     sides.streaming()?;
     sides.act_as(sides.owner())?;
     tables::close(sides, run)?;
+    let aside = keys::clear(sides, run)?;
     let all = tables::ordinary(&sides.open)?;
-    let taken = tables::take(sides, &all, run)?;
+    let (tables, mut notes) = tables::take(sides, &all, run)?;
     sides.copied()?;
-    Ok(taken)
+    notes.extend(returned(sides, &aside)?);
+    sides.validate()?;
+    Ok((tables, notes))
+}
+
+/// Foreign keys that were set aside are made again, when what they stood in the way of has been applied.
+fn returned(sides: &Sides<'_>, aside: &Aside) -> Result<Option<String>> {
+    if aside.keys.is_empty() {
+        return Ok(None);
+    }
+    sides.copied()?;
+    sides.catch_up()?;
+    keys::give_back(sides, aside)?;
+    let names: Vec<String> = aside.keys.iter().map(ForeignKey::to_string).collect();
+    Ok(Some(format!(
+        "{} taken away for TRUNCATE to pass, and made again",
+        names.join(", ")
+    )))
 }
 
 /// Has a carried statement skipped, or another run instead, on the receiving side.
@@ -365,6 +387,7 @@ pub(crate) fn follow(sides: &Sides<'_>, run: &Run) -> Result<Vec<TableName>> {
         sides.validate()?;
         return Ok(Vec::new());
     }
+    keys::clear_the_way(sides, run)?;
     sides.catch_up()?;
     let all = tables::ordinary(&sides.open)?;
     let (taken, _) = tables::take(sides, &all, run)?;

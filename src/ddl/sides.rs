@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::journal::{Direction, RUN_LOCK, Stream};
 use crate::replicate::status_table;
-use crate::server::{ActAs, Pair, Server, Session, Timeout, interrupt, params};
+use crate::server::{ActAs, Pair, Server, Session, Timeout, interrupt, is_lost, params};
 use crate::value::{Ident, Literal, ShellWord, TableName};
 
 /// How long each try may hold writers up while it waits for its locks.
@@ -20,6 +20,8 @@ const RECEIVING_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long apply may take to catch up before anything is locked, and how quick a row must be then.
 const CATCH_UP: Duration = Duration::from_secs(30);
 const QUICK: Duration = Duration::from_millis(300);
+/// A row is on the other side in less, unless something stops apply.
+const KEEPS_UP: Duration = Duration::from_secs(2);
 /// How long tables may still be copied.
 const COPIED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -149,6 +151,14 @@ impl<'a> Sides<'a> {
         drain.wait(limit)
     }
 
+    /// Whether nothing stops apply.
+    pub(super) fn keeps_up(&self) -> Result<bool> {
+        match self.drain(KEEPS_UP) {
+            Err(report) if is_lost(&report) => Err(report),
+            drained => Ok(drained.is_ok()),
+        }
+    }
+
     /// Waits, with nothing locked, until a row is quick.
     pub(super) fn catch_up(&self) -> Result<()> {
         let since = Instant::now();
@@ -197,6 +207,10 @@ impl<'a> Sides<'a> {
         }
         let relations = subscriptions::relations(&self.reader, &self.stream.subname)?;
         if relations.iter().any(|it| it.srsubstate != 'r') {
+            return Ok(false);
+        }
+        // A TRUNCATE that they stood in the way of has passed.
+        if !self.keeps_up()? {
             return Ok(false);
         }
         self.reader.set_timeout(Timeout::WhileServerAnswers);

@@ -112,7 +112,7 @@ impl Computed {
 }
 
 /// Of what is not volatile, what has another value a moment later.
-const READS_THE_TIME: &str = r"\yusing\y.*(\ynow\y|\ycurrent_timestamp\y|\ycurrent_date\y|\ycurrent_time\y|\ylocaltime\y|\ylocaltimestamp\y|\ystatement_timestamp\y|\ytransaction_timestamp\y|\ytxid_current\y|\yage\y|'\s*today\s*')";
+const READS_THE_TIME: &str = r"\yusing\y.*(\ynow\y|\ycurrent_timestamp\y|\ycurrent_date\y|\ycurrent_time\y|\ylocaltime\y|\ylocaltimestamp\y|\ystatement_timestamp\y|\ytransaction_timestamp\y|\ytxid_current\y|\ypg_current_xact_id\y|\ycurrent_setting\y|\yage\y|'\s*(?:today|tomorrow|yesterday)\s*')";
 
 /// `ALTER COLUMN .. TYPE .. USING` computes every row again on each side.
 fn refuse_volatile_using(session: &Session, statement: &str) -> Result<()> {

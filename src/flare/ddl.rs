@@ -21,6 +21,14 @@ pub(super) enum NewTables {
     Left,
 }
 
+/// How far tables are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Whole,
+    /// Statements are still to come: only foreign keys that would be in the way of them.
+    Cleared,
+}
+
 /// What a repair has made for one subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -80,6 +88,15 @@ impl Flare {
     pub fn repair(&self, subnames: &[String]) -> Result<Vec<Repaired>, Error> {
         let mut repaired = Vec::new();
         for (subname, declared) in self.declared(subnames)? {
+            if self.config.ddl == DdlMode::Carry && self.run.mode == Mode::Apply {
+                let pair = self.open().both()?;
+                let direction = self
+                    .settle(&pair, &[&declared.dbname])?
+                    .flow(&declared.dbname)
+                    .direction;
+                // What is made here would be in the way of a statement that is yet to come.
+                self.refuse_unsettled(&oriented(&pair, direction), &declared.dbname)?;
+            }
             let made = self.replicate_missing(&declared.dbname)?;
             let (tables, notes) = match self.run.mode {
                 Mode::DryRun => Default::default(),
@@ -175,8 +192,22 @@ impl Flare {
         let open = pair.publisher.visit(dbname)?;
         let receiving = pair.subscriber.visit(dbname)?;
         let stuck = ddl::stuck(&open, &receiving)?;
-        if stuck.is_empty() && new_tables == NewTables::Taken {
-            self.follow(&pair, (&open, &receiving), direction, subname, declared)?;
+        // What only has not come yet may wait for a TRUNCATE that cannot be.
+        let on_the_way = stuck.iter().all(|it| it.stops && it.error.is_none());
+        if on_the_way && new_tables == NewTables::Taken {
+            let way = if stuck.is_empty() {
+                Way::Whole
+            } else {
+                Way::Cleared
+            };
+            self.follow(
+                &pair,
+                (&open, &receiving),
+                direction,
+                subname,
+                declared,
+                way,
+            )?;
         }
         Ok(stuck)
     }
@@ -190,6 +221,7 @@ impl Flare {
         direction: Direction,
         subname: &str,
         declared: &Subscription,
+        way: Way,
     ) -> Result<()> {
         let stream = Stream::of(&declared.dbname, subname, &declared.pubname, direction);
         let there = subscriptions::find(receiving, &stream.subname)?;
@@ -204,6 +236,9 @@ impl Flare {
             return Ok(());
         }
         let sides = Sides::enter(pair, &self.config, stream, direction)?;
+        if way == Way::Cleared {
+            return ddl::clear_the_way(&sides, &self.run);
+        }
         for table in ddl::follow(&sides, &self.run)? {
             self.run
                 .progress
@@ -227,7 +262,14 @@ impl Flare {
             let open = pair.publisher.visit(&wanted.dbname)?;
             let receiving = pair.subscriber.visit(&wanted.dbname)?;
             let sessions: (&Session, &Session) = (&open, &receiving);
-            self.follow(pair, sessions, direction, &wanted.subname, declared)?;
+            self.follow(
+                pair,
+                sessions,
+                direction,
+                &wanted.subname,
+                declared,
+                Way::Whole,
+            )?;
             let stream = Stream::of(&wanted.dbname, &wanted.subname, &wanted.pubname, direction);
             let sides = Sides::enter(pair, &self.config, stream, direction)?;
             sides.copied()?;

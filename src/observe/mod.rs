@@ -47,6 +47,6 @@ pub use sample::{
 };
 pub use sampler::Sampler;
 pub(crate) use side_session::Silent;
-pub(crate) use suspects::{Stopped, in_words, suspects};
+pub(crate) use suspects::{Stopped, in_the_way, in_words, suspects};
 pub use suspects::{Suspect, SuspectKind};
 pub use verdict::LagStatus;

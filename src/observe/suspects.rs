@@ -9,9 +9,10 @@ mod tables;
 use serde::Serialize;
 
 use self::pending::Pending;
+use crate::catalog::foreign_keys::{self, ForeignKey};
 use crate::error::{Result, message_of};
 use crate::server::{Session, Side};
-use crate::value::TableName;
+use crate::value::{ShellWord, TableName};
 
 /// No question is worth more than this to a server whose replication stands, and none waits in a lock queue.
 const BRIEFLY: &str = "SET TRANSACTION READ ONLY; SET LOCAL statement_timeout = '2s'; SET LOCAL lock_timeout = '500ms'";
@@ -53,6 +54,8 @@ pub enum SuspectKind {
     RequiredColumn,
     /// An index, a generated column or a CHECK needs a search_path, which is empty there.
     Expression,
+    /// A table that is truncated is referred to by one that is not.
+    ForeignKey,
     /// A row is searched for by a column that cannot be compared, or by a key that is not sent.
     Identity,
     /// A constraint stands on the side that takes the rows alone, or was never checked for old ones.
@@ -85,10 +88,11 @@ pub(crate) struct Stopped<'a> {
 /// What explains that the workers end; the surest first, none where the catalogs show nothing. What cannot be asked is
 /// left out.
 pub(crate) fn suspects(stopped: &Stopped<'_>) -> Vec<Suspect> {
-    let Some(subscription) = kept(roles::subscription(stopped)).flatten() else {
+    let Some(subscription) = kept(roles::subscription(stopped.to, stopped.subname)).flatten()
+    else {
         return Vec::new();
     };
-    let pending = kept(pending::next(stopped, &subscription)).flatten();
+    let pending = kept(pending::next(stopped.from, &subscription)).flatten();
     let mut found = Vec::new();
     let unready = kept(tables::unready(stopped)).unwrap_or_default();
     let mut names: Vec<TableName> = match &pending {
@@ -111,6 +115,12 @@ pub(crate) fn suspects(stopped: &Stopped<'_>) -> Vec<Suspect> {
         }
         if let Some(pending) = &pending {
             found.extend(kept(rows::collision(stopped, pending, &there)).flatten());
+            let keys = kept(foreign_keys::in_the_way(stopped.to, &pending.truncated));
+            found.extend(
+                keys.unwrap_or_default()
+                    .iter()
+                    .map(|key| refers(key, stopped)),
+            );
         }
         let copying = there.iter().filter(|it| unready.contains(&it.name));
         if found.is_empty() {
@@ -125,6 +135,25 @@ pub(crate) fn suspects(stopped: &Stopped<'_>) -> Vec<Suspect> {
     found.sort_by_key(|it| it.suspect);
     found.dedup();
     found
+}
+
+fn refers(key: &ForeignKey, stopped: &Stopped<'_>) -> Suspect {
+    suspect(
+        SuspectKind::ForeignKey,
+        format!(
+            "TRUNCATE of {} is refused because of {key}, which the subscription does not truncate with it",
+            key.refers_to.plain()
+        ),
+        format!("flare ddl {} --retry", ShellWord(stopped.subname)),
+    )
+}
+
+/// What stands in the way of a TRUNCATE that is handed over next.
+pub(crate) fn in_the_way(from: &Session, to: &Session, subname: &str) -> Vec<ForeignKey> {
+    let subscription = kept(roles::subscription(to, subname)).flatten();
+    let pending = subscription.and_then(|it| kept(pending::next(from, &it)).flatten());
+    let keys = pending.and_then(|it| kept(foreign_keys::in_the_way(to, &it.truncated)));
+    keys.unwrap_or_default()
 }
 
 /// The suspects as one sentence; none where there are none.

@@ -158,6 +158,10 @@ fn a_file_goes_on_where_it_stopped_and_a_refused_statement_is_on_neither_side() 
             "would get other values",
         ),
         (
+            "ALTER TABLE deploy DROP COLUMN label, ADD COLUMN label timestamptz DEFAULT now()",
+            "would get other values",
+        ),
+        (
             "ALTER TABLE deploy ADD COLUMN n serial",
             "would get other values",
         ),

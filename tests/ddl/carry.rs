@@ -77,7 +77,7 @@ pub fn settle(pair: &Pair, open: Side) {
 }
 
 /// The page's table of kinds, through the habits of programs. ROUND makes names anew.
-const HABITS: [&str; 48] = [
+const HABITS: [&str; 49] = [
     // psql: one at a time
     "CREATE TABLE ROUND_t (id int PRIMARY KEY, a text, b int)",
     "INSERT INTO ROUND_t SELECT n, 'a' || n, n FROM generate_series(1, 100) n",
@@ -129,6 +129,7 @@ const HABITS: [&str; 48] = [
     "CREATE TABLE ROUND_above (id int, at date, t text) PARTITION BY RANGE (at); CREATE TABLE ROUND_below PARTITION OF ROUND_above FOR VALUES FROM ('2026-01-01') TO ('2027-01-01'); ALTER TABLE ROUND_below ADD PRIMARY KEY (id, at); INSERT INTO ROUND_above VALUES (1, '2026-01-05'); ALTER TABLE ROUND_above ADD n float; ALTER TABLE ROUND_above ALTER n SET DEFAULT random(), ALTER at SET DEFAULT now()",
     // Its rows are copied later than the foreign key comes.
     "CREATE TABLE ROUND_kind (id int PRIMARY KEY); INSERT INTO ROUND_kind VALUES (1), (2); ALTER TABLE ROUND_t9 ADD kind int DEFAULT 1; ALTER TABLE ROUND_t9 ADD CONSTRAINT \"ROUND_k, fk\" FOREIGN KEY (kind) REFERENCES ROUND_kind (id) ON DELETE CASCADE, ADD CHECK (kind > 0) -- kinds",
+    "CREATE TABLE ROUND_grade (id int PRIMARY KEY); INSERT INTO ROUND_grade VALUES (1); ALTER TABLE ROUND_t9 ADD COLUMN \"gra de\" int DEFAULT 1 CONSTRAINT \"ROUND g, fk\" REFERENCES ROUND_grade ON DELETE SET NULL DEFERRABLE NOT NULL, ADD grade int DEFAULT 1 REFERENCES public.ROUND_grade (id)",
     // A maker of partitions, as pg_partman is one.
     "CREATE FUNCTION ROUND_maker(months int) RETURNS int LANGUAGE plpgsql AS $f$ DECLARE at date; made text; BEGIN FOR n IN 1..months LOOP at := '2027-01-01'::date + (n || ' months')::interval; made := 'ROUND_p_' || to_char(at, 'YYYYMM'); EXECUTE format('CREATE TABLE IF NOT EXISTS %I (LIKE ROUND_p INCLUDING ALL)', made); EXECUTE format('ALTER TABLE ROUND_p ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', made, at, at + interval '1 month'); EXECUTE format('ALTER TABLE %I REPLICA IDENTITY FULL', made); END LOOP; RETURN months; END $f$",
     "SELECT ROUND_maker(3); INSERT INTO ROUND_p VALUES (3, '2027-02-10'); UPDATE ROUND_p SET id = 4 WHERE at = '2027-02-10'; ALTER TABLE ROUND_p DETACH PARTITION ROUND_p_202703; DROP TABLE ROUND_p_202703",

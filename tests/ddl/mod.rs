@@ -9,4 +9,5 @@ mod refusals;
 mod repair;
 mod same;
 mod stuck;
+mod truncate;
 mod writer;

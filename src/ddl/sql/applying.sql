@@ -63,15 +63,19 @@ CREATE OR REPLACE FUNCTION flare.ddl_rows_to_come() RETURNS boolean LANGUAGE sql
 $f$;
 
 -- An ALTER TABLE whose new foreign keys are NOT VALID; none where it has none that can be, or is not of a simple spelling.
+-- That of a new column becomes one of the table: only those can be NOT VALID.
 CREATE OR REPLACE FUNCTION flare.ddl_unvalidated(statement text) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
     whole text := rtrim(statement, E'; \n\t\r');
+    name CONSTANT text := '(?:"(?:[^"]|"")*"|[[:alpha:]_\u0080-\uffff][[:alnum:]_\u0080-\uffff]*)';
     token text;
     piece text := '';
     words text := '';
     depth int := 0;
     changed boolean := false;
     result text := '';
+    parts text[];
+    named text;
 BEGIN
     IF whole ~ '[\\$]' THEN
         RETURN NULL;
@@ -81,9 +85,23 @@ BEGIN
     LOOP
         depth := depth + CASE token WHEN '(' THEN 1 WHEN ')' THEN -1 ELSE 0 END;
         IF token = ',' AND depth = 0 THEN
-            IF words ~* '\madd\M.*\mforeign\s+key\M' AND words !~* '\mnot\s+valid\M' THEN
-                piece := piece || E'\nNOT VALID';
-                changed := true;
+            IF words ~* '\madd\M.*\mforeign\s+key\M' THEN
+                IF words !~* '\mnot\s+valid\M' THEN
+                    piece := piece || E'\nNOT VALID';
+                    changed := true;
+                END IF;
+            ELSIF words ~* '\madd\M.*\mreferences\M' AND words !~* '\mreferences\M.*\mreferences\M|\mexists\M' AND piece !~ '--|/\*' THEN
+                -- What is before its clause, the clause, and what is behind it.
+                parts := (regexp_match(piece, '^(.*?)((?:\m[Cc][Oo][Nn][Ss][Tt][Rr][Aa][Ii][Nn][Tt]\s+' || name || '\s+)?\m[Rr][Ee][Ff][Ee][Rr][Ee][Nn][Cc][Ee][Ss]\s.*)$'));
+                parts := parts[1] || regexp_match(parts[2], '(?i)^((?:constraint\s+' || name || '\s+)?references\s+' || name || '(?:\s*\.\s*' || name
+                    || ')?(?:\s*\([^()]*\))?(?:\s+match\s+(?:full|partial|simple)|\s+on\s+(?:delete|update)\s+(?:no\s+action|restrict|cascade|set\s+(?:null|default)(?:\s*\([^()]*\))?)'
+                    || '|\s+(?:not\s+)?(?:deferrable|enforced)|\s+initially\s+(?:deferred|immediate))*)(.*)$');
+                named := (regexp_match(parts[1], '(?i)\madd\s+(?:column\s+)?(' || name || ')\s'))[1];
+                IF named IS NOT NULL AND parts[2] IS NOT NULL THEN
+                    piece := parts[1] || parts[3] || E',\nADD ' || overlay(parts[2] PLACING 'FOREIGN KEY (' || named || ') '
+                        FROM length(substring(parts[2] FROM '(?i)^(?:constraint\s+' || name || '\s+)?')) + 1 FOR 0) || E'\nNOT VALID';
+                    changed := true;
+                END IF;
             END IF;
             result := result || piece || ',';
             piece := '';
@@ -102,7 +120,7 @@ SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
     without text;
 BEGIN
-    IF tag <> 'ALTER TABLE' OR statement !~* '\mforeign\s+key\M' THEN
+    IF tag <> 'ALTER TABLE' OR statement !~* '\m(foreign\s+key|references)\M' THEN
         PERFORM flare.ddl_sandbox(role, statement, settings);
         RETURN '[]';
     END IF;
@@ -128,8 +146,11 @@ DECLARE
 BEGIN
     SELECT * INTO found FROM flare.ddl WHERE id = statement_id;
     FOR one IN SELECT jsonb_array_elements(found.fix) LOOP
-        CONTINUE WHEN one ->> 'later' IS NULL;
-        PERFORM flare.ddl_sandbox(found.role, one ->> 'later', found.settings);
+        -- What has been dropped since, or is there again.
+        CONTINUE WHEN one ->> 'later' IS NULL OR one ->> 'table' IS NOT NULL AND to_regclass(one ->> 'table') IS NULL
+            OR one ->> 'later' ~ ' ADD CONSTRAINT ' AND EXISTS (SELECT FROM pg_constraint
+                  WHERE conrelid = to_regclass(one ->> 'table') AND conname = one ->> 'constraint');
+        PERFORM flare.ddl_sandbox(coalesce(one ->> 'role', found.role)::name, one ->> 'later', found.settings);
     END LOOP;
     UPDATE flare.ddl SET outcome = 'done', error = NULL WHERE id = statement_id;
 END $f$;

@@ -9,12 +9,12 @@ CREATE OR REPLACE FUNCTION flare.ddl_bypass() RETURNS boolean LANGUAGE sql STABL
 $f$;
 
 -- Whether this side receives: closed by the fence, whose function refuses then, or subscribed.
-CREATE OR REPLACE FUNCTION flare.ddl_receiving() RETURNS boolean LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-BEGIN
-    RETURN coalesce(pg_get_functiondef(to_regprocedure('flare.fence()')) LIKE '%RAISE%', false)
-        OR EXISTS (SELECT FROM pg_subscription WHERE subenabled AND subname = ANY (flare.ddl_subscriptions())
-                      AND (pg_identify_object(1262, subdbid, 0)).identity = quote_ident(current_database()));
-END $f$;
+CREATE OR REPLACE FUNCTION flare.ddl_receiving() RETURNS boolean LANGUAGE sql STABLE AS $f$
+    SELECT coalesce(pg_catalog.pg_get_functiondef(pg_catalog.to_regprocedure('flare.fence()')) OPERATOR(pg_catalog.~~) '%RAISE%', false)
+        OR EXISTS (SELECT FROM pg_catalog.pg_subscription
+                    WHERE subenabled AND subname OPERATOR(pg_catalog.=) ANY (flare.ddl_subscriptions())
+                      AND (pg_catalog.pg_identify_object(1262, subdbid, 0)).identity OPERATOR(pg_catalog.=) pg_catalog.quote_ident(pg_catalog.current_database()))
+$f$;
 
 -- Who runs it, with the settings that its text depends on: before the function that notes it, whose rights are flare's.
 CREATE OR REPLACE FUNCTION flare.ddl_who() RETURNS event_trigger LANGUAGE plpgsql AS $f$
@@ -75,6 +75,18 @@ CREATE OR REPLACE FUNCTION flare.ddl_names_temporary(statement text) RETURNS boo
                       AND strpos(lower(statement), lower(replace(relname, '"', '""'))) > 0)
 $f$;
 
+-- Before an ALTER TABLE, while tables are copied.
+CREATE OR REPLACE FUNCTION flare.ddl_copying() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+    IF EXISTS (SELECT FROM pg_get_replication_slots() WHERE slot_name ~ '_sync_[0-9]+(_[0-9]+)?$') THEN
+        IF EXISTS (SELECT FROM pg_replication_slots WHERE database = current_database() AND slot_name ~ '_sync_[0-9]+(_[0-9]+)?$')
+           AND NOT flare.ddl_bypass() AND flare.ddl_mode() = 'carry' AND NOT flare.ddl_in_extension() AND NOT flare.ddl_receiving() THEN
+            RAISE EXCEPTION 'ALTER TABLE is refused for now: flare is copying tables to the other server, and the statement would wait for that with everybody behind it'
+                USING errcode = 'object_not_in_prerequisite_state', hint = 'Try again when flare status says that every table replicates.';
+        END IF;
+    END IF;
+END $f$;
+
 -- Before the statement: what must be refused or noted before it has done anything.
 CREATE OR REPLACE FUNCTION flare.ddl_start() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lc_messages = 'C' AS $f$
@@ -82,9 +94,6 @@ DECLARE
     context text;
     seen record;
 BEGIN
-    IF tg_tag = 'ALTER TABLE' AND NOT EXISTS (SELECT FROM pg_get_replication_slots() WHERE slot_name ~ '_sync_[0-9]+(_[0-9]+)?$') THEN
-        RETURN;
-    END IF;
     IF flare.ddl_bypass() THEN
         RETURN;
     END IF;
@@ -93,13 +102,6 @@ BEGIN
         RETURN;
     END IF;
     IF flare.ddl_mode() <> 'carry' OR flare.ddl_in_extension() OR flare.ddl_receiving() THEN
-        RETURN;
-    END IF;
-    IF tg_tag = 'ALTER TABLE' THEN
-        IF EXISTS (SELECT FROM pg_replication_slots WHERE database = current_database() AND slot_name ~ '_sync_[0-9]+(_[0-9]+)?$') THEN
-            RAISE EXCEPTION 'ALTER TABLE is refused for now: flare is copying tables to the other server, and the statement would wait for that with everybody behind it'
-                USING errcode = 'object_not_in_prerequisite_state', hint = 'Try again when flare status says that every table replicates.';
-        END IF;
         RETURN;
     END IF;
     -- CREATE TABLE AS: its rows must come by a copy, so the table has to be there before them.
@@ -224,6 +226,9 @@ DECLARE
     computed record;
     corrections jsonb;
     hint text;
+    mode text;
+    receiving boolean := false;
+    computes boolean := false;
 BEGIN
     IF tg_event = 'sql_drop' AND tg_tag NOT LIKE 'DROP %' THEN
         RETURN;
@@ -278,17 +283,25 @@ BEGIN
         -- Also of what is not carried: the place in a string of several statements moves on.
         SELECT * INTO seen FROM flare.ddl_text(context, tg_tag, tg_event <> 'sql_drop');
     END IF;
-    IF keeps IS NOT TRUE OR flare.ddl_mode() = 'off' OR tg_tag IN ('REFRESH MATERIALIZED VIEW', 'REINDEX', 'CREATE PUBLICATION', 'ALTER PUBLICATION',
+    IF keeps IS NOT TRUE OR tg_tag IN ('REFRESH MATERIALIZED VIEW', 'REINDEX', 'CREATE PUBLICATION', 'ALTER PUBLICATION',
             'DROP PUBLICATION', 'CREATE SUBSCRIPTION', 'ALTER SUBSCRIPTION', 'DROP SUBSCRIPTION') THEN
         RETURN;
     END IF;
-    IF flare.ddl_receiving() THEN
+    mode := flare.ddl_mode();
+    IF mode = 'off' THEN
+        RETURN;
+    END IF;
+    -- Before the first cutover the open side has neither.
+    IF pg_relation_size('pg_subscription') > 0 OR to_regprocedure('flare.fence()') IS NOT NULL THEN
+        receiving := flare.ddl_receiving();
+    END IF;
+    IF receiving THEN
         IF tg_tag ~ '(TABLE|TABLE AS|SELECT INTO|TYPE|DOMAIN|SCHEMA|SEQUENCE|EXTENSION|OWNED)$' THEN
             RAISE EXCEPTION '% on % is refused: this database receives from the other server, where the application writes', tg_tag, array_to_string(named, ', ')
                 USING errcode = 'object_not_in_prerequisite_state', hint = 'Run it on the other server: flare status says which.';
         END IF;
         RETURN;
-    ELSIF flare.ddl_mode() = 'refuse' THEN
+    ELSIF mode = 'refuse' THEN
         IF tg_tag ~ '(TABLE|TABLE AS|SELECT INTO|TYPE|DOMAIN|SCHEMA|SEQUENCE|EXTENSION|OWNED)$' THEN
             RAISE EXCEPTION '% on % is refused: flare is moving this database, and its subscriber would not get it', tg_tag, array_to_string(named, ', ')
                 USING errcode = 'object_not_in_prerequisite_state',
@@ -298,10 +311,11 @@ BEGIN
     ELSIF tg_tag = 'CREATE TABLE AS' THEN
         RETURN;
     END IF;
-    IF tg_tag = 'CREATE EXTENSION' AND flare.ddl_other_major() < 13
-       AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_setting('flare.who')) THEN
-        seen.unseen := 'before PostgreSQL 13 only superusers make extensions there';
-        hint := 'Have a superuser make it on this side.';
+    IF tg_tag = 'CREATE EXTENSION' THEN
+        IF flare.ddl_other_major() < 13 AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_setting('flare.who')) THEN
+            seen.unseen := 'before PostgreSQL 13 only superusers make extensions there';
+            hint := 'Have a superuser make it on this side.';
+        END IF;
     END IF;
     IF temporary OR tg_tag IN ('SELECT INTO', 'DROP OWNED', 'ALTER TYPE') OR tg_tag ~ ' TABLE$' AND seen.statement ~* '\m(like|unlogged)\M' THEN
         IF tg_tag = 'ALTER TABLE' AND seen.statement ~* '\mset\s+unlogged\M' THEN
@@ -322,20 +336,28 @@ BEGIN
             hint := 'flare ddl brings it to both sides.';
         END IF;
     END IF;
-    IF tg_tag LIKE '% DOMAIN' AND flare.ddl_reads_time(seen.statement) THEN
-        seen.unseen := coalesce(seen.unseen, 'it has a word for a time, which is read when the statement is run');
-        hint := coalesce(hint, 'now() and current_date are read when a row is written.');
-    ELSIF tg_tag = 'CREATE TABLE' AND flare.ddl_reads_time(seen.statement)
-          OR tg_tag = 'ALTER TABLE' AND (seen.statement ~* '\musing\M' OR EXISTS (
-            SELECT FROM pg_attribute a WHERE attrelid = ANY (tables) AND attnum > 0 AND age(xmin) <= 0
-               AND (atthasdef OR attidentity <> '' OR atttypid >= 16384))) THEN
+    IF tg_tag LIKE '% DOMAIN' THEN
+        IF flare.ddl_reads_time(seen.statement) THEN
+            seen.unseen := coalesce(seen.unseen, 'it has a word for a time, which is read when the statement is run');
+            hint := coalesce(hint, 'now() and current_date are read when a row is written.');
+        END IF;
+    ELSIF tg_tag = 'CREATE TABLE' THEN
+        computes := flare.ddl_reads_time(seen.statement);
+    ELSIF tg_tag = 'ALTER TABLE' THEN
+        computes := seen.statement ~* '\musing\M' OR EXISTS (
+            SELECT FROM pg_attribute WHERE attrelid = ANY (tables) AND attnum > 0 AND age(xmin) <= 0
+               AND (atthasdef OR attidentity <> '' OR atttypid >= 16384));
+    END IF;
+    IF computes THEN
         SELECT * INTO computed FROM flare.ddl_values(tables, seen.statement);
         seen.unseen := coalesce(seen.unseen, computed.refused);
         hint := coalesce(hint, computed.hint);
         corrections := computed.fix;
     END IF;
-    IF tg_tag IN ('CREATE TABLE', 'ALTER TABLE') AND (flare.ddl_other_major() < 12) <> (current_setting('server_version_num')::int < 120000) THEN
+    IF tg_tag IN ('CREATE TABLE', 'ALTER TABLE') THEN
+      IF (flare.ddl_other_major() < 12) <> (current_setting('server_version_num')::int < 120000) THEN
         corrections := coalesce(corrections, '[]') || flare.ddl_names(tables);
+      END IF;
     END IF;
     IF current_setting('flare.rewritten', true) <> '' THEN
         PERFORM set_config('flare.rewritten', '', true);
@@ -356,6 +378,7 @@ DROP EVENT TRIGGER IF EXISTS flare_drop_2;
 DROP EVENT TRIGGER IF EXISTS flare_rewrite;
 DROP EVENT TRIGGER IF EXISTS flare_start_1;
 DROP EVENT TRIGGER IF EXISTS flare_start_2;
+DROP EVENT TRIGGER IF EXISTS flare_start_3;
 -- They fire in the order of their names.
 CREATE EVENT TRIGGER flare_ddl_1 ON ddl_command_end EXECUTE PROCEDURE flare.ddl_who();
 CREATE EVENT TRIGGER flare_ddl_2 ON ddl_command_end EXECUTE PROCEDURE flare.ddl_note();
@@ -363,4 +386,5 @@ CREATE EVENT TRIGGER flare_drop_1 ON sql_drop EXECUTE PROCEDURE flare.ddl_who();
 CREATE EVENT TRIGGER flare_drop_2 ON sql_drop EXECUTE PROCEDURE flare.ddl_note();
 CREATE EVENT TRIGGER flare_rewrite ON table_rewrite EXECUTE PROCEDURE flare.ddl_rewrite();
 CREATE EVENT TRIGGER flare_start_1 ON ddl_command_start WHEN tag IN ('CREATE TABLE AS') EXECUTE PROCEDURE flare.ddl_who();
-CREATE EVENT TRIGGER flare_start_2 ON ddl_command_start WHEN tag IN ('CREATE TABLE AS', 'ALTER TABLE', 'CREATE EXTENSION', 'ALTER EXTENSION') EXECUTE PROCEDURE flare.ddl_start();
+CREATE EVENT TRIGGER flare_start_2 ON ddl_command_start WHEN tag IN ('CREATE TABLE AS', 'CREATE EXTENSION', 'ALTER EXTENSION') EXECUTE PROCEDURE flare.ddl_start();
+CREATE EVENT TRIGGER flare_start_3 ON ddl_command_start WHEN tag IN ('ALTER TABLE') EXECUTE PROCEDURE flare.ddl_copying();

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use postgres::error::SqlState;
 
+use super::briefly;
 use super::roles::Subscription;
-use super::{Stopped, briefly};
 use crate::error::Result;
-use crate::server::{interrupt, params, sqlstate_of};
+use crate::server::{Session, interrupt, params, sqlstate_of};
 use crate::value::{Ident, Lsn, TableName};
 
 /// While a worker is at it the slot is in use; between its attempts it is not.
@@ -40,7 +40,7 @@ pub(super) struct Change {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pending {
     pub(super) changes: Vec<Change>,
-    truncated: Vec<TableName>,
+    pub(super) truncated: Vec<TableName>,
 }
 
 impl Pending {
@@ -58,7 +58,7 @@ impl Pending {
 }
 
 /// Looks at the slot, where it is free for a moment; none where nothing waits in it.
-pub(super) fn next(stopped: &Stopped<'_>, subscription: &Subscription) -> Result<Option<Pending>> {
+pub(super) fn next(from: &Session, subscription: &Subscription) -> Result<Option<Pending>> {
     let Some(slot_name) = &subscription.subslotname else {
         return Ok(None);
     };
@@ -69,7 +69,7 @@ pub(super) fn next(stopped: &Stopped<'_>, subscription: &Subscription) -> Result
         .collect();
     let mut attempt = 1;
     loop {
-        let peeked = briefly(stopped.from, |from| {
+        let peeked = briefly(from, |from| {
             from.rows(
                 "SELECT data FROM pg_logical_slot_peek_binary_changes($1::name, NULL, 100, 'proto_version', '1', 'publication_names', $2)
                   LIMIT 5000",

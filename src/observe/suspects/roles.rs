@@ -27,8 +27,8 @@ pub(super) fn major(session: &Session) -> Result<i32> {
     )
 }
 
-pub(super) fn subscription(stopped: &Stopped<'_>) -> Result<Option<Subscription>> {
-    let runs_as_owner = match major(stopped.to)? {
+pub(super) fn subscription(to: &Session, subname: &str) -> Result<Option<Subscription>> {
+    let runs_as_owner = match major(to)? {
         16.. => "s.subrunasowner",
         _ => "true",
     };
@@ -38,16 +38,14 @@ pub(super) fn subscription(stopped: &Stopped<'_>) -> Result<Option<Subscription>
                   'subpublications', s.subpublications, 'runs_as_owner', {runs_as_owner})
            FROM pg_subscription s WHERE {mine}"
     );
-    let found: Option<Subscription> = stopped.to.first(&sql, params![stopped.subname])?;
+    let found: Option<Subscription> = to.first(&sql, params![subname])?;
     let Some(mut found) = found else {
         return Ok(None);
     };
     let sql = format!(
         "SELECT pg_replication_origin_progress('pg_' || s.oid, false)::text FROM pg_subscription s WHERE {mine}"
     );
-    let applied = briefly(stopped.to, |to| {
-        to.value::<Option<String>>(&sql, params![stopped.subname])
-    });
+    let applied = briefly(to, |to| to.value::<Option<String>>(&sql, params![subname]));
     found.applied = applied.ok().flatten().and_then(|text| text.parse().ok());
     Ok(Some(found))
 }

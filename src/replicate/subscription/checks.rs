@@ -37,7 +37,7 @@ impl Wanted<'_> {
                 listed(&missing)
             ))
             .hint(format!(
-                "run flare replicate_schema {}, or create them there as they are on the publisher",
+                "run flare replicate_schema {} (with --missing where the other tables are there), or create them as they are on the publisher",
                 ShellWord(dbname)
             ))
             .err();
