@@ -13,6 +13,7 @@ mod plan;
 mod record;
 mod report;
 mod rest;
+mod rewritten;
 mod rows;
 mod sources;
 mod under_way;

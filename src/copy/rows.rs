@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::pipe::{self, Copied, Traffic};
 use super::plan::{Job, batches};
-use super::record;
+use super::{record, rewritten};
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::progress::{Eta, Part, Unit};
 use crate::replicate::Run;
@@ -188,7 +188,12 @@ impl Workers<'_> {
             };
             let large = largest.iter().find(|it| Some(&it.name) == table.as_ref());
             place.is_at(table);
-            copy_batch(from, to, &batch, traffic, &place.moved)?;
+            to.batch("BEGIN")?;
+            let copied = read(from, to, &batch, traffic, &place.moved)?;
+            rewritten::refuse(from, &batch, || {
+                self.publisher.connect(self.reader, self.dbname)
+            })?;
+            on_record(to, &batch, &copied)?;
             place.is_at(None);
             if let Some(large) = large {
                 large.done.fetch_add(size.unsigned_abs(), Ordering::Relaxed);
@@ -236,19 +241,21 @@ pub(super) fn writer(subscriber: &Subscriber, dbname: &str) -> Result<Session> {
     Ok(session)
 }
 
-/// The rows of a batch and what is on record of them, as one transaction.
-fn copy_batch(
+/// The rows of a batch.
+fn read(
     from: &Session,
     to: &Session,
     batch: &[Job],
     traffic: &Arc<Traffic>,
     moved: &Arc<AtomicU64>,
-) -> Result<()> {
-    to.batch("BEGIN")?;
-    let copied: Vec<Copied> = batch
-        .iter()
-        .map(|job| pipe::copy(from, to, job, traffic, moved))
-        .collect::<Result<_>>()?;
+) -> Result<Vec<Copied>> {
+    let jobs = batch.iter();
+    jobs.map(|job| pipe::copy(from, to, job, traffic, moved))
+        .collect()
+}
+
+/// What is on record of a batch, in one transaction with its rows.
+fn on_record(to: &Session, batch: &[Job], copied: &[Copied]) -> Result<()> {
     let ids: Vec<i32> = batch.iter().map(|job| job.job).collect();
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let rows: Vec<i64> = copied.iter().map(|it| count(it.rows)).collect();

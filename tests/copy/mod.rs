@@ -6,6 +6,7 @@ mod kinds;
 mod moments;
 mod native;
 mod rds;
+mod rewritten;
 mod same;
 mod sizes;
 mod upgraded;

@@ -1,0 +1,60 @@
+//! Statements that change tables while `initial_copy` is at it.
+
+use std::time::Duration;
+
+use super::same;
+use crate::support::{Pair, wait};
+
+/// The large one is read first, and slowly.
+const TABLES: &str = "
+    CREATE TABLE large (id int PRIMARY KEY, pad text); INSERT INTO large SELECT n, repeat(md5(n::text), 40) FROM generate_series(1, 12000) n;
+    CREATE TABLE typed (id int PRIMARY KEY, v int); INSERT INTO typed SELECT n, n FROM generate_series(1, 500) n;
+    CREATE TABLE emptied (id int PRIMARY KEY); INSERT INTO emptied SELECT generate_series(1, 500);
+    CREATE TABLE packed (id int PRIMARY KEY); INSERT INTO packed SELECT generate_series(1, 500)";
+
+/// Its rows are younger than the snapshot then: none of them would come, and nothing would say so.
+#[test]
+fn a_table_that_is_rewritten_during_the_copy_is_not_left_empty() {
+    let pair = Pair::new(11, 18);
+    let (db, sub) = (pair.db(), pair.subname());
+    pair.create_roles_on(pair.subscriber());
+    let owner = &pair.names().owner;
+    let publisher = pair.publisher();
+    publisher.sql(db, &format!("SET ROLE {owner}; {TABLES}"));
+    publisher.sql(
+        db,
+        &format!(
+            "CREATE PUBLICATION \"{}\" FOR ALL TABLES; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}",
+            pair.names().pubname,
+            pair.names().repl
+        ),
+    );
+    pair.flare(&["create_replication_status_table", db]).ok();
+    let copy = ["initial_copy", "--jobs", "1", "--max-rate", "2MB", sub];
+    let reads = format!(
+        "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE c.relname = 'large' AND l.database = (SELECT oid FROM pg_database WHERE datname = '{db}') AND l.pid <> pg_backend_pid()"
+    );
+    let run = pair.spawn(&copy);
+    wait::for_(
+        "the rows of the large table",
+        Duration::from_secs(60),
+        || publisher.value(db, &reads) != "0",
+    );
+    publisher.sql(
+        db,
+        "TRUNCATE emptied; INSERT INTO emptied VALUES (7); CLUSTER packed USING packed_pkey; ALTER TABLE typed ALTER v TYPE bigint",
+    );
+    run.wait()
+        .code(1)
+        .says("public.typed has been rewritten by an ALTER TABLE since the copy began")
+        .says("--restart");
+    pair.subscriber()
+        .sql(db, "ALTER TABLE typed ALTER v TYPE bigint");
+    pair.flare(&["initial_copy", "--restart", sub]).ok();
+    pair.await_caught_up();
+    same::rows_are_equal(&pair);
+    for (table, rows) in [("typed", "500"), ("emptied", "1"), ("packed", "500")] {
+        let count = format!("SELECT count(*) FROM {table}");
+        assert_eq!(pair.subscriber().value(db, &count), rows, "{table}");
+    }
+}
