@@ -10,7 +10,7 @@ use crate::server::Login;
 /// Take over a clone of the publisher as the subscriber, and copy nothing
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Changes: begin: a replication slot on the publisher, and table flare.adopt in its postgres; the clone is to be taken after it. \
+Changes: begin: a replication slot on the publisher, and table flare.adopt in its postgres; the clone is to be taken after it, by you or by the PROGRAM after --. \
 measure: what is on record there; the clone is only read. finish: the subscription, the fence and a read-only default on the \
 subscriber.
 
@@ -19,6 +19,7 @@ The clone is a snapshot of the volumes, a base backup, a promoted standby or a r
 
 Example:
   flare adopt begin bench1
+  flare adopt begin bench1 -- /opt/clone/take-snapshot --wait
   flare adopt measure bench1 --clone 'host=clone user=postgres dbname=bench'
   flare adopt finish --use-repl-user bench1")]
 pub(crate) struct Adopt {
@@ -36,6 +37,9 @@ enum Step {
         /// Show what would be done and change nothing
         #[arg(long)]
         dry_run: bool,
+        /// What takes the clone once the slot is there: a program and its arguments
+        #[arg(last = true, value_name = "PROGRAM")]
+        hook: Vec<String>,
     },
     /// Find the point that the clone has reached, and prove it by the transactions of the stream
     Measure {
@@ -66,8 +70,12 @@ enum Step {
 impl Adopt {
     pub(crate) fn run(&self, flare: &Flare) -> Result<Outcome> {
         match &self.step {
-            Step::Begin { subname, dry_run } => {
-                let begun = flare.dry_run_if(*dry_run).adopt_begin(subname)?;
+            Step::Begin {
+                subname,
+                dry_run,
+                hook,
+            } => {
+                let begun = flare.dry_run_if(*dry_run).adopt_begin(subname, hook)?;
                 Ok(Outcome::of(&begun)?.changed(begun.changed))
             }
             Step::Measure {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flare::{CopyOptions, Flare, Restart};
 use crate::report::Outcome;
 use crate::server::Login;
@@ -32,10 +32,10 @@ pub(crate) struct InitialCopy {
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: u16,
     /// Copy no more than this a second
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = rate)]
     max_rate: Option<Size>,
     /// How long the publisher keeps the snapshot of a copy that nobody goes on with
-    #[arg(long, value_name = "DURATION", default_value = "48h", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "48h", value_parser = hold)]
     max_hold: Duration,
     /// Begin anew: tables that an interrupted copy has filled are emptied
     #[arg(long)]
@@ -67,4 +67,22 @@ impl InitialCopy {
             .initial_copy(&self.subname, login, options)?;
         Ok(Outcome::of(&copied)?.changed(copied.changed))
     }
+}
+
+/// What travels at once is 64 kB: slower than that a second, a copy would seem to stand.
+fn rate(text: &str) -> std::result::Result<Size, String> {
+    let rate: Size = text.parse().map_err(|error: Error| error.to_string())?;
+    if rate.0 < 64 << 10 {
+        return Err("it is 64kB a second at least".to_owned());
+    }
+    Ok(rate)
+}
+
+/// For the server's timeout none at all would be for ever.
+fn hold(text: &str) -> std::result::Result<Duration, String> {
+    let hold = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if hold < Duration::from_secs(1) {
+        return Err("it is 1s at least".to_owned());
+    }
+    Ok(hold)
 }

@@ -6,6 +6,7 @@
 mod clone;
 mod measure;
 mod report;
+mod taken;
 
 use serde::Deserialize;
 
@@ -130,8 +131,28 @@ fn not_begun(subname: &str) -> Failure {
     ))
 }
 
-/// Makes the slot, before the clone is taken.
+/// Makes the slot, before the clone is taken; then `hook` takes it, a program and its arguments, where there is one.
 pub(crate) fn begin(
+    publisher: &Publisher,
+    subname: &str,
+    declared: &Subscription,
+    hook: &[String],
+    run: &Run,
+) -> Result<AdoptBegun> {
+    let program = taken::program(hook)?;
+    let mut begun = make_slot(publisher, subname, declared, run)?;
+    begun.hook = program.clone();
+    if let (Some(program), Mode::Apply) = (program, run.mode) {
+        run.progress
+            .step(&format!("{} takes the clone", program.display()));
+        taken::run(&program, hook, &begun)?;
+        begun.cloned = true;
+        begun.changed = true;
+    }
+    Ok(begun)
+}
+
+fn make_slot(
     publisher: &Publisher,
     subname: &str,
     declared: &Subscription,
@@ -164,6 +185,8 @@ pub(crate) fn begin(
         dry_run: run.mode == Mode::DryRun,
         slot_name: slot_name.clone(),
         slot_lsn: before.as_ref().and_then(|it| it.slot_lsn),
+        cloned: false,
+        hook: None,
         host: publisher.declared().host.clone(),
         port: publisher.declared().port,
     };

@@ -27,14 +27,17 @@ impl Flare {
         Ok(copied)
     }
 
-    /// Makes the slot of a subscription whose subscriber will be a clone of the publisher that is taken after it.
+    /// Makes the slot of a subscription whose subscriber will be a clone of the publisher that is taken after it: by `hook`, a
+    /// program and its arguments, or by the caller where that is empty.
     ///
     /// # Errors
-    /// When there is no publication, or the slot cannot be made.
-    pub fn adopt_begin(&self, subname: &str) -> Result<AdoptBegun, Error> {
+    /// When there is no publication, the slot cannot be made, or the program fails; the slot stays then.
+    pub fn adopt_begin(&self, subname: &str, hook: &[String]) -> Result<AdoptBegun, Error> {
         let declared = self.config.subscription(subname)?;
         let publisher = self.publisher(&[&declared.dbname])?;
-        Ok(adopt::begin(&publisher, subname, declared, &self.run)?)
+        Ok(adopt::begin(
+            &publisher, subname, declared, hook, &self.run,
+        )?)
     }
 
     /// Finds the point that a clone has reached, and proves it; `clone` is a connection string.

@@ -4,12 +4,14 @@
 //! caller's (`PGSERVICE`, `~/.pgpass`, `~/.psqlrc`) can lead them elsewhere, and the password is in no argument.
 
 mod choice;
+mod hook_process;
 mod installation;
 mod own;
 mod run;
 mod scratch;
 
 pub(crate) use choice::{DumpProgram, Job, Toolbox};
+pub(crate) use hook_process::{End, HookProcess};
 pub(crate) use installation::Program;
 pub(crate) use own::flare_program;
 #[cfg(feature = "cli")]

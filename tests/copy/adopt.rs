@@ -133,11 +133,16 @@ fn adopts(old: u32, new: u32, strikes: usize) {
         strike(&pair, &mut dice, begun, fault);
         pair.flare(&["status"]).ok();
     }
-    pair.flare(&["adopt", "begin", sub]).ok();
+    let fails = r#"echo "no room for $FLARE_SUBNAME"; exit 7"#;
+    pair.flare(&["adopt", "begin", sub, "--", "sh", "-c", fails])
+        .fails_with(&format!("exit status: 7: no room for {sub}"));
     let stands = pair.flare(&["status", "--format", "json"]);
     assert_eq!(stands.ok().json()["subscriptions"][0]["stage"], "adopting");
     pair.flare(&["initial_copy", sub])
         .fails_with("being adopted");
+    pair.flare(&["adopt", "begin", sub, "--", "true"])
+        .ok()
+        .prints("true has taken the clone");
     pair.flare(&["adopt", "begin", sub])
         .ok()
         .prints("is there already");

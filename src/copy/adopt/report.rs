@@ -1,6 +1,7 @@
 //! What `adopt` says: what was done, and what to do next.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -21,6 +22,10 @@ pub struct AdoptBegun {
     pub slot_name: String,
     /// Where it begins.
     pub slot_lsn: Option<Lsn>,
+    /// Whether the program that was given has taken the clone.
+    pub cloned: bool,
+    #[serde(skip)]
+    pub(super) hook: Option<PathBuf>,
     #[serde(skip)]
     pub(super) host: String,
     #[serde(skip)]
@@ -30,17 +35,22 @@ pub struct AdoptBegun {
 impl fmt::Display for AdoptBegun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let AdoptBegun {
-            subname,
             slot_name,
             host,
             port,
+            hook,
+            cloned,
             ..
         } = self;
-        let sub = ShellWord(subname);
         match (self.dry_run, self.changed, self.slot_lsn) {
-            (true, ..) => writeln!(f, "would create slot {slot_name:?}")?,
-            (_, true, Some(lsn)) => writeln!(f, "slot {slot_name:?} begins at {lsn}")?,
+            (true, _, None) => writeln!(f, "would create slot {slot_name:?}")?,
+            (false, true, Some(lsn)) => writeln!(f, "slot {slot_name:?} begins at {lsn}")?,
             _ => writeln!(f, "slot {slot_name:?} is there already")?,
+        }
+        if let Some(hook) = hook {
+            let would = if *cloned { "has taken" } else { "would take" };
+            writeln!(f, "{} {would} the clone.", hook.display())?;
+            return self.say_how_to_go_on(f);
         }
         writeln!(f, "Now take the clone, one of:")?;
         writeln!(
@@ -59,6 +69,13 @@ impl fmt::Display for AdoptBegun {
             f,
             "  Amazon RDS: a snapshot taken now, restored as an instance of its own"
         )?;
+        self.say_how_to_go_on(f)
+    }
+}
+
+impl AdoptBegun {
+    fn say_how_to_go_on(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sub = ShellWord(&self.subname);
         writeln!(
             f,
             "Start it alone (max_logical_replication_workers = 0, no clients, no cron), and at this first start:"

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::config::Hooks;
-use crate::cutover::clients::hook_process::{End, HookProcess};
 use crate::error::{Failure, Result, WrapErr};
 use crate::server::interrupt;
+use crate::tools::{End, HookProcess};
 
 /// When a hook runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,5 @@
 //! Where clients are told to wait and to go: the hooks of each database, and the poolers.
 
-mod hook_process;
 pub(super) mod hooks;
 pub(super) mod pgbouncer;
 mod pooler;

@@ -1,4 +1,4 @@
-//! A hook while it runs: what it says is logged and remembered; when its time is over, its whole process group ends.
+//! A user's program (a hook of a cutover, what takes a clone) while it runs: what it says is logged and remembered; when its time is over, its whole process group ends.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
@@ -22,14 +22,14 @@ const LONGEST_LINE: u64 = 4096;
 const LINES_QUOTED: usize = 3;
 
 /// How a hook ended.
-pub(in crate::cutover) enum End {
+pub(crate) enum End {
     Exited(ExitStatus),
     Late,
     Interrupted,
 }
 
 /// A hook that was started.
-pub(in crate::cutover) struct HookProcess {
+pub(crate) struct HookProcess {
     child: Child,
     exited: Receiver<()>,
     silent: Receiver<()>,
@@ -41,7 +41,7 @@ type LastLines = Mutex<VecDeque<String>>;
 
 impl HookProcess {
     /// Takes a program that leads a process group and whose output is piped.
-    pub(in crate::cutover) fn watch(mut child: Child, key: &'static str) -> HookProcess {
+    pub(crate) fn watch(mut child: Child, key: &'static str) -> HookProcess {
         let last: [Arc<LastLines>; 2] = Default::default();
         let (speaking, silent) = bounded::<()>(0);
         let streams = [
@@ -75,7 +75,7 @@ impl HookProcess {
     }
 
     /// Waits for its end this long, or until a signal comes; then it is ended.
-    pub(in crate::cutover) fn wait(&mut self, limit: Duration) -> Result<End> {
+    pub(crate) fn wait(&mut self, limit: Duration) -> Result<End> {
         let cut_short = select! {
             recv(self.exited) -> _ => None,
             recv(interrupt::channel()) -> _ => Some(End::Interrupted),
@@ -120,7 +120,7 @@ impl HookProcess {
     }
 
     /// The end of what it has said, ready to follow a message.
-    pub(in crate::cutover) fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let lines_of = |last: &Arc<LastLines>| -> Vec<String> {
             let last = last.lock().unwrap_or_else(|e| e.into_inner());
             last.iter().cloned().collect()
