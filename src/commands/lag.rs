@@ -13,7 +13,8 @@ use crate::report::{Format, Outcome, object, on_change, textfile};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Changes: no data. Reads both servers, and writes down where the publisher was, in the table flare.sample of its database \
-postgres, made when the superuser of the configuration may: from it a later run knows how old the subscriber is. With ddl: carry the subscription takes new tables.
+postgres, made when the superuser of the configuration may: from it a later run knows how old the subscriber is. With ddl: carry the subscription takes new tables. \
+Of a subscription that stands it peeks at the first changes in the slot, for two seconds at most, and moves nothing; a worker that starts meanwhile tries again.
 
 Beside the lag it looks for WAL that runs out of room (hours left, by how the slot's WAL grew since earlier runs), errors, \
 tables that are published and not subscribed, a schema that has drifted, and a side that is not closed as flare left it.

@@ -91,10 +91,12 @@ fn failed(file: &Path, why: String) -> Migration {
 impl fmt::Display for Fleet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows: Vec<Vec<String>> = self.migrations.iter().map(row).collect();
+        // What stands last in its row, such as an error, widens no column.
         let widths: Vec<usize> = (0..4)
             .map(|at| {
-                let cells = rows.iter().filter_map(|row| row.get(at));
-                cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+                let cells = rows.iter().filter(|row| at + 1 < row.len());
+                let cells = cells.map(|row| row[at].chars().count());
+                cells.max().unwrap_or(0)
             })
             .collect();
         for row in &rows {
@@ -111,8 +113,9 @@ impl fmt::Display for Fleet {
 fn row(migration: &Migration) -> Vec<String> {
     let file = migration.file.display().to_string();
     let Some(standing) = &migration.standing else {
-        let why = migration.error.clone().unwrap_or_default();
-        return vec![file, format!("UNKNOWN: {}", why.replace('\n', " "))];
+        let why = migration.error.as_deref().unwrap_or_default();
+        let words: Vec<&str> = why.split_whitespace().collect();
+        return vec![file, format!("UNKNOWN: {}", words.join(" "))];
     };
     let writable = match standing.writable {
         Some(Writable::Publisher) => "writes on the publisher",

@@ -54,8 +54,10 @@ impl Sampler {
             direction,
             dbname: dbname.to_owned(),
             subname: subname.to_owned(),
-            publisher: SideSession::publisher(config, application_name, direction),
-            subscriber: SideSession::subscriber(config, application_name, direction, dbname),
+            publisher: SideSession::publisher(config, application_name, direction)
+                .again_and_again(),
+            subscriber: SideSession::subscriber(config, application_name, direction, dbname)
+                .again_and_again(),
             surveyor: Surveyor::of(config, application_name, direction, dbname),
             survey: Survey::default(),
             history: History::default(),

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use postgres::Statement;
+use postgres::types::{ToSql, Type};
 use serde::de::DeserializeOwned;
 
 use super::sample::{PublisherSample, SubscriberSample};
 use crate::config::{Account, Config, Host};
-use crate::error::{Failure, Result, message_of};
+use crate::error::{Failure, Result, WrapErr, message_of};
 use crate::journal::Direction;
 use crate::server::{Facts, Opened, Param, Server, Session, Side, Timeout, params};
 
@@ -64,6 +66,15 @@ pub(super) struct SideSession {
     session: Option<Session>,
     sql: String,
     major: i32,
+    asks: Asks,
+}
+
+/// How often a session asks for a sample's part.
+enum Asks {
+    /// Once, in as few round trips as can be.
+    Once,
+    /// Again and again: reading and planning the query costs more than its answer, so the server does that once.
+    AgainAndAgain(Option<Statement>),
 }
 
 impl SideSession {
@@ -105,7 +116,14 @@ impl SideSession {
             session: None,
             sql: String::new(),
             major: 0,
+            asks: Asks::Once,
         }
+    }
+
+    /// The same side, asked again and again.
+    pub(super) fn again_and_again(mut self) -> SideSession {
+        self.asks = Asks::AgainAndAgain(None);
+        self
     }
 
     /// The same side, asked in this database.
@@ -181,6 +199,9 @@ impl SideSession {
             }
         };
         self.session = Some(session);
+        if let Asks::AgainAndAgain(kept) = &mut self.asks {
+            *kept = None;
+        }
         Ok(())
     }
 
@@ -200,7 +221,42 @@ impl SideSession {
             self.open()?;
         }
         let sql = self.sql.clone();
-        self.with_session(|session| session.first(&sql, params))?
-            .ok_or_else(|| Failure::new("sample: the server said nothing").into())
+        let answer = match &self.asks {
+            Asks::Once => self.with_session(|session| session.first(&sql, params)),
+            Asks::AgainAndAgain(kept) => {
+                let kept = kept.clone();
+                self.with_session(|session| first_again(session, sql, kept, params))
+                    .map(|(statement, answer)| {
+                        self.asks = Asks::AgainAndAgain(Some(statement));
+                        answer
+                    })
+            }
+        };
+        answer?.ok_or_else(|| Failure::new("sample: the server said nothing").into())
     }
+}
+
+/// The first row's JSON, of a statement that the session keeps.
+fn first_again<T: DeserializeOwned>(
+    session: &Session,
+    sql: String,
+    kept: Option<Statement>,
+    params: Vec<Param>,
+) -> Result<(Statement, Option<T>)> {
+    let (values, types): (Vec<_>, Vec<Type>) = params.into_iter().unzip();
+    let (statement, row) = session.run(move |client| {
+        let statement = match kept {
+            Some(statement) => statement,
+            None => client.prepare_typed(&sql, &types)?,
+        };
+        let values: Vec<&(dyn ToSql + Sync)> = values
+            .iter()
+            .map(|it| it.as_ref() as &(dyn ToSql + Sync))
+            .collect();
+        let row = client.query_opt(&statement, &values)?;
+        let value: Option<serde_json::Value> = row.map(|row| row.try_get(0)).transpose()?;
+        Ok((statement, value))
+    })?;
+    let answer = row.map(serde_json::from_value).transpose();
+    Ok((statement, answer.wrap_err("read a row of the catalog")?))
 }

@@ -25,7 +25,7 @@ pub(crate) struct Facts {
 }
 
 /// Identity and version, the settings that only some versions have, and those that change once the login is over, in one
-/// round trip. The function behind pg_stat_activity and pg_stat_ssl: the views cost a new session more than all the rest.
+/// round trip; compiling a question to the catalogs of thousands of tables takes longer than its answer. The function behind pg_stat_activity and pg_stat_ssl: the views cost a new session more than all the rest.
 const INTRODUCE: &str = "
     SELECT (SELECT system_identifier::text FROM pg_control_system()),
            current_setting('server_version_num')::int,
@@ -39,6 +39,7 @@ const INTRODUCE: &str = "
                 THEN set_config('idle_session_timeout', '0', false) END,
            CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
                 THEN set_config('transaction_timeout', '0', false) END,
+           CASE WHEN current_setting('jit', true) IS NOT NULL THEN set_config('jit', 'off', false) END,
            set_config('default_transaction_read_only', 'off', false)
       FROM pg_stat_get_activity(pg_backend_pid())";
 

@@ -37,6 +37,8 @@ fn a_fleet_has_a_line_for_each_migration() {
     }
     assert!(lines[1].contains("a server does not answer"), "{told}");
     assert!(lines[2].contains("UNKNOWN: "), "{told}");
+    // An error does not widen the columns of the others.
+    assert!(!lines[3].contains(&" ".repeat(30)), "{told}");
     let report = all("json").code(1).json();
     let migrations = report["migrations"].as_array().expect("a list");
     let files: Vec<&str> = migrations

@@ -15,6 +15,8 @@ use crate::value::{Ident, Lsn, TableName};
 /// While a worker is at it the slot is in use; between its attempts it is not.
 const ATTEMPTS: u32 = 6;
 const APART: Duration = Duration::from_millis(250);
+/// No more of its messages is read.
+const BYTES: i64 = 4 << 20;
 /// No more of a transaction is kept.
 const CHANGES: usize = 2000;
 
@@ -57,7 +59,9 @@ impl Pending {
     }
 }
 
-/// Looks at the slot, where it is free for a moment; none where nothing waits in it.
+/// Looks at the slot, where it is free for a moment; none where nothing waits in it. Nothing moves: neither position nor
+/// what is kept. A worker that starts meanwhile finds the slot in use and tries again, which `disable_on_error` does not
+/// count (it stands before the loop that applies).
 pub(super) fn next(from: &Session, subscription: &Subscription) -> Result<Option<Pending>> {
     let Some(slot_name) = &subscription.subslotname else {
         return Ok(None);
@@ -71,9 +75,11 @@ pub(super) fn next(from: &Session, subscription: &Subscription) -> Result<Option
     loop {
         let peeked = briefly(from, |from| {
             from.rows(
-                "SELECT data FROM pg_logical_slot_peek_binary_changes($1::name, NULL, 100, 'proto_version', '1', 'publication_names', $2)
-                  LIMIT 5000",
-                params![slot_name.as_str(), pubnames.join(",")],
+                "SELECT c.data FROM (
+                   SELECT data, sum(length(data)) OVER (ROWS UNBOUNDED PRECEDING) AS bytes
+                     FROM pg_logical_slot_peek_binary_changes($1::name, NULL, 100, 'proto_version', '1', 'publication_names', $2)) c
+                  WHERE c.bytes <= $3 LIMIT 5000",
+                params![slot_name.as_str(), pubnames.join(","), BYTES],
             )
         });
         match peeked {
