@@ -201,8 +201,14 @@ fn hostile_names_and_passwords_travel_through_the_whole_flow() {
 
     // There and back, with statements that are carried.
     for (to, command) in [
-        (pair.subscriber(), ["cutover", "--yes", SUBSCRIPTION]),
-        (pair.publisher(), ["fallback", "--yes", SUBSCRIPTION]),
+        (
+            pair.subscriber(),
+            ["cutover", "--yes", "--verified", SUBSCRIPTION],
+        ),
+        (
+            pair.publisher(),
+            ["fallback", "--yes", "--verified", SUBSCRIPTION],
+        ),
     ] {
         assert_eq!(run(&["verify_data", SUBSCRIPTION])["equal"], true);
         assert_eq!(run(&command)["outcome"], "switched", "{command:?}");

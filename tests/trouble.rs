@@ -121,6 +121,25 @@ fn a_database_or_a_publication_that_is_missing_is_named() {
     ] {
         pair.flare(command).code(1).says(db).says("hint: ");
     }
+    // An option that CREATE SUBSCRIPTION would refuse, after hours of a copy.
+    for (option, says) in [
+        ("{slot_name: mine}", "flare sets it itself"),
+        ("{binary: yes please}", "it takes on, off"),
+        ("{slotname: x}", "no such option"),
+    ] {
+        pair.configure(|config| {
+            let option = serde_yaml::from_str(option).expect("YAML");
+            config["subscriptions"][sub]["options"] = option;
+        });
+        for command in [&["preflight"][..], &["prepare", sub, "--yes"]] {
+            let run = pair.flare(command);
+            run.code(2).says(says).says("options");
+        }
+    }
+    pair.configure(|config| {
+        let subscription = config["subscriptions"][sub].as_mapping_mut();
+        subscription.expect("a mapping").remove("options");
+    });
     pair.create_database_on(pair.subscriber());
     pair.create_pgbench_on(pair.subscriber());
     // No publication on the publisher.

@@ -6,6 +6,7 @@ use crate::error::{Advise, Error, Failure, Result};
 use crate::journal::Direction;
 use crate::preflight::{self, Before, Later, Preflight, Schemas, Scope};
 use crate::progress::{Progress, Silent};
+use crate::replicate::options::Options;
 use crate::server::{Opened, Pair, Server};
 use crate::value::ShellWord;
 
@@ -41,6 +42,9 @@ impl Flare {
             publisher: Ok(pair.publisher.clone()),
             subscriber: Ok(pair.subscriber.clone()),
         };
+        for dbname in &declared {
+            self.check_options(&pair.subscriber, dbname)?;
+        }
         let journals = self.journals(&opened)?;
         let back = |dbname: &&str| journals.flow(dbname).direction == Direction::Back;
         let (back, forward): (Vec<&str>, Vec<&str>) = declared.into_iter().partition(back);
@@ -78,6 +82,9 @@ impl Flare {
         dbname: &str,
         before: Before,
     ) -> Result<Vec<String>> {
+        if let Some(subscriber) = subscriber {
+            self.check_options(subscriber, dbname)?;
+        }
         let scope = Scope {
             config: &self.config,
             publisher: Some(publisher),
@@ -95,6 +102,15 @@ impl Flare {
             &*self.run.progress
         };
         preflight::clear(&scope, progress).hint(|| format!("flare preflight {}", ShellWord(dbname)))
+    }
+
+    /// Fails when a subscription of the database is to have an option that the subscriber does not take.
+    fn check_options(&self, subscriber: &Server, dbname: &str) -> Result<()> {
+        let subscriptions = self.config.subscriptions.iter();
+        for (subname, declared) in subscriptions.filter(|(_, it)| it.dbname == dbname) {
+            Options::read(subname, &declared.options, subscriber.major())?;
+        }
+        Ok(())
     }
 
     /// What blocks a cutover or a fallback, for `status`, which compares the schemas itself.

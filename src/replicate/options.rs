@@ -1,23 +1,41 @@
 //! Options of CREATE SUBSCRIPTION (manual: "CREATE SUBSCRIPTION"), checked against the subscriber's version.
 
+use std::fmt;
+
 use indexmap::IndexMap;
 
 use crate::config::is_on;
 use crate::error::{Failure, Result};
 use crate::value::Literal;
 
+/// What an option takes.
+#[derive(Clone, Copy, Debug)]
+enum Takes {
+    Boolean,
+    /// One of these words, or a boolean.
+    WordOrBoolean(&'static [&'static str]),
+    Word(&'static [&'static str]),
+}
+
+/// What an option takes for a boolean: less than a setting does (`defGetBoolean` in src/backend/commands/define.c).
+const BOOLEANS: [&str; 6] = ["on", "off", "true", "false", "1", "0"];
+
 /// Each with the version that brought it.
-const KNOWN: [(&str, i32); 10] = [
-    ("binary", 14),
-    ("copy_data", 10),
-    ("disable_on_error", 15),
-    ("failover", 17),
-    ("origin", 16),
-    ("password_required", 16),
-    ("run_as_owner", 16),
-    ("streaming", 14),
-    ("synchronous_commit", 10),
-    ("two_phase", 15),
+const KNOWN: [(&str, i32, Takes); 10] = [
+    ("binary", 14, Takes::Boolean),
+    ("copy_data", 10, Takes::Boolean),
+    ("disable_on_error", 15, Takes::Boolean),
+    ("failover", 17, Takes::Boolean),
+    ("origin", 16, Takes::Word(&["none", "any"])),
+    ("password_required", 16, Takes::Boolean),
+    ("run_as_owner", 16, Takes::Boolean),
+    ("streaming", 14, Takes::WordOrBoolean(&["parallel"])),
+    (
+        "synchronous_commit",
+        10,
+        Takes::WordOrBoolean(&["local", "remote_write", "remote_apply"]),
+    ),
+    ("two_phase", 15, Takes::Boolean),
 ];
 /// Set by flare: the slot is made beforehand, through a session that has proven where it is.
 const FLARES_OWN: [&str; 4] = ["connect", "create_slot", "enabled", "slot_name"];
@@ -79,24 +97,58 @@ fn check(subname: &str, name: &str, value: &str, major: i32) -> Result<()> {
             .hint(format!("remove it from subscriptions.{subname}.options"))
             .err();
     }
-    let Some((_, since)) = KNOWN.iter().find(|(known, _)| *known == name) else {
-        let known: Vec<&str> = KNOWN.iter().map(|(known, _)| *known).collect();
+    let Some((_, since, takes)) = KNOWN.iter().find(|(known, ..)| *known == name) else {
+        let known: Vec<&str> = KNOWN.iter().map(|(known, ..)| *known).collect();
         return Failure::usage(format!("{attempt}: CREATE SUBSCRIPTION has no such option"))
-            .hint(format!("it has {}", known.join(", ")))
+            .hint(format!(
+                "correct subscriptions.{subname}.options: there are {}",
+                known.join(", ")
+            ))
             .err();
     };
     let since = match (name, value.eq_ignore_ascii_case("parallel")) {
         ("streaming", true) => 16,
         _ => *since,
     };
-    if major >= since {
-        Ok(())
-    } else {
-        Failure::usage(format!(
+    if major < since {
+        return Failure::usage(format!(
             "{attempt} = {value}: PostgreSQL {since} has it, and the subscriber runs {major}"
         ))
         .hint(format!("remove it from subscriptions.{subname}.options"))
-        .err()
+        .err();
+    }
+    if takes.takes(value) {
+        Ok(())
+    } else {
+        Failure::usage(format!("{attempt} = {value}: it takes {takes}"))
+            .hint(format!("correct subscriptions.{subname}.options"))
+            .err()
+    }
+}
+
+impl Takes {
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Takes::Boolean => &[],
+            Takes::WordOrBoolean(words) | Takes::Word(words) => words,
+        }
+    }
+
+    fn takes(self, value: &str) -> bool {
+        let is = |word: &&str| word.eq_ignore_ascii_case(value);
+        let boolean = !matches!(self, Takes::Word(_)) && BOOLEANS.iter().any(is);
+        boolean || self.words().iter().any(is)
+    }
+}
+
+impl fmt::Display for Takes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let booleans: &[&str] = match self {
+            Takes::Word(_) => &[],
+            Takes::Boolean | Takes::WordOrBoolean(_) => &["on", "off"],
+        };
+        let all: Vec<&str> = booleans.iter().chain(self.words()).copied().collect();
+        f.write_str(&all.join(", "))
     }
 }
 
@@ -117,14 +169,14 @@ mod tests {
             &[
                 ("streaming", "on"),
                 ("copy_data", "off"),
-                ("origin", "no'ne"),
+                ("origin", "none"),
             ],
             16,
         )
         .unwrap();
         assert_eq!(
             options.sql,
-            ", streaming = 'on', copy_data = 'off', origin = 'no''ne'"
+            ", streaming = 'on', copy_data = 'off', origin = 'none'"
         );
         assert_eq!(options.copy, Copy::Nothing);
         assert!(!options.failover && read(&[("failover", "true")], 17).unwrap().failover);
@@ -137,6 +189,10 @@ mod tests {
             ("streaming", "parallel", 15, "PostgreSQL 16"),
             ("slot_name", "x", 18, "flare sets it"),
             ("slotname", "x", 18, "no such option"),
+            ("binary", "yes", 18, "it takes on, off"),
+            ("streaming", "paralel", 18, "it takes on, off, parallel"),
+            ("origin", "on", 18, "it takes none, any"),
+            ("synchronous_commit", "x'y", 18, "it takes on, off, local"),
         ] {
             let error = read(&[(name, value)], major).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");

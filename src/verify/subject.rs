@@ -82,8 +82,7 @@ impl Subject {
         let wanted: Vec<TableName> = if only.is_empty() {
             published
                 .iter()
-                // Carried statements are on record with what became of them on each side.
-                .filter(|name| !status_table::is(name) && name.schema.as_str() != "flare")
+                .filter(|name| !is_own(name))
                 .map(|name| (*name).clone())
                 .collect()
         } else {
@@ -206,8 +205,14 @@ pub(super) fn published(
         return Ok((Vec::new(), String::new()));
     };
     let mut tables = publications::tables(publisher, &stream.pubname)?;
-    tables.retain(|name| !status_table::is(name));
+    tables.retain(|name| !is_own(name));
     Ok((tables, subscription.oid))
+}
+
+/// Whether a published table is flare's: its rows are not the same on both sides. Carried statements are on record with what
+/// became of them on each side.
+fn is_own(name: &TableName) -> bool {
+    status_table::is(name) || (name.schema.as_str() == "flare" && name.table.as_str() == "ddl")
 }
 
 /// A table that a second subscription writes has no single order of commits.
