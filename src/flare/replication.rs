@@ -128,10 +128,13 @@ impl Flare {
         let change = unsubscribe::drop(&subscriber, &publisher, subname, dbname, how, &self.run)?;
         let change = given_up.and(change);
         let of_workers = |it: &made::Made| matches!(it, made::Made::Setting { .. });
+        // Constraints that were taken off for a copy that did not end.
+        let of_subscriber =
+            |it: &made::Made| of_workers(it) || matches!(it, made::Made::NotValid { .. });
         let mut change = change.and(made::take_back_some(
             &subscriber,
             dbname,
-            of_workers,
+            of_subscriber,
             &self.run,
         )?);
         if let Ok(publisher) = &publisher {

@@ -35,6 +35,7 @@ pub(crate) struct Check {
 
 const FAMILIES: &[&[Check]] = &[
     family::databases::CHECKS,
+    family::own_names::CHECKS,
     family::versions::CHECKS,
     family::extensions::CHECKS,
     family::identity::CHECKS,

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::borrowed::Borrowed;
-use super::{Change, Done, Mode, Run};
+use super::{Change, Done, Mode, Run, not_valid};
 use crate::catalog::objects;
 use crate::catalog::roles::foreign_roles;
 use crate::config::names_object;
@@ -111,7 +111,15 @@ pub struct MissingLoaded {
 /// Makes what the subscriber's database only lacks, as one transaction; values of enums, which 10 and 11 add in none,
 /// before that.
 pub(crate) fn load_missing(pair: &Pair, dbname: &str, run: &Run) -> Result<MissingLoaded> {
-    let found = look(pair, dbname)?;
+    let copying = not_valid::is_copying(&*pair.subscriber.visit(dbname)?)?;
+    let made_again = not_valid::make_again(&pair.subscriber, dbname, run)?;
+    let mut found = look(pair, dbname)?;
+    let waits = |it: &Drift| {
+        let makes = it.statement.as_deref().unwrap_or_default();
+        copying && it.missing && it.kind == Kind::Constraint && makes.ends_with(" NOT VALID")
+    };
+    let waiting = found.iter().any(waits);
+    found.retain(|it| !waits(it));
     let (missing, differences): (Vec<Drift>, Vec<Drift>) = found
         .into_iter()
         .partition(|it| it.missing && it.statement.is_some() && it.kind != Kind::Role);
@@ -124,10 +132,18 @@ pub(crate) fn load_missing(pair: &Pair, dbname: &str, run: &Run) -> Result<Missi
     let mut loaded = MissingLoaded {
         dbname: dbname.to_owned(),
         dry_run: run.mode == Mode::DryRun,
-        statements: missing.iter().map(done).collect(),
+        changed: made_again.changed,
+        statements: made_again
+            .statements
+            .into_iter()
+            .chain(missing.iter().map(done))
+            .collect(),
         differences,
         ..MissingLoaded::default()
     };
+    if waiting {
+        loaded.notes.push("constraints that are NOT VALID are made once every table is copied: run the command again then".into());
+    }
     if loaded.differences.iter().any(|it| it.kind == Kind::Role) {
         loaded
             .notes

@@ -162,6 +162,16 @@ pub(super) fn recording(
     done
 }
 
+/// Puts on record what is about to be done; whether there is a place for it.
+pub(super) fn put_on_record(server: &Server, dbname: &str, made: Vec<Made>) -> Result<bool> {
+    let mut record = Record::read(server, dbname)?;
+    for made in made {
+        record.made.retain(|known| !known.is_of_the_same(&made));
+        record.made.push(made);
+    }
+    record.write(server, dbname)
+}
+
 fn own_roles(server: &Server) -> Vec<String> {
     let declared = server.declared();
     let repl = declared.repl.as_ref().map(|it| it.user.clone());
@@ -193,7 +203,7 @@ pub(crate) fn take_back(server: &Server, dbname: &str, made: &[Made], run: &Run)
         return Ok(Change::none(run));
     }
     let session = server.connect(ActAs::Tables, dbname)?;
-    let now = State::of(&session, &state::roles_of(made))?;
+    let now = State::of(&session, &state::roles_of(made))?.with_constraints(&session, made)?;
     let mut plan = Plan::new(server.side(), dbname);
     for statement in state::undoing(dbname, made, &now) {
         plan.push(statement);

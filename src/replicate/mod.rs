@@ -14,6 +14,7 @@ mod identity;
 pub(crate) mod load;
 pub(crate) mod loaded;
 pub(crate) mod made;
+mod not_valid;
 mod nudge;
 pub(crate) mod options;
 mod plan;

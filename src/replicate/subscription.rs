@@ -13,7 +13,7 @@ pub(crate) use checks::check_room;
 
 use super::nudge::Nudge;
 use super::options::Options;
-use super::{Change, Mode, Run, status_table, watch};
+use super::{Change, Mode, Run, not_valid, status_table, watch};
 use crate::catalog::publications;
 use crate::catalog::subscriptions;
 use crate::catalog::tables;
@@ -72,14 +72,16 @@ pub(crate) fn create(
         Some(existing) => wanted.complete(&existing, run),
         None => wanted.create(run),
     };
-    let change = change.wrap_err_with(attempt)?;
-    match (wait, run.mode) {
-        (Wait::UntilReady, Mode::Apply) => {
-            let tables = wanted.wait(run)?;
-            Ok(change.with_note(format!("all {tables} tables are ready")))
-        }
-        _ => Ok(change),
+    let mut change = change.wrap_err_with(attempt)?;
+    if run.mode == Mode::DryRun {
+        return Ok(change);
     }
+    if wait == Wait::UntilReady {
+        let tables = wanted.wait(run)?;
+        change = change.with_note(format!("all {tables} tables are ready"));
+    }
+    let made_again = not_valid::make_again(&pair.subscriber, &declared.dbname, run);
+    Ok(change.and(made_again.wrap_err_with(attempt)?))
 }
 
 impl<'a> Wanted<'a> {

@@ -12,6 +12,7 @@ mod entry;
 mod failure;
 mod fingerprint;
 mod icu_locale;
+mod keywords;
 mod lexer;
 mod objects;
 mod post_data;

@@ -1,5 +1,6 @@
 //! Differences in the words with which servers of two versions show the same object.
 
+use super::keywords::token_of_10;
 use super::tokens::Tokens;
 
 /// How strictly two definitions are compared.
@@ -21,6 +22,10 @@ impl Spelling {
         }
         if self == Spelling::OneVersion {
             return false;
+        }
+        for raws in [&mut left, &mut right] {
+            raws.iter_mut()
+                .for_each(|token| *token = token_of_10(token));
         }
         // 10 and 11 say EXECUTE PROCEDURE of a trigger.
         for (tokens, raws) in [(&one, &mut left), (&other, &mut right)] {

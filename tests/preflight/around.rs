@@ -186,6 +186,10 @@ fn foreign_keys_that_lead_out_and_login_triggers_are_named() {
          CREATE TABLE seen (id serial PRIMARY KEY);
          CREATE FUNCTION hello() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.seen DEFAULT VALUES; END';
          CREATE FUNCTION \"from; a library\"(bytea, text) RETURNS bytea LANGUAGE c AS '$libdir/pgcrypto', 'pg_digest';
+         CREATE FUNCTION deep(bytea, text) RETURNS bytea LANGUAGE c AS '$libdir/pgcrypto', 'pg_digest';
+         CREATE FUNCTION lost(bytea, text) RETURNS bytea LANGUAGE c AS '$libdir/pgcrypto', 'pg_digest';
+         UPDATE pg_proc SET probin = '/opt/pgcrypto' WHERE proname = 'deep'; UPDATE pg_proc SET probin = '$libdir/lost' WHERE proname = 'lost';
+         CREATE SCHEMA app; CREATE TABLE app.flare_replication_status (id int PRIMARY KEY); CREATE VIEW flare_replication_statuses AS SELECT 1 AS one;
          CREATE EVENT TRIGGER hello ON login EXECUTE FUNCTION hello()",
     );
     pair.subscriber().sql(
@@ -207,7 +211,19 @@ fn foreign_keys_that_lead_out_and_login_triggers_are_named() {
         "warning",
         "hello (login, on the publisher)",
     );
-    assert_found(&json, "untrusted_languages", "warning", "from; a library");
+    for (severity, function) in [
+        ("pass", "from; a library"),
+        ("warning", "deep"),
+        ("blocker", "lost"),
+    ] {
+        assert_found(&json, "untrusted_languages", severity, function);
+    }
+    assert_found(
+        &json,
+        "own_names",
+        "blocker",
+        "app.flare_replication_status\",\"public.flare_replication_statuses",
+    );
     assert_found(
         &json,
         "collation_version",

@@ -47,6 +47,7 @@ fn tables_whose_rows_cannot_be_told_apart_are_named() {
             db,
             r#"CREATE SCHEMA "a""b'c; --";
                CREATE TABLE "a""b'c; --"."Order" (id int);
+               CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE);
                CREATE TABLE doc (d json); ALTER TABLE doc REPLICA IDENTITY FULL;
                CREATE DOMAIN docs AS json[];
                CREATE TYPE pair AS (x int, y docs);
@@ -68,6 +69,7 @@ fn tables_whose_rows_cannot_be_told_apart_are_named() {
             "blocker",
             r#"\"a\"\"b'c; --\".Order"#,
         );
+        assert_found(&json, "replica_identity", "blocker", "public.deferred");
         assert_found(
             &json,
             "identity_operators",

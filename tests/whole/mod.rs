@@ -7,6 +7,7 @@ mod drift;
 mod events;
 mod exact;
 mod listed;
+mod not_valid;
 mod refused_back;
 mod sql_ascii;
 mod status_schema;

@@ -41,6 +41,9 @@ struct Constraint {
     name: String,
     definition: String,
     valid: bool,
+    /// Of a column's domain, to which apply holds each value of the row.
+    #[serde(default)]
+    domain: Option<TableName>,
 }
 
 /// A column that is sent, with its type.
@@ -92,8 +95,10 @@ const HERE: &str = "
         'columns', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', a.attname, 'kind', format_type(a.atttypid, a.atttypmod)) ORDER BY a.attnum), '[]')
                       FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
                        AND coalesce(to_jsonb(a) ->> 'attgenerated', '') = ''),
-        'constraints', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', k.conname, 'definition', pg_get_constraintdef(k.oid), 'valid', k.convalidated)), '[]')
-                          FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('c', 'u', 'x')),
+        'constraints', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', k.conname, 'definition', pg_get_constraintdef(k.oid), 'valid', k.convalidated,
+                                 'domain', (SELECT jsonb_build_object('schema', dn.nspname, 'table', t.typname) FROM pg_type t JOIN pg_namespace dn ON dn.oid = t.typnamespace WHERE t.oid = k.contypid))), '[]')
+                          FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('c', 'u', 'x') OR k.contype = 'c' AND k.conrelid = 0
+                           AND k.contypid IN (SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)),
         'identity', (SELECT coalesce(jsonb_agg(a.attname), '[]') FROM pg_attribute a
                       WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
                         AND (c.relreplident = 'f' OR a.attnum = ANY (i.indkey::int2[]))),
@@ -119,8 +124,10 @@ const THERE: &str = "
                          'required', a.attnotnull AND NOT a.atthasdef AND a.attidentity = '') ORDER BY a.attnum), '[]')
                       FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
                        AND coalesce(to_jsonb(a) ->> 'attgenerated', '') = ''),
-        'constraints', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', k.conname, 'definition', pg_get_constraintdef(k.oid), 'valid', k.convalidated)), '[]')
-                          FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('c', 'u', 'x')),
+        'constraints', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', k.conname, 'definition', pg_get_constraintdef(k.oid), 'valid', k.convalidated,
+                                 'domain', (SELECT jsonb_build_object('schema', dn.nspname, 'table', t.typname) FROM pg_type t JOIN pg_namespace dn ON dn.oid = t.typnamespace WHERE t.oid = k.contypid))), '[]')
+                          FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('c', 'u', 'x') OR k.contype = 'c' AND k.conrelid = 0
+                           AND k.contypid IN (SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)),
         'key', coalesce((SELECT (SELECT jsonb_agg(a.attname) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey::int2[]))
                            FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND (i.indisreplident OR i.indisprimary)
                           ORDER BY i.indisreplident DESC LIMIT 1), '[]'),

@@ -35,10 +35,17 @@ pub(crate) const CHECKS: &[Check] = &[
         place: Place::Database,
         asks: &[NOT_VALID.on_both()],
         judge: |view| match (view.publisher, view.subscriber) {
-            (Some(publisher), Some(subscriber)) if !view.streams => Ok(not_valid(
-                &publisher.rows(&NOT_VALID)?,
-                &subscriber.rows(&NOT_VALID)?,
-            )),
+            (Some(publisher), Some(subscriber)) => {
+                let here = publisher.rows(&NOT_VALID)?;
+                let (domains, tables): (Vec<NotValid>, Vec<NotValid>) =
+                    here.into_iter().partition(|it| it.of_domain);
+                let mut found = of_domains(&domains);
+                if !view.streams {
+                    let there = subscriber.rows(&NOT_VALID)?;
+                    found.extend(not_valid(&tables, &there, view.subscribed));
+                }
+                Ok(found)
+            }
             _ => Ok(Vec::new()),
         },
     },
@@ -79,16 +86,24 @@ const FOREIGN_KEYS: Question<ForeignKey> = Question::database(
 /// A constraint that holds for new rows alone.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct NotValid {
+    /// The table, or the domain.
     #[serde(flatten)]
     table: TableName,
     conname: String,
+    #[serde(default)]
+    of_domain: bool,
+    /// Whether the administrator may take it off.
+    #[serde(default)]
+    mine: bool,
 }
 
 const NOT_VALID: Question<NotValid> = Question::database(
     "not_valid",
-    "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'conname', k.conname)
-       FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-      WHERE NOT k.convalidated AND k.contype IN ('c', 'n') AND n.nspname !~ '^pg_' ORDER BY n.nspname, c.relname, k.conname",
+    "SELECT jsonb_build_object('schema', n.nspname, 'table', coalesce(c.relname, t.typname), 'conname', k.conname,
+              'of_domain', k.contypid <> 0, 'mine', pg_has_role(coalesce(c.relowner, t.typowner), 'USAGE'))
+       FROM pg_constraint k LEFT JOIN pg_class c ON c.oid = k.conrelid LEFT JOIN pg_type t ON t.oid = k.contypid
+       JOIN pg_namespace n ON n.oid = coalesce(c.relnamespace, t.typnamespace)
+      WHERE NOT k.convalidated AND k.contype IN ('c', 'n') AND n.nspname !~ '^pg_' ORDER BY n.nspname, coalesce(c.relname, t.typname), k.conname",
 );
 
 /// The columns of a partition or of an heir, in their order.
@@ -97,13 +112,20 @@ struct Child {
     #[serde(flatten)]
     table: TableName,
     columns: String,
+    /// As a dump makes them: those of the parents first.
+    #[serde(default)]
+    dumped: String,
 }
 
 const CHILDREN: Question<Child> = Question::database(
     "children",
     "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname,
-              'columns', (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a
-                           WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped))
+              'columns', (SELECT string_agg(a.attname, ', ' ORDER BY a.attnum) FROM pg_attribute a
+                           WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+              'dumped', (SELECT string_agg(a.attname, ', ' ORDER BY CASE WHEN NOT c.relispartition THEN
+                                  (SELECT min(i.inhseqno * 10000 + p.attnum) FROM pg_inherits i JOIN pg_attribute p ON p.attrelid = i.inhparent
+                                    WHERE i.inhrelid = c.oid AND p.attname = a.attname AND p.attnum > 0 AND NOT p.attisdropped) END NULLS LAST, a.attnum)
+                           FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped))
        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE c.relkind IN ('r', 'p') AND c.oid IN (SELECT inhrelid FROM pg_inherits)
         AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)",
@@ -129,20 +151,19 @@ fn leading_out(keys: &[ForeignKey], covered: &[Table], all: &[Table]) -> Vec<Fin
     }
 }
 
-/// Where they stand on the subscriber already, old rows are held against them; `initial_copy` makes them after the rows.
-fn not_valid(here: &[NotValid], there: &[NotValid]) -> Vec<Finding> {
-    let (standing, later): (Vec<&NotValid>, Vec<&NotValid>) =
-        here.iter().partition(|it| there.contains(it));
-    let named = |found: &[&NotValid]| -> Vec<String> {
-        let named = found
-            .iter()
-            .map(|it| format!("{} on {}", it.conname, it.table.plain()));
-        named.collect()
+/// Where they stand on the subscriber while rows are copied, old rows are held against them. `initial_copy` makes them after
+/// the rows, and `create_subscription` takes off those that it may until then.
+fn not_valid(here: &[NotValid], there: &[NotValid], subscribed: bool) -> Vec<Finding> {
+    let stands = |it: &&NotValid| {
+        let same = |other: &&NotValid| (&other.table, &other.conname) == (&it.table, &it.conname);
+        let other = there.iter().find(same);
+        other.is_some_and(|other| subscribed || !other.mine)
     };
+    let (standing, later): (Vec<&NotValid>, Vec<&NotValid>) = here.iter().partition(stands);
     let mut found = Vec::new();
     if let Some(first) = standing.first() {
         found.push(
-            Finding::warning("constraints are NOT VALID, and stand on the subscriber before the rows are copied: rows that violate them are refused there")
+            Finding::warning("constraints are NOT VALID, and stand on the subscriber while the rows are copied: rows that violate them are refused there")
                 .objects(named(&standing))
                 .fix(format!(
                     "ALTER TABLE {} VALIDATE CONSTRAINT {} on the publisher, which names the first row; or drop it on the subscriber until the rows are copied",
@@ -153,36 +174,75 @@ fn not_valid(here: &[NotValid], there: &[NotValid]) -> Vec<Finding> {
     }
     if !later.is_empty() {
         found.push(
-            Finding::note("constraints are NOT VALID: prepare and initial_copy make them after the rows; with replicate_schema they stand before")
+            Finding::note("constraints are NOT VALID: they are made after the rows are copied, by create_subscription as by initial_copy")
                 .objects(named(&later)),
         );
     }
     found
 }
 
+/// Apply reads each row as text: its values are held against every constraint of their domains, valid or not, also where
+/// an UPDATE on the publisher left them alone.
+fn of_domains(found: &[NotValid]) -> Vec<Finding> {
+    let Some(first) = found.first() else {
+        return Vec::new();
+    };
+    let named = named(&found.iter().collect::<Vec<_>>());
+    vec![
+        Finding::warning("constraints of domains are NOT VALID: the first UPDATE of a row that violates one stops the subscription")
+            .objects(named)
+            .fix(format!(
+                "ALTER DOMAIN {} VALIDATE CONSTRAINT {} on the publisher, which names the first column; mend its rows, or drop the constraint on both sides until the cutover",
+                first.table,
+                Ident::new(&first.conname)
+            )),
+    ]
+}
+
+fn named(found: &[&NotValid]) -> Vec<String> {
+    let named = found
+        .iter()
+        .map(|it| format!("{} on {}", it.conname, it.table.plain()));
+    named.collect()
+}
+
+/// Where a child is on the subscriber, its columns are compared; where it is not yet, what a dump makes of it.
 fn reordered(here: &[Child], there: &[Child]) -> Vec<Finding> {
     let sorted = |columns: &str| {
         let mut columns: Vec<&str> = columns.split(", ").collect();
         columns.sort_unstable();
         columns.join(", ")
     };
-    let differing: Vec<&Child> = here
-        .iter()
-        .filter(|it| {
-            let other = there.iter().find(|other| other.table == it.table);
-            other.is_some_and(|other| {
-                other.columns != it.columns && sorted(&other.columns) == sorted(&it.columns)
-            })
-        })
-        .collect();
-    match differing.first() {
-        None => Vec::new(),
-        Some(first) => vec![
-            Finding::warning("partitions or children have their columns in another order on the subscriber: an INSERT without a list of columns meets other ones")
-                .objects(differing.iter().map(|it| it.table.plain()))
-                .fix(format!("name the columns in INSERT; on the publisher {} has them in this order: {}", first.table, first.columns)),
-        ],
+    let (mut differing, mut later): (Vec<&Child>, Vec<&Child>) = (Vec::new(), Vec::new());
+    for child in here {
+        match there.iter().find(|other| other.table == child.table) {
+            Some(other) if other.columns == child.columns => {}
+            Some(other) if sorted(&other.columns) == sorted(&child.columns) => {
+                differing.push(child);
+            }
+            Some(_) => {}
+            None if child.dumped != child.columns => later.push(child),
+            None => {}
+        }
     }
+    let finding = |children: &[&Child], message: &str| {
+        let first = children.first()?;
+        let fix = format!(
+            "name the columns in INSERT, and these tables in leave_behind of the publication's configuration; on the publisher {} has them in this order: {}",
+            first.table, first.columns
+        );
+        let objects = children.iter().map(|it| it.table.plain());
+        Some(Finding::warning(message).objects(objects).fix(fix))
+    };
+    let differing = finding(
+        &differing,
+        "partitions or children have their columns in another order on the subscriber: an INSERT without a list of columns meets other ones",
+    );
+    let later = finding(
+        &later,
+        "children will have their columns in another order on the subscriber, those of their parents first, as every dump makes them: an INSERT without a list of columns meets other ones",
+    );
+    differing.into_iter().chain(later).collect()
 }
 
 #[cfg(test)]
@@ -209,22 +269,35 @@ mod tests {
     }
 
     #[test]
-    fn a_constraint_that_is_not_valid_matters_where_it_stands_before_the_rows() {
-        let constraint = |conname: &str| NotValid {
+    fn a_constraint_that_is_not_valid_matters_where_it_stands_while_rows_are_copied() {
+        let constraint = |conname: &str, mine| NotValid {
             table: "t".parse().unwrap(),
             conname: conname.into(),
+            of_domain: false,
+            mine,
         };
-        let both = [constraint("a"), constraint("b")];
-        let found = not_valid(&both, &both[..1]);
-        let named: Vec<_> = found.iter().map(|it| (it.severity, &it.objects)).collect();
+        let here = ["a", "b", "c"].map(|it| constraint(it, true));
+        let there = [constraint("a", true), constraint("b", false)];
+        let named = |subscribed| -> Vec<(Severity, Vec<String>)> {
+            let found = not_valid(&here, &there, subscribed);
+            found
+                .into_iter()
+                .map(|it| (it.severity, it.objects))
+                .collect()
+        };
+        let objects = |names: &[&str]| -> Vec<String> {
+            names.iter().map(|it| format!("{it} on public.t")).collect()
+        };
         assert_eq!(
-            named,
+            named(false),
             [
-                (Severity::Warning, &vec!["a on public.t".to_owned()]),
-                (Severity::Pass, &vec!["b on public.t".to_owned()])
+                (Severity::Warning, objects(&["b"])),
+                (Severity::Pass, objects(&["a", "c"]))
             ]
         );
-        assert!(not_valid(&[], &both).is_empty());
+        assert_eq!(named(true)[0], (Severity::Warning, objects(&["a", "b"])));
+        assert!(not_valid(&[], &there, true).is_empty());
+        assert_eq!(of_domains(&here)[0].severity, Severity::Warning);
     }
 
     #[test]
@@ -233,6 +306,7 @@ mod tests {
             vec![Child {
                 table: "p1".parse().unwrap(),
                 columns: columns.into(),
+                dumped: "a, b".into(),
             }]
         };
         assert_eq!(reordered(&child("a, b"), &child("b, a")).len(), 1);
@@ -240,5 +314,7 @@ mod tests {
         // Another set of columns is drift.
         assert!(reordered(&child("a, b"), &child("a")).is_empty());
         assert!(reordered(&child("a, b"), &[]).is_empty());
+        let later = &reordered(&child("b, a"), &[])[0];
+        assert!(later.message.starts_with("children will have"), "{later:?}");
     }
 }

@@ -34,12 +34,20 @@ pub(crate) const CHECKS: &[Check] = &[
         title: "functions need no library and no rights that the subscriber lacks",
         before: Before::Setup,
         place: Place::Database,
-        asks: &[FUNCTIONS.on_publisher()],
+        asks: &[FUNCTIONS.on_publisher(), LIBRARIES.on_subscriber()],
         judge: |view| match (view.publisher, view.subscriber) {
-            (Some(publisher), Some(subscriber)) => Ok(untrusted(
-                &publisher.rows(&FUNCTIONS)?,
-                subscriber.superuser,
-            )),
+            // Those that were created there have been loaded.
+            (Some(publisher), Some(subscriber)) if !view.subscribed => {
+                let unseen = &subscriber.server.unseen;
+                let seen = subscriber.major >= LIBRARIES.text.since
+                    && !unseen.contains_key(LIBRARIES.text.name);
+                let libraries = subscriber.rows(&LIBRARIES)?;
+                Ok(untrusted(
+                    &publisher.rows(&FUNCTIONS)?,
+                    subscriber.superuser,
+                    seen.then_some(libraries.as_slice()),
+                ))
+            }
             _ => Ok(Vec::new()),
         },
     },
@@ -86,6 +94,29 @@ const FUNCTIONS: Question<Function> = Question::database(
         AND NOT EXISTS (SELECT FROM pg_language h WHERE p.oid IN (h.lanplcallfoid, h.laninline, h.lanvalidator))",
 );
 
+/// Files where the server looks for libraries that are named without a directory, or in its own.
+const LIBRARIES: Question<String> = Question::server(
+    "libraries of functions",
+    "SELECT DISTINCT to_jsonb(f) FROM pg_config c, regexp_split_to_table(current_setting('dynamic_library_path'), ':') d,
+            pg_ls_dir(replace(d, '$libdir', c.setting), true, false) f
+      WHERE c.name = 'PKGLIBDIR'",
+)
+.since(11)
+.privileged();
+
+impl Function {
+    /// Whether its library is among these files; none where it is somewhere else.
+    fn is_among(&self, libraries: &[String]) -> Option<bool> {
+        let library = self.probin.as_deref()?;
+        let name = library.strip_prefix("$libdir/").unwrap_or(library);
+        (!name.contains('/')).then(|| {
+            libraries
+                .iter()
+                .any(|file| file == name || file.strip_suffix(".so") == Some(name))
+        })
+    }
+}
+
 fn not_offered(wanted: &[Extension], installed: &[Extension], offered: &[Offered]) -> Vec<Finding> {
     let offers: BTreeMap<&str, Option<&str>> = offered
         .iter()
@@ -125,19 +156,42 @@ fn not_offered(wanted: &[Extension], installed: &[Extension], offered: &[Offered
     found
 }
 
-fn untrusted(functions: &[Function], superuser: bool) -> Vec<Finding> {
+fn untrusted(
+    functions: &[Function],
+    superuser: bool,
+    libraries: Option<&[String]>,
+) -> Vec<Finding> {
     let described = |it: &&Function| match &it.probin {
         Some(library) => format!("{} ({}, library {library})", it.function, it.lanname),
         None => format!("{} ({})", it.function, it.lanname),
     };
     let (compiled, others): (Vec<&Function>, Vec<&Function>) =
         functions.iter().partition(|it| it.lanname == "c");
+    let there = |it: &&Function| libraries.and_then(|libraries| it.is_among(libraries));
+    let (lacking, compiled): (Vec<&Function>, Vec<&Function>) = compiled
+        .into_iter()
+        .partition(|it| there(it) == Some(false));
+    let (offered, unseen): (Vec<&Function>, Vec<&Function>) =
+        compiled.into_iter().partition(|it| there(it).is_some());
     let mut found = Vec::new();
-    if !compiled.is_empty() {
+    if !lacking.is_empty() {
+        found.push(
+            Finding::blocker("functions in C that belong to no extension: the subscriber does not have their libraries")
+                .objects(lacking.iter().map(described))
+                .fix("install these libraries there, made for its version, or drop the functions"),
+        );
+    }
+    if !unseen.is_empty() {
         found.push(
             Finding::warning("functions in C that belong to no extension: their libraries have to be on the subscriber, made for its version")
-                .objects(compiled.iter().map(described))
+                .objects(unseen.iter().map(described))
                 .fix("install these libraries there before the schema is loaded"),
+        );
+    }
+    if !offered.is_empty() {
+        found.push(
+            Finding::note("functions in C that belong to no extension: the subscriber has libraries of these names")
+                .objects(offered.iter().map(described)),
         );
     }
     if !others.is_empty() && !superuser {
@@ -184,19 +238,32 @@ mod tests {
 
     #[test]
     fn untrusted_languages_are_a_superusers() {
-        let function = |lanname: &str| Function {
+        let function = |lanname: &str, library: Option<&str>| Function {
             function: "f()".into(),
             lanname: lanname.into(),
-            probin: None,
+            probin: library.map(str::to_owned),
         };
-        assert!(untrusted(&[function("plpython3u")], true).is_empty());
+        let python = function("plpython3u", None);
+        assert!(untrusted(std::slice::from_ref(&python), true, None).is_empty());
         assert_eq!(
-            untrusted(&[function("plpython3u")], false)[0].severity,
+            untrusted(&[python], false, None)[0].severity,
             Severity::Blocker
         );
-        assert_eq!(
-            untrusted(&[function("c")], true)[0].severity,
-            Severity::Warning
-        );
+        let libraries = ["there.so".to_owned()];
+        let severity = |library: &str, libraries: Option<&[String]>| {
+            let found = untrusted(&[function("c", Some(library))], true, libraries);
+            assert_eq!(found.len(), 1, "{found:?}");
+            found[0].severity
+        };
+        for (library, expected) in [
+            ("$libdir/there", Severity::Pass),
+            ("there.so", Severity::Pass),
+            ("$libdir/gone", Severity::Blocker),
+            ("$libdir/deeper/there", Severity::Warning),
+            ("/opt/lib/there.so", Severity::Warning),
+        ] {
+            assert_eq!(severity(library, Some(&libraries)), expected, "{library}");
+            assert_eq!(severity(library, None), Severity::Warning, "{library}");
+        }
     }
 }

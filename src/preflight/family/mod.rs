@@ -10,6 +10,7 @@ pub(super) mod extensions;
 mod hba;
 pub(super) mod identity;
 pub(super) mod logins;
+pub(super) mod own_names;
 pub(super) mod role_settings;
 pub(super) mod row_security;
 pub(super) mod sequences;

@@ -42,6 +42,12 @@ pub(crate) enum Made {
         was: Option<String>,
         is: String,
     },
+    /// A constraint that was taken off, `on` a table or domain quoted as in ALTER.
+    NotValid {
+        on: String,
+        conname: String,
+        definition: String,
+    },
 }
 
 impl Made {
@@ -59,6 +65,14 @@ impl Made {
                     ..
                 },
             ) => (role, name) == (other_role, other_name),
+            (
+                Made::NotValid { on, conname, .. },
+                Made::NotValid {
+                    on: other,
+                    conname: another,
+                    ..
+                },
+            ) => (on, conname) == (other, another),
             (one, other) => one == other,
         }
     }
@@ -75,6 +89,9 @@ pub(super) struct State {
     /// Privileges on columns, which REVOKE on the table takes as well.
     #[serde(skip)]
     columns: Vec<OnColumn>,
+    /// Constraints of tables and domains, each as `TABLE a.b`, and its name.
+    #[serde(skip)]
+    constraints: BTreeSet<(String, String)>,
 }
 
 /// A privilege on one column, its table as in GRANT.
@@ -123,6 +140,12 @@ const IDENTITIES: &str = "
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p') AND c.relreplident <> 'd' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'flare')";
 
+/// Of the tables and domains in `$1`.
+const CONSTRAINTS: &str = "
+    SELECT jsonb_build_array(o.\"on\", k.conname)
+      FROM unnest($1::text[]) o(\"on\") JOIN pg_constraint k ON CASE split_part(o.\"on\", ' ', 1)
+             WHEN 'DOMAIN' THEN k.contypid = to_regtype(substr(o.\"on\", 8)) ELSE k.conrelid = to_regclass(substr(o.\"on\", 7)) END";
+
 /// The fence has its own record of the default that it sets.
 const SETTINGS: &str = "
     SELECT jsonb_build_object('role', r.rolname, 'name', split_part(c, '=', 1), 'value', substr(c, strpos(c, '=') + 1))
@@ -150,9 +173,27 @@ impl State {
                     .collect(),
                 settings: session.list(SETTINGS, params![roles.to_vec()])?,
                 columns: session.list(ON_COLUMNS, params![roles.to_vec()])?,
+                constraints: BTreeSet::new(),
             })
         };
         read().wrap_err("read privileges, replica identities and settings")
+    }
+
+    /// The same with the constraints of what these were taken off.
+    pub(super) fn with_constraints(mut self, session: &Session, made: &[Made]) -> Result<State> {
+        let on = made.iter().filter_map(|it| match it {
+            Made::NotValid { on, .. } => Some(on.clone()),
+            _ => None,
+        });
+        let on: BTreeSet<String> = on.collect();
+        if !on.is_empty() {
+            let on: Vec<String> = on.into_iter().collect();
+            let found: Vec<(String, String)> = session
+                .list(CONSTRAINTS, params![on])
+                .wrap_err("read the constraints that were taken off")?;
+            self.constraints = found.into_iter().collect();
+        }
+        Ok(self)
     }
 
     fn identity(&self, table: &str) -> &str {
@@ -209,7 +250,7 @@ pub(super) fn roles_of(made: &[Made]) -> Vec<String> {
         .filter_map(|it| match it {
             Made::Privilege { to, .. } | Made::DefaultPrivilege { to, .. } => Some(to),
             Made::BypassRls { role } | Made::Setting { role, .. } => Some(role),
-            Made::ReplicaIdentity { .. } => None,
+            Made::ReplicaIdentity { .. } | Made::NotValid { .. } => None,
         })
         .collect();
     roles.into_iter().cloned().collect()
@@ -239,6 +280,19 @@ pub(super) fn undoing(dbname: &str, made: &[Made], now: &State) -> Vec<Statement
                 format!("take back BYPASSRLS from {role:?}"),
                 format!("ALTER ROLE {} NOBYPASSRLS", Ident::new(role)),
             )),
+            Made::NotValid {
+                on,
+                conname,
+                definition,
+            } if !now.constraints.contains(&(on.clone(), conname.clone())) => {
+                statements.push(Statement::new(
+                    format!("make {conname} again, NOT VALID as it was"),
+                    format!(
+                        "ALTER {on} ADD CONSTRAINT {} {definition}",
+                        Ident::new(conname)
+                    ),
+                ));
+            }
             Made::ReplicaIdentity { table, was, is } if now.identity(table) == is => statements
                 .push(Statement::new(
                     format!("give {table} its replica identity back"),

@@ -87,6 +87,7 @@ impl Wanted<'_> {
                 run,
             )?);
         }
+        change = change.and(self.set_aside(&missing, run)?);
         let plan = refresh::plan(self.dbname(), existing, &missing);
         let session = unsubscribe::owning(&self.pair.subscriber, self.dbname(), existing)?;
         Ok(change.and(plan.carry_out_singly(&session, run)?))

@@ -12,7 +12,9 @@ use crate::replicate::options::Copy;
 use crate::replicate::slot::{self, Standby};
 use crate::replicate::subscribing::{self, Creator};
 use crate::replicate::worker_settings::{self, Worker};
-use crate::replicate::{Change, Plan, Run, closed, granted, identity, status_table, unsubscribe};
+use crate::replicate::{
+    Change, Plan, Run, closed, granted, identity, not_valid, status_table, unsubscribe,
+};
 use crate::server::{
     Login, Pair, Session, Side, Statement, conninfo_for_subscriber, interrupt, is_lost,
     silence_statement_log, sqlstate_of,
@@ -34,6 +36,7 @@ impl Wanted<'_> {
         let session = self.pair.subscriber.connect(creator.login, self.dbname())?;
         let closed = self.close(&self.published, creator.login, run)?;
         let settings = self.worker_settings(creator.login, run)?;
+        let set_aside = self.set_aside(&self.published, run)?;
         let mut on_publisher = Plan::new(Side::Publisher, self.dbname());
         if leftover {
             on_publisher.step(
@@ -78,6 +81,7 @@ impl Wanted<'_> {
             .and(identities)
             .and(closed)
             .and(settings)
+            .and(set_aside)
             .and(slot)
             .and(subscription);
         let status = status_table::table(&self.pair.publisher);
@@ -101,6 +105,14 @@ impl Wanted<'_> {
                 "WARNING: {:?} on the subscriber stays open: whatever is written there is lost or stops the replication",
                 self.dbname()
             ))),
+        }
+    }
+
+    /// What old rows may violate is out of the copy's way.
+    pub(super) fn set_aside(&self, tables: &[TableName], run: &Run) -> Result<Change> {
+        match self.options.copy {
+            Copy::Rows => not_valid::set_aside(&self.pair.subscriber, self.dbname(), tables, run),
+            Copy::Nothing => Ok(Change::none(run)),
         }
     }
 
@@ -263,6 +275,7 @@ impl Wanted<'_> {
                 plan.carry_out(&session, run)?;
             }
             slot::drop(&self.pair.publisher, slot_name)?;
+            not_valid::make_again(subscriber, self.dbname(), run)?;
             closed::open(subscriber, self.dbname(), run).map(drop)
         };
         match undone() {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Drift, Sides, same};
 use crate::error::{Result, WrapErr};
+use crate::schema::keywords::names_of_10;
 use crate::server::Side;
 use crate::value::Literal;
 
@@ -198,8 +199,10 @@ fn short(definition: &Option<String>) -> String {
 }
 
 fn same_columns(one: &str, other: &str) -> bool {
-    let columns =
-        |list: &str| -> BTreeSet<String> { list.split(", ").map(str::to_owned).collect() };
+    let columns = |list: &str| -> BTreeSet<String> {
+        let list = names_of_10(list);
+        list.split(", ").map(str::to_owned).collect()
+    };
     columns(one) == columns(other)
 }
 

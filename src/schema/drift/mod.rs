@@ -17,6 +17,7 @@ pub use self::kind::Kind;
 use self::query::{Printing, Row};
 use self::same::same;
 use crate::error::Result;
+use crate::schema::keywords::names_of_10;
 use crate::server::Session;
 
 /// An object that is not the same on both sides.
@@ -74,6 +75,15 @@ fn at_once<T: Send>(
     Ok((one?, other?))
 }
 
+impl Row {
+    /// Both sides name an object alike, whichever words they quote; what is to be run stays as its server spells it.
+    fn named_as_by_10(mut self) -> Row {
+        self.name = names_of_10(&self.name);
+        self.parent = self.parent.as_deref().map(names_of_10);
+        self
+    }
+}
+
 /// An object, and what it is on each side.
 #[derive(Clone, Debug, Default)]
 struct Sides {
@@ -94,10 +104,12 @@ type Pairs = BTreeMap<(Kind, String), Sides>;
 fn drift(publisher: Vec<(Kind, Row)>, subscriber: Vec<(Kind, Row)>) -> Vec<Drift> {
     let mut pairs = Pairs::new();
     for (kind, row) in publisher {
+        let row = row.named_as_by_10();
         let sides = pairs.entry((kind, row.name.clone())).or_default();
         sides.publisher = Some(row);
     }
     for (kind, row) in subscriber {
+        let row = row.named_as_by_10();
         let sides = pairs.entry((kind, row.name.clone())).or_default();
         sides.subscriber = Some(row);
     }

@@ -1,6 +1,7 @@
 //! Whether two definitions of one kind say the same, whichever versions print them.
 
 use super::Kind;
+use crate::schema::keywords::{names_of_10, token_of_10};
 use crate::schema::same_icu_locale;
 use crate::schema::spelling::{same_but_for_qualifiers, without_names_of_casts};
 use crate::schema::tokens::Tokens;
@@ -32,7 +33,7 @@ pub(super) fn same(kind: Kind, one: &str, other: &str) -> bool {
             | Function
     );
     if !expressions {
-        return false;
+        return names_of_10(one) == names_of_10(other);
     }
     let (left, right) = (Tokens::of(one.as_bytes()), Tokens::of(other.as_bytes()));
     let queries = matches!(kind, View | MaterializedView | Rule | Function);
@@ -105,6 +106,7 @@ fn same_collation(one: &str, other: &str) -> bool {
 /// becomes when it is loaded again are alike: `(ARRAY['a'::character varying])::text[]` and
 /// `ARRAY['a'::character varying::text]`.
 fn normal(tokens: Vec<&[u8]>) -> Vec<&[u8]> {
+    let tokens = tokens.into_iter().map(token_of_10).collect();
     let mut tokens = without_casts_of_text(tokens);
     loop {
         let before = tokens.len();
@@ -223,6 +225,18 @@ mod tests {
         assert!(!same(
             "CHECK ((a > (1)::bigint))",
             "CHECK ((a > (1)::integer))"
+        ));
+    }
+
+    #[test]
+    fn a_word_that_only_a_later_version_quotes_is_the_same() {
+        let (old, new) = ("CHECK ((json <> ''))", r#"CHECK (("json" <> ''))"#);
+        assert!(same(Kind::Constraint, old, new));
+        assert!(same(Kind::ColumnOrder, "id, json", r#"id, "json""#));
+        assert!(!same(
+            Kind::Default,
+            "'{json: 1}'::text",
+            r#"'{"json": 1}'::text"#
         ));
     }
 

@@ -113,7 +113,7 @@ fn constrained(
         let source = here
             .constraints
             .iter()
-            .find(|it| it.name == constraint.name);
+            .find(|it| (&it.name, &it.domain) == (&constraint.name, &constraint.domain));
         let why = match source {
             None => format!("the {from} has none of that name"),
             Some(source) if !source.valid => {
@@ -121,15 +121,21 @@ fn constrained(
             }
             Some(_) => continue,
         };
+        let (whose, owner) = match &constraint.domain {
+            Some(domain) => (
+                format!("domain {}, which {name} has,", domain.plain()),
+                format!("DOMAIN {domain}"),
+            ),
+            None => (name.clone(), format!("TABLE {}", table.name)),
+        };
         found.push(suspect(
             SuspectKind::Constraint,
             format!(
-                "constraint {:?} of {name} holds on the {to} ({}): {why}",
+                "constraint {:?} of {whose} holds on the {to} ({}): {why}",
                 constraint.name, constraint.definition
             ),
             format!(
-                "ALTER TABLE {} DROP CONSTRAINT {} on the {to}, until the rows are there",
-                table.name,
+                "ALTER {owner} DROP CONSTRAINT {} on the {to}, until the rows are there",
                 Ident::new(&constraint.name)
             ),
         ));
@@ -287,6 +293,7 @@ mod tests {
             name: "k".into(),
             definition: "CHECK (true)".into(),
             valid,
+            domain: None,
         };
         assert_eq!(
             kinds(|_, there| there.constraints.push(constraint(true))),
