@@ -157,6 +157,18 @@ pub(crate) fn named_roles(session: &Session) -> Result<NamedRoles> {
     })
 }
 
+/// Whether something in the database has one of these names.
+pub(crate) fn is_named(session: &Session, names: &[&str]) -> Result<bool> {
+    session.value(
+        "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid >= 16384 AND attnum > 0 AND attname = ANY ($1))
+             OR EXISTS (SELECT FROM pg_class WHERE oid >= 16384 AND relname = ANY ($1))
+             OR EXISTS (SELECT FROM pg_proc WHERE oid >= 16384 AND (proname = ANY ($1) OR proargnames && $1::text[]))
+             OR EXISTS (SELECT FROM pg_type WHERE oid >= 16384 AND typname = ANY ($1))
+             OR EXISTS (SELECT FROM pg_namespace WHERE oid >= 16384 AND nspname = ANY ($1))",
+        params![names.iter().map(|it| (*it).to_owned()).collect::<Vec<String>>()],
+    )
+}
+
 /// Tables WITH OIDS, which only servers before 12 have.
 pub(crate) fn tables_with_oids(session: &Session) -> Result<Vec<TableName>> {
     session.list(

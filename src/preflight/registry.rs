@@ -37,6 +37,7 @@ const FAMILIES: &[&[Check]] = &[
     family::databases::CHECKS,
     family::own_names::CHECKS,
     family::versions::CHECKS,
+    family::gone::CHECKS,
     family::extensions::CHECKS,
     family::identity::CHECKS,
     family::coverage::CHECKS,

@@ -24,7 +24,7 @@ use crate::catalog::databases::{self, Database};
 use crate::catalog::objects::{self, NamedRoles};
 use crate::config::Tools;
 use crate::error::{Result, WrapErr};
-use crate::schema::DumpReport;
+use crate::schema::{DumpReport, KEYWORDS_SINCE_10};
 use crate::server::{Login, Pair, Session, Side};
 use crate::tools::{DumpProgram, Job, Toolbox};
 
@@ -64,6 +64,12 @@ impl<'a> Work<'a> {
             .to_vec(),
             notes: Vec::new(),
         };
+        // What an older server prints of them unquoted is a syntax error on a newer one.
+        if pair.publisher.major() != pair.subscriber.major()
+            && objects::is_named(&session, &KEYWORDS_SINCE_10)?
+        {
+            work.args.push("--quote-all-identifiers".to_owned());
+        }
         let offered = objects::all_tablespaces(pair.subscriber.admin())?;
         let mut lacking = objects::tablespaces(&session)?;
         lacking.retain(|tablespace| !offered.contains(tablespace));

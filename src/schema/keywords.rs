@@ -2,7 +2,7 @@
 //! a column `json` is `json` up to 16 and `"json"` from 17 on.
 
 /// Those that `quote_ident` of 18 quotes and that of 10 does not.
-const SINCE_10: [&str; 14] = [
+pub(crate) const SINCE_10: [&str; 14] = [
     "json",
     "json_array",
     "json_arrayagg",

@@ -28,6 +28,7 @@ pub(crate) use dump::{DumpReport, DumpTarget, Loader, rewrite_dump};
 pub(crate) use failure::psql_failure;
 pub(crate) use fingerprint::fingerprint;
 pub(crate) use icu_locale::same_icu_locale;
+pub(crate) use keywords::SINCE_10 as KEYWORDS_SINCE_10;
 pub(crate) use post_data::{PostData, Stage, post_data};
 pub(crate) use redact::redact;
 pub(crate) use roles::{

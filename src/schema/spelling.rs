@@ -41,6 +41,7 @@ impl Spelling {
             (None, Some(range)) => drop(right.drain(range)),
             _ => {}
         }
+        let (left, right) = (without_later_words(left), without_later_words(right));
         let queries = ["VIEW", "MATERIALIZED VIEW", "RULE", "FUNCTION", "PROCEDURE"];
         let kind = if one.start("CREATE OR REPLACE") { 3 } else { 1 };
         if one.start("CREATE") && queries.iter().any(|words| one.are(kind, words)) {
@@ -52,6 +53,20 @@ impl Spelling {
             left == right
         }
     }
+}
+
+/// 14 and later say IN of a procedure's arguments, 16 and later NO INDENT of XMLSERIALIZE: both were meant before.
+pub(super) fn without_later_words(tokens: Vec<&[u8]>) -> Vec<&[u8]> {
+    let mut kept: Vec<&[u8]> = Vec::with_capacity(tokens.len());
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(token) = tokens.next() {
+        let argument = token == b"IN" && matches!(kept.last(), Some(&(b"(" | b",")));
+        let indent = token == b"NO" && tokens.next_if_eq(&b"INDENT".as_slice()).is_some();
+        if !argument && !indent {
+            kept.push(token);
+        }
+    }
+    kept
 }
 
 /// `multirange_type_name = schema.name ,` in CREATE TYPE ... AS RANGE.

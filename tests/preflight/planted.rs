@@ -48,6 +48,7 @@ fn tables_whose_rows_cannot_be_told_apart_are_named() {
             r#"CREATE SCHEMA "a""b'c; --";
                CREATE TABLE "a""b'c; --"."Order" (id int);
                CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE);
+               CREATE FUNCTION twice(int) RETURNS int LANGUAGE sql AS 'SELECT $1 * 2';
                CREATE TABLE doc (d json); ALTER TABLE doc REPLICA IDENTITY FULL;
                CREATE DOMAIN docs AS json[];
                CREATE TYPE pair AS (x int, y docs);
@@ -55,6 +56,13 @@ fn tables_whose_rows_cannot_be_told_apart_are_named() {
                CREATE TYPE mood AS ENUM ('a');
                CREATE TABLE fine (v varchar(3), a int[], m mood, r int4range, n numeric(3)); ALTER TABLE fine REPLICA IDENTITY FULL;"#,
         );
+        if old < 12 {
+            pair.publisher().sql(
+                db,
+                "CREATE OPERATOR !!! (PROCEDURE = twice, LEFTARG = int); CREATE AGGREGATE arrayed (anyelement) (SFUNC = array_append, STYPE = anyarray);
+                 CREATE TABLE ages (id int PRIMARY KEY, a abstime)",
+            );
+        }
         if old >= 12 {
             pair.publisher().sql(
                 db,
@@ -82,6 +90,15 @@ fn tables_whose_rows_cannot_be_told_apart_are_named() {
             "blocker",
             "public.nested.d (public.pair)",
         );
+        if old < 12 {
+            for words in [
+                "!!!(integer,NONE) (postfix",
+                "arrayed(anyelement) (its function",
+                "public.ages.a",
+            ] {
+                assert_found(&json, "gone_objects", "blocker", words);
+            }
+        }
         let operators = super::of(&json, "identity_operators")[0].to_string();
         assert!(!operators.contains("fine"), "{operators}");
         assert_found(&json, "row_security", "blocker", "public.secret");

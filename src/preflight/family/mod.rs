@@ -7,6 +7,7 @@ pub(super) mod coverage;
 pub(super) mod databases;
 pub(super) mod expressions;
 pub(super) mod extensions;
+pub(super) mod gone;
 mod hba;
 pub(super) mod identity;
 pub(super) mod logins;

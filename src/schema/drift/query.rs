@@ -59,7 +59,7 @@ const PRELUDE: &str = "
              WHERE t.typtype <> 'm' AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind <> 'c') AND NOT EXISTS (SELECT FROM pg_type e WHERE e.oid = t.typelem AND e.typarray = t.oid)
                AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_type'::regclass AND ext.objid = t.oid)),
     fun AS (SELECT p.oid, p.proowner, p.proacl, p.proparallel, k.kind, CASE k.kind WHEN 'p' THEN 'PROCEDURE' WHEN 'a' THEN 'AGGREGATE' ELSE 'FUNCTION' END AS word,
-                   format('%s.%I(%s)', n.q, p.proname, coalesce(nullif(pg_get_function_identity_arguments(p.oid), ''), CASE k.kind WHEN 'a' THEN '*' ELSE '' END)) AS name
+                   format('%s.%I(%s)', n.q, p.proname, coalesce(nullif(CASE k.kind WHEN 'p' THEN regexp_replace(pg_get_function_identity_arguments(p.oid), '(^|, )IN ', '\\1', 'g') ELSE pg_get_function_identity_arguments(p.oid) END, ''), CASE k.kind WHEN 'a' THEN '*' ELSE '' END)) AS name
               FROM pg_proc p JOIN nsp n ON n.oid = p.pronamespace
               CROSS JOIN LATERAL (SELECT CASE WHEN EXISTS (SELECT FROM pg_aggregate a WHERE a.aggfnoid = p.oid) THEN 'a' ELSE coalesce(to_jsonb(p) ->> 'prokind', 'f') END) k(kind)
              WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_proc'::regclass AND ext.objid = p.oid)

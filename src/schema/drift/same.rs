@@ -3,7 +3,9 @@
 use super::Kind;
 use crate::schema::keywords::{names_of_10, token_of_10};
 use crate::schema::same_icu_locale;
-use crate::schema::spelling::{same_but_for_qualifiers, without_names_of_casts};
+use crate::schema::spelling::{
+    same_but_for_qualifiers, without_later_words, without_names_of_casts,
+};
 use crate::schema::tokens::Tokens;
 
 /// Whether two definitions of one kind say the same.
@@ -107,7 +109,7 @@ fn same_collation(one: &str, other: &str) -> bool {
 /// `ARRAY['a'::character varying::text]`.
 fn normal(tokens: Vec<&[u8]>) -> Vec<&[u8]> {
     let tokens = tokens.into_iter().map(token_of_10).collect();
-    let mut tokens = without_casts_of_text(tokens);
+    let mut tokens = without_casts_of_text(without_later_words(tokens));
     loop {
         let before = tokens.len();
         tokens = without_needless_parentheses(tokens);
@@ -237,6 +239,23 @@ mod tests {
             Kind::Default,
             "'{json: 1}'::text",
             r#"'{"json": 1}'::text"#
+        ));
+    }
+
+    #[test]
+    fn words_that_only_a_later_version_says_are_no_difference() {
+        let procedure = "CREATE OR REPLACE PROCEDURE app.p(a integer, b text DEFAULT 'x'::text, INOUT c integer) LANGUAGE sql AS $$ SELECT 1 $$";
+        let said = procedure.replace("(a integer, b", "(IN a integer, IN b");
+        assert!(same(Kind::Function, procedure, &said));
+        assert!(!same(
+            Kind::Function,
+            procedure,
+            &said.replace("INOUT", "IN")
+        ));
+        assert!(same(
+            Kind::View,
+            "SELECT XMLSERIALIZE(CONTENT a AS text) AS x FROM t WHERE b IN (1, 2)",
+            "SELECT XMLSERIALIZE(CONTENT a AS text NO INDENT) AS x FROM t WHERE b IN (1, 2)"
         ));
     }
 
