@@ -32,8 +32,8 @@ struct Gone {
     why: String,
 }
 
-/// As pg_upgrade has them: postfix operators, aggregates and operators over functions of arrays that have other arguments
-/// now, types of time that are no more. What belongs to an extension comes with the subscriber's version of it.
+/// As pg_upgrade has them: postfix operators, polymorphic aggregates and operators over functions of arrays that have other
+/// arguments now, types of time that are no more. What belongs to an extension comes with the subscriber's version of it.
 const GONE: Question<Gone> = Question::database(
     "gone objects",
     "WITH moved(oid) AS (
@@ -42,9 +42,9 @@ const GONE: Question<Gone> = Question::database(
                   'array_position(anyarray,anyelement,integer)', 'array_positions(anyarray,anyelement)', 'width_bucket(anyelement,anyarray)']) f),
      ours(classid, oid, object, since, why) AS (
          SELECT 'pg_operator'::regclass::oid, o.oid, format('operator %s', o.oid::regoperator), 14, 'postfix operators are gone' FROM pg_operator o WHERE o.oprright = 0
-         UNION ALL SELECT 'pg_operator'::regclass, o.oid, format('operator %s', o.oid::regoperator), 14, 'its function takes anycompatible now' FROM pg_operator o WHERE o.oprcode::oid IN (SELECT oid FROM moved)
+         UNION ALL SELECT 'pg_operator'::regclass, o.oid, format('operator %s', o.oid::regoperator), 14, 'its function takes anycompatible now' FROM pg_operator o WHERE o.oprcode::oid IN (SELECT oid FROM moved) AND o.oprleft IN ('anyarray'::regtype, 'anyelement'::regtype)
          UNION ALL SELECT 'pg_proc'::regclass, a.aggfnoid, format('aggregate %s', a.aggfnoid::regprocedure), 14, 'its function takes anycompatible now'
-           FROM pg_aggregate a WHERE a.aggtransfn::oid IN (SELECT oid FROM moved) OR a.aggfinalfn::oid IN (SELECT oid FROM moved)
+           FROM pg_aggregate a WHERE (a.aggtransfn::oid IN (SELECT oid FROM moved) OR a.aggfinalfn::oid IN (SELECT oid FROM moved)) AND a.aggtranstype IN ('anyarray'::regtype, 'anyelement'::regtype)
          UNION ALL SELECT 'pg_class'::regclass, c.oid, format('column %s.%I', c.oid::regclass, a.attname), 12, format('type %s is gone', format_type(a.atttypid, NULL))
            FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_type t ON t.oid = a.atttypid
           WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typname IN ('abstime', 'reltime', 'tinterval', '_abstime', '_reltime', '_tinterval') AND NOT a.attisdropped)
