@@ -79,10 +79,7 @@ impl Eta {
         {
             self.samples.pop_front();
         }
-        let (since, from) = *self.samples.front()?;
-        let seconds = (now - since).as_secs_f64();
-        let rate = done.saturating_sub(from) as f64 / seconds;
-        if rate.is_finite() && rate > 0.0 {
+        if let Some(rate) = self.rate() {
             let left =
                 Duration::from_secs((total.saturating_sub(done) as f64 / rate).min(1e9) as u64);
             self.left = Some(match self.left {
@@ -91,6 +88,13 @@ impl Eta {
             });
         }
         self.left
+    }
+
+    /// How much was done a second, over the last minute; none before anything was.
+    pub(crate) fn rate(&self) -> Option<f64> {
+        let ((since, from), (now, done)) = (self.samples.front()?, self.samples.back()?);
+        let rate = done.saturating_sub(*from) as f64 / (*now - *since).as_secs_f64();
+        (rate.is_finite() && rate > 0.0).then_some(rate)
     }
 }
 

@@ -203,13 +203,9 @@ pub(super) fn tables_loaded(holder: &str) -> String {
 pub(super) const REST_LOADED: &str = "UPDATE flare.copy_run SET phase = 'done'";
 
 /// Keeps what is to be loaded after the rows.
-pub(super) fn keep_post_data(session: &Session, script: &[u8]) -> Result<()> {
-    let hex: String = script.iter().map(|byte| format!("{byte:02x}")).collect();
+pub(super) fn keep_post_data(session: &Session, script: Vec<u8>) -> Result<()> {
     session
-        .execute(
-            "UPDATE flare.copy_run SET post_data = decode($1, 'hex')",
-            params![hex],
-        )
+        .execute("UPDATE flare.copy_run SET post_data = $1", params![script])
         .map(drop)
         .wrap_err("put what follows the rows on record")
 }

@@ -85,7 +85,12 @@ impl Running {
             let parts = parts
                 .iter()
                 .map(|it| format!(", {} {}", it.what, in_words(it.left)));
-            bar.set_message(format!("eta {left}{}", parts.collect::<String>()));
+            // The bar's own rate is taken from its first draw on, which comes late: it began with hundreds of gigabytes.
+            let rate = match (unit, self.eta.rate()) {
+                (Unit::Bytes, Some(rate)) => format!("{}/s ", Size(rate as u64).rounded()),
+                _ => String::new(),
+            };
+            bar.set_message(format!("{rate}eta {left}{}", parts.collect::<String>()));
         } else if now - self.said >= EVERY {
             self.said = now;
             let (done_words, total_words) = match unit {
@@ -119,7 +124,7 @@ fn in_words(left: Option<Duration>) -> String {
 
 fn bar(what: &str, total: u64, unit: Unit) -> ProgressBar {
     let template = match unit {
-        Unit::Bytes => "{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {msg}",
+        Unit::Bytes => "{prefix} {wide_bar} {bytes}/{total_bytes} {msg}",
         Unit::Tables => "{prefix} {wide_bar} {pos}/{len} tables, {msg}",
         Unit::Items => "{prefix} {wide_bar} {pos}/{len}, {msg}",
     };

@@ -41,6 +41,7 @@ into_param! {
     f64 => FLOAT8,
     Uuid => UUID,
     serde_json::Value => JSONB,
+    Vec<u8> => BYTEA,
 }
 
 impl IntoParam for &str {

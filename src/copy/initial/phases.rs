@@ -177,7 +177,7 @@ impl Copy<'_> {
 pub(super) fn keep(control: &Session, mut script: std::fs::File) -> Result<()> {
     let mut text = Vec::new();
     std::io::Read::read_to_end(&mut script, &mut text).wrap_err("read what follows the rows")?;
-    record::keep_post_data(control, &text)
+    record::keep_post_data(control, text)
 }
 
 pub(super) fn seconds(since: Instant) -> f64 {

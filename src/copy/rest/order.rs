@@ -103,19 +103,21 @@ fn together(tasks: Vec<Task>) -> Vec<Task> {
     let (mut large, small): (Vec<Task>, Vec<Task>) =
         tasks.into_iter().partition(|task| task.size >= SMALL_BYTES);
     large.sort_by_key(|task| std::cmp::Reverse(task.size));
-    let merged = small.chunks(BATCH).map(|tasks| Task {
-        what: match tasks {
-            [only] => only.what.clone(),
-            _ => format!("{} and {} more", tasks[0].what, tasks.len() - 1),
-        },
-        size: tasks.iter().map(|task| task.size).sum(),
-        statements: tasks
-            .iter()
-            .flat_map(|task| task.statements.clone())
-            .collect(),
-        ids: tasks.iter().flat_map(|task| task.ids.clone()).collect(),
-    });
-    large.into_iter().chain(merged).collect()
+    let mut small = small.into_iter();
+    while let Some(mut first) = small.next() {
+        let mut more = 0;
+        for task in small.by_ref().take(BATCH - 1) {
+            more += 1;
+            first.size += task.size;
+            first.statements.extend(task.statements);
+            first.ids.extend(task.ids);
+        }
+        if more > 0 {
+            first.what = format!("{} and {more} more", first.what);
+        }
+        large.push(first);
+    }
+    large
 }
 
 /// Partitions first: from 18 on a partitioned table's own statistics read nothing twice.
