@@ -18,7 +18,8 @@ is named as such. Exit codes: 0 all equal, 3 different or undecided, 1 could not
 
 Example:
   flare verify_data bench1
-  flare verify_data bench1 --table app.orders --max-rate 50MB
+  flare verify_data bench1 --table app.orders
+  flare verify_data bench1 --jobs 1 --max-rate 20MB --resume     # at night, on a busy database, as far as the night goes
   flare verify_data bench1 --sample 5 --format json")]
 pub(crate) struct VerifyData {
     /// The subscription, a key of `subscriptions`
