@@ -23,6 +23,9 @@ const AT_ONCE: usize = 5000;
 /// How much of rows' values is read in one pass, but for a row that is larger by itself.
 const BYTES_AT_ONCE: i64 = 4 << 20;
 
+/// How many rows wait for another spelling of theirs.
+const MOST_APART: usize = 300_000;
+
 /// Compares the whole table.
 pub(super) fn compare(work: &Work<'_>) -> Result<Outcome> {
     let buckets = buckets_for(work.table.reltuples);
@@ -32,6 +35,7 @@ pub(super) fn compare(work: &Work<'_>) -> Result<Outcome> {
     let (rows, theirs_in_all) = (counted(&ours), counted(&theirs));
     let differing = differing_buckets(&ours, &theirs);
     drop((ours, theirs));
+    let mut apart = Apart::default();
     let mut outcome = Outcome {
         rows,
         ..Outcome::default()
@@ -48,10 +52,13 @@ pub(super) fn compare(work: &Work<'_>) -> Result<Outcome> {
             .filter(|hash| ours.get(hash) != theirs.get(hash))
             .collect();
         for batch in candidates.chunks(AT_ONCE) {
-            for row in settle(work, batch)? {
+            for row in settle(work, batch, &mut apart)? {
                 outcome.found.add(row);
             }
         }
+    }
+    for row in apart.end(work)? {
+        outcome.found.add(row);
     }
     Ok(outcome)
 }
@@ -74,7 +81,7 @@ struct Unequal {
     subscriber: i64,
 }
 
-fn settle(work: &Work<'_>, batch: &[i64]) -> Result<Vec<RowDifference>> {
+fn settle(work: &Work<'_>, batch: &[i64], apart: &mut Apart) -> Result<Vec<RowDifference>> {
     let mut open: BTreeMap<i64, (Evidence<Bag>, i64, i64)> = batch
         .iter()
         .map(|hash| (*hash, (Evidence::default(), 0, 0)))
@@ -103,7 +110,7 @@ fn settle(work: &Work<'_>, batch: &[i64]) -> Result<Vec<RowDifference>> {
         });
     }
     unequal.sort_unstable_by_key(|it| it.hash);
-    let mut found = name(work, unequal)?;
+    let mut found = apart.take_in(work, unequal)?;
     for (evidence, ours, theirs) in open.into_values() {
         let reason = if evidence.waits_for_transactions() {
             waits_for(work)?
@@ -130,41 +137,67 @@ fn nameless(kind: Kind) -> RowDifference {
     }
 }
 
-/// Names rows by their values. A row of the publisher that the subscriber spells as one that it has more often is that
-/// row; with enough rows named, that is not asked of the rest.
-fn name(work: &Work<'_>, unequal: Vec<Unequal>) -> Result<Vec<RowDifference>> {
-    let mut surplus: HashMap<i64, i64> = unequal
-        .iter()
-        .map(|it| (it.hash, it.subscriber - it.publisher))
-        .collect();
-    let (mut lacking, mut extra): (Vec<Unequal>, Vec<Unequal>) = unequal
-        .into_iter()
-        .partition(|it| it.publisher > it.subscriber);
-    // Where the subscriber has nothing more often, no row of it is another's spelling.
-    if !extra.is_empty() {
+/// Rows that differ by their hashes, and may be two spellings of one: the two hashes are in one batch by chance alone.
+#[derive(Default)]
+struct Apart {
+    /// Rows that the publisher has more often, by the hash that the subscriber has of their values, which is another.
+    respelled: HashMap<i64, Vec<Unequal>>,
+    /// Rows that the subscriber has more often.
+    extra: Vec<Unequal>,
+}
+
+impl Apart {
+    /// Names what the publisher has and the subscriber does not spell in another way. With enough rows named, that is not
+    /// asked of the rest.
+    fn take_in(&mut self, work: &Work<'_>, sorted: Vec<Unequal>) -> Result<Vec<RowDifference>> {
+        let (lacking, extra): (Vec<Unequal>, Vec<Unequal>) = sorted
+            .into_iter()
+            .partition(|it| it.publisher > it.subscriber);
+        self.extra.extend(extra);
         let mut spelled = Spelled::of(work, &lacking);
-        let mut different = Vec::new();
+        let mut missing = Vec::new();
         for it in lacking {
-            let there = match spelled.values(it.hash, different.len() as u64)? {
+            let there = match spelled.values(it.hash, missing.len() as u64)? {
                 Some(values) => respelled(work, &values)?,
                 None => None,
             };
-            let missing = it.publisher - it.subscriber;
-            if let Some(there) = there.filter(|there| *there != it.hash)
-                && let Some(more) = surplus.get_mut(&there)
-                && *more >= missing
-            {
-                *more -= missing;
-            } else {
-                different.push(it);
+            match there.filter(|there| *there != it.hash) {
+                Some(there) => self.respelled.entry(there).or_default().push(it),
+                None => missing.push(it),
             }
         }
-        lacking = different;
-        extra.retain(|it| surplus.get(&it.hash).is_some_and(|left| *left > 0));
+        let mut found = named(work, Kind::Missing, &missing, Side::Publisher)?;
+        if self.extra.len() > MOST_APART {
+            found.extend(self.name_extra(work)?);
+        }
+        Ok(found)
     }
-    let mut found = named(work, Kind::Missing, &lacking, Side::Publisher)?;
-    found.extend(named(work, Kind::Extra, &extra, Side::Subscriber)?);
-    Ok(found)
+
+    /// A row of the publisher that the subscriber spells as one that it has more often is that row: the others are named.
+    fn name_extra(&mut self, work: &Work<'_>) -> Result<Vec<RowDifference>> {
+        let mut extra = std::mem::take(&mut self.extra);
+        extra.retain(|it| {
+            let mut more = it.subscriber - it.publisher;
+            if let Some(rows) = self.respelled.get_mut(&it.hash) {
+                rows.retain(|row| {
+                    let missing = row.publisher - row.subscriber;
+                    let is_there = missing <= more;
+                    more -= if is_there { missing } else { 0 };
+                    !is_there
+                });
+            }
+            more > 0
+        });
+        named(work, Kind::Extra, &extra, Side::Subscriber)
+    }
+
+    /// Names what is left.
+    fn end(mut self, work: &Work<'_>) -> Result<Vec<RowDifference>> {
+        let mut found = self.name_extra(work)?;
+        let missing: Vec<Unequal> = self.respelled.into_values().flatten().collect();
+        found.extend(named(work, Kind::Missing, &missing, Side::Publisher)?);
+        Ok(found)
+    }
 }
 
 /// The hash that the subscriber would have of the publisher's values.

@@ -73,7 +73,7 @@ fn a_commit_that_waits_for_a_synchronous_standby_is_no_difference() {
     verify_data(&pair, &[]).ok();
 }
 
-/// `inf - inf` is stored with other bits than it arrives with, wherever it stands.
+/// `inf - inf` is stored with other bits than it arrives with, wherever it stands, and in however many rows.
 #[test]
 fn another_nan_is_no_difference() {
     let pair = replicating(
@@ -81,7 +81,8 @@ fn another_nan_is_no_difference() {
         "CREATE TABLE keyed (id int PRIMARY KEY, f float8, r float4, a float8[], p point);
          CREATE TABLE bare (a float8[], n int)",
         "INSERT INTO keyed SELECT i, x, x::float4, ARRAY[x, 1], point(x, 0) FROM (SELECT 'inf'::float8 - 'inf'::float8 AS x) x, generate_series(1, 5) i;
-         INSERT INTO bare SELECT a, id % 2 FROM keyed; INSERT INTO bare VALUES (ARRAY['NaN'::float8], 7)",
+         INSERT INTO bare SELECT a, id % 2 FROM keyed; INSERT INTO bare VALUES (ARRAY['NaN'::float8], 7);
+         INSERT INTO bare SELECT ARRAY['inf'::float8 - 'inf'::float8, i], i FROM generate_series(100, 3000) i",
     );
     let equal = verify_data(&pair, &[]);
     assert_eq!(equal.ok().json()["equal"], true, "{equal}");
