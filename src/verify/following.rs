@@ -146,9 +146,9 @@ impl Wait<'_> {
         let subname = ShellWord(&self.following.stream.subname);
         match suspects {
             Some(words) => Failure::new(format!("wait for the subscriber: {why}: {words}"))
-                .hint("mend it: the worker tries again by itself; then run flare verify_data again"),
+                .hint("mend it: the worker of an enabled subscription tries again by itself; then run flare verify_data again"),
             None => Failure::new(format!("wait for the subscriber: {why}")).hint(format!(
-                "the reason is in the subscriber's server log; flare lag {subname} looks for it too. Mend it: the worker tries again by itself; then run flare verify_data again"
+                "the reason is in the subscriber's server log; flare lag {subname} looks for it too. Mend it: the worker of an enabled subscription tries again by itself; then run flare verify_data again"
             )),
         }
         .into()
