@@ -264,6 +264,7 @@ pub(crate) fn finish(
             (login, Target::Closed),
             Wait::No,
             run,
+            || Ok(Change::none(run)),
         );
     }
     let Some(recorded) = recorded(admin, subname)?.filter(|it| it.slot_lsn.is_some()) else {

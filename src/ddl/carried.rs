@@ -131,8 +131,16 @@ pub(super) fn until_followed(receiving: &Session, subname: &str) -> Result<()> {
 /// # Errors
 /// When a side cannot be asked.
 pub(crate) fn stuck(open: &Session, receiving: &Session) -> Result<Vec<StuckStatement>> {
+    Ok(stuck_where_carried(open, receiving)?.unwrap_or_default())
+}
+
+/// The same; none where statements are not carried.
+pub(crate) fn stuck_where_carried(
+    open: &Session,
+    receiving: &Session,
+) -> Result<Option<Vec<StuckStatement>>> {
     if !is_there(open)? || !is_there(receiving)? {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let here: Vec<i64> = receiving
         .value(
@@ -157,7 +165,7 @@ pub(crate) fn stuck(open: &Session, receiving: &Session) -> Result<Vec<StuckStat
     }
     why_not(open, receiving, &mut lacking)?;
     stuck.extend(lacking);
-    Ok(stuck)
+    Ok(Some(stuck))
 }
 
 /// Whether foreign keys wait there until the rows that they refer to have been copied.

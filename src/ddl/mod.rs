@@ -23,7 +23,7 @@ mod values;
 
 pub(crate) use arm::{arm, check_rights, disarm};
 pub use carried::StuckStatement;
-pub(crate) use carried::{ALL_HAVE_COME, COUNTED, leaves_unvalidated, stuck};
+pub(crate) use carried::{ALL_HAVE_COME, COUNTED, leaves_unvalidated, stuck, stuck_where_carried};
 pub use decide::Decision;
 pub(crate) use keys::clear_the_way;
 pub(crate) use record::forget;

@@ -74,8 +74,9 @@ impl Flare {
         ddl::check_rights(&pair, &declared.dbname, self.config.ddl)?;
         self.clear(from, Some(to), &declared.dbname, Before::Subscription)?;
         let target = (login, target);
-        let created = subscription::create(&pair, subname, declared, target, wait, &self.run)?;
-        let created = created.and(self.arm(&pair, subname, declared)?);
+        // Statements are refused or carried while the rows travel, too.
+        let arm = || self.arm(&pair, subname, declared);
+        let created = subscription::create(&pair, subname, declared, target, wait, &self.run, arm)?;
         match (wait, self.run.mode) {
             (Wait::UntilReady, Mode::Apply) => {
                 Ok(created.and(self.fill_views(&pair, &declared.dbname)?))

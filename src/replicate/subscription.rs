@@ -56,7 +56,7 @@ struct Wanted<'a> {
     on_subscriber: Session,
 }
 
-/// Creates the subscription, or completes the one that is there.
+/// Creates the subscription, or completes the one that is there; `before_waiting` is called while tables may still be copied.
 pub(crate) fn create(
     pair: &Pair,
     subname: &str,
@@ -64,6 +64,7 @@ pub(crate) fn create(
     (login, target): (Login, Target),
     wait: Wait,
     run: &Run,
+    before_waiting: impl FnOnce() -> Result<Change>,
 ) -> Result<Change> {
     let attempt = || format!("create subscription {subname:?}");
     let options = Options::read(subname, &declared.options, pair.subscriber.major())?;
@@ -72,7 +73,7 @@ pub(crate) fn create(
         Some(existing) => wanted.complete(&existing, run),
         None => wanted.create(run),
     };
-    let mut change = change.wrap_err_with(attempt)?;
+    let mut change = change.wrap_err_with(attempt)?.and(before_waiting()?);
     if run.mode == Mode::DryRun {
         return Ok(change);
     }

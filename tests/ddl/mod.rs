@@ -3,6 +3,7 @@
 mod applications;
 mod both_sides;
 mod carry;
+mod copying;
 mod deploys;
 mod interrupted;
 mod refusals;

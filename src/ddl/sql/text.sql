@@ -143,7 +143,12 @@ BEGIN
         RETURN;
     END IF;
     IF length(string) > 200000 THEN
-        unseen := 'it is part of a very long string of statements';
+        SELECT * INTO found FROM flare.ddl_next(string, 1);
+        IF found.statement IS NOT NULL AND found.next >= length(rtrim(string, E'; \n\t\r')) AND flare.ddl_is(found.statement, tag) THEN
+            statement := found.statement;
+        ELSE
+            unseen := 'it is part of a very long string of statements';
+        END IF;
         RETURN;
     END IF;
     IF string ~* '\mrollback\M' THEN

@@ -19,7 +19,7 @@ use crate::server::{
     Login, Pair, Session, Side, Statement, conninfo_for_subscriber, interrupt, is_lost,
     silence_statement_log, sqlstate_of,
 };
-use crate::value::{Ident, Literal, Secret, TableName};
+use crate::value::{Ident, Literal, Secret, ShellWord, TableName};
 
 /// How long the new subscription's worker may take to reach its slot.
 const ATTACH: Duration = Duration::from_secs(20);
@@ -224,6 +224,10 @@ impl Wanted<'_> {
                 let user = &self.on_subscriber.endpoint().user;
                 subscribing::lacks(&self.pair.subscriber, user, self.dbname())
             }
+            Some(state) if *state == SqlState::UNDEFINED_TABLE => format!(
+                "a table has been made since the schema was copied: flare replicate_schema --missing {} makes it; then run the command again",
+                ShellWord(self.dbname())
+            ),
             _ => format!(
                 "the subscriber connects to {}:{}: check host_via_subscriber, port_via_subscriber and the account in hosts.publisher.conn, the publisher's pg_hba.conf (its user logs in to this database for replication) and the firewall between the servers; flare verify_connectivity tries it",
                 via.host, via.port
