@@ -1,7 +1,7 @@
 //! `refuse` and `carry`: event triggers on both sides, of which those of the open side act; see `sql/`.
 //!
 //! Nothing has to be moved at a cutover: a side that is fenced or subscribes refuses, the other one records. All of it
-//! is made by a superuser, since only superusers make event triggers.
+//! is made by who may make event triggers: superusers, and rds_superuser.
 
 use super::carried::RECORD;
 use crate::catalog::{publications, subscriptions};
@@ -98,15 +98,21 @@ fn installation(mode: DdlMode, subnames: &[String; 2], server: &Server, other: &
         constant("ddl_other_major", "int", &other.major().to_string()),
     ]
     .join(";\n");
+    // Which only superusers set; `check_rights` has seen that messages are English.
+    let noticing = if server.facts().superuser {
+        NOTICING.to_owned()
+    } else {
+        NOTICING.replace(" SET lc_messages = 'C'", "")
+    };
     match mode {
         // The cutover's sessions are the owner's where the administrator is no superuser. Texts may hold secrets.
         DdlMode::Carry => format!(
-            "{constants};\n{OBJECTS}{TEXT}{NOTICING}{APPLYING}
+            "{constants};\n{OBJECTS}{TEXT}{noticing}{APPLYING}
              GRANT USAGE ON SCHEMA flare TO {owner}; GRANT SELECT (id, tag, outcome) ON flare.ddl TO {owner}",
             owner = Ident::new(&host.db_owner.user)
         ),
         DdlMode::Refuse | DdlMode::Watch => format!(
-            "{constants};\n{TEXT}{NOTICING}REVOKE ALL ON ALL FUNCTIONS IN SCHEMA flare FROM public"
+            "{constants};\n{TEXT}{noticing}REVOKE ALL ON ALL FUNCTIONS IN SCHEMA flare FROM public"
         ),
     }
 }
@@ -171,6 +177,11 @@ pub(crate) fn check_rights(pair: &Pair, dbname: &str, mode: DdlMode) -> Result<(
     if mode == DdlMode::Watch {
         return Ok(());
     }
+    for server in [&*pair.publisher, &*pair.subscriber] {
+        if !server.facts().superuser {
+            speaks_english(server)?;
+        }
+    }
     let session = pair.publisher.connect(Login::Superuser, dbname)?;
     session.batch("BEGIN")?;
     let tried = session.batch(
@@ -181,6 +192,25 @@ pub(crate) fn check_rights(pair: &Pair, dbname: &str, mode: DdlMode) -> Result<(
     tried
         .wrap_err_with(|| format!("have the statements of {dbname:?} {}", in_words(mode)))
         .hint(|| needs(&pair.publisher))
+}
+
+/// The event triggers read what stands in `PG_CONTEXT`.
+fn speaks_english(server: &Server) -> Result<()> {
+    let language: String = server
+        .admin()
+        .value("SELECT current_setting('lc_messages')", params![])?;
+    let english = ["", "c", "posix", "en"];
+    let word = language.to_ascii_lowercase();
+    let first = word.split(['.', '_', '-']).next().unwrap_or_default();
+    if english.contains(&first) {
+        return Ok(());
+    }
+    Failure::new(format!(
+        "have statements refused or carried: the {} speaks {language:?}, and only a superuser changes that for flare's functions",
+        server.side()
+    ))
+    .hint("set lc_messages = 'C' for that server (on RDS in its parameter group), or ddl: watch")
+    .err()
 }
 
 fn needs(server: &Server) -> String {

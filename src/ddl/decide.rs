@@ -22,7 +22,7 @@ const APPLIED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Runs what was passed over again, and waits for what apply stops at; what was done, in words.
 pub(super) fn retry(sides: &Sides<'_>) -> Result<Vec<String>> {
-    let (open, receiving) = (sides.reader_of_open(), &sides.reader);
+    let (open, receiving) = sides.records();
     let mut words = Vec::new();
     let left = stuck(open, receiving)?;
     let (lacking, passed_over): (Vec<_>, Vec<_>) = left.iter().partition(|it| it.stops);
@@ -49,7 +49,7 @@ fn failing(left: &[StuckStatement]) -> Option<(&StuckStatement, &String)> {
 
 /// Carries a decision out.
 pub(super) fn decide(sides: &Sides<'_>, id: i64, decision: &Decision) -> Result<Vec<String>> {
-    let (open, receiving) = (sides.reader_of_open(), &sides.reader);
+    let (open, receiving) = sides.records();
     if !is_there(open)? || !is_there(receiving)? {
         return Failure::new("statements of this database are not carried")
             .hint(
@@ -156,7 +156,7 @@ fn still_fails(sides: &Sides<'_>, statement: &StuckStatement, error: &str) -> Re
 fn await_applied(sides: &Sides<'_>, id: i64) -> Result<()> {
     let since = Instant::now();
     loop {
-        let there: bool = sides.reader.value(
+        let there: bool = sides.records().1.value(
             "SELECT EXISTS (SELECT FROM flare.ddl WHERE id = $1)",
             params![id],
         )?;
@@ -164,7 +164,8 @@ fn await_applied(sides: &Sides<'_>, id: i64) -> Result<()> {
             return Ok(());
         }
         if since.elapsed() > APPLIED_WITHIN {
-            let left = stuck(sides.reader_of_open(), &sides.reader)?;
+            let (open, receiving) = sides.records();
+            let left = stuck(open, receiving)?;
             return match failing(&left) {
                 Some((statement, error)) => still_fails(sides, statement, error).map(drop),
                 None => Failure::new(format!(

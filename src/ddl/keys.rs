@@ -55,7 +55,7 @@ pub(super) fn clear(sides: &Sides<'_>, run: &Run) -> Result<Aside> {
 /// In one transaction. Where statements are carried it is on record, and given back as other foreign keys that wait for
 /// rows; else the caller has to.
 fn set_aside(sides: &Sides<'_>, keys: &[ForeignKey], run: &Run) -> Result<Vec<ForeignKey>> {
-    let receiving = &sides.reader;
+    let (_, receiving) = sides.records();
     if keys.is_empty() {
         return Ok(Vec::new());
     }

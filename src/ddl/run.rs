@@ -94,7 +94,7 @@ pub(crate) fn retry(sides: &Sides<'_>, run: &Run) -> Result<DdlReport> {
     report.tables = tables;
     report.notes.extend(notes);
     report.notes.extend(returned(sides, &aside)?);
-    if leaves_unvalidated(&sides.reader)? {
+    if leaves_unvalidated(sides.records().1)? {
         sides.copied()?;
         sides.validate()?;
         // What is still left has failed.

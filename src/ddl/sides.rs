@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::journal::{Direction, RUN_LOCK, Stream};
 use crate::replicate::status_table;
-use crate::server::{ActAs, Pair, Server, Session, Timeout, interrupt, is_lost, params};
+use crate::server::{ActAs, Login, Pair, Server, Session, Timeout, interrupt, is_lost, params};
 use crate::value::{Ident, Literal, ShellWord, TableName};
 
 /// How long each try may hold writers up while it waits for its locks.
@@ -37,6 +37,8 @@ pub(crate) struct Sides<'a> {
     pub(super) receiving: Session,
     writer: Session,
     pub(super) reader: Session,
+    /// The administrator's own, where the others act as the tables' owner.
+    records: Option<(Session, Session)>,
 }
 
 impl<'a> Sides<'a> {
@@ -61,7 +63,17 @@ impl<'a> Sides<'a> {
         if !event_triggers_write(&receiving)? {
             seen(&pair.subscriber, &receiving)?;
         }
+        let superusers = pair.publisher.facts().superuser && pair.subscriber.facts().superuser;
+        let records = if superusers {
+            None
+        } else {
+            Some((
+                pair.publisher.connect(Login::Superuser, &dbname)?,
+                pair.subscriber.connect(Login::Superuser, &dbname)?,
+            ))
+        };
         Ok(Sides {
+            records,
             open,
             receiving,
             writer: pair.publisher.connect(ActAs::Tables, &dbname)?,
@@ -159,6 +171,14 @@ impl<'a> Sides<'a> {
         }
     }
 
+    /// Who may read and write `flare.ddl`, on the open side and on the receiving one.
+    pub(super) fn records(&self) -> (&Session, &Session) {
+        match &self.records {
+            Some((open, receiving)) => (open, receiving),
+            None => (&self.writer, &self.reader),
+        }
+    }
+
     /// Waits, with nothing locked, until a row is quick.
     pub(super) fn catch_up(&self) -> Result<()> {
         let since = Instant::now();
@@ -202,7 +222,8 @@ impl<'a> Sides<'a> {
 
     /// Validates foreign keys that had to wait for copied rows, once no table is being copied; whether none is left.
     pub(crate) fn validate(&self) -> Result<bool> {
-        if !leaves_unvalidated(&self.reader)? {
+        let (_, records) = self.records();
+        if !leaves_unvalidated(records)? {
             return Ok(true);
         }
         let relations = subscriptions::relations(&self.reader, &self.stream.subname)?;
@@ -213,9 +234,9 @@ impl<'a> Sides<'a> {
         if !self.keeps_up()? {
             return Ok(false);
         }
-        self.reader.set_timeout(Timeout::WhileServerAnswers);
-        validate(&self.reader)?;
-        Ok(!leaves_unvalidated(&self.reader)?)
+        records.set_timeout(Timeout::WhileServerAnswers);
+        validate(records)?;
+        Ok(!leaves_unvalidated(records)?)
     }
 
     /// Refuses where nothing streams: then there is only one side.

@@ -6,6 +6,7 @@ mod carry;
 mod copying;
 mod deploys;
 mod interrupted;
+mod rds;
 mod refusals;
 mod repair;
 mod same;

@@ -24,10 +24,19 @@ END $f$;
 -- temporary tables, no triggers left for the end of the transaction. SECURITY DEFINER alone has none of this.
 CREATE OR REPLACE FUNCTION flare.ddl_sandbox(role name, statement text, settings jsonb) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+    -- Who is no superuser gives only to whom could have made it there.
+    superuser CONSTANT boolean := (SELECT rolsuper FROM pg_roles WHERE rolname = current_user);
 BEGIN
     PERFORM set_config('flare.text', statement, true), set_config('flare.settings', settings::text, true);
     CREATE MATERIALIZED VIEW flare.sandbox AS SELECT flare.ddl_run() AS done WITH NO DATA;
+    IF NOT superuser AND role <> current_user THEN
+        EXECUTE format('GRANT CREATE ON SCHEMA flare TO %I', role);
+    END IF;
     EXECUTE format('ALTER MATERIALIZED VIEW flare.sandbox OWNER TO %I', role);
+    IF NOT superuser AND role <> current_user THEN
+        EXECUTE format('REVOKE CREATE ON SCHEMA flare FROM %I', role);
+    END IF;
     REFRESH MATERIALIZED VIEW flare.sandbox;
     DROP MATERIALIZED VIEW flare.sandbox;
 END $f$;
