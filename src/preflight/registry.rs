@@ -48,10 +48,13 @@ const FAMILIES: &[&[Check]] = &[
     family::triggers::CHECKS,
     family::expressions::CHECKS,
     family::capacity::CHECKS,
+    family::locks::CHECKS,
     family::slots::CHECKS,
     family::transactions::CHECKS,
     family::logins::CHECKS,
+    family::replication_user::CHECKS,
     family::role_settings::CHECKS,
+    family::timeouts::CHECKS,
     family::subscription::CHECKS,
     family::target::CHECKS,
 ];

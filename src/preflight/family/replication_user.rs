@@ -1,0 +1,146 @@
+//! Whom the subscriber logs in to the publisher as: that it may, and may replicate.
+
+use serde::Deserialize;
+
+use super::logins::Connect;
+use crate::preflight::finding::Finding;
+use crate::preflight::question::{Place, Question};
+use crate::preflight::registry::{Before, Check};
+use crate::server::Side;
+use crate::value::Ident;
+
+pub(crate) const CHECKS: &[Check] = &[
+    Check {
+        id: "repl_user",
+        title: "the replication user may log in and replicate",
+        before: Before::Subscription,
+        place: Place::Server,
+        asks: &[REPL.on_publisher()],
+        judge: |view| match view.publisher {
+            Some(publisher) => Ok(replicates(publisher.first(&REPL)?, publisher.side)),
+            None => Ok(Vec::new()),
+        },
+    },
+    Check {
+        id: "repl_connect",
+        title: "the replication user has CONNECT on the database",
+        before: Before::Cutover,
+        place: Place::Database,
+        asks: &[REPL_CONNECT.on_publisher()],
+        judge: |view| match (view.moving, view.publisher) {
+            (Some(moving), Some(publisher)) if view.subscribed => {
+                Ok(kept_out(publisher.first(&REPL_CONNECT)?, moving.dbname))
+            }
+            _ => Ok(Vec::new()),
+        },
+    },
+];
+
+/// Whom the subscriber logs in as.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+struct Repl {
+    rolname: String,
+    rolcanlogin: bool,
+    replicates: bool,
+    rolconnlimit: i64,
+    expired: bool,
+}
+
+const REPL: Question<Repl> = Question::server(
+    "repl",
+    "SELECT jsonb_build_object('rolname', n.name, 'rolcanlogin', coalesce(r.rolcanlogin, false),
+              'rolconnlimit', coalesce(r.rolconnlimit, -1), 'expired', coalesce(r.rolvaliduntil < now(), false),
+              'replicates', coalesce(r.rolreplication OR r.rolsuper, false) OR EXISTS (SELECT FROM pg_roles g
+                 WHERE g.rolname = 'rds_replication' AND pg_has_role(r.oid, g.oid, 'MEMBER')))
+       FROM (SELECT {repl}::text AS name) n LEFT JOIN pg_roles r ON r.rolname = n.name",
+);
+
+const REPL_CONNECT: Question<Connect> = Question::database(
+    "repl_connect",
+    "SELECT jsonb_build_object('rolname', rolname, 'connect', has_database_privilege(oid, current_database(), 'CONNECT'))
+       FROM pg_roles WHERE rolname = {repl}",
+);
+
+fn replicates(repl: Option<Repl>, side: Side) -> Vec<Finding> {
+    let Some(repl) = repl else {
+        return Vec::new();
+    };
+    let user = Ident::new(&repl.rolname);
+    let lacking = match &repl {
+        it if !it.rolcanlogin => Some((
+            "does not exist or may not log in",
+            format!("CREATE ROLE {user} LOGIN REPLICATION PASSWORD '...'"),
+        )),
+        it if !it.replicates => Some((
+            "may not replicate",
+            format!("ALTER ROLE {user} REPLICATION (Amazon RDS: GRANT rds_replication TO {user})"),
+        )),
+        it if it.expired => Some((
+            "has a password that has expired",
+            format!("ALTER ROLE {user} VALID UNTIL 'infinity'"),
+        )),
+        it if (0..3).contains(&it.rolconnlimit) => Some((
+            "has a connection limit below the three that a copy takes",
+            format!("ALTER ROLE {user} CONNECTION LIMIT -1"),
+        )),
+        _ => None,
+    };
+    let finding = lacking.map(|(why, fix)| {
+        Finding::blocker(format!("the replication user {:?} {why}", repl.rolname))
+            .fix(format!("{fix} on the {side}"))
+    });
+    finding.into_iter().collect()
+}
+
+fn kept_out(repl: Option<Connect>, dbname: &str) -> Vec<Finding> {
+    match repl.filter(|it| !it.connect) {
+        None => Vec::new(),
+        Some(repl) => vec![
+            Finding::blocker(format!(
+                "the replication user {:?} has no CONNECT on the database: apply stops when its connection ends",
+                repl.rolname
+            ))
+            .fix(format!(
+                "GRANT CONNECT ON DATABASE {} TO {} on the publisher",
+                Ident::from(dbname),
+                Ident::new(&repl.rolname)
+            )),
+        ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_replication_user_lacks_one_thing_at_a_time() {
+        let repl = Repl {
+            rolname: "repl".into(),
+            rolcanlogin: true,
+            replicates: true,
+            rolconnlimit: -1,
+            expired: false,
+        };
+        let of = |change: fn(&mut Repl)| {
+            let mut repl = repl.clone();
+            change(&mut repl);
+            replicates(Some(repl), Side::Publisher)
+        };
+        assert!(of(|_| ()).is_empty());
+        assert!(
+            of(|it| it.rolcanlogin = false)[0]
+                .fix
+                .as_deref()
+                .unwrap()
+                .starts_with("CREATE ROLE")
+        );
+        assert!(
+            of(|it| it.replicates = false)[0]
+                .message
+                .contains("may not replicate")
+        );
+        assert!(of(|it| it.expired = true)[0].message.contains("expired"));
+        assert!(of(|it| it.rolconnlimit = 1)[0].message.contains("limit"));
+    }
+}
