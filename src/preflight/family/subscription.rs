@@ -359,6 +359,8 @@ fn others(subname: Option<&str>, here: &[Subscription], there: &[Subscription]) 
     let others: Vec<String> = there
         .iter()
         .filter(|it| Some(it.subname.as_str()) != subname)
+        // A disabled one brings no rows; on a server that was left, DISABLE is what was advised before the cutover.
+        .filter(|it| subname.is_none() || it.subenabled)
         .map(|it| it.subname.clone())
         .collect();
     if !others.is_empty() {
@@ -469,6 +471,12 @@ mod tests {
         assert!(others(Some("s"), &[], &[subscription()]).is_empty());
         let mut other = subscription();
         other.subname = "x".into();
-        assert_eq!(others(Some("s"), &[other.clone()], &[other]).len(), 2);
+        assert_eq!(
+            others(Some("s"), &[other.clone()], &[other.clone()]).len(),
+            2
+        );
+        other.subenabled = false;
+        assert!(others(Some("s"), &[other.clone()], &[other.clone()]).is_empty());
+        assert_eq!(others(None, &[], &[other]).len(), 1);
     }
 }
