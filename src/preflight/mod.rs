@@ -1,10 +1,12 @@
 //! What would go wrong: one file per family of pitfalls, all asked in one pass. Reads only.
 
+mod answers;
 mod ask;
 mod beyond;
 pub mod connectivity;
 mod family;
 mod finding;
+mod judged;
 mod question;
 mod registry;
 mod run;

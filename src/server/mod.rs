@@ -15,6 +15,7 @@ mod failure;
 pub(crate) mod interrupt;
 mod pair;
 mod param;
+mod query;
 mod session;
 mod statement_log;
 mod tls;
