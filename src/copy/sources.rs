@@ -26,13 +26,13 @@ pub(super) fn sources(session: &Session, major: i32, names: &[TableName]) -> Res
               WHERE w.relkind = 'p')
          SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'bytes', pg_table_size(c.oid),
                   'pages', pg_relation_size(c.oid) / current_setting('block_size')::int8, 'columns', coalesce(a.columns, '[]'),
-                  'binary', coalesce(a.binary, true), 'key', (
+                  'binary', coalesce(a.binary, true), 'key', CASE WHEN pg_table_size(c.oid) >= {key_from} THEN (
                      SELECT jsonb_build_object('column', k.attname, 'bounds', s.histogram_bounds::text::int8[])
                        FROM pg_index i JOIN pg_attribute k ON k.attrelid = i.indrelid AND k.attnum = i.indkey[0]
                        JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = k.attname AND NOT s.inherited
-                      WHERE pg_table_size(c.oid) >= {key_from} AND i.indrelid = c.oid AND i.indisprimary AND i.indisvalid
+                      WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid
                         AND k.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
-                        AND abs(s.correlation) > 0.5 AND s.histogram_bounds IS NOT NULL))
+                        AND abs(s.correlation) > 0.5 AND s.histogram_bounds IS NOT NULL) END)
            FROM (SELECT DISTINCT oid FROM wanted WHERE relkind = 'r') w
            JOIN pg_class c ON c.oid = w.oid JOIN pg_namespace n ON n.oid = c.relnamespace
            LEFT JOIN LATERAL (
