@@ -10,7 +10,7 @@ use super::family::subscription;
 use super::question::{Answers, Ask, On, Place, Text};
 use super::registry::Check;
 use super::run::Scope;
-use super::view::SideView;
+use super::view::{Refusal, SideView};
 use crate::config::{Host, Publication};
 use crate::error::{Failure, Result, message_of};
 use crate::journal::{Direction, Stream};
@@ -137,7 +137,7 @@ impl<'a> Scope<'a> {
 /// What a database said, or why it could not be entered.
 pub(super) enum Entered {
     Missing,
-    Refused(String),
+    Refused(Refusal),
     Said(Answers, Arc<Session>),
 }
 
@@ -150,7 +150,10 @@ fn enter(server: Option<&Server>, names: &Names, texts: &[Text]) -> Result<Enter
         Err(report) => {
             return match sqlstate_of(&report) {
                 Some(state) if *state == SqlState::INVALID_CATALOG_NAME => Ok(Entered::Missing),
-                Some(_) => Ok(Entered::Refused(message_of(&report))),
+                Some(state) => Ok(Entered::Refused(Refusal {
+                    sqlstate: state.clone(),
+                    words: message_of(&report),
+                })),
                 None => Err(report),
             };
         }

@@ -1,5 +1,6 @@
 //! What a judgement looks at: the configuration, and what both servers have answered.
 
+use postgres::error::SqlState;
 use serde::de::DeserializeOwned;
 
 use super::question::{Answers, Question};
@@ -21,7 +22,15 @@ pub(crate) struct SideView {
     /// None: the database is not there, or could not be entered, or nothing in it is looked at.
     pub(crate) database: Option<Answers>,
     /// Why the database could not be entered.
-    pub(crate) refused: Option<String>,
+    pub(crate) refused: Option<Refusal>,
+}
+
+/// A login that a server refused.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) sqlstate: SqlState,
+    /// In the server's language.
+    pub(crate) words: String,
 }
 
 impl SideView {

@@ -1,8 +1,10 @@
 //! Faults of limits, roles and programs, which the other tests do not plant.
 
+use std::time::Duration;
+
 use super::{assert_found, look, of};
 use crate::support::pair::Passwords;
-use crate::support::{Cluster, Pair};
+use crate::support::{Cluster, Pair, wait};
 
 /// Just enough for flare and for what is planted.
 fn small(version: u32) -> Vec<(&'static str, &'static str)> {
@@ -44,6 +46,11 @@ fn limits_roles_and_programs_are_named() {
               INSERT INTO wide SELECT generate_series(1, 2000); UPDATE wide SET a = a + 1;
               UPDATE pg_class SET relpages = 20000 WHERE relname = 'wide'",
         );
+        // Before 15 a collector hears of it a moment later.
+        wait::for_("the UPDATE to be counted", Duration::from_secs(30), || {
+            let counted = "SELECT n_tup_upd > 0 FROM pg_stat_user_tables WHERE relname = 'wide'";
+            publisher.value(db, counted) == "t"
+        });
         publisher.sql(
             db,
             "SELECT pg_create_logical_replication_slot('idle', 'test_decoding')",

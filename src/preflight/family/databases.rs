@@ -1,12 +1,13 @@
 //! The databases that move are there, can be entered, and can be made on the other server as they are.
 
+use postgres::error::SqlState;
 use serde::Deserialize;
 
 use crate::error::Result;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
-use crate::preflight::view::View;
+use crate::preflight::view::{Refusal, View};
 use crate::schema::same_icu_locale;
 use crate::value::Ident;
 
@@ -26,9 +27,10 @@ pub(crate) const CHECKS: &[Check] = &[
                 .into_iter()
                 .flatten()
                 .filter_map(|side| Some((side, side.refused.as_ref()?)))
-                .map(|(side, why)| {
-                    Finding::blocker(format!("cannot be entered on the {}: {why}", side.side))
-                        .fix(way_in(why, moving.dbname))
+                .map(|(side, refused)| {
+                    let Refusal { sqlstate, words } = refused;
+                    Finding::blocker(format!("cannot be entered on the {}: {words}", side.side))
+                        .fix(way_in(sqlstate, moving.dbname))
                 })
                 .collect();
             if let Some(publisher) = view.publisher {
@@ -192,17 +194,22 @@ fn database_of(view: &View<'_>) -> Result<Option<Database>> {
     Ok(databases.find(|it| it.datname == moving.dbname))
 }
 
-fn way_in(why: &str, dbname: &str) -> String {
-    if why.contains("could not access file") || why.contains("could not load library") {
+fn way_in(refused: &SqlState, dbname: &str) -> String {
+    let dbname = Ident::from(dbname);
+    if *refused == SqlState::INSUFFICIENT_PRIVILEGE {
+        format!("GRANT CONNECT ON DATABASE {dbname} to that user")
+    } else if *refused == SqlState::TOO_MANY_CONNECTIONS {
         format!(
-            "a library of session_preload_libraries or local_preload_libraries is missing there: ALTER DATABASE {} RESET session_preload_libraries, the same for the role, or install the library",
-            Ident::from(dbname)
+            "end some sessions there, or raise the limit that is reached: of the server, the database (ALTER DATABASE {dbname} CONNECTION LIMIT -1) or that user"
+        )
+    } else if *refused == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE {
+        format!("ALTER DATABASE {dbname} ALLOW_CONNECTIONS true")
+    } else if [SqlState::UNDEFINED_FILE, SqlState::INTERNAL_ERROR].contains(refused) {
+        format!(
+            "a library of session_preload_libraries or local_preload_libraries is missing there: ALTER DATABASE {dbname} RESET session_preload_libraries, the same for the role, or install the library"
         )
     } else {
-        format!(
-            "GRANT CONNECT ON DATABASE {} to that user",
-            Ident::from(dbname)
-        )
+        "mend what the server says".to_owned()
     }
 }
 

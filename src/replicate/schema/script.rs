@@ -8,7 +8,7 @@ use std::io::{BufReader, Write};
 use super::Work;
 use crate::catalog::objects;
 use crate::catalog::roles::foreign_roles;
-use crate::error::{Advise, Report, Result, WrapErr, message_of};
+use crate::error::{Advise, Report, Result, WrapErr};
 use crate::replicate::borrowed::Borrowed;
 use crate::schema::{DumpReport, DumpTarget, Loader, Restrict, fingerprint, rewrite_dump};
 use crate::server::{Login, Server};
@@ -39,12 +39,10 @@ impl Work<'_> {
                     server.side()
                 )
             })
-            .map_err(|report| {
-                if message_of(&report).contains("permission denied") {
-                    hinted(report, server, self.login)
-                } else {
-                    report
-                }
+            // Which statement failed, and why, is in the server's language.
+            .map_err(|report| match self.login {
+                Login::Superuser if server.facts().superuser => report,
+                login => hinted(report, server, login),
             })
     }
 

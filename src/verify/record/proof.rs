@@ -40,7 +40,7 @@ impl fmt::Display for LastVerification {
         match (&self.finished_at, self.equal) {
             (None, _) => write!(
                 f,
-                "{dbname:?}: its rows were never compared (flare verify_data)"
+                "{dbname:?}: its rows were not compared since replication runs this way (flare verify_data)"
             ),
             (Some(at), true) => write!(f, "{dbname:?}: every row was last found equal at {at}"),
             (Some(at), false) => write!(
