@@ -73,16 +73,20 @@ pub(crate) fn create(
         Some(existing) => wanted.complete(&existing, run),
         None => wanted.create(run),
     };
-    let mut change = change.wrap_err_with(attempt)?.and(before_waiting()?);
-    if run.mode == Mode::DryRun {
-        return Ok(change);
-    }
-    if wait == Wait::UntilReady {
-        let tables = wanted.wait(run)?;
-        change = change.with_note(format!("all {tables} tables are ready"));
-    }
-    let made_again = not_valid::make_again(&pair.subscriber, &declared.dbname, run);
-    Ok(change.and(made_again.wrap_err_with(attempt)?))
+    let created = change.wrap_err_with(attempt)?;
+    let finish = || -> Result<Change> {
+        let mut change = created.and(before_waiting()?);
+        if run.mode == Mode::DryRun {
+            return Ok(change);
+        }
+        if wait == Wait::UntilReady {
+            let tables = wanted.wait(run)?;
+            change = change.with_note(format!("all {tables} tables are ready"));
+        }
+        let made_again = not_valid::make_again(&pair.subscriber, &declared.dbname, run);
+        Ok(change.and(made_again.wrap_err_with(attempt)?))
+    };
+    watch::goes_on(finish(), subname)
 }
 
 impl<'a> Wanted<'a> {

@@ -9,7 +9,7 @@ use crate::error::{Advise, Failure, Result};
 use crate::observe::{Stopped, in_words, suspects};
 use crate::progress::Unit;
 use crate::server::{Subscriber, interrupt};
-use crate::value::TableName;
+use crate::value::{ShellWord, TableName};
 
 use super::Run;
 use super::nudge::{self, Nudge};
@@ -121,26 +121,22 @@ impl Watch {
     }
 }
 
-/// Waits until every table is ready, showing how far the copy is; `sizes` are the publisher's, in bytes. An interrupt may come
-/// while it waits or while it reads: either way the copy goes on, and the error says so.
-pub(super) fn until_ready(
-    subscriber: &Subscriber,
-    copied: &Stopped<'_>,
-    sizes: &HashMap<TableName, i64>,
-    nudge: &mut Nudge,
-    run: &Run,
-) -> Result<usize> {
-    let ready = wait_until_ready(subscriber, copied, sizes, nudge, run);
-    let subname = copied.subname;
-    if interrupt::caught() {
-        return ready.hint(|| {
-            format!("the subscription goes on copying by itself: flare create_subscription --wait {subname} waits for it again")
-        });
+/// Whoever is interrupted after the subscription was made, while it waits or while it reads, leaves the copy to itself, and
+/// says so.
+pub(super) fn goes_on<T>(outcome: Result<T>, subname: &str) -> Result<T> {
+    if !interrupt::caught() {
+        return outcome;
     }
-    ready
+    outcome.hint(|| {
+        format!(
+            "the subscription goes on copying by itself: flare create_subscription --wait {} waits for it again",
+            ShellWord(subname)
+        )
+    })
 }
 
-fn wait_until_ready(
+/// Waits until every table is ready, showing how far the copy is; `sizes` are the publisher's, in bytes.
+pub(super) fn until_ready(
     subscriber: &Subscriber,
     copied: &Stopped<'_>,
     sizes: &HashMap<TableName, i64>,

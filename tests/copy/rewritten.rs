@@ -32,7 +32,7 @@ fn a_table_that_is_rewritten_during_the_copy_is_not_left_empty() {
     pair.flare(&["create_replication_status_table", db]).ok();
     let copy = ["initial_copy", "--jobs", "1", "--max-rate", "2MB", sub];
     let reads = format!(
-        "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE c.relname = 'large' AND l.database = (SELECT oid FROM pg_database WHERE datname = '{db}') AND l.pid <> pg_backend_pid()"
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{db}' AND query LIKE 'COPY%large%' AND state = 'active'"
     );
     let run = pair.spawn(&copy);
     wait::for_(
