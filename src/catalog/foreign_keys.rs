@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use crate::catalog::tables::names_of;
 use crate::error::{Result, WrapErr};
-use crate::server::{Session, params};
+use crate::server::Session;
 use crate::value::{Ident, TableName};
 
 /// A foreign key from one table to another.
@@ -61,21 +62,13 @@ pub(crate) fn in_the_way(session: &Session, truncated: &[TableName]) -> Result<V
 }
 
 fn listed(session: &Session, and: &str, tables: &[TableName]) -> Result<Vec<ForeignKey>> {
-    let schemas: Vec<String> = tables
-        .iter()
-        .map(|it| it.schema.as_str().to_owned())
-        .collect();
-    let names: Vec<String> = tables
-        .iter()
-        .map(|it| it.table.as_str().to_owned())
-        .collect();
     session.transaction(|session| {
         // The definition has every name with its schema.
         session.batch("SET LOCAL search_path = pg_catalog")?;
         session
             .list(
                 &format!("{KEY} {and} ORDER BY n.nspname, c.relname, k.conname"),
-                params![schemas, names],
+                names_of(tables),
             )
             .wrap_err("list the foreign keys")
     })

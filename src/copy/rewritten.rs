@@ -4,6 +4,7 @@
 use serde::Deserialize;
 
 use super::plan::Job;
+use crate::catalog::tables::names_of;
 use crate::error::{Failure, Result, WrapErr};
 use crate::server::{Session, params};
 use crate::value::TableName;
@@ -29,16 +30,8 @@ const FORMS: &str = "
      WHERE (n.nspname, c.relname) IN (SELECT * FROM unnest($1::name[], $2::name[]))";
 
 fn forms(session: &Session, tables: &[TableName]) -> Result<Vec<Form>> {
-    let schemas: Vec<String> = tables
-        .iter()
-        .map(|it| it.schema.as_str().to_owned())
-        .collect();
-    let names: Vec<String> = tables
-        .iter()
-        .map(|it| it.table.as_str().to_owned())
-        .collect();
     session
-        .list(FORMS, params![schemas, names])
+        .list(FORMS, names_of(tables))
         .wrap_err("look whether tables have been rewritten")
 }
 

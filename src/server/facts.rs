@@ -25,7 +25,8 @@ pub(crate) struct Facts {
 }
 
 /// Identity and version, the settings that only some versions have, and those that change once the login is over, in one
-/// round trip; compiling a question to the catalogs of thousands of tables takes longer than its answer. The function behind pg_stat_activity and pg_stat_ssl: the views cost a new session more than all the rest.
+/// round trip. The function behind pg_stat_activity and pg_stat_ssl: the views cost a new session more than all the rest.
+/// Without jit: to compile a question to the catalogs of thousands of tables takes longer than its answer.
 const INTRODUCE: &str = "
     SELECT (SELECT system_identifier::text FROM pg_control_system()),
            current_setting('server_version_num')::int,

@@ -1,8 +1,10 @@
-//! A user's program (a hook of a cutover, what takes a clone) while it runs: what it says is logged and remembered; when its time is over, its whole process group ends.
+//! A user's program (a hook of a cutover, what takes a clone) while it runs: what it says is logged and remembered; when its
+//! time is over, its whole process group ends.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, ExitStatus};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,8 +42,18 @@ pub(crate) struct HookProcess {
 type LastLines = Mutex<VecDeque<String>>;
 
 impl HookProcess {
-    /// Takes a program that leads a process group and whose output is piped.
-    pub(crate) fn watch(mut child: Child, key: &'static str) -> HookProcess {
+    /// Starts it in a process group of its own and without standard input. `key` stands before what it says in the log.
+    pub(crate) fn start(command: &mut Command, key: &'static str) -> io::Result<HookProcess> {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()?;
+        Ok(HookProcess::watch(child, key))
+    }
+
+    fn watch(mut child: Child, key: &'static str) -> HookProcess {
         let last: [Arc<LastLines>; 2] = Default::default();
         let (speaking, silent) = bounded::<()>(0);
         let streams = [

@@ -48,9 +48,6 @@ impl Pinned {
         let session = server.connect(ActAs::Tables, dbname)?;
         let major = server.major();
         let mut settings = PINNED.to_owned();
-        if major >= 11 {
-            settings.push_str("; SET jit = off");
-        }
         if major >= 12 {
             settings.push_str("; SET plan_cache_mode = force_custom_plan");
         }

@@ -7,7 +7,7 @@ use super::pinned::Pinned;
 use super::probe::Way;
 use super::record::Signatures;
 use super::table::{Catalog, Sent, Table, pair};
-use crate::catalog::tables::listed;
+use crate::catalog::tables::{listed, names_of};
 use crate::catalog::{publications, subscriptions};
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::Stream;
@@ -217,8 +217,6 @@ fn is_own(name: &TableName) -> bool {
 
 /// A table that a second subscription writes has no single order of commits.
 fn refuse_others(session: &Session, wanted: &[TableName]) -> Result<()> {
-    let schemas: Vec<String> = wanted.iter().map(|it| it.schema.as_str().into()).collect();
-    let tables: Vec<String> = wanted.iter().map(|it| it.table.as_str().into()).collect();
     let twice: Vec<TableName> = session
         .list(
             "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
@@ -226,7 +224,7 @@ fn refuse_others(session: &Session, wanted: &[TableName]) -> Result<()> {
                JOIN pg_namespace n ON n.nspname = wanted.nspname
                JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.relname
               WHERE (SELECT count(*) FROM pg_subscription_rel r WHERE r.srrelid = c.oid) > 1",
-            params![schemas, tables],
+            names_of(wanted),
         )
         .wrap_err("look for other subscriptions")?;
     if twice.is_empty() {

@@ -1,8 +1,7 @@
 //! The clone, taken by a program of the user's once the slot is there.
 
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use super::AdoptBegun;
@@ -38,7 +37,8 @@ pub(super) fn run(program: &PathBuf, argv: &[String], begun: &AdoptBegun) -> Res
         )
     };
     interrupt::check()?;
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(argv.get(1..).unwrap_or_default())
         .env("FLARE_SUBNAME", &begun.subname)
         .env("FLARE_DBNAME", &begun.dbname)
@@ -50,14 +50,9 @@ pub(super) fn run(program: &PathBuf, argv: &[String], begun: &AdoptBegun) -> Res
                 .map_or_else(String::new, |lsn| lsn.to_string()),
         )
         .env("FLARE_FROM_HOST", &begun.host)
-        .env("FLARE_FROM_PORT", begun.port.to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .wrap_err_with(|| what.clone())?;
-    let mut running = HookProcess::watch(child, "clone");
+        .env("FLARE_FROM_PORT", begun.port.to_string());
+    let started = HookProcess::start(&mut command, "clone");
+    let mut running = started.wrap_err_with(|| what.clone())?;
     match running.wait(LIMIT).wrap_err_with(|| what.clone())? {
         End::Exited(status) if status.success() => Ok(()),
         End::Exited(status) => Failure::new(format!("{what}: {status}{}", running.last_words()))

@@ -3,9 +3,8 @@
 //! A hook has no shell, no standard input and a process group of its own. It is told where the application moves by its
 //! environment; of the passwords flare reads from the configuration it gets none.
 
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -129,16 +128,12 @@ pub(crate) fn run(
         "cutover.hooks.timeout"
     };
     log::info!("{what}");
-    let child = Command::new(&program)
+    let mut command = Command::new(&program);
+    command
         .args(argv.get(1..).unwrap_or_default())
-        .envs(occasion.variables())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .wrap_err_with(|| what.clone())?;
-    let mut running = HookProcess::watch(child, moment.key());
+        .envs(occasion.variables());
+    let started = HookProcess::start(&mut command, moment.key());
+    let mut running = started.wrap_err_with(|| what.clone())?;
     match running.wait(limit).wrap_err_with(|| what.clone())? {
         End::Exited(status) if status.success() => Ok(()),
         End::Exited(status) => Failure::new(format!("{what}: {status}{}", running.last_words()))

@@ -47,8 +47,8 @@ pub(crate) struct Roles {
 pub(crate) fn compare(from: &Session, to: &Session, roles: &Roles) -> Result<Vec<Drift>> {
     let (old, new) = (from.major()?, to.major()?);
     let older = old.min(new);
-    let from = Printing::of(from, old, older, roles);
-    let to = Printing::of(to, new, older, roles);
+    let from = Printing::of(from, older, roles);
+    let to = Printing::of(to, older, roles);
     let (ours, theirs) = at_once(|| from.fingerprints(), || to.fingerprints())?;
     let kinds: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
     let differ = |kind: &&String| ours.get(*kind) != theirs.get(*kind);

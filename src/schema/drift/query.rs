@@ -98,16 +98,14 @@ fn array<'a>(texts: impl IntoIterator<Item = &'a String>) -> String {
 /// One side, as one of a certain age sees it: its definitions are printed in one way.
 pub(super) struct Printing<'s> {
     session: &'s Session,
-    major: i32,
     older: i32,
     roles: &'s Roles,
 }
 
 impl<'s> Printing<'s> {
-    pub(super) fn of(session: &'s Session, major: i32, older: i32, roles: &'s Roles) -> Self {
+    pub(super) fn of(session: &'s Session, older: i32, roles: &'s Roles) -> Self {
         Printing {
             session,
-            major,
             older,
             roles,
         }
@@ -115,16 +113,12 @@ impl<'s> Printing<'s> {
 
     /// A transaction with its settings, in one round trip: so the parameters are written out, names last.
     fn printed(&self, select: &str, kinds: &[String]) -> Result<Vec<SimpleRow>> {
-        let jit = match self.major {
-            11.. => "SET LOCAL jit = off;",
-            _ => "",
-        };
         let select = format!("{} {select}", rows())
             .replace("$2", &self.older.to_string())
             .replace("$3", &array(kinds))
             .replace("$1", &array(&self.roles.names));
         self.session
-            .simple(&format!("{BEGIN}; {jit} {select}; COMMIT"))
+            .simple(&format!("{BEGIN}; {select}; COMMIT"))
             .wrap_err("read the catalogs")
     }
 

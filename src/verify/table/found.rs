@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::catalog::tables::names_of;
 use crate::error::{Result, WrapErr};
-use crate::server::{Session, params};
+use crate::server::Session;
 use crate::value::TableName;
 use crate::verify::canonical::Types;
 use crate::verify::types;
@@ -103,10 +104,8 @@ pub(in crate::verify) fn read(
     major: i32,
     names: &[TableName],
 ) -> Result<(Vec<Found>, Types)> {
-    let schemas: Vec<String> = names.iter().map(|it| it.schema.as_str().into()).collect();
-    let tables: Vec<String> = names.iter().map(|it| it.table.as_str().into()).collect();
     let found: Vec<Found> = session
-        .list(&tables_sql(major), params![schemas, tables])
+        .list(&tables_sql(major), names_of(names))
         .wrap_err("read the tables to compare")?;
     let columns = found.iter().flat_map(|table| &table.columns);
     let types = types::describe(session, columns.map(|column| column.type_oid))?;
