@@ -150,7 +150,8 @@ pub(super) fn causes(samples: &[Timed], survey: &Survey) -> Vec<Cause> {
         publisher::network(&evidence),
     ];
     let mut causes: Vec<Cause> = found.into_iter().flatten().collect();
-    if causes.is_empty() {
+    let now = evidence.now();
+    if causes.is_empty() && now.publisher.is_some() && now.subscriber.is_some() {
         causes.extend(publisher::idle(&evidence).or_else(|| apply::busy(&evidence)));
     }
     causes

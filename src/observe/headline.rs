@@ -84,7 +84,7 @@ fn in_the_way(sample: &Sample, max_pause: Duration) -> Option<String> {
         return Some(format!("the {to} does not answer"));
     }
     let cause = sample.causes.iter().find_map(|it| match it.cause {
-        CauseKind::WorkerRestarts => Some("its workers end again and again"),
+        CauseKind::WorkerRestarts => Some("a worker of the subscription has just ended"),
         CauseKind::WaitsForLock => Some("a worker waits for a lock"),
         CauseKind::HugeTransactionDecoded | CauseKind::HugeTransactionApplied => {
             Some("a huge transaction is under way")

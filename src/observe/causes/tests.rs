@@ -248,6 +248,49 @@ fn the_disk_and_the_network_are_found_by_who_waits_for_what() {
 }
 
 #[test]
+fn a_server_that_was_away_is_no_cause() {
+    // Its workers ended with it, and nothing is said of what is not seen.
+    let restarted = |it: &mut Sample, second: u64| {
+        apply(it).pid = if second < 4 { 100 } else { 200 };
+        it.lag_bytes = Some(1 << 10);
+        if second == 4 {
+            it.subscriber = None;
+        }
+    };
+    let found = planted(&Survey::default(), restarted);
+    assert!(
+        found.iter().all(|it| it.cause == CauseKind::PublisherIdle),
+        "{found:?}"
+    );
+    let found = planted(&Survey::default(), |it, second| {
+        if second > 6 {
+            it.subscriber = None;
+        }
+    });
+    assert_eq!(found, []);
+}
+
+#[test]
+fn a_worker_whose_failure_is_over_is_no_cause() {
+    let anew = |lag: u64, ready: bool| {
+        planted(&Survey::default(), move |it, second| {
+            apply(it).pid = if second < 4 { 100 } else { 200 };
+            it.lag_bytes = Some(lag);
+            if !ready {
+                let unready = sample().subscriber.unwrap().unready;
+                it.subscriber.as_mut().unwrap().unready = unready;
+            }
+        })
+    };
+    let restarts = |found: &[Cause]| found.iter().any(|it| it.cause == CauseKind::WorkerRestarts);
+    assert!(!restarts(&anew(0, true)));
+    // Something has not come yet, or a table is not copied.
+    assert!(restarts(&anew(1, true)));
+    assert!(!sample().subscriber.unwrap().unready.is_empty());
+    assert!(restarts(&anew(0, false)));
+}
+
+#[test]
 fn a_worker_that_restarts_is_counted() {
     let found = planted(&Survey::default(), |it, second| {
         apply(it).pid = 100 + i32::try_from(second / 3).unwrap();

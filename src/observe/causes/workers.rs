@@ -2,14 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::sample::{Sample, Worker};
+use super::super::sample::{Sample, SubscriberSample, Worker};
 use super::super::window::Timed;
 use super::{Cause, CauseKind, Evidence, cause, span};
 use crate::server::Side;
 
-/// A worker that ended and was started anew, seen in all samples that are kept.
+/// A worker that ended and was started anew, seen in all samples that are kept since both servers answer: it ends with either
+/// of them.
 pub(super) fn restarts(samples: &[Timed]) -> Option<Cause> {
+    let silent = |it: &Timed| it.sample.publisher.is_none() || it.sample.subscriber.is_none();
+    let since = samples.iter().rposition(silent).map_or(0, |at| at + 1);
+    let samples = &samples[since..];
     let (first, now) = (samples.first()?, samples.last()?);
+    if has_all(&now.sample) {
+        return None;
+    }
     let enabled = |it: &Sample| {
         let subscription = it.subscriber.as_ref()?.subscription.as_ref()?;
         Some(subscription.subenabled)
@@ -73,6 +80,12 @@ pub(super) fn restarts(samples: &[Timed]) -> Option<Cause> {
         None => return None,
     };
     cause(CauseKind::WorkerRestarts, message)
+}
+
+/// Whether everything that was sent is applied and every table is copied: what has ended a worker is over.
+fn has_all(sample: &Sample) -> bool {
+    let runs = |it: &SubscriberSample| it.apply().is_some() && it.unready.is_empty();
+    sample.lag_bytes == Some(0) && sample.subscriber.as_ref().is_some_and(runs)
 }
 
 fn times(count: u64) -> String {
