@@ -40,6 +40,7 @@ const FAMILIES: &[&[Check]] = &[
     family::gone::CHECKS,
     family::extensions::CHECKS,
     family::identity::CHECKS,
+    family::generated::CHECKS,
     family::coverage::CHECKS,
     family::beside::CHECKS,
     family::sequences::CHECKS,
@@ -52,10 +53,12 @@ const FAMILIES: &[&[Check]] = &[
     family::slots::CHECKS,
     family::transactions::CHECKS,
     family::logins::CHECKS,
+    family::session_limits::CHECKS,
     family::replication_user::CHECKS,
     family::role_settings::CHECKS,
     family::timeouts::CHECKS,
     family::subscription::CHECKS,
+    family::other_subscriptions::CHECKS,
     family::target::CHECKS,
 ];
 

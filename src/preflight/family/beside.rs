@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::identity::PUBLISHED;
+use super::published::PUBLISHED;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::identity::{PUBLISHED, TABLES, Table, covered};
+use super::published::{PUBLISHED, TABLES, Table, covered};
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::identity::{PUBLISHED, TABLES, Table};
+use super::published::{PUBLISHED, TABLES, Table};
 use crate::config::Publication as Wanted;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};

@@ -7,16 +7,20 @@ pub(super) mod coverage;
 pub(super) mod databases;
 pub(super) mod expressions;
 pub(super) mod extensions;
+pub(super) mod generated;
 pub(super) mod gone;
 mod hba;
 pub(super) mod identity;
 pub(super) mod locks;
 pub(super) mod logins;
+pub(super) mod other_subscriptions;
 pub(super) mod own_names;
+mod published;
 pub(super) mod replication_user;
 pub(super) mod role_settings;
 pub(super) mod row_security;
 pub(super) mod sequences;
+pub(super) mod session_limits;
 pub(super) mod slots;
 pub(super) mod subscription;
 pub(super) mod target;
@@ -27,8 +31,8 @@ pub(super) mod versions;
 
 /// A table with a primary key and some rows.
 #[cfg(test)]
-fn table(name: &str) -> identity::Table {
-    identity::Table {
+fn table(name: &str) -> published::Table {
+    published::Table {
         name: name.parse().unwrap(),
         relkind: 'r',
         relpersistence: 'p',
@@ -53,5 +57,24 @@ fn wanted() -> crate::config::Publication {
         replica_identity_full_tables: vec![],
         allow_no_identity: vec![],
         leave_behind: vec![],
+    }
+}
+
+/// A table without a key.
+#[cfg(test)]
+fn keyless(name: &str) -> published::Table {
+    published::Table {
+        has_primary_key: false,
+        ..table(name)
+    }
+}
+
+/// A publication for all tables, whose keyless ones `full` and `log` are excused.
+#[cfg(test)]
+fn wanted_with_exceptions() -> crate::config::Publication {
+    crate::config::Publication {
+        replica_identity_full_tables: vec!["full".parse().unwrap()],
+        allow_no_identity: vec!["log".parse().unwrap()],
+        ..wanted()
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::identity::{PUBLISHED, TABLES, covered};
+use super::published::{PUBLISHED, TABLES, covered};
 use super::subscription::{SUBSCRIPTIONS, own};
 use crate::config::Subscription;
 use crate::error::Result;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::capacity::{SETTINGS, Settings};
-use super::identity::{TABLES, Table};
+use super::published::{TABLES, Table};
 use super::subscription::{SLOTS, SUBSCRIPTIONS, Slot, own};
 use crate::catalog::slots;
 use crate::preflight::finding::Finding;

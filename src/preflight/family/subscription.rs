@@ -2,13 +2,13 @@
 
 use serde::Deserialize;
 
-use super::identity::{PUBLISHED, TABLES};
+use super::published::{PUBLISHED, TABLES};
 use crate::error::Result;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Ask, Place, Question};
 use crate::preflight::registry::{Before, Check};
 use crate::preflight::view::View;
-use crate::value::{Ident, ShellWord, TableName};
+use crate::value::{Ident, TableName};
 
 /// What tells how far a migration is.
 pub(crate) const PROGRESS: &[Ask] = &[SUBSCRIPTIONS.on_both(), SUBSCRIBED.on_subscriber()];
@@ -59,50 +59,6 @@ pub(crate) const CHECKS: &[Check] = &[
             _ => Ok(Vec::new()),
         },
     },
-    Check {
-        id: "subscription_source",
-        title: "the subscription leads to the configured publisher",
-        before: Before::Subscription,
-        place: Place::Database,
-        asks: &[SUBSCRIPTIONS.on_subscriber(), SOURCE.on_subscriber()],
-        judge: |view| match (view.moving, view.publisher, view.subscriber) {
-            (Some(moving), Some(publisher), Some(subscriber)) if view.subscribed => {
-                let declared = &publisher.side.host(view.config).via;
-                let declared = Source {
-                    host: Some(declared.host.clone()),
-                    port: Some(declared.port.to_string()),
-                    dbname: Some(moving.dbname.to_owned()),
-                };
-                Ok(subscriber
-                    .first(&SOURCE)?
-                    .and_then(|found| leads_elsewhere(&found, &declared))
-                    .into_iter()
-                    .collect())
-            }
-            _ => Ok(Vec::new()),
-        },
-    },
-    Check {
-        id: "other_subscriptions",
-        title: "no other subscription writes into the database, and the publisher follows nobody",
-        before: Before::Subscription,
-        place: Place::Database,
-        asks: &[SUBSCRIPTIONS.on_both()],
-        judge: |view| {
-            let (Some(moving), Some(publisher)) = (view.moving, view.publisher) else {
-                return Ok(Vec::new());
-            };
-            let there = match view.subscriber {
-                Some(subscriber) => subscriber.rows(&SUBSCRIPTIONS)?,
-                None => Vec::new(),
-            };
-            Ok(others(
-                moving.subname,
-                &publisher.rows(&SUBSCRIPTIONS)?,
-                &there,
-            ))
-        },
-    },
 ];
 
 /// A subscription, by the columns that everybody may read.
@@ -122,24 +78,6 @@ pub(crate) const SUBSCRIPTIONS: Question<Subscription> = Question::database(
        FROM pg_subscription s WHERE s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
       ORDER BY s.subname",
 );
-
-/// Where a subscription's connection leads, without who logs in there; `None` where the string does not say.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-struct Source {
-    host: Option<String>,
-    port: Option<String>,
-    dbname: Option<String>,
-}
-
-const SOURCE: Question<Source> = Question::database(
-    "source",
-    r"SELECT jsonb_build_object('host', substring(subconninfo from '(?:^|\s)host\s*=\s*''?([^''\s]+)'),
-              'port', substring(subconninfo from '(?:^|\s)port\s*=\s*''?([0-9]+)'),
-              'dbname', substring(subconninfo from '(?:^|\s)dbname\s*=\s*''?([^''\s]+)'))
-       FROM pg_subscription WHERE subname = {subname}
-        AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
-)
-.privileged();
 
 /// A table of the subscription and the state of its copy.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -267,39 +205,6 @@ fn publications_of(own: &Subscription, pubname: &str) -> Vec<Finding> {
     ))]
 }
 
-fn leads_elsewhere(found: &Source, declared: &Source) -> Option<Finding> {
-    let differs = |one: &Option<String>, other: &Option<String>| one.is_some() && one != other;
-    // A name with blanks or quotes is cut short: it cannot be told apart then.
-    let other_database = differs(&found.dbname, &declared.dbname)
-        && declared
-            .dbname
-            .as_ref()
-            .is_some_and(|name| !name.contains([' ', '\'', '\\']));
-    if !differs(&found.host, &declared.host)
-        && !differs(&found.port, &declared.port)
-        && !other_database
-    {
-        return None;
-    }
-    let words = |it: &Source| {
-        let part = |it: &Option<String>| it.clone().unwrap_or_else(|| "?".into());
-        format!(
-            "{}:{}, database {}",
-            part(&it.host),
-            part(&it.port),
-            part(&it.dbname)
-        )
-    };
-    Some(
-        Finding::warning("the subscription's connection leads to another address than the configuration's: it may be another migration's, which cleanup would drop")
-            .objects([
-                format!("{} in the subscription", words(found)),
-                format!("{} in the configuration (host_via_subscriber, port_via_subscriber)", words(declared)),
-            ])
-            .fix("name the subscription otherwise in the configuration, or correct the address there"),
-    )
-}
-
 fn taken(subname: &str, published: &[TableName], subscribed: &[Subscribed]) -> Vec<Finding> {
     let mut found = Vec::new();
     let refresh = format!(
@@ -341,36 +246,6 @@ fn taken(subname: &str, published: &[TableName], subscribed: &[Subscribed]) -> V
             Finding::blocker("tables are still being copied")
                 .objects(copying)
                 .fix("wait until flare monitor shows every table ready"),
-        );
-    }
-    found
-}
-
-fn others(subname: Option<&str>, here: &[Subscription], there: &[Subscription]) -> Vec<Finding> {
-    let mut found = Vec::new();
-    let chained: Vec<&Subscription> = here.iter().filter(|it| it.subenabled).collect();
-    if let Some(first) = chained.first() {
-        found.push(
-            Finding::blocker("the publisher follows another server in this database itself: its rows would go on arriving at the server that was left")
-                .objects(chained.iter().map(|it| it.subname.clone()))
-                .fix(format!("end that subscription before the cutover: ALTER SUBSCRIPTION {} DISABLE", Ident::new(&first.subname))),
-        );
-    }
-    let others: Vec<String> = there
-        .iter()
-        .filter(|it| Some(it.subname.as_str()) != subname)
-        // A disabled one brings no rows; on a server that was left, DISABLE is what was advised before the cutover.
-        .filter(|it| subname.is_none() || it.subenabled)
-        .map(|it| it.subname.clone())
-        .collect();
-    if !others.is_empty() {
-        found.push(
-            Finding::blocker("the subscriber has other subscriptions in this database, whose rows would not follow the cutover")
-                .fix(match subname {
-                    Some(_) => "finish or drop them first".to_owned(),
-                    None => format!("name it in subscriptions of the configuration, or drop it: flare drop_subscription {}", ShellWord(&others[0])),
-                })
-                .objects(others),
         );
     }
     found
@@ -450,33 +325,5 @@ mod tests {
         let found = taken("s", &published, &[table("a", 'd'), table("c", 'r')]);
         let objects: Vec<&[String]> = found.iter().map(|it| it.objects.as_slice()).collect();
         assert_eq!(objects, [["public.b"], ["public.c"], ["public.a"]]);
-    }
-
-    #[test]
-    fn another_address_is_named_and_what_is_not_known_is_not() {
-        let source = |host: &str, port: &str| Source {
-            host: Some(host.into()),
-            port: Some(port.into()),
-            dbname: Some("d".into()),
-        };
-        let declared = source("old", "5432");
-        assert!(leads_elsewhere(&declared, &declared).is_none());
-        assert!(leads_elsewhere(&Source::default(), &declared).is_none());
-        assert!(leads_elsewhere(&source("third", "5432"), &declared).is_some());
-        assert!(leads_elsewhere(&source("old", "5433"), &declared).is_some());
-    }
-
-    #[test]
-    fn other_subscriptions_are_named_on_both_sides() {
-        assert!(others(Some("s"), &[], &[subscription()]).is_empty());
-        let mut other = subscription();
-        other.subname = "x".into();
-        assert_eq!(
-            others(Some("s"), &[other.clone()], &[other.clone()]).len(),
-            2
-        );
-        other.subenabled = false;
-        assert!(others(Some("s"), &[other.clone()], &[other.clone()]).is_empty());
-        assert_eq!(others(None, &[], &[other]).len(), 1);
     }
 }

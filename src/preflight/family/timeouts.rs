@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::identity::TABLES;
+use super::published::TABLES;
 use super::role_settings::{ROLE_SETTINGS, RoleSetting};
 use crate::error::Result;
 use crate::preflight::finding::Finding;
