@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, WrapErr};
-use crate::server::{Session, params};
-use crate::value::{TableName, parse_bool};
+use crate::server::{Param, Session, params};
+use crate::value::{Literal, TableName, parse_bool};
 
 /// Who may write in a database of one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -42,20 +42,21 @@ pub(crate) struct SideFacts {
     pub(crate) connectable: bool,
     /// Whether the fence's function is there and refuses.
     pub(crate) fence_closed: bool,
-    /// Of the tables asked for and their relatives, those without the fence's trigger.
+    /// How many tables replication writes or reads.
+    pub(crate) replicated: i64,
+    /// Of these tables and their relatives, those without the fence's trigger.
     pub(crate) unfenced: Vec<TableName>,
     pub(crate) fenced: i64,
+    /// Whether the role that is to own the database is there.
+    pub(crate) has_owner: bool,
     /// What flare has on record where it closed the database: the comment of the fence's function.
     pub(crate) record: Option<String>,
     /// Login roles that are no superusers and whose own setting lets their sessions write.
     pub(crate) overriding: Vec<String>,
 }
 
-/// Of these tables ($1) and all above and below them in an inheritance, `fence`: which have the fence's trigger.
-pub(crate) const FENCE: &str = "
-    WITH RECURSIVE wanted AS (
-           SELECT c.oid FROM jsonb_to_recordset($1) AS w(\"schema\" text, \"table\" text)
-             JOIN pg_namespace n ON n.nspname = w.\"schema\" JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.\"table\"),
+/// Of the tables in `wanted` and all above and below them in an inheritance, `fence`: which have the fence's trigger.
+const FENCE: &str = ",
          above AS (SELECT oid FROM wanted UNION SELECT i.inhparent FROM above a JOIN pg_inherits i ON i.inhrelid = a.oid),
          below AS (SELECT oid FROM wanted UNION SELECT i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.oid),
          family AS (SELECT oid FROM above UNION SELECT oid FROM below),
@@ -80,24 +81,78 @@ const FACTS: &str = ",
                                  WHERE n.nspname = 'flare' AND p.proname = 'fence' AND p.prosrc LIKE '%RAISE EXCEPTION%'),
         'record', (SELECT obj_description(p.oid, 'pg_proc') FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
                     WHERE n.nspname = 'flare' AND p.proname = 'fence' LIMIT 1),
+        'has_owner', EXISTS (SELECT FROM pg_roles WHERE rolname = {owner}),
+        'replicated', (SELECT count(*) FROM wanted),
         'fenced', (SELECT count(*) FROM fence WHERE stands),
         'unfenced', (SELECT coalesce(jsonb_agg(jsonb_build_object('schema', nspname, 'table', relname)
                                                ORDER BY nspname, relname), '[]') FROM fence WHERE NOT stands),
         'overriding', (SELECT coalesce(jsonb_agg(DISTINCT r.rolname), '[]') FROM settings s JOIN pg_roles r ON r.oid = s.setrole
                         WHERE NOT s.value::boolean AND r.rolcanlogin AND NOT r.rolsuper))";
 
-/// What a database says of who may write there; `tables` are those that replication writes or reads.
-pub(crate) fn facts(session: &Session, tables: &[TableName]) -> Result<SideFacts> {
-    let wanted = serde_json::to_value(tables).wrap_err("list the tables of the fence")?;
+/// The tables that a fence has to stand on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Replicated<'a> {
+    Named(&'a [TableName]),
+    /// What a publication sends.
+    Published(&'a str),
+    /// What any subscription or publication of the database has.
+    Any,
+}
+
+impl Replicated<'_> {
+    /// The common table expressions up to `fence`, with their parameter.
+    pub(crate) fn fence(self) -> Result<(String, Vec<Param>)> {
+        let (wanted, params) = match self {
+            Replicated::Named(names) => {
+                let names =
+                    serde_json::to_value(names).wrap_err("list the tables for the fence")?;
+                let named =
+                    "SELECT c.oid FROM jsonb_to_recordset($1) AS w(\"schema\" text, \"table\" text)
+                   JOIN pg_namespace n ON n.nspname = w.\"schema\"
+                   JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.\"table\"";
+                (named, params![names])
+            }
+            Replicated::Published(pubname) => {
+                let published =
+                    "SELECT c.oid FROM pg_publication p, pg_get_publication_tables(p.pubname) t
+                   JOIN pg_class c ON c.oid = t.relid
+                  WHERE p.pubname = $1 AND c.relname <> 'flare_replication_status'";
+                (published, params![pubname])
+            }
+            Replicated::Any => {
+                let any = "SELECT c.oid FROM pg_class c
+                  WHERE c.oid IN (SELECT srrelid FROM pg_subscription_rel
+                                  UNION SELECT t.relid FROM pg_publication p, pg_get_publication_tables(p.pubname) t)
+                    AND c.relname <> 'flare_replication_status'";
+                (any, params![])
+            }
+        };
+        Ok((
+            format!("WITH RECURSIVE wanted AS ({wanted}){FENCE}"),
+            params,
+        ))
+    }
+}
+
+/// What a database says of who may write there, and of the role that is to own it.
+pub(crate) fn facts(
+    session: &Session,
+    replicated: Replicated<'_>,
+    owner: &str,
+) -> Result<SideFacts> {
+    let (fence, params) = replicated.fence()?;
+    let facts = FACTS.replace("{owner}", &Literal(owner).to_string());
     let found: Option<SideFacts> = session
-        .first(&format!("{FENCE}{FACTS}"), params![wanted])
+        .first(&format!("{fence}{facts}"), params)
         .wrap_err("read who may write")?;
     Ok(found.unwrap_or(SideFacts {
         setting: None,
         connectable: true,
         fence_closed: false,
+        replicated: 0,
         unfenced: Vec::new(),
         fenced: 0,
+        has_owner: false,
         record: None,
         overriding: Vec::new(),
     }))
@@ -147,8 +202,10 @@ mod tests {
             setting: Some("on".into()),
             connectable: true,
             fence_closed: true,
+            replicated: 2,
             unfenced: vec![],
             fenced: 2,
+            has_owner: true,
             record: None,
             overriding: vec![],
         }

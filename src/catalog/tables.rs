@@ -192,15 +192,3 @@ pub(crate) fn listed<'n>(names: impl IntoIterator<Item = &'n TableName>) -> Stri
         _ => names.join(", "),
     }
 }
-/// The tables that take part in replication of the session's database, as subscribed or as published, but flare's own.
-pub(crate) fn replicated(session: &Session) -> Result<Vec<TableName>> {
-    session.list(
-        "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
-           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-          WHERE c.oid IN (SELECT srrelid FROM pg_subscription_rel
-                          UNION SELECT t.relid FROM pg_publication p, pg_get_publication_tables(p.pubname) t)
-            AND c.relname <> 'flare_replication_status'
-          ORDER BY n.nspname, c.relname",
-        params![],
-    )
-}

@@ -4,8 +4,8 @@
 use super::direction::oriented;
 use super::sides::side_of;
 use super::{Flare, Journals};
-use crate::catalog::side::SideState;
-use crate::catalog::{publications, tables};
+use crate::catalog::publications;
+use crate::catalog::side::{Replicated, SideState};
 use crate::config::Subscription;
 use crate::error::{Failure, Result, message_of};
 use crate::observe::Divergence;
@@ -66,7 +66,10 @@ impl Flare {
             || publications::tables(&from, &stream.pubname),
             || {
                 let subscribed = subscribed(&to, &stream.subname)?;
-                Ok((subscribed, side_of(&to, dbname, &tables::replicated(&to)?)?))
+                Ok((
+                    subscribed,
+                    side_of((&pair.subscriber, &to), dbname, Replicated::Any)?,
+                ))
             },
         );
         let (subscribed, facts) = followed?;

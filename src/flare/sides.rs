@@ -3,14 +3,13 @@
 use postgres::error::SqlState;
 use serde::Serialize;
 
-use crate::catalog::side::{self, SideFacts, SideState};
-use crate::catalog::{publications, tables};
+use crate::catalog::publications;
+use crate::catalog::side::{self, Replicated, SideFacts, SideState};
 use crate::config::Subscription;
 use crate::error::Result;
 use crate::journal::Direction;
-use crate::replicate::{closed, status_table};
-use crate::server::{Publisher, Session, Subscriber, at_once, params, sqlstate_of};
-use crate::value::TableName;
+use crate::replicate::closed;
+use crate::server::{Publisher, Server, Session, Subscriber, params, sqlstate_of};
 
 /// Who may write on each side, as its server has it; none where that was not asked or there is no database.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -84,11 +83,13 @@ pub(super) fn on_publisher(
 ) -> Result<OnPublisher> {
     let dbname = &subscription.dbname;
     let session = publisher.visit(dbname)?;
-    let mut tables = publications::tables(&session, &subscription.pubname)?;
-    let publication =
-        !tables.is_empty() || publications::find(&session, &subscription.pubname)?.is_some();
-    tables.retain(|name| !status_table::is(name));
-    let side = side_of(&session, dbname, &tables)?;
+    let pubname = subscription.pubname.as_str();
+    let side = side_of(
+        (publisher, &session),
+        dbname,
+        Replicated::Published(pubname),
+    )?;
+    let publication = side.replicated > 0 || publications::find(&session, pubname)?.is_some();
     Ok(OnPublisher {
         publication,
         left: !side.connectable,
@@ -97,8 +98,13 @@ pub(super) fn on_publisher(
 }
 
 /// Who may write there. The role that flare itself has exempt from the default is no surprise.
-pub(super) fn side_of(session: &Session, dbname: &str, tables: &[TableName]) -> Result<SideFacts> {
-    let mut facts = side::facts(session, tables)?;
+pub(super) fn side_of(
+    (server, session): (&Server, &Session),
+    dbname: &str,
+    replicated: Replicated<'_>,
+) -> Result<SideFacts> {
+    let owner = &server.declared().db_owner.user;
+    let mut facts = side::facts(session, replicated, owner)?;
     let closed = closed::on_record(facts.record.as_deref(), dbname)?;
     let exempt = closed.map(|it| it.exempt).unwrap_or_default();
     facts
@@ -113,33 +119,29 @@ pub(super) fn on_subscriber(
     subscription: &Subscription,
 ) -> Result<OnSubscriber> {
     let dbname = &subscription.dbname;
-    let has_owner = || {
-        subscriber.admin().value(
-            "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)",
-            params![subscriber.declared().db_owner.user.as_str()],
-        )
-    };
     let session = match subscriber.visit(dbname) {
         Err(report) if sqlstate_of(&report) == Some(&SqlState::INVALID_CATALOG_NAME) => {
             return Ok(OnSubscriber {
-                roles: has_owner()?,
+                roles: subscriber.admin().value(
+                    "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)",
+                    params![subscriber.declared().db_owner.user.as_str()],
+                )?,
                 schema: false,
                 side: None,
             });
         }
         session => session?,
     };
-    let (tables, roles) = at_once(|| tables::replicated(&session), has_owner);
-    let (tables, roles) = (tables?, roles?);
-    let schema = !tables.is_empty() || session.value(
+    let side = side_of((subscriber, &session), dbname, Replicated::Any)?;
+    let schema = side.replicated > 0 || session.value(
         "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                              WHERE c.relkind IN ('r', 'p') AND c.oid >= 16384 AND n.nspname !~ '^pg_'
                                AND n.nspname <> 'information_schema' AND c.relname <> 'flare_replication_status')",
         params![],
     )?;
     Ok(OnSubscriber {
-        roles,
+        roles: side.has_owner,
         schema,
-        side: Some(side_of(&session, dbname, &tables)?),
+        side: Some(side),
     })
 }

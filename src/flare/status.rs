@@ -5,9 +5,9 @@ use std::fmt;
 use serde::Serialize;
 
 use super::ddl::NewTables;
-use super::direction::oriented;
+use super::direction::{Journals, oriented};
 use super::migration_status::{MigrationStatus, OnRecord, statements_in_words};
-use super::sides::{on_publisher, on_subscriber};
+use super::sides::{OnPublisher, OnSubscriber, on_publisher, on_subscriber};
 use super::{Flare, SwitchOptions};
 use crate::catalog::databases;
 use crate::config::Subscription;
@@ -18,7 +18,7 @@ use crate::journal::Direction;
 use crate::observe::Trace;
 use crate::replicate::drift;
 use crate::schema::drift::Drift;
-use crate::server::{ActAs, Pair, Publisher, Subscriber, at_once, is_identity_mismatch};
+use crate::server::{ActAs, Opened, Pair, Publisher, Subscriber, at_once, is_identity_mismatch};
 use crate::value::ShellWord;
 
 /// What is under way, and who can write.
@@ -72,12 +72,12 @@ impl Flare {
         half_done: HalfDone,
     ) -> Result<StatusReport> {
         let limits = &self.config.lag;
-        let ((opened, journals), forward) = at_once(
+        let ((opened, (journals, mut sides)), forward) = at_once(
             || {
                 let dbnames = declared.iter().map(|(_, it)| it.dbname.as_str());
                 let opened = self.open_visiting(dbnames);
-                let journals = self.journals(&opened);
-                (opened, journals)
+                let said = self.said(&opened, &declared);
+                (opened, said)
             },
             || self.look_forward(&declared, limits, Trace::None),
         );
@@ -105,20 +105,17 @@ impl Flare {
             // What is under way is said by the journal.
             let settled = self.settle_unless(AtWork::Leave, pair, &dbnames);
             let settled = kept(settled, &mut warnings);
-            journals = settled.map_or_else(|| self.journals(&opened), Ok)?;
+            let journals_now;
+            (journals_now, sides) = self.said(&opened, &declared);
+            journals = settled.map_or(journals_now, Ok)?;
         }
         let publisher = kept(opened.publisher, &mut warnings);
         let subscriber = kept(opened.subscriber, &mut warnings);
         let mut standings = Vec::new();
-        for ((subname, subscription), lag) in declared.into_iter().zip(lag.subscriptions) {
-            let (on_publisher, on_subscriber) = at_once(
-                || publisher.as_ref().map(|it| on_publisher(it, subscription)),
-                || {
-                    let there = subscriber.as_ref();
-                    there.map(|it| on_subscriber(it, subscription)).transpose()
-                },
-            );
-            let on_publisher = on_publisher.and_then(|it| kept(it, &mut warnings));
+        let declared = declared.into_iter().zip(lag.subscriptions);
+        for (((subname, subscription), lag), said) in declared.zip(sides) {
+            let (on_publisher, on_subscriber) = said;
+            let on_publisher = kept(on_publisher, &mut warnings).flatten();
             let on_subscriber = kept(on_subscriber, &mut warnings).flatten();
             let dbname = &subscription.dbname;
             let standing = journals.flow(dbname);
@@ -183,7 +180,39 @@ impl Flare {
     }
 }
 
+/// What both servers say about one database; none of a server that does not answer.
+type Said = (Result<Option<OnPublisher>>, Result<Option<OnSubscriber>>);
+
 impl Flare {
+    /// The journals, and what both servers say about each database.
+    fn said(
+        &self,
+        opened: &Opened,
+        declared: &[(&str, &Subscription)],
+    ) -> (Result<Journals>, Vec<Said>) {
+        let (publisher, subscriber) = (opened.publisher.as_ref(), opened.subscriber.as_ref());
+        let (publisher, subscriber) = (publisher.ok(), subscriber.ok());
+        let sides = || {
+            let each = declared.iter().map(|(_, subscription)| {
+                at_once(
+                    || {
+                        publisher
+                            .map(|it| on_publisher(it, subscription))
+                            .transpose()
+                    },
+                    || {
+                        subscriber
+                            .map(|it| on_subscriber(it, subscription))
+                            .transpose()
+                    },
+                )
+            });
+            each.collect()
+        };
+        let (sides, journals) = at_once(sides, || self.journals(opened));
+        (journals, sides)
+    }
+
     /// Whether anything stands in the way of the next cutover or fallback.
     fn in_the_way(
         &self,

@@ -16,6 +16,9 @@ use crate::error::{Failure, Result, message_of};
 use crate::journal::{Direction, Stream};
 use crate::server::{Login, Server, Session, sqlstate_of};
 
+/// Databases that are asked at the same time: one session each on both servers.
+const AT_ONCE: usize = 4;
+
 /// What the configuration declares for a database.
 pub(super) struct Declared<'a> {
     pub(super) publication: &'a Publication,
@@ -106,12 +109,20 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// The databases of both servers, at once.
+    /// The databases of both servers, several at once.
     pub(super) fn databases_answer(
         &self,
         wanted: &[&Check],
         moving: &[Names],
     ) -> Result<Vec<[Entered; 2]>> {
+        let mut entered = Vec::new();
+        for moving in moving.chunks(AT_ONCE) {
+            entered.extend(self.answer_at_once(wanted, moving)?);
+        }
+        Ok(entered)
+    }
+
+    fn answer_at_once(&self, wanted: &[&Check], moving: &[Names]) -> Result<Vec<[Entered; 2]>> {
         let on_publisher = texts(wanted, On::Publisher, Place::Database);
         let on_subscriber = texts(wanted, On::Subscriber, Place::Database);
         std::thread::scope(|scope| {

@@ -15,10 +15,7 @@ use crate::config::Config;
 use crate::error::{Report, Result};
 use crate::journal::Direction;
 use crate::progress::Progress;
-use crate::server::{Server, is_denied, sqlstate_of};
-
-/// Databases that are asked at the same time: one session each on both servers.
-const AT_ONCE: usize = 4;
+use crate::server::{Server, at_once, is_denied, sqlstate_of};
 
 /// What is looked at, and for which command.
 pub(crate) struct Scope<'a> {
@@ -70,57 +67,61 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
         .filter(|check| check.before <= scope.before)
         .filter(|check| check.asks.iter().all(|it| scope.can_ask(it.on)))
         .collect();
-    let [publisher, subscriber] = scope.servers_answer(&wanted)?;
+    let moving = scope.dbnames.iter().map(|it| scope.names(it));
+    let moving: Vec<Names> = moving.collect::<Result<_>>()?;
+    let servers = || {
+        let said = scope.servers_answer(&wanted)?;
+        let both = [scope.publisher, scope.subscriber];
+        Ok((
+            said,
+            beyond::other_migrations(scope.config, both, scope.dbnames),
+        ))
+    };
+    let (entered, servers) = at_once(|| scope.databases_answer(&wanted, &moving), servers);
+    let ([publisher, subscriber], others) = servers?;
     let mut checked = Vec::new();
     let (mut any_streams, mut unsubscribed) = (false, 0);
-    for dbnames in scope.dbnames.chunks(AT_ONCE) {
-        let moving: Vec<Names> = dbnames
-            .iter()
-            .map(|it| scope.names(it))
-            .collect::<Result<_>>()?;
-        for (names, entered) in moving.iter().zip(scope.databases_answer(&wanted, &moving)?) {
-            let [on_publisher, on_subscriber] = entered;
-            let (publisher, from) = within(publisher.as_ref(), on_publisher);
-            let (subscriber, to) = within(subscriber.as_ref(), on_subscriber);
-            let sessions = from.zip(to);
-            let declared = scope.declared(&names.dbname)?;
-            let mut view = View {
-                config: scope.config,
-                publisher: publisher.as_ref(),
-                subscriber: subscriber.as_ref(),
-                moving: Some(Moving {
-                    dbname: &names.dbname,
-                    publication: declared.publication,
-                    pubname: &names.pubname,
-                    subname: Some(names.subname.as_str()).filter(|it| !it.is_empty()),
-                }),
-                databases: scope.dbnames.len(),
-                unsubscribed: 0,
-                reverse: scope.reverse,
-                later: scope.later,
-                before: scope.before,
-                streams: false,
-                subscribed: false,
-            };
-            (view.subscribed, view.streams) = subscription::progress(&view)?;
-            any_streams |= view.streams;
-            unsubscribed += usize::from(!view.subscribed);
-            checked.extend(judge(&wanted, Place::Database, &view)?);
-            let compared = view.subscribed && scope.schemas == Schemas::Compare;
-            if let (Some((from, to)), true, Before::Cutover) = (sessions, compared, scope.before) {
-                // Somebody has locked a table; nobody is waited for here.
-                let is_locked =
-                    |report: &Report| sqlstate_of(report) == Some(&SqlState::LOCK_NOT_AVAILABLE);
-                let found = beyond::schema_drift(&view, &from, &to);
-                let (found, unseen) = found_or_unseen(beyond::SCHEMA_DRIFT, found, is_locked)?;
-                checked.push(judged(
-                    (beyond::SCHEMA_DRIFT, beyond::SAME),
-                    Before::Cutover,
-                    &view,
-                    found,
-                    unseen,
-                ));
-            }
+    for (names, [on_publisher, on_subscriber]) in moving.iter().zip(entered?) {
+        let (publisher, from) = within(publisher.as_ref(), on_publisher);
+        let (subscriber, to) = within(subscriber.as_ref(), on_subscriber);
+        let sessions = from.zip(to);
+        let declared = scope.declared(&names.dbname)?;
+        let mut view = View {
+            config: scope.config,
+            publisher: publisher.as_ref(),
+            subscriber: subscriber.as_ref(),
+            moving: Some(Moving {
+                dbname: &names.dbname,
+                publication: declared.publication,
+                pubname: &names.pubname,
+                subname: Some(names.subname.as_str()).filter(|it| !it.is_empty()),
+            }),
+            databases: scope.dbnames.len(),
+            unsubscribed: 0,
+            reverse: scope.reverse,
+            later: scope.later,
+            before: scope.before,
+            streams: false,
+            subscribed: false,
+        };
+        (view.subscribed, view.streams) = subscription::progress(&view)?;
+        any_streams |= view.streams;
+        unsubscribed += usize::from(!view.subscribed);
+        checked.extend(judge(&wanted, Place::Database, &view)?);
+        let compared = view.subscribed && scope.schemas == Schemas::Compare;
+        if let (Some((from, to)), true, Before::Cutover) = (sessions, compared, scope.before) {
+            // Somebody has locked a table; nobody is waited for here.
+            let is_locked =
+                |report: &Report| sqlstate_of(report) == Some(&SqlState::LOCK_NOT_AVAILABLE);
+            let found = beyond::schema_drift(&view, &from, &to);
+            let (found, unseen) = found_or_unseen(beyond::SCHEMA_DRIFT, found, is_locked)?;
+            checked.push(judged(
+                (beyond::SCHEMA_DRIFT, beyond::SAME),
+                Before::Cutover,
+                &view,
+                found,
+                unseen,
+            ));
         }
     }
     let view = View {
@@ -137,10 +138,8 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
         subscribed: any_streams,
     };
     checked.extend(judge(&wanted, Place::Server, &view)?);
-    let servers = [scope.publisher, scope.subscriber];
-    let found = beyond::other_migrations(scope.config, servers, scope.dbnames);
     // The journal is another administrator's.
-    let (found, unseen) = found_or_unseen(beyond::OTHER_MIGRATIONS, found, is_denied)?;
+    let (found, unseen) = found_or_unseen(beyond::OTHER_MIGRATIONS, others, is_denied)?;
     checked.push(judged(
         (beyond::OTHER_MIGRATIONS, beyond::ALONE),
         Before::Setup,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use postgres::error::SqlState;
 
 use super::status_table;
-use crate::catalog::side::FENCE;
+use crate::catalog::side::Replicated;
 use crate::error::{Result, WrapErr};
 use crate::server::{Server, Session, begin_before_autovacuum, params, sqlstate_of};
 use crate::value::TableName;
@@ -44,16 +44,14 @@ const EXISTS: &str = "
 
 /// The tables that still need the trigger for these to be closed.
 pub(crate) fn unfenced(session: &Session, tables: &[TableName]) -> Result<Vec<TableName>> {
-    let wanted: Vec<&TableName> = tables
-        .iter()
-        .filter(|name| !status_table::is(name))
-        .collect();
-    let wanted = serde_json::to_value(wanted).wrap_err("list the tables for the fence")?;
+    let wanted = tables.iter().filter(|name| !status_table::is(name));
+    let wanted: Vec<TableName> = wanted.cloned().collect();
+    let (fence, params) = Replicated::Named(&wanted).fence()?;
     let unfenced = format!(
-        "{FENCE} SELECT jsonb_build_object('schema', nspname, 'table', relname) FROM fence WHERE NOT stands ORDER BY nspname, relname"
+        "{fence} SELECT jsonb_build_object('schema', nspname, 'table', relname) FROM fence WHERE NOT stands ORDER BY nspname, relname"
     );
     session
-        .list(&unfenced, params![wanted])
+        .list(&unfenced, params)
         .wrap_err("list the tables for the fence")
 }
 

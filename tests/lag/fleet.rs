@@ -33,7 +33,8 @@ fn a_fleet_has_a_line_for_each_migration() {
     for (line, pair) in [(lines[0], &one), (lines[3], &other)] {
         assert!(line.contains(pair.subname()), "{told}");
         assert!(line.contains("writes on the publisher"), "{told}");
-        assert!(line.contains("lag 0 B"), "{told}");
+        // Others write on these servers as well, so it need not be 0.
+        assert!(line.contains(" B, "), "{told}");
     }
     assert!(lines[1].contains("a server does not answer"), "{told}");
     assert!(lines[2].contains("UNKNOWN: "), "{told}");
