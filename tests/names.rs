@@ -38,6 +38,40 @@ fn tables() -> [(String, String); 4] {
     ]
 }
 
+/// What every session begins with unless it says otherwise: text is read and written differently, plans are odd, and a
+/// statement that fails ends the session.
+const ODD_SETTINGS: &[(&str, &str)] = &[
+    ("array_nulls", "off"),
+    ("bytea_output", "escape"),
+    ("client_min_messages", "debug1"),
+    ("DateStyle", "German"),
+    ("default_transaction_deferrable", "on"),
+    ("default_transaction_isolation", "serializable"),
+    ("enable_seqscan", "off"),
+    ("extra_float_digits", "-5"),
+    ("idle_in_transaction_session_timeout", "100"),
+    ("IntervalStyle", "sql_standard"),
+    ("join_collapse_limit", "1"),
+    ("lock_timeout", "100"),
+    ("plpgsql.extra_errors", "all"),
+    ("quote_all_identifiers", "on"),
+    ("search_path", "nowhere"),
+    ("synchronous_commit", "off"),
+    ("TimeZone", "Asia/Kathmandu"),
+    ("transform_null_equals", "on"),
+    ("xmloption", "document"),
+    ("exit_on_error", "on"),
+];
+
+fn make_odd(server: &Cluster) {
+    for (name, value) in ODD_SETTINGS {
+        server.sql(
+            "postgres",
+            &format!("ALTER ROLE ALL SET {name} = '{value}'"),
+        );
+    }
+}
+
 fn furnish(publisher: &Cluster) {
     let (owner, app, repl) = (ident(OWNER), ident(APP), ident(REPL));
     publisher.sql(
@@ -114,6 +148,8 @@ fn configure(pair: &Pair) {
 fn hostile_names_and_passwords_travel_through_the_whole_flow() {
     let pair = Pair::alone(13, 17);
     furnish(pair.publisher());
+    make_odd(pair.publisher());
+    make_odd(pair.subscriber());
     configure(&pair);
     let flow: [&[&str]; 11] = [
         &["verify_connectivity"],

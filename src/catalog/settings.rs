@@ -84,7 +84,7 @@ pub(crate) fn parameters(server: &Server, wanted: &[Setting]) -> Result<Paramete
 }
 
 /// Sets each value in a transaction that only reads, one by one, and takes it back: what a server refuses it says itself.
-/// Values that only count when a session begins, or name what need not exist, are not tried so.
+/// Values that only count when a session begins, name what need not exist, or would end this session are not tried so.
 const TRY: &str = "
     DO LANGUAGE plpgsql $flare$
     DECLARE one record; refused jsonb := '[]';
@@ -94,7 +94,8 @@ const TRY: &str = "
                    JOIN pg_settings s ON lower(s.name) = lower(t.setting ->> 'name')
                   WHERE s.context NOT IN ('backend', 'superuser-backend', 'internal', 'postmaster', 'sighup')
                     AND lower(s.name) NOT IN ('role', 'session_authorization', 'default_tablespace', 'temp_tablespaces',
-                        'default_text_search_config', 'search_path', 'session_preload_libraries', 'local_preload_libraries')
+                        'default_text_search_config', 'search_path', 'session_preload_libraries', 'local_preload_libraries',
+                        'exit_on_error', 'transaction_timeout')
       LOOP
         BEGIN
           PERFORM set_config(one.name, one.value, true);

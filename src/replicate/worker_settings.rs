@@ -127,6 +127,8 @@ fn of_receiver(now: &Now, sender: &Now) -> Vec<Wanted> {
         wanted("client_encoding", &now.encoding),
         wanted("array_nulls", "on"),
         wanted("xmloption", "content"),
+        // Carried statements are tried, and what fails of them is caught.
+        wanted("exit_on_error", "off"),
     ]);
     let mut lacking = now.lacking(all);
     if (now.has_money || sender.has_money) && now.lc_monetary != sender.lc_monetary {

@@ -41,7 +41,26 @@ const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("row_security", "off"),
     // Off, a backslash in a constant would begin an escape.
     ("standard_conforming_strings", "on"),
+    // On, a statement that may fail would end the session.
+    ("exit_on_error", "off"),
+    // Definitions are compared and read as text.
+    ("quote_all_identifiers", "off"),
+    ("bytea_output", "hex"),
+    ("array_nulls", "on"),
+    ("xmloption", "content"),
+    // A table of flare's own would have oids, on 10 and 11.
+    ("default_with_oids", "off"),
+    // Blocks of PL/pgSQL would fail for what is only unusual.
+    ("plpgsql.extra_errors", "none"),
 ];
+
+/// The same as `options` of a connection.
+pub(crate) fn session_options() -> String {
+    let options = SESSION_SETTINGS
+        .iter()
+        .map(|(name, value)| format!("-c {name}={value}"));
+    options.collect::<Vec<String>>().join(" ")
+}
 
 /// How long a session's statements wait for a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,10 +177,7 @@ impl Target {
                 config.host_path(directory);
             }
         }
-        let mut options: Vec<String> = SESSION_SETTINGS
-            .iter()
-            .map(|(name, value)| format!("-c {name}={value}"))
-            .collect();
+        let mut options = vec![session_options()];
         options.push(format!("-c lock_timeout={}", self.lock_wait.setting()));
         options.extend(self.unseen.map(|unseen| format!("-c {unseen}")));
         if self.read_only_at_first {

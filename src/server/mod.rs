@@ -25,7 +25,7 @@ mod visit;
 
 pub(crate) use act_as::ActAs;
 pub use address::Endpoint;
-pub(crate) use connect::{application_name, connect_unverified};
+pub(crate) use connect::{application_name, connect_unverified, session_options};
 pub(crate) use conninfo::conninfo_for_subscriber;
 pub(crate) use console::{Console, ConsoleAddress, Unanswered};
 pub use credentials::Login;

@@ -13,7 +13,7 @@ use super::installation::Program;
 use super::scratch::{rewind, share, unlinked};
 use crate::config::RootCert;
 use crate::error::{Failure, Result, WrapErr};
-use crate::server::{Endpoint, Login, Server, interrupt};
+use crate::server::{Endpoint, Login, Server, interrupt, session_options};
 use crate::value::Secret;
 
 /// How often the server is asked for a sign of life while a program works on it.
@@ -50,7 +50,7 @@ impl Program {
             unseen: server.unseen_as(login),
             password,
         };
-        Ok(invocation.options("-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c synchronous_commit=on"))
+        Ok(invocation.options(&format!("{} -c lock_timeout=0", session_options())))
     }
 }
 

@@ -60,7 +60,8 @@ fn tables_whose_rows_cannot_be_told_apart_are_named() {
             pair.publisher().sql(
                 db,
                 "CREATE OPERATOR !!! (PROCEDURE = twice, LEFTARG = int); CREATE AGGREGATE arrayed (anyelement) (SFUNC = array_append, STYPE = anyarray);
-                 CREATE TABLE ages (id int PRIMARY KEY, a abstime)",
+                 CREATE TABLE ages (id int PRIMARY KEY, a abstime); CREATE TABLE numbered (id int PRIMARY KEY) WITH OIDS;
+                 CREATE VIEW checkpoints AS SELECT checkpoints_timed, buffers_alloc FROM pg_stat_bgwriter",
             );
         }
         if old >= 12 {
@@ -95,9 +96,12 @@ fn tables_whose_rows_cannot_be_told_apart_are_named() {
                 "!!!(integer,NONE) (postfix",
                 "arrayed(anyelement) (its function",
                 "public.ages.a",
+                "public.numbered",
             ] {
                 assert_found(&json, "gone_objects", "blocker", words);
             }
+            let read = "public.checkpoints (reads pg_stat_bgwriter.checkpoints_timed)";
+            assert_found(&json, "gone_columns", "blocker", read);
         }
         let operators = super::of(&json, "identity_operators")[0].to_string();
         assert!(!operators.contains("fine"), "{operators}");

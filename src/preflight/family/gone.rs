@@ -1,6 +1,6 @@
-//! Kinds of objects that a newer version has no more: the schema cannot be loaded with them.
+//! What a newer version has no more: kinds of objects, and columns of the system's views. The schema cannot be loaded with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -8,21 +8,37 @@ use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
 
-pub(crate) const CHECKS: &[Check] = &[Check {
-    id: "gone_objects",
-    title: "the subscriber's version has every kind of object",
-    before: Before::Setup,
-    place: Place::Database,
-    asks: &[GONE.on_publisher()],
-    judge: |view| match (view.publisher, view.subscriber) {
-        (Some(publisher), Some(subscriber)) => Ok(gone(
-            &publisher.rows(&GONE)?,
-            publisher.major,
-            subscriber.major,
-        )),
-        _ => Ok(Vec::new()),
+pub(crate) const CHECKS: &[Check] = &[
+    Check {
+        id: "gone_objects",
+        title: "the subscriber's version has every kind of object",
+        before: Before::Setup,
+        place: Place::Database,
+        asks: &[GONE.on_publisher()],
+        judge: |view| match (view.publisher, view.subscriber) {
+            (Some(publisher), Some(subscriber)) => Ok(gone(
+                &publisher.rows(&GONE)?,
+                publisher.major,
+                subscriber.major,
+            )),
+            _ => Ok(Vec::new()),
+        },
     },
-}];
+    Check {
+        id: "gone_columns",
+        title: "views read what the system's views still have on the subscriber",
+        before: Before::Setup,
+        place: Place::Database,
+        asks: &[READ.on_publisher(), SYSTEM_VIEWS.on_subscriber()],
+        judge: |view| match (view.publisher, view.subscriber) {
+            (Some(publisher), Some(subscriber)) => Ok(gone_columns(
+                &publisher.rows(&READ)?,
+                &subscriber.rows(&SYSTEM_VIEWS)?,
+            )),
+            _ => Ok(Vec::new()),
+        },
+    },
+];
 
 /// An object that versions from `since` on refuse.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -30,45 +46,114 @@ struct Gone {
     object: String,
     since: i32,
     why: String,
+    /// What makes it one that both versions know, where one statement does.
+    fix: Option<String>,
 }
 
 /// As pg_upgrade has them: postfix operators, polymorphic aggregates and operators over functions of arrays that have other
-/// arguments now, types of time that are no more. What belongs to an extension comes with the subscriber's version of it.
+/// arguments now, types of time that are no more, and tables WITH OIDS, whose oids pg_dump leaves out with a warning. What belongs to an extension comes with the subscriber's version of it.
 const GONE: Question<Gone> = Question::database(
     "gone objects",
     "WITH moved(oid) AS (
          SELECT to_regprocedure(f)::oid FROM unnest(ARRAY['array_append(anyarray,anyelement)', 'array_cat(anyarray,anyarray)', 'array_prepend(anyelement,anyarray)',
                   'array_remove(anyarray,anyelement)', 'array_replace(anyarray,anyelement,anyelement)', 'array_position(anyarray,anyelement)',
                   'array_position(anyarray,anyelement,integer)', 'array_positions(anyarray,anyelement)', 'width_bucket(anyelement,anyarray)']) f),
-     ours(classid, oid, object, since, why) AS (
-         SELECT 'pg_operator'::regclass::oid, o.oid, format('operator %s', o.oid::regoperator), 14, 'postfix operators are gone' FROM pg_operator o WHERE o.oprright = 0
-         UNION ALL SELECT 'pg_operator'::regclass, o.oid, format('operator %s', o.oid::regoperator), 14, 'its function takes anycompatible now' FROM pg_operator o WHERE o.oprcode::oid IN (SELECT oid FROM moved) AND o.oprleft IN ('anyarray'::regtype, 'anyelement'::regtype)
-         UNION ALL SELECT 'pg_proc'::regclass, a.aggfnoid, format('aggregate %s', a.aggfnoid::regprocedure), 14, 'its function takes anycompatible now'
+     ours(classid, oid, object, since, why, fix) AS (
+         SELECT 'pg_operator'::regclass::oid, o.oid, format('operator %s', o.oid::regoperator), 14, 'postfix operators are gone', NULL FROM pg_operator o WHERE o.oprright = 0
+         UNION ALL SELECT 'pg_operator'::regclass, o.oid, format('operator %s', o.oid::regoperator), 14, 'its function takes anycompatible now', NULL FROM pg_operator o WHERE o.oprcode::oid IN (SELECT oid FROM moved) AND o.oprleft IN ('anyarray'::regtype, 'anyelement'::regtype)
+         UNION ALL SELECT 'pg_proc'::regclass, a.aggfnoid, format('aggregate %s', a.aggfnoid::regprocedure), 14, 'its function takes anycompatible now', NULL
            FROM pg_aggregate a WHERE (a.aggtransfn::oid IN (SELECT oid FROM moved) OR a.aggfinalfn::oid IN (SELECT oid FROM moved)) AND a.aggtranstype IN ('anyarray'::regtype, 'anyelement'::regtype)
-         UNION ALL SELECT 'pg_class'::regclass, c.oid, format('column %s.%I', c.oid::regclass, a.attname), 12, format('type %s is gone', format_type(a.atttypid, NULL))
+         UNION ALL SELECT 'pg_class'::regclass, c.oid, format('column %s.%I', c.oid::regclass, a.attname), 12, format('type %s is gone', format_type(a.atttypid, NULL)), NULL
            FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_type t ON t.oid = a.atttypid
-          WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typname IN ('abstime', 'reltime', 'tinterval', '_abstime', '_reltime', '_tinterval') AND NOT a.attisdropped)
-     SELECT jsonb_build_object('object', o.object, 'since', o.since, 'why', o.why) FROM ours o
+          WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typname IN ('abstime', 'reltime', 'tinterval', '_abstime', '_reltime', '_tinterval') AND NOT a.attisdropped
+         UNION ALL SELECT 'pg_class'::regclass, c.oid, format('table %s', c.oid::regclass), 12, 'no table has oids any more',
+                          format('ALTER TABLE %s SET WITHOUT OIDS', c.oid::regclass)
+           FROM pg_class c
+          WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND (to_jsonb(c) ->> 'relhasoids')::boolean
+            AND c.relnamespace::regnamespace::text <> 'flare')
+     SELECT jsonb_build_object('object', o.object, 'since', o.since, 'why', o.why, 'fix', o.fix) FROM ours o
       WHERE o.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.classid AND d.objid = o.oid AND d.deptype = 'e')
       ORDER BY o.object",
 );
 
 fn gone(objects: &[Gone], publisher: i32, subscriber: i32) -> Vec<Finding> {
-    let mut by_version: BTreeMap<i32, Vec<String>> = BTreeMap::new();
-    for it in objects {
-        if publisher < it.since && it.since <= subscriber {
-            let words = format!("{} ({})", it.object, it.why);
-            by_version.entry(it.since).or_default().push(words);
-        }
+    let gone = |it: &&Gone| publisher < it.since && it.since <= subscriber;
+    let mut by_fix: BTreeMap<(i32, bool), Vec<&Gone>> = BTreeMap::new();
+    for it in objects.iter().filter(gone) {
+        let kind = (it.since, it.fix.is_some());
+        by_fix.entry(kind).or_default().push(it);
     }
-    let found = by_version.into_iter().map(|(since, objects)| {
+    let found = by_fix.into_iter().map(|((since, _), objects)| {
+        let fix = match &objects[0].fix {
+            Some(fix) if objects.len() == 1 => format!("{fix} on the publisher, where nothing reads its oids"),
+            Some(fix) => format!("{fix} on the publisher and so on, where nothing reads their oids"),
+            None => "drop them, or make them anew in a way that both versions know, before the schema is loaded".to_owned(),
+        };
+        let words = |it: &&Gone| format!("{} ({})", it.object, it.why);
         Finding::blocker(format!(
             "these cannot be made on the subscriber: versions from {since} on refuse them"
         ))
-        .objects(objects)
-        .fix("drop them, or make them anew in a way that both versions know, before the schema is loaded")
+        .objects(objects.iter().map(words))
+        .fix(fix)
     });
     found.collect()
+}
+
+/// A column of one of the system's views, and which view of the user's reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Read {
+    view: String,
+    relation: String,
+    column: String,
+}
+
+/// Only the system's views: on its tables no dependency is on record (manual: pg_depend, of objects that are pinned).
+const READ: Question<Read> = Question::database(
+    "columns that views read",
+    "SELECT DISTINCT jsonb_build_object('view', v.oid::regclass::text, 'relation', c.relname, 'column', a.attname)
+       FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class v ON v.oid = r.ev_class
+       JOIN pg_class c ON c.oid = d.refobjid JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid
+      WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND v.oid >= 16384
+        AND c.relkind = 'v' AND c.relnamespace = 'pg_catalog'::regnamespace AND c.oid < 16384
+        AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = v.oid AND e.deptype = 'e')",
+);
+
+/// One of the system's views.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct SystemView {
+    relation: String,
+    columns: BTreeSet<String>,
+}
+
+const SYSTEM_VIEWS: Question<SystemView> = Question::server(
+    "system views",
+    "SELECT jsonb_build_object('relation', c.relname, 'columns', jsonb_agg(a.attname))
+       FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+      WHERE c.relkind = 'v' AND c.relnamespace = 'pg_catalog'::regnamespace AND a.attnum > 0 AND NOT a.attisdropped
+      GROUP BY c.relname",
+);
+
+fn gone_columns(read: &[Read], there: &[SystemView]) -> Vec<Finding> {
+    let is_there = |it: &&Read| {
+        let mut views = there.iter();
+        views.any(|view| view.relation == it.relation && view.columns.contains(&it.column))
+    };
+    let mut gone: Vec<&Read> = read.iter().filter(|it| !is_there(it)).collect();
+    gone.sort_by_key(|it| (&it.view, &it.relation, &it.column));
+    let Some(first) = gone.first() else {
+        return Vec::new();
+    };
+    let words = |it: &&Read| format!("{} (reads {}.{})", it.view, it.relation, it.column);
+    vec![
+        Finding::blocker(
+            "views read columns of the system's views that the subscriber's version has not: the schema cannot be loaded with them",
+        )
+        .objects(gone.iter().map(words))
+        .fix(format!(
+            "DROP VIEW {}, or CREATE OR REPLACE it without that column, on the publisher",
+            first.view
+        )),
+    ]
 }
 
 #[cfg(test)]
@@ -82,6 +167,7 @@ mod tests {
             object: format!("operator !! of {since}"),
             since,
             why: "gone".into(),
+            fix: None,
         };
         let objects = [object(12), object(14)];
         assert!(gone(&objects, 14, 18).is_empty());
@@ -90,5 +176,45 @@ mod tests {
         assert_eq!(found[0].objects, ["operator !! of 14 (gone)"]);
         assert_eq!(found[0].severity, Severity::Blocker);
         assert_eq!(gone(&objects, 10, 18).len(), 2);
+        let oids = Gone {
+            fix: Some("ALTER TABLE a SET WITHOUT OIDS".into()),
+            ..object(12)
+        };
+        let found = gone(&[object(12), oids], 11, 12);
+        assert_eq!(found.len(), 2);
+        assert!(
+            found[1]
+                .fix
+                .as_deref()
+                .unwrap()
+                .starts_with("ALTER TABLE a SET WITHOUT OIDS on")
+        );
+    }
+    #[test]
+    fn a_column_that_the_subscriber_lacks_is_named_with_its_view() {
+        let read = |relation: &str, column: &str| Read {
+            view: "public.monitoring".into(),
+            relation: relation.into(),
+            column: column.into(),
+        };
+        let there = [SystemView {
+            relation: "pg_stat_wal".into(),
+            columns: BTreeSet::from(["wal_bytes".to_owned()]),
+        }];
+        assert!(gone_columns(&[read("pg_stat_wal", "wal_bytes")], &there).is_empty());
+        let found = gone_columns(
+            &[
+                read("pg_stat_wal", "wal_sync"),
+                read("pg_shadow", "usename"),
+            ],
+            &there,
+        );
+        assert_eq!(
+            found[0].objects,
+            [
+                "public.monitoring (reads pg_shadow.usename)",
+                "public.monitoring (reads pg_stat_wal.wal_sync)"
+            ]
+        );
     }
 }
