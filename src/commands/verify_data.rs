@@ -14,7 +14,8 @@ the end; how far it has come is kept in flare.verified in the database postgres 
 Both servers hash their rows in one canonical form; no row leaves them but those that differ, which are named by their \
 key with the columns that differ. It follows the direction: after a cutover the subscriber's rows are compared with what \
 has come back. A row is called different only when that is proven, whatever is written meanwhile; what cannot be decided \
-is named as such. Exit codes: 0 all equal, 3 different or undecided, 1 could not look.
+is named as such. While the application writes it pauses as long as keeps the writers' rate, unless --jobs or --max-rate \
+says how hard to work. Exit codes: 0 all equal, 3 different or undecided, 1 could not look.
 
 Example:
   flare verify_data bench1
@@ -31,10 +32,10 @@ pub(crate) struct VerifyData {
     /// Only about N percent of each table that has a key, in chunks chosen at random
     #[arg(long, value_name = "N", value_parser = percent)]
     sample: Option<f64>,
-    /// How many chunks at once [default: 2]
+    /// How many chunks at once, without pauses for the application's writes [default: 2, with pauses]
     #[arg(long, value_name = "N", value_parser = jobs)]
     jobs: Option<usize>,
-    /// At most so much a second, such as 50MB, of the tables as they are on disk
+    /// At most so much a second, such as 50MB, of the tables as they are on disk, instead of pauses
     #[arg(long, value_name = "SIZE", value_parser = rate)]
     max_rate: Option<Size>,
     /// Go on where the last run was cut off; tables that it had found equal are not compared again

@@ -2,13 +2,15 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::choice::{bounding, cached_bytes, walk_of};
 use super::following::Following;
 use super::hash::Hash;
+use super::pace::Pace;
 use super::pinned::{Both, Pinned};
 use super::probe::Probe;
+use super::ranges::CHUNK;
 use super::record::{Kept, Record, Resume};
 use super::report::{DataVerification, TableStatus, VerifiedTable};
 use super::settle::Values;
@@ -29,9 +31,9 @@ pub struct DataOptions {
     pub tables: Vec<TableName>,
     /// Only this part of each table with a key, in percent, in chunks chosen at random.
     pub sample_percent: Option<f64>,
-    /// How many chunks at once; none: two.
+    /// How many chunks at once, however busy the servers are; none: two, which pause as long as writers need it.
     pub jobs: Option<usize>,
-    /// At most so many bytes a second, of the tables as they are on disk.
+    /// At most so many bytes a second, of the tables as they are on disk, however busy the servers are.
     pub max_rate: Option<Size>,
     /// Whether values of rows that differ are shown.
     pub values: Values,
@@ -80,19 +82,19 @@ pub(crate) fn verify(
     let resumed = kept.is_some();
     let kept = kept.unwrap_or_default();
     let signatures: Vec<String> = subject.tables.iter().map(Table::signature).collect();
+    let states: Vec<State> = subject
+        .tables
+        .iter()
+        .zip(&signatures)
+        .map(|(table, signature)| {
+            let kept = kept.iter().find(|it| it.name == table.name);
+            State::new(walk_of(table, options, cached)).going_on(table, signature, kept)
+        })
+        .collect();
+    let earlier_bytes = states.iter().map(|it| it.bytes_done.max(0) as u64).sum();
     let shared = Shared {
         tables: &subject.tables,
-        states: subject
-            .tables
-            .iter()
-            .zip(&signatures)
-            .map(|(table, signature)| {
-                let kept = kept.iter().find(|it| it.name == table.name);
-                Mutex::new(
-                    State::new(walk_of(table, options, cached)).going_on(table, signature, kept),
-                )
-            })
-            .collect(),
+        states: states.into_iter().map(Mutex::new).collect(),
         record,
         signatures,
         confirmed: subject.tables.iter().map(|_| AtomicU64::new(0)).collect(),
@@ -100,10 +102,19 @@ pub(crate) fn verify(
         bounds_of,
         values: options.values,
         stop: AtomicBool::new(false),
-        done_bytes: AtomicU64::new(0),
-        total_bytes: subject.tables.iter().map(|it| it.bytes.max(0) as u64).sum(),
+        earlier_bytes,
+        done_bytes: AtomicU64::new(earlier_bytes),
+        total_bytes: subject
+            .tables
+            .iter()
+            .map(|it| to_compare(it, options))
+            .sum(),
         since,
         max_rate: options.max_rate,
+        pace: match (options.jobs, options.max_rate) {
+            (None, None) => Some(Pace::new()),
+            _ => None,
+        },
         run,
     };
     let following = Following {
@@ -125,6 +136,7 @@ pub(crate) fn verify(
     outcome?;
     removed?;
     shared.advance(shared.total_bytes);
+    let paused = shared.pace.as_ref().map_or(Duration::ZERO, Pace::paused);
     let record = shared.record;
     let tables: Vec<VerifiedTable> = shared
         .tables
@@ -165,8 +177,25 @@ pub(crate) fn verify(
         resumed,
         notes,
         finished_at: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
-        seconds: (since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+        seconds: seconds(since.elapsed()),
+        paused_seconds: seconds(paused),
     })
+}
+
+/// Milliseconds are exact enough.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+/// The bytes of a table, or of the part of it that a sample takes.
+fn to_compare(table: &Table, options: &DataOptions) -> u64 {
+    let part = match (options.sample_percent, &table.key) {
+        (Some(percent), Some(_)) if table.reltuples > CHUNK as f64 => {
+            (percent / 100.0).max(CHUNK as f64 / table.reltuples)
+        }
+        _ => 1.0,
+    };
+    (table.bytes.max(0) as f64 * part) as u64
 }
 
 /// Puts the run on record; without the right to, it is said, and that is all.

@@ -50,6 +50,7 @@ mod following;
 mod hash;
 mod hot;
 mod lookup;
+mod pace;
 mod pinned;
 mod probe;
 mod ranges;

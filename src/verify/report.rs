@@ -106,6 +106,8 @@ pub struct DataVerification {
     pub finished_at: String,
     /// How long it took.
     pub seconds: f64,
+    /// How much of that nothing was compared, so that writers keep their rate.
+    pub paused_seconds: f64,
 }
 
 impl DataVerification {
@@ -164,6 +166,13 @@ impl fmt::Display for DataVerification {
         }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
+        }
+        if self.paused_seconds >= 1.0 {
+            writeln!(
+                f,
+                "note: paused {:.0} s of that for the application's writes; --jobs N goes on without",
+                self.paused_seconds
+            )?;
         }
         let part = match self.sample_percent {
             Some(percent) => format!("a sample of {percent} % of "),

@@ -31,7 +31,8 @@ pub(super) struct State {
     undecided: u64,
     examples: Vec<RowDifference>,
     pub(super) error: Option<String>,
-    bytes_done: i64,
+    /// What it has come to, as a part of the table's bytes.
+    pub(super) bytes_done: i64,
     /// Found in an earlier part of the run to be what it is.
     pub(super) settled: Option<TableStatus>,
     /// Where an earlier part of the run had come to.
@@ -81,6 +82,7 @@ impl State {
         if kept.found_equal(signature) {
             self.settled = kept.status;
             self.rows = kept.rows;
+            self.bytes_done = table.bytes;
         } else if let (None, Walk::Ranges, Some(key)) = (kept.status, self.walk, &table.key)
             && let Some((bound, again)) = kept.goes_on(signature, key.columns.len())
         {
@@ -88,6 +90,7 @@ impl State {
             self.reached = (Some(bound.clone()), kept.rows);
             self.begins_after = Some(bound);
             self.again = again;
+            self.bytes_done = self.bytes_of_rows(table);
         }
         self
     }
@@ -154,11 +157,15 @@ impl State {
                 self.examples.push(found);
             }
         }
-        let share = self.rows as f64 / table.reltuples.max(1.0).max(self.rows as f64);
-        let done = (share * table.bytes as f64) as i64;
-        let more = (done - self.bytes_done).max(0);
+        let more = (self.bytes_of_rows(table) - self.bytes_done).max(0);
         self.bytes_done += more;
         more as u64
+    }
+
+    /// The part of the table's bytes that its rows so far stand for.
+    fn bytes_of_rows(&self, table: &Table) -> i64 {
+        let share = self.rows as f64 / table.reltuples.max(1.0).max(self.rows as f64);
+        (share * table.bytes as f64) as i64
     }
 
     /// No more chunks will come; whether the table is still to be gone through by lookup, by whoever hears this.

@@ -212,10 +212,22 @@ pub(super) fn pair(
         key,
         columns,
         bytes: ours.bytes,
-        reltuples: ours.reltuples,
+        reltuples: rows_of(ours),
         correlation,
         notes,
     })
+}
+
+/// Rows of so many bytes where nobody has counted them.
+const TYPICAL_BYTES: f64 = 100.0;
+
+/// About how many rows the table has: what is taken for its progress.
+fn rows_of(found: &Found) -> f64 {
+    if found.reltuples > 0.0 {
+        found.reltuples
+    } else {
+        found.bytes as f64 / TYPICAL_BYTES
+    }
 }
 
 /// Why a column of the publisher is not compared.

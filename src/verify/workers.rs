@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::hash::Hash;
+use super::pace::Pace;
 use super::pinned::{Both, Pinned};
 use super::probe::Probe;
 use super::ranges::{CHUNK, Outcome, key_of};
@@ -44,10 +45,14 @@ pub(super) struct Shared<'a> {
     pub(super) bounds_of: Side,
     pub(super) values: Values,
     pub(super) stop: AtomicBool,
+    /// Compared in an earlier part of the run.
+    pub(super) earlier_bytes: u64,
     pub(super) done_bytes: AtomicU64,
     pub(super) total_bytes: u64,
     pub(super) since: Instant,
     pub(super) max_rate: Option<Size>,
+    /// None where it is told how hard to work.
+    pub(super) pace: Option<Pace>,
     pub(super) run: &'a Run,
     pub(super) record: Option<Record<'a>>,
     pub(super) signatures: Vec<String>,
@@ -63,6 +68,7 @@ impl Shared<'_> {
         sample: Option<f64>,
     ) -> Result<()> {
         let (tasks, inbox) = bounded::<Task>(sessions.len());
+        self.advance(self.earlier_bytes);
         let outcomes: Vec<Result<()>> = std::thread::scope(|scope| {
             let workers: Vec<_> = sessions
                 .iter()
@@ -209,6 +215,11 @@ impl Shared<'_> {
                 bounds: self.bounds_of,
                 confirmed: &self.confirmed[at],
             };
+            let turn = match (&self.pace, &task) {
+                (Some(pace), Task::Range(..)) => Some(pace.turn(both.publisher.session())?),
+                // A pass over a whole table would keep the others waiting.
+                _ => None,
+            };
             let mut compared = match &task {
                 Task::Range(_, _, range) => ranges::compare(&work, range),
                 Task::Whole(_, walk) => self.whole(&work, at, *walk),
@@ -217,6 +228,7 @@ impl Shared<'_> {
                     ..Outcome::default()
                 }),
             };
+            drop(turn);
             let mut chunk = match task {
                 Task::Range(_, number, range) => Some((number, range.to)),
                 Task::Whole(..) | Task::Again(..) => None,
@@ -274,7 +286,8 @@ impl Shared<'_> {
         let done = self.done_bytes.fetch_add(bytes, Ordering::SeqCst) + bytes;
         self.advance(done.min(self.total_bytes.saturating_sub(1)));
         if let Some(Size(rate)) = self.max_rate {
-            let due = Duration::from_secs_f64(done as f64 / rate.max(1) as f64);
+            let done_now = done.saturating_sub(self.earlier_bytes);
+            let due = Duration::from_secs_f64(done_now as f64 / rate.max(1) as f64);
             let early = due.saturating_sub(self.since.elapsed());
             interrupt::sleep(early)?;
         }

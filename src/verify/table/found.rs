@@ -17,7 +17,7 @@ pub(in crate::verify) struct Found {
     #[serde(flatten)]
     pub(in crate::verify) name: TableName,
     pub(in crate::verify) relkind: char,
-    /// As estimated by the last ANALYZE; below zero when there was none.
+    /// As estimated by the last ANALYZE, or counted while they were written.
     pub(in crate::verify) reltuples: f64,
     pub(in crate::verify) bytes: i64,
     pub(in crate::verify) columns: Vec<Column>,
@@ -73,15 +73,24 @@ const KEYS: &str = "
 
 fn tables_sql(major: i32) -> String {
     // A partitioned table is measured by its partitions, which only a publication via the root (13+) names.
-    let bytes = if major >= 12 {
-        "CASE c.relkind WHEN 'p' THEN (SELECT sum(pg_table_size(p.relid)) FROM pg_partition_tree(c.oid) p)
-                        ELSE pg_table_size(c.oid) END"
+    let (bytes, rows) = if major >= 12 {
+        (
+            "CASE c.relkind WHEN 'p' THEN (SELECT sum(pg_table_size(p.relid)) FROM pg_partition_tree(c.oid) p)
+                            ELSE pg_table_size(c.oid) END",
+            "CASE c.relkind WHEN 'p' THEN (SELECT sum(greatest(r.reltuples, pg_stat_get_live_tuples(r.oid)))
+                                             FROM pg_partition_tree(c.oid) p JOIN pg_class r ON r.oid = p.relid
+                                            WHERE p.isleaf)
+                            WHEN 'r' THEN CASE WHEN c.reltuples > 0 THEN c.reltuples ELSE pg_stat_get_live_tuples(c.oid) END END",
+        )
     } else {
-        "pg_table_size(c.oid)"
+        (
+            "pg_table_size(c.oid)",
+            "CASE WHEN c.reltuples > 0 THEN c.reltuples ELSE pg_stat_get_live_tuples(c.oid) END",
+        )
     };
     format!(
         "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'relkind', c.relkind,
-                  'reltuples', c.reltuples, 'bytes', coalesce({bytes}, 0)::int8,
+                  'reltuples', coalesce({rows}, 0)::float8, 'bytes', coalesce({bytes}, 0)::int8,
                   'columns', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', a.attname, 'type', a.atttypid::int8,
                                        'written', format_type(a.atttypid, -1),
                                        'declared', format_type(a.atttypid, a.atttypmod),

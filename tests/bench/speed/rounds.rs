@@ -41,34 +41,19 @@ impl Compared {
         Self { ours, theirs }
     }
 
-    /// The same without a goal.
-    pub fn report_alone(&self, what: &str, unit: &str) {
-        let (ours, theirs) = (median(&self.ours), median(&self.theirs));
-        let ratio = ours / theirs;
-        println!("{what}\n    {ours:.1} {unit} to {theirs:.1} {unit}: {ratio:.2}");
-    }
-
     /// One line: what was measured, both medians, and their ratio beside the goal. What else runs on the machine
     /// lengthens both, but not alike: the ratio of the best rounds is what it spoils least.
     pub fn report(&self, what: &str, unit: &str, goal: Goal) {
         let (ours, theirs) = (median(&self.ours), median(&self.theirs));
         let ratio = ours / theirs;
-        let (words, met, best) = match goal {
-            Goal::AtMost(goal) => (
-                format!("at most {goal:.2}"),
-                ratio <= goal,
-                self.ours[0] / self.theirs[0],
-            ),
-            Goal::AtLeast(goal) => (
-                format!("at least {goal:.2}"),
-                ratio >= goal,
-                self.ours[self.ours.len() - 1] / self.theirs[self.theirs.len() - 1],
-            ),
+        let best = match goal {
+            Goal::AtMost(_) => self.ours[0] / self.theirs[0],
+            Goal::AtLeast(_) => self.ours[self.ours.len() - 1] / self.theirs[self.theirs.len() - 1],
         };
-        let verdict = if met { "" } else { " MISSED" };
         println!("{what}");
         println!(
-            "    {ours:.1} {unit} to {theirs:.1} {unit}: {ratio:.2}, of the best rounds {best:.2}; goal {words}{verdict}"
+            "    {ours:.1} {unit} to {theirs:.1} {unit}: {ratio:.2}, of the best rounds {best:.2}{}",
+            goal.beside(ratio)
         );
     }
 }
@@ -88,6 +73,18 @@ impl Compared {
 pub enum Goal {
     AtMost(f64),
     AtLeast(f64),
+}
+
+impl Goal {
+    /// The goal, and whether this has met it.
+    pub fn beside(self, measured: f64) -> String {
+        let (words, goal, met) = match self {
+            Goal::AtMost(goal) => ("at most", goal, measured <= goal),
+            Goal::AtLeast(goal) => ("at least", goal, measured >= goal),
+        };
+        let verdict = if met { "" } else { " MISSED" };
+        format!("; goal {words} {goal:.2}{verdict}")
+    }
 }
 
 fn median(sorted: &[f64]) -> f64 {

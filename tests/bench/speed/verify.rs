@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::client;
@@ -92,38 +93,70 @@ pub fn measure(old: u32, new: u32) {
     beside_writers(&pair);
 }
 
-/// What four writers feel of it: as a user has them, who wait for the disk, and as hard as servers can be driven.
+/// What four writers feel of it: as hard as servers can be driven, and as a user has them, who wait for the disk.
 fn beside_writers(pair: &Pair) {
-    let beside = |args: &[&str]| {
-        compare(
-            3,
-            || {
-                let args = [&["verify_data", pair.subname()], args].concat();
-                let verifying = pair.spawn(&args);
-                let writes = writes_of(pair.publisher(), pair.db());
-                verifying.kill_9();
-                verifying.wait();
-                writes
-            },
-            || writes_of(pair.publisher(), pair.db()),
-        )
-    };
-    let what = |how: &str, args: &str| {
-        format!(
-            "writes of four writers {how}, while flare verify_data {args} runs, beside as many without it"
-        )
-    };
-    let rate = ["--jobs", "1", "--max-rate", RATE];
     let never = "that never wait for the disk (fsync off, both cores busy)";
-    beside(&["--jobs", "1"]).report_alone(&what(never, "--jobs 1"), "writes/s");
-    beside(&rate).report_alone(&what(never, &rate.join(" ")), "writes/s");
+    for args in [
+        &[][..],
+        &["--jobs", "1"],
+        &["--jobs", "1", "--max-rate", RATE],
+    ] {
+        let goal = args.is_empty().then_some(Goal::AtLeast(0.9));
+        beside_one(pair, never, args, goal);
+    }
     for server in [pair.publisher(), pair.subscriber()] {
         server.configure(&[("fsync", "on"), ("full_page_writes", "on")]);
         server.reload();
     }
     let durable = "whose commits wait for the disk (fsync, synchronous_commit and full_page_writes on, as servers have them)";
-    let compared = beside(&["--jobs", "1"]);
-    compared.report(&what(durable, "--jobs 1"), "writes/s", Goal::AtLeast(0.9));
+    beside_one(pair, durable, &[], Some(Goal::AtLeast(0.9)));
+}
+
+/// Writers that never stop, and windows with flare beside windows without: each with the mean of those before and behind
+/// it, so that what changes slowly falls out.
+fn beside_one(pair: &Pair, how: &str, args: &[&str], goal: Option<Goal>) {
+    const WINDOWS: usize = 12;
+    let args = [&["verify_data", pair.subname()], args].concat();
+    let writers = Writers::start(pair.publisher(), pair.db());
+    writers.rate();
+    let mut without = vec![writers.rate()];
+    let mut with = Vec::new();
+    for _ in 0..rounds(WINDOWS) {
+        let verifying = pair.spawn(&args);
+        with.push(writers.rate());
+        assert!(!verifying.has_ended(), "it has ended within the window");
+        verifying.kill_9();
+        verifying.wait();
+        // What its last statements still do on the servers is its own.
+        std::thread::sleep(Duration::from_millis(500));
+        without.push(writers.rate());
+    }
+    writers.stop();
+    let around = without.windows(2).map(|two| (two[0] + two[1]) / 2.0);
+    let mut kept: Vec<f64> = with
+        .iter()
+        .zip(around)
+        .map(|(with, without)| with / without)
+        .collect();
+    kept.sort_by(f64::total_cmp);
+    let at = |share: f64| kept[((kept.len() - 1) as f64 * share).round() as usize];
+    println!(
+        "writes of four writers {how}, while flare {} runs, in turn with windows without it",
+        args[..1]
+            .iter()
+            .chain(&args[2..])
+            .copied()
+            .collect::<Vec<_>>()
+            .join(" ")
+    );
+    println!(
+        "    kept {:.2} of {:.0} writes/s, half of the windows between {:.2} and {:.2}{}",
+        at(0.5),
+        without.iter().sum::<f64>() / without.len() as f64,
+        at(0.25),
+        at(0.75),
+        goal.map_or(String::new(), |goal| goal.beside(at(0.5))),
+    );
 }
 
 fn beside_pgcopydb(pair: &Pair, table: &str, goal: f64) {
@@ -211,31 +244,53 @@ fn checksums(pair: &Pair, table: &str) -> Duration {
     since.elapsed()
 }
 
-/// How many updates a second four writers have acknowledged, within five seconds.
-fn writes_of(server: &Cluster, db: &str) -> f64 {
-    const SECONDS: u64 = 5;
-    let stop = Arc::new(AtomicBool::new(false));
-    let count = Arc::new(AtomicU64::new(0));
-    let threads: Vec<_> = (0..4u64)
-        .map(|number| {
-            let mut client = server.superuser_session(db);
-            let (stop, count) = (Arc::clone(&stop), Arc::clone(&count));
-            std::thread::spawn(move || {
-                let mut id = number;
-                while !stop.load(Ordering::Relaxed) {
-                    id = (id * 7919 + 13) % u64::from(ROWS);
-                    client
-                        .batch_execute(&format!("UPDATE narrow SET n = n + 1 WHERE id = {id}"))
-                        .expect("write");
-                    count.fetch_add(1, Ordering::Relaxed);
-                }
+/// Four clients that update one row after the other, as fast as they can.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    count: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Writers {
+    fn start(server: &Cluster, db: &str) -> Writers {
+        let stop = Arc::new(AtomicBool::new(false));
+        let count = Arc::new(AtomicU64::new(0));
+        let threads = (0..4u64)
+            .map(|number| {
+                let mut client = server.superuser_session(db);
+                let (stop, count) = (Arc::clone(&stop), Arc::clone(&count));
+                std::thread::spawn(move || {
+                    let mut id = number;
+                    while !stop.load(Ordering::Relaxed) {
+                        id = (id * 7919 + 13) % u64::from(ROWS);
+                        client
+                            .batch_execute(&format!("UPDATE narrow SET n = n + 1 WHERE id = {id}"))
+                            .expect("write");
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
             })
-        })
-        .collect();
-    std::thread::sleep(Duration::from_secs(SECONDS));
-    stop.store(true, Ordering::Relaxed);
-    for thread in threads {
-        thread.join().expect("a writer");
+            .collect();
+        Writers {
+            stop,
+            count,
+            threads,
+        }
     }
-    count.load(Ordering::Relaxed) as f64 / SECONDS as f64
+
+    /// How many updates a second are acknowledged, within the next four seconds.
+    fn rate(&self) -> f64 {
+        const WINDOW: Duration = Duration::from_secs(4);
+        let (since, before) = (Instant::now(), self.count.load(Ordering::Relaxed));
+        std::thread::sleep(WINDOW);
+        let count = self.count.load(Ordering::Relaxed) - before;
+        count as f64 / since.elapsed().as_secs_f64()
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().expect("a writer");
+        }
+    }
 }
