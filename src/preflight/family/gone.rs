@@ -46,8 +46,8 @@ struct Gone {
     object: String,
     since: i32,
     why: String,
-    /// What makes it one that both versions know, where one statement does.
-    fix: Option<String>,
+    /// The table that has oids, where that is what is gone.
+    with_oids: Option<String>,
 }
 
 /// As pg_upgrade has them: postfix operators, polymorphic aggregates and operators over functions of arrays that have other
@@ -58,7 +58,7 @@ const GONE: Question<Gone> = Question::database(
          SELECT to_regprocedure(f)::oid FROM unnest(ARRAY['array_append(anyarray,anyelement)', 'array_cat(anyarray,anyarray)', 'array_prepend(anyelement,anyarray)',
                   'array_remove(anyarray,anyelement)', 'array_replace(anyarray,anyelement,anyelement)', 'array_position(anyarray,anyelement)',
                   'array_position(anyarray,anyelement,integer)', 'array_positions(anyarray,anyelement)', 'width_bucket(anyelement,anyarray)']) f),
-     ours(classid, oid, object, since, why, fix) AS (
+     ours(classid, oid, object, since, why, with_oids) AS (
          SELECT 'pg_operator'::regclass::oid, o.oid, format('operator %s', o.oid::regoperator), 14, 'postfix operators are gone', NULL FROM pg_operator o WHERE o.oprright = 0
          UNION ALL SELECT 'pg_operator'::regclass, o.oid, format('operator %s', o.oid::regoperator), 14, 'its function takes anycompatible now', NULL FROM pg_operator o WHERE o.oprcode::oid IN (SELECT oid FROM moved) AND o.oprleft IN ('anyarray'::regtype, 'anyelement'::regtype)
          UNION ALL SELECT 'pg_proc'::regclass, a.aggfnoid, format('aggregate %s', a.aggfnoid::regprocedure), 14, 'its function takes anycompatible now', NULL
@@ -67,26 +67,25 @@ const GONE: Question<Gone> = Question::database(
            FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_type t ON t.oid = a.atttypid
           WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typname IN ('abstime', 'reltime', 'tinterval', '_abstime', '_reltime', '_tinterval') AND NOT a.attisdropped
          UNION ALL SELECT 'pg_class'::regclass, c.oid, format('table %s', c.oid::regclass), 12, 'no table has oids any more',
-                          format('ALTER TABLE %s SET WITHOUT OIDS', c.oid::regclass)
+                          c.oid::regclass::text
            FROM pg_class c
           WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND (to_jsonb(c) ->> 'relhasoids')::boolean
             AND c.relnamespace::regnamespace::text <> 'flare')
-     SELECT jsonb_build_object('object', o.object, 'since', o.since, 'why', o.why, 'fix', o.fix) FROM ours o
+     SELECT jsonb_build_object('object', o.object, 'since', o.since, 'why', o.why, 'with_oids', o.with_oids) FROM ours o
       WHERE o.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.classid AND d.objid = o.oid AND d.deptype = 'e')
       ORDER BY o.object",
 );
 
 fn gone(objects: &[Gone], publisher: i32, subscriber: i32) -> Vec<Finding> {
     let gone = |it: &&Gone| publisher < it.since && it.since <= subscriber;
-    let mut by_fix: BTreeMap<(i32, bool), Vec<&Gone>> = BTreeMap::new();
+    let mut by_kind: BTreeMap<(i32, bool), Vec<&Gone>> = BTreeMap::new();
     for it in objects.iter().filter(gone) {
-        let kind = (it.since, it.fix.is_some());
-        by_fix.entry(kind).or_default().push(it);
+        let kind = (it.since, it.with_oids.is_some());
+        by_kind.entry(kind).or_default().push(it);
     }
-    let found = by_fix.into_iter().map(|((since, _), objects)| {
-        let fix = match &objects[0].fix {
-            Some(fix) if objects.len() == 1 => format!("{fix} on the publisher, where nothing reads its oids"),
-            Some(fix) => format!("{fix} on the publisher and so on, where nothing reads their oids"),
+    let found = by_kind.into_iter().map(|((since, _), objects)| {
+        let fix = match &objects[0].with_oids {
+            Some(table) => format!("ALTER TABLE {table} SET WITHOUT OIDS on the publisher, and so on, where nothing reads the oids"),
             None => "drop them, or make them anew in a way that both versions know, before the schema is loaded".to_owned(),
         };
         let words = |it: &&Gone| format!("{} ({})", it.object, it.why);
@@ -167,7 +166,7 @@ mod tests {
             object: format!("operator !! of {since}"),
             since,
             why: "gone".into(),
-            fix: None,
+            with_oids: None,
         };
         let objects = [object(12), object(14)];
         assert!(gone(&objects, 14, 18).is_empty());
@@ -177,7 +176,7 @@ mod tests {
         assert_eq!(found[0].severity, Severity::Blocker);
         assert_eq!(gone(&objects, 10, 18).len(), 2);
         let oids = Gone {
-            fix: Some("ALTER TABLE a SET WITHOUT OIDS".into()),
+            with_oids: Some("a".into()),
             ..object(12)
         };
         let found = gone(&[object(12), oids], 11, 12);
