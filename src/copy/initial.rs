@@ -7,6 +7,7 @@ mod phases;
 mod snapshot;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -147,6 +148,12 @@ enum Found {
 impl Copy<'_> {
     fn dbname(&self) -> &str {
         &self.declared.dbname
+    }
+
+    /// A session that reads the publisher's database.
+    fn look(&self) -> Result<Arc<Session>> {
+        let publisher = &self.pair.publisher;
+        publisher.visit_as(reader(self.pair), self.dbname())
     }
 
     fn run(mut self) -> Result<InitialCopy> {

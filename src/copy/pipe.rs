@@ -78,46 +78,60 @@ pub(super) struct Copied {
     pub(super) bytes: u64,
 }
 
-/// Copies one job; `moved` hears of bytes as they pass. The subscriber's transaction is the caller's.
+/// What came of one side, or at which job it failed.
+type Side<T> = std::result::Result<Vec<T>, (usize, std::io::Error)>;
+
+/// Copies jobs one after the other; `moved` hears of bytes as they pass. The subscriber's transaction is the caller's.
+///
+/// Each side works through all of them by itself: the publisher sends the next table while the subscriber takes this one.
 pub(super) fn copy(
     from: &Session,
     to: &Session,
-    job: &Job,
+    jobs: &[Job],
     traffic: &Arc<Traffic>,
     moved: &Arc<AtomicU64>,
-) -> Result<Copied> {
+) -> Result<Vec<Copied>> {
     let (blocks, arriving) = bounded::<Block>(BLOCKS);
-    let (out, into) = (job.copy_out(), job.copy_in());
+    let out: Vec<String> = jobs.iter().map(Job::copy_out).collect();
+    let into: Vec<String> = jobs.iter().map(Job::copy_in).collect();
     let (traffic, moved) = (traffic.clone(), moved.clone());
-    let reading = from.start(move |client| Ok(read(client, &out, &blocks, &traffic, &moved)))?;
-    let writing = to.start(move |client| Ok(write(client, &into, &arriving)))?;
+    let reading =
+        from.start(move |client| Ok(read_all(client, &out, &blocks, &traffic, &moved)))?;
+    let writing = to.start(move |client| Ok(write_all(client, &into, &arriving)))?;
     let written = to.wait(&writing, Timeout::WhileServerAnswers);
     // A writer that failed no longer takes anything: the reader ends at once, or when its next block does not fit.
     let read = match &written {
         Ok(Ok(_)) => from.wait(&reading, Timeout::WhileServerAnswers),
         _ => from.wait(&reading, Timeout::For(Duration::from_secs(5))),
     };
-    let what = || format!("copy {}", job.table.plain());
-    let in_words = |error: std::io::Error, side: &Session| -> Report {
+    let what = |at: usize| {
+        let table = jobs.get(at).map(|job| job.table.plain());
+        format!("copy {}", table.unwrap_or_default())
+    };
+    let in_words = |(at, error): (usize, std::io::Error), side: &Session| -> Report {
         let endpoint = side.endpoint().to_string();
-        match error
+        let report = match error
             .into_inner()
             .map(|inner| inner.downcast::<postgres::Error>())
         {
             Some(Ok(inner)) => Report::from(SqlError::from(*inner)).wrap_err(endpoint),
             Some(Err(other)) => Report::from(Failure::new(other.to_string())).wrap_err(endpoint),
             None => Report::from(Failure::new("the copy was cut off")).wrap_err(endpoint),
-        }
+        };
+        report.wrap_err(what(at))
     };
     let written = written.map(|done| done.map_err(|error| in_words(error, to)));
     let read = read.map(|done| done.map_err(|error| in_words(error, from)));
     match (written, read) {
-        (Ok(Ok(rows)), Ok(Ok(bytes))) => Ok(Copied { rows, bytes }),
+        (Ok(Ok(rows)), Ok(Ok(bytes))) => {
+            let each = rows.into_iter().zip(bytes);
+            Ok(each.map(|(rows, bytes)| Copied { rows, bytes }).collect())
+        }
         // The reader's error is the cause where both have failed, unless it only says that nobody took its rows.
         (_, Ok(Err(report))) if !is_cut_off(&report) => Err(report),
-        (Err(report) | Ok(Err(report)), _) | (_, Err(report) | Ok(Err(report))) => Err(report),
+        (Ok(Err(report)), _) | (_, Ok(Err(report))) => Err(report),
+        (Err(report), _) | (_, Err(report)) => Err(report).wrap_err_with(|| what(0)),
     }
-    .wrap_err_with(what)
 }
 
 const STOPPED: &str = "the copy was stopped, since another part of it failed";
@@ -126,6 +140,24 @@ const NO_END: &str = "the rows have no end";
 
 fn is_cut_off(report: &Report) -> bool {
     report.chain().any(|link| link.to_string() == NOBODY)
+}
+
+fn read_all(
+    client: &mut Client,
+    statements: &[String],
+    blocks: &Sender<Block>,
+    traffic: &Traffic,
+    moved: &AtomicU64,
+) -> Side<u64> {
+    let each = statements.iter().enumerate();
+    each.map(|(at, sql)| read(client, sql, blocks, traffic, moved).map_err(|error| (at, error)))
+        .collect()
+}
+
+fn write_all(client: &mut Client, statements: &[String], arriving: &Receiver<Block>) -> Side<u64> {
+    let each = statements.iter().enumerate();
+    each.map(|(at, sql)| write(client, sql, arriving).map_err(|error| (at, error)))
+        .collect()
 }
 
 /// The driver gives one row at a time: they are put together to blocks.

@@ -83,28 +83,33 @@ impl Job {
         columns.join(", ")
     }
 
-    /// What the publisher is told.
+    /// What the publisher is told. A table's own rows, without its children's, are what both forms give; a query costs its
+    /// planning, and more for each row.
     pub(super) fn copy_out(&self) -> String {
-        let range = self.range.as_ref().map(|range| format!(" WHERE {range}"));
-        format!(
-            "COPY (SELECT {} FROM ONLY {}{}) TO STDOUT (FORMAT {})",
-            self.columns(),
-            self.table,
-            range.unwrap_or_default(),
-            self.format.as_str()
-        )
+        let what = match &self.range {
+            Some(range) => format!(
+                "(SELECT {} FROM ONLY {} WHERE {range})",
+                self.columns(),
+                self.table
+            ),
+            None => self.table_with_columns(),
+        };
+        format!("COPY {what} TO STDOUT (FORMAT {})", self.format.as_str())
+    }
+
+    fn table_with_columns(&self) -> String {
+        if self.columns.is_empty() {
+            self.table.to_string()
+        } else {
+            format!("{} ({})", self.table, self.columns())
+        }
     }
 
     /// What the subscriber is told.
     pub(super) fn copy_in(&self) -> String {
-        let columns = if self.columns.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", self.columns())
-        };
         format!(
-            "COPY {}{columns} FROM STDIN (FORMAT {})",
-            self.table,
+            "COPY {} FROM STDIN (FORMAT {})",
+            self.table_with_columns(),
             self.format.as_str()
         )
     }
@@ -268,11 +273,16 @@ mod tests {
         let mut job = jobs(&[source(5, None)], 18, None).remove(0);
         assert_eq!(
             job.copy_out(),
-            r#"COPY (SELECT "id", "we""ird" FROM ONLY "public"."a""b") TO STDOUT (FORMAT binary)"#
+            r#"COPY "public"."a""b" ("id", "we""ird") TO STDOUT (FORMAT binary)"#
         );
         assert_eq!(
             job.copy_in(),
             r#"COPY "public"."a""b" ("id", "we""ird") FROM STDIN (FORMAT binary)"#
+        );
+        job.range = Some("id < 5".into());
+        assert_eq!(
+            job.copy_out(),
+            r#"COPY (SELECT "id", "we""ird" FROM ONLY "public"."a""b" WHERE id < 5) TO STDOUT (FORMAT binary)"#
         );
         job.columns.clear();
         assert_eq!(

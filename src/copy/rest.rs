@@ -21,9 +21,22 @@ const SHOW_EVERY: Duration = Duration::from_millis(500);
 
 /// Where it is made.
 pub(super) struct Rest<'a> {
-    pub(super) subscriber: &'a Subscriber,
-    pub(super) dbname: &'a str,
-    pub(super) jobs: usize,
+    subscriber: &'a Subscriber,
+    dbname: &'a str,
+    jobs: usize,
+    /// Sessions that have done something and are to do more.
+    free: Mutex<Vec<Session>>,
+}
+
+impl<'a> Rest<'a> {
+    pub(super) fn new(subscriber: &'a Subscriber, dbname: &'a str, jobs: usize) -> Rest<'a> {
+        Rest {
+            subscriber,
+            dbname,
+            jobs,
+            free: Mutex::default(),
+        }
+    }
 }
 
 impl Rest<'_> {
@@ -34,9 +47,10 @@ impl Rest<'_> {
         run: &Run,
         mut look: impl FnMut() -> Result<()>,
     ) -> Result<()> {
-        let control = self.session("")?;
-        let done = record::pieces(&control)?.into_iter().collect();
-        let tables = self.relations(&control)?;
+        let session = self.session(&post.settings)?;
+        let done = record::pieces(&session)?.into_iter().collect();
+        let tables = self.relations(&session)?;
+        self.set_free(session);
         let order = order(post, &tables, &done);
         let mut pool = |what: &str, tasks: Vec<Task>, workers| {
             self.run(what, &post.settings, tasks, workers, run, &mut look)
@@ -56,12 +70,26 @@ impl Rest<'_> {
         session
             .list(
                 "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'relkind', c.relkind,
-                          'bytes', CASE WHEN c.relkind = 'p' THEN 0 ELSE pg_table_size(c.oid) END)
+                          'bytes', CASE WHEN c.relkind = 'p' THEN 0 ELSE pg_relation_size(c.oid) END
+                            + CASE c.reltoastrelid WHEN 0 THEN 0 ELSE pg_relation_size(c.reltoastrelid) END)
                    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                  WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND c.oid >= 16384 AND n.nspname !~ '^pg_'",
+                  WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND c.oid >= 16384 AND n.nspname !~ '^pg_' AND n.nspname <> 'flare'",
                 params![],
             )
             .wrap_err("read the tables that get indexes")
+    }
+
+    fn set_free(&self, session: Session) {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.push(session);
+    }
+
+    /// One that has worked before knows the catalog by now.
+    fn worker(&self, settings: &str) -> Result<Session> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = free.pop();
+        drop(free);
+        session.map_or_else(|| self.session(settings), Ok)
     }
 
     fn session(&self, settings: &str) -> Result<Session> {
@@ -102,11 +130,12 @@ impl Rest<'_> {
                 let ended = ended.clone();
                 scope.spawn(move || {
                     let work = || -> Result<()> {
-                        let session = self.session(settings)?;
+                        let session = self.worker(settings)?;
                         while let Some(task) = next() {
                             task.run(&session)?;
                             ended.send(Ok(false)).unwrap_or_default();
                         }
+                        self.set_free(session);
                         Ok(())
                     };
                     ended.send(work().map(|()| true)).unwrap_or_default();

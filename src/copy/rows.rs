@@ -189,7 +189,7 @@ impl Workers<'_> {
             let large = largest.iter().find(|it| Some(&it.name) == table.as_ref());
             place.is_at(table);
             to.batch("BEGIN")?;
-            let copied = read(from, to, &batch, traffic, &place.moved)?;
+            let copied = pipe::copy(from, to, &batch, traffic, &place.moved)?;
             rewritten::refuse(from, &batch, || {
                 self.publisher.connect(self.reader, self.dbname)
             })?;
@@ -239,19 +239,6 @@ pub(super) fn writer(subscriber: &Subscriber, dbname: &str) -> Result<Session> {
         session.batch("SET session_replication_role = replica")?;
     }
     Ok(session)
-}
-
-/// The rows of a batch.
-fn read(
-    from: &Session,
-    to: &Session,
-    batch: &[Job],
-    traffic: &Arc<Traffic>,
-    moved: &Arc<AtomicU64>,
-) -> Result<Vec<Copied>> {
-    let jobs = batch.iter();
-    jobs.map(|job| pipe::copy(from, to, job, traffic, moved))
-        .collect()
 }
 
 /// What is on record of a batch, in one transaction with its rows.

@@ -15,7 +15,8 @@ pub(super) fn sources(session: &Session, major: i32, names: &[TableName]) -> Res
         12.. => "AND a.attgenerated = ''",
         _ => "",
     };
-    // Reading the statistics of each table takes longer than the rest of this, so only where ranges are made of them.
+    // Reading the statistics of each table takes longer than the rest of this, so only where ranges are made of them; and each
+    // fork of each relation is a look at the disk, so only what rows are in counts.
     let key_from = needs_key(major);
     let sql = format!(
         "WITH RECURSIVE wanted AS (
@@ -24,16 +25,18 @@ pub(super) fn sources(session: &Session, major: i32, names: &[TableName]) -> Res
              UNION
              SELECT c.oid, c.relkind FROM wanted w JOIN pg_inherits i ON i.inhparent = w.oid JOIN pg_class c ON c.oid = i.inhrelid
               WHERE w.relkind = 'p')
-         SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'bytes', pg_table_size(c.oid),
-                  'pages', pg_relation_size(c.oid) / current_setting('block_size')::int8, 'columns', coalesce(a.columns, '[]'),
-                  'binary', coalesce(a.binary, true), 'key', CASE WHEN pg_table_size(c.oid) >= {key_from} THEN (
+         SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'bytes', w.heap + w.toast,
+                  'pages', w.heap / current_setting('block_size')::int8, 'columns', coalesce(a.columns, '[]'),
+                  'binary', coalesce(a.binary, true), 'key', CASE WHEN w.heap + w.toast >= {key_from} THEN (
                      SELECT jsonb_build_object('column', k.attname, 'bounds', s.histogram_bounds::text::int8[])
                        FROM pg_index i JOIN pg_attribute k ON k.attrelid = i.indrelid AND k.attnum = i.indkey[0]
                        JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = k.attname AND NOT s.inherited
                       WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid
                         AND k.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
                         AND abs(s.correlation) > 0.5 AND s.histogram_bounds IS NOT NULL) END)
-           FROM (SELECT DISTINCT oid FROM wanted WHERE relkind = 'r') w
+           FROM (SELECT c.oid, pg_relation_size(c.oid) AS heap,
+                        CASE c.reltoastrelid WHEN 0 THEN 0 ELSE pg_relation_size(c.reltoastrelid) END AS toast
+                   FROM pg_class c WHERE c.oid IN (SELECT oid FROM wanted WHERE relkind = 'r') OFFSET 0) w
            JOIN pg_class c ON c.oid = w.oid JOIN pg_namespace n ON n.oid = c.relnamespace
            LEFT JOIN LATERAL (
                SELECT jsonb_agg(a.attname ORDER BY a.attnum) AS columns,

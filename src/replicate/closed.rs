@@ -210,14 +210,11 @@ fn default_read_only(
         if recorded.is_none() {
             session.batch(&now.recording())?;
         }
-        let owner = server.connect(owner_login(server, &[dbname])?, "postgres")?;
-        let role = server.connect(login, "postgres")?;
+        let owner = owner_login(server, &[dbname])?;
         for statement in statements {
-            if statement.shown.starts_with("ALTER ROLE") {
-                statement.run(&role)?;
-            } else {
-                statement.run(&owner)?;
-            }
+            let of_role = statement.shown.starts_with("ALTER ROLE");
+            let session = server.visit_as(if of_role { login } else { owner }, "postgres")?;
+            statement.run(&session)?;
         }
         Ok(())
     })

@@ -197,6 +197,7 @@ pub(super) fn undone(subscriber: &Subscriber, source: &Database, cause: Report) 
 
 /// Drops it, where it was created by flare and nothing is in it.
 pub(super) fn drop_created(subscriber: &Subscriber, source: &Database) -> Result<()> {
+    subscriber.end_visits();
     // The session may be the one that broke.
     let session = alone_with(subscriber, &source.datname)?;
     let Some(found) = databases::database(&session, &source.datname)? else {

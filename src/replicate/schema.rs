@@ -44,7 +44,7 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     fn read(pair: &'a Pair, tools: &'a Tools, dbname: &'a str, login: Login) -> Result<Self> {
         let source = database::source(&pair.publisher, dbname)?;
-        let session = pair.publisher.connect(login, dbname)?;
+        let session = pair.publisher.visit_as(login, dbname)?;
         let mut work = Work {
             pair,
             tools,
@@ -203,7 +203,7 @@ impl<'a> Work<'a> {
 
     /// The statements of a dump without objects, when the subscriber, which has none, has the same schemas and extensions.
     fn both_empty(&mut self) -> Result<Option<u64>> {
-        let session = self.pair.publisher.connect(self.login, self.dbname)?;
+        let session = self.pair.publisher.visit_as(self.login, self.dbname)?;
         if objects::first_object(&session)?.is_some() {
             return Ok(None);
         }

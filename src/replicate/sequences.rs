@@ -113,7 +113,7 @@ pub(crate) fn set(session: &Session, sequences: &[Sequence]) -> Result<u64> {
 pub(crate) fn replicate(pair: &Pair, dbname: &str, run: &Run) -> Result<Sequences> {
     let on_publisher = pair
         .publisher
-        .connect(reader(pair.publisher.facts().superuser), dbname)?;
+        .visit_as(reader(pair.publisher.facts().superuser), dbname)?;
     let on_subscriber = pair
         .subscriber
         .connect(reader(pair.subscriber.facts().superuser), dbname)?;

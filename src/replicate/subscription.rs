@@ -7,6 +7,7 @@ mod completion;
 mod creation;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 pub(crate) use after_copy::{Begin, create_after_copy};
 pub(crate) use checks::check_room;
@@ -52,8 +53,8 @@ struct Wanted<'a> {
     target: Target,
     options: Options,
     published: Vec<TableName>,
-    on_publisher: Session,
-    on_subscriber: Session,
+    on_publisher: Arc<Session>,
+    on_subscriber: Arc<Session>,
 }
 
 /// Creates the subscription, or completes the one that is there; `before_waiting` is called while tables may still be copied.
@@ -111,7 +112,7 @@ impl<'a> Wanted<'a> {
             .hint(format!("run flare replicate_schema {}", ShellWord(dbname)))
             .err();
         }
-        let on_publisher = pair.publisher.connect(Login::Superuser, dbname)?;
+        let on_publisher = pair.publisher.visit(dbname)?;
         if publications::find(&on_publisher, pubname)?.is_none() {
             return Failure::new(format!(
                 "{}: the publisher has no publication {pubname:?} in database {dbname:?}",
@@ -132,7 +133,7 @@ impl<'a> Wanted<'a> {
             options,
             published: publications::tables(&on_publisher, pubname)?,
             on_publisher,
-            on_subscriber: pair.subscriber.connect(Login::Superuser, dbname)?,
+            on_subscriber: pair.subscriber.visit(dbname)?,
         })
     }
 }

@@ -7,24 +7,33 @@ use super::{Login, Server, Session, Side};
 use crate::config::Host;
 use crate::error::Result;
 
-/// The administrator's sessions for looking, each with its database. One that nobody else has is free.
+/// Sessions for looking, each with its account and database. One that nobody else has is free.
 #[derive(Default)]
-pub(super) struct Visits(Mutex<Vec<(String, Arc<Session>)>>);
+pub(super) struct Visits(Mutex<Vec<Visit>>);
+
+struct Visit {
+    login: Login,
+    dbname: String,
+    session: Arc<Session>,
+}
 
 impl Visits {
-    fn free(&self, dbname: &str) -> Option<Arc<Session>> {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|(_, session)| !session.has_failed());
-        let is_free = |(of, session): &&(String, Arc<Session>)| {
-            of == dbname && Arc::strong_count(session) == 1
-        };
-        let (_, session) = sessions.iter().find(is_free)?;
-        Some(Arc::clone(session))
+    fn free(&self, login: Login, dbname: &str) -> Option<Arc<Session>> {
+        let mut visits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        visits.retain(|visit| !visit.session.has_failed());
+        let free = visits.iter().find(|visit| {
+            visit.login == login && visit.dbname == dbname && Arc::strong_count(&visit.session) == 1
+        })?;
+        Some(Arc::clone(&free.session))
     }
 
-    fn keep(&self, dbname: &str, session: &Arc<Session>) {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.push((dbname.to_owned(), Arc::clone(session)));
+    fn keep(&self, login: Login, dbname: &str, session: &Arc<Session>) {
+        let mut visits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        visits.push(Visit {
+            login,
+            dbname: dbname.to_owned(),
+            session: Arc::clone(session),
+        });
     }
 
     fn end(&self) {
@@ -56,7 +65,9 @@ impl Server {
                 if let (Ok(server), Ok(Ok((address, session)))) = (&server, visit.join())
                     && address == server.target().address
                 {
-                    server.visits.keep(dbname, &Arc::new(session));
+                    server
+                        .visits
+                        .keep(Login::Superuser, dbname, &Arc::new(session));
                 }
             }
             server
@@ -66,11 +77,16 @@ impl Server {
     /// A session of the administrator that looks and changes nothing: one that has looked before, or a new one. Whoever has
     /// it leaves it as it was, without a setting or an open transaction; one on which anything has failed is not used again.
     pub(crate) fn visit(&self, dbname: &str) -> Result<Arc<Session>> {
-        if let Some(session) = self.visits.free(dbname) {
+        self.visit_as(Login::Superuser, dbname)
+    }
+
+    /// The same of another account.
+    pub(crate) fn visit_as(&self, login: Login, dbname: &str) -> Result<Arc<Session>> {
+        if let Some(session) = self.visits.free(login, dbname) {
             return Ok(session);
         }
-        let session = Arc::new(self.connect(Login::Superuser, dbname)?);
-        self.visits.keep(dbname, &session);
+        let session = Arc::new(self.connect(login, dbname)?);
+        self.visits.keep(login, dbname, &session);
         Ok(session)
     }
 

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
+use super::Copy;
 use super::phases::{keep, seconds};
-use super::{Copy, reader};
 use crate::catalog::tables;
 use crate::copy::holder::{self, Slot};
 use crate::copy::record::{self, Lead, OnRecord, Phase, Recorded};
@@ -112,10 +112,7 @@ impl Copy<'_> {
 
     /// Whether one transaction may hold the locks of all new relations.
     fn transactions(&self, control: &Session) -> Result<Transactions> {
-        let published = self
-            .pair
-            .publisher
-            .connect(reader(self.pair), self.dbname())?;
+        let published = self.look()?;
         let relations: i64 = published.value(
             "SELECT count(*) FROM pg_class WHERE oid >= 16384 AND relkind IN ('r', 'p', 'S', 'v', 'm', 'f', 't')",
             params![],

@@ -13,10 +13,7 @@ use crate::value::{ShellWord, TableName};
 
 impl Copy<'_> {
     pub(super) fn check_publication(&self) -> Result<()> {
-        let session = self
-            .pair
-            .publisher
-            .connect(reader(self.pair), self.dbname())?;
+        let session = self.look()?;
         let pubname = &self.declared.pubname;
         let Some(found) = publications::find(&session, pubname)? else {
             return Failure::new(format!("the publisher has no publication {pubname:?}"))
@@ -103,10 +100,7 @@ impl Copy<'_> {
 
     /// What a copy would have to do.
     pub(super) fn foresee(mut self) -> Result<InitialCopy> {
-        let session = self
-            .pair
-            .publisher
-            .connect(reader(self.pair), self.dbname())?;
+        let session = self.look()?;
         let published = publications::tables(&session, &self.declared.pubname)?;
         let major = self.pair.publisher.major();
         let sources = sources::sources(&session, major, &published)?;

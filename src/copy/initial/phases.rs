@@ -63,10 +63,7 @@ impl Copy<'_> {
         )?;
         record::forget(control)?;
         self.report.seconds.subscription = seconds(since);
-        let session = self
-            .pair
-            .publisher
-            .connect(reader(self.pair), self.dbname())?;
+        let session = self.look()?;
         self.name_what_is_left_out(&session)?;
         self.report
             .notes
@@ -145,11 +142,7 @@ impl Copy<'_> {
         let superuser = self.pair.subscriber.facts().superuser;
         match post_data(script.as_slice())?.filter(|_| superuser) {
             Some(post) => {
-                let rest = Rest {
-                    subscriber: &self.pair.subscriber,
-                    dbname: self.dbname(),
-                    jobs: self.options.jobs,
-                };
+                let rest = Rest::new(&self.pair.subscriber, self.dbname(), self.options.jobs);
                 rest.make(&post, self.run, || watch.look())?;
             }
             // One that may act for the owners only in this transaction; or text that only psql can send.
@@ -160,10 +153,7 @@ impl Copy<'_> {
                 self.halves.load_rest(&file, record::REST_LOADED)?;
             }
         }
-        let from = self
-            .pair
-            .publisher
-            .connect(reader(self.pair), self.dbname())?;
+        let from = self.look()?;
         let to = self.pair.subscriber.connect(ActAs::Tables, self.dbname())?;
         let to = to.with_timeout(Timeout::WhileServerAnswers);
         let refreshed = views::refresh((&from, &to), Which::Unfilled, self.left_behind, self.run)?;

@@ -2,13 +2,13 @@
 
 use uuid::Uuid;
 
-use super::{Copy, reader};
+use super::Copy;
 use crate::catalog::{publications, slots, tables};
 use crate::copy::holder::{self, Held, Holders, Slot};
 use crate::copy::record::{self, Recorded};
 use crate::copy::{plan, rows, sources};
 use crate::error::{Failure, Result};
-use crate::server::{Login, Session};
+use crate::server::Session;
 use crate::value::{Literal, Lsn, ShellWord, TableName};
 
 impl Copy<'_> {
@@ -25,10 +25,7 @@ impl Copy<'_> {
 
     /// The snapshot on record while it lives, else a new one for what is not finished.
     pub(super) fn snapshot(&mut self, control: &Session, recorded: &Recorded) -> Result<Held> {
-        let session = self
-            .pair
-            .publisher
-            .connect(reader(self.pair), self.dbname())?;
+        let session = self.look()?;
         if let Recorded {
             holder: Some(holder),
             snapshot: Some(snapshot),
@@ -93,10 +90,7 @@ impl Copy<'_> {
             .into_iter()
             .map(|(name, _)| name)
             .collect();
-        let session = self
-            .pair
-            .publisher
-            .connect(reader(self.pair), self.dbname())?;
+        let session = self.look()?;
         session.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
         session.batch(&format!(
             "SET TRANSACTION SNAPSHOT {}",
@@ -105,12 +99,10 @@ impl Copy<'_> {
         let published = publications::tables(&session, &self.declared.pubname)?;
         let major = self.pair.publisher.major();
         let mut sources = sources::sources(&session, major, &published)?;
+        session.batch("COMMIT")?;
         sources.retain(|source| !known.contains(&source.name));
         let names: Vec<TableName> = sources.iter().map(|it| it.name.clone()).collect();
-        let on_subscriber = self
-            .pair
-            .subscriber
-            .connect(Login::Superuser, self.dbname())?;
+        let on_subscriber = self.pair.subscriber.visit(self.dbname())?;
         let missing = tables::missing(&on_subscriber, &names)?;
         sources.retain(|source| !missing.contains(&source.name));
         let slot_lsn = self.report.slot_lsn;

@@ -29,7 +29,7 @@ pub(in crate::replicate) struct Situation {
 impl Situation {
     /// Reads both sides. A database that does not exist yet will have what template0 has: plpgsql.
     pub(in crate::replicate) fn read(pair: &Pair, dbname: &str, login: Login) -> Result<Situation> {
-        let wanted = extensions(&pair.publisher.connect(login, dbname)?)?;
+        let wanted = extensions(&*pair.publisher.visit_as(login, dbname)?)?;
         let admin = pair.subscriber.admin();
         let owners: Vec<String> = wanted
             .iter()
@@ -42,7 +42,7 @@ impl Situation {
         };
         let exists = databases::database(admin, dbname)?.is_some();
         let (installed, schemas) = if exists {
-            let session = pair.subscriber.connect(login, dbname)?;
+            let session = pair.subscriber.visit_as(login, dbname)?;
             (extensions(&session)?, schemas(&session)?)
         } else {
             let plpgsql = wanted.iter().filter(|wanted| wanted.extname == "plpgsql");

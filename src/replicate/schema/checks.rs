@@ -28,7 +28,7 @@ impl Work<'_> {
         if publisher.major() >= 12 || subscriber.major() < 12 {
             return Ok(());
         }
-        let session = publisher.connect(self.login, self.dbname)?;
+        let session = publisher.visit_as(self.login, self.dbname)?;
         let tables = objects::tables_with_oids(&session)?;
         let Some(first) = tables.first() else {
             return Ok(());

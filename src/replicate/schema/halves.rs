@@ -58,7 +58,7 @@ impl<'a> Halves<'a> {
         if databases::database(&session, self.work.dbname)?.is_none() {
             return Ok(Place::Missing);
         }
-        let session = subscriber.connect(Login::Superuser, self.work.dbname)?;
+        let session = subscriber.visit(self.work.dbname)?;
         Ok(match objects::first_object(&session)? {
             None => Place::Empty,
             Some(_) => Place::Taken,
@@ -99,7 +99,7 @@ impl<'a> Halves<'a> {
 
     fn half(&self, section: &str, snapshot: Option<&str>, tail: &str) -> Result<Script> {
         let subscriber = &self.work.pair.subscriber;
-        let session = subscriber.connect(Login::Superuser, self.work.dbname)?;
+        let session = subscriber.visit(self.work.dbname)?;
         let schemas: BTreeSet<String> = objects::schemas(&session)?.into_iter().collect();
         let has_status_table = objects::has_keyed_status_table(&session)?;
         drop(session);

@@ -171,7 +171,7 @@ struct PublicSchema {
 
 impl PublicSchema {
     fn read(work: &Work) -> Result<PublicSchema> {
-        let session = work.pair.publisher.connect(work.login, work.dbname)?;
+        let session = work.pair.publisher.visit_as(work.login, work.dbname)?;
         let mut owners = work.roles.owners.clone();
         owners.retain(|owner| *owner != work.source.owner);
         Ok(PublicSchema {
