@@ -202,6 +202,11 @@ pub(super) fn tables_loaded(holder: &str) -> String {
 /// What the load of the rest begins with, where it is one transaction.
 pub(super) const REST_LOADED: &str = "UPDATE flare.copy_run SET phase = 'done'";
 
+/// So are the indexes and the rest.
+pub(super) fn rest_done(session: &Session) -> Result<()> {
+    session.batch(REST_LOADED)
+}
+
 /// Keeps what is to be loaded after the rows.
 pub(super) fn keep_post_data(session: &Session, script: Vec<u8>) -> Result<()> {
     session

@@ -6,14 +6,16 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use postgres::error::SqlState;
+
 use order::{Relation, Task, analyses, order};
 
 use super::record;
-use crate::error::{Report, Result, WrapErr};
+use crate::error::{Advise, Report, Result, WrapErr};
 use crate::progress::Unit;
 use crate::replicate::Run;
 use crate::schema::PostData;
-use crate::server::{Ddl, Login, Session, Subscriber, Timeout, interrupt, params};
+use crate::server::{Ddl, Login, Session, Subscriber, Timeout, interrupt, params, sqlstate_of};
 
 /// What building an index may use; a server that allows more keeps what it has.
 const MAINTENANCE_WORK_MEM_KB: i64 = 256 << 10;
@@ -170,6 +172,26 @@ impl Rest<'_> {
     }
 }
 
+/// What pg_restore would say as well: the schema that a function of the application's takes for granted is not searched.
+fn advise(report: Report) -> Result<()> {
+    let not_found = sqlstate_of(&report).is_some_and(|it| {
+        [
+            SqlState::UNDEFINED_FUNCTION,
+            SqlState::UNDEFINED_TABLE,
+            SqlState::UNDEFINED_OBJECT,
+        ]
+        .contains(it)
+    });
+    let failed = Err(report);
+    if not_found {
+        failed.hint(|| {
+            "what is loaded searches no schema: a function that names others without their schema needs ALTER FUNCTION .. SET search_path, on the publisher and on the subscriber; then run flare initial_copy again, which goes on with what is missing".into()
+        })
+    } else {
+        failed
+    }
+}
+
 impl Task {
     /// Its statements and what is on record of them, as one transaction.
     fn run(&self, session: &Session) -> Result<()> {
@@ -187,5 +209,6 @@ impl Task {
             session.batch("COMMIT")
         })
         .wrap_err_with(|| format!("create {}", self.what))
+        .or_else(advise)
     }
 }

@@ -5,13 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use postgres::error::SqlState;
+
 use super::pipe::{self, Copied, Traffic};
 use super::plan::{Job, batches};
 use super::{record, rewritten};
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::progress::{Eta, Part, Unit};
 use crate::replicate::Run;
-use crate::server::{ActAs, Login, Publisher, Session, Subscriber, Timeout, interrupt, params};
+use crate::server::{
+    ActAs, Login, Publisher, Session, Subscriber, Timeout, interrupt, params, sqlstate_of,
+};
 use crate::value::{Literal, TableName};
 
 /// How often progress is shown.
@@ -189,7 +193,7 @@ impl Workers<'_> {
             let large = largest.iter().find(|it| Some(&it.name) == table.as_ref());
             place.is_at(table);
             to.batch("BEGIN")?;
-            let copied = pipe::copy(from, to, &batch, traffic, &place.moved)?;
+            let copied = pipe::copy(from, to, &batch, traffic, &place.moved).or_else(advise)?;
             rewritten::refuse(from, &batch, || {
                 self.publisher.connect(self.reader, self.dbname)
             })?;
@@ -239,6 +243,20 @@ pub(super) fn writer(subscriber: &Subscriber, dbname: &str) -> Result<Session> {
         session.batch("SET session_replication_role = replica")?;
     }
     Ok(session)
+}
+
+/// A statement of the application's that came meanwhile: the snapshot keeps rows as they were, not what their tables are.
+fn advise<T>(report: Report) -> Result<T> {
+    let changed = sqlstate_of(&report)
+        .is_some_and(|it| [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE].contains(it));
+    let failed = Err(report);
+    if changed {
+        failed.hint(|| {
+            "somebody has changed or dropped the table since the copy began: do the same to it on the subscriber, then run flare initial_copy with --restart, which copies everything anew; let nobody run ALTER TABLE until it has ended".into()
+        })
+    } else {
+        failed
+    }
 }
 
 /// What is on record of a batch, in one transaction with its rows.

@@ -205,9 +205,14 @@ impl fmt::Display for CopyUnderWay {
                 Size(self.bytes.unsigned_abs())
             )
             .and_then(|()| self.write_left(f))?,
+            "done" => write!(
+                f,
+                "all {} rows and their indexes are there, the subscription is not",
+                self.rows
+            )?,
             _ => write!(
                 f,
-                "all {} rows are there, indexes and what follows are not",
+                "all {} rows are there, indexes and what follows are not all",
                 self.rows
             )?,
         }

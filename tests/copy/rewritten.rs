@@ -10,7 +10,11 @@ const TABLES: &str = "
     CREATE TABLE large (id int PRIMARY KEY, pad text); INSERT INTO large SELECT n, repeat(md5(n::text), 40) FROM generate_series(1, 12000) n;
     CREATE TABLE typed (id int PRIMARY KEY, v int); INSERT INTO typed SELECT n, n FROM generate_series(1, 500) n;
     CREATE TABLE emptied (id int PRIMARY KEY); INSERT INTO emptied SELECT generate_series(1, 500);
-    CREATE TABLE packed (id int PRIMARY KEY); INSERT INTO packed SELECT generate_series(1, 500)";
+    CREATE TABLE packed (id int PRIMARY KEY); INSERT INTO packed SELECT generate_series(1, 500);
+    CREATE TABLE dropped (id int PRIMARY KEY); INSERT INTO dropped SELECT generate_series(1, 500);
+    CREATE FUNCTION inner_one(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 % 7';
+    CREATE FUNCTION outer_one(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN inner_one($1); END';
+    CREATE INDEX ON typed (outer_one(id))";
 
 /// Its rows are younger than the snapshot then: none of them would come, and nothing would say so.
 #[test]
@@ -30,16 +34,20 @@ fn a_table_that_is_rewritten_during_the_copy_is_not_left_empty() {
         ),
     );
     pair.flare(&["create_replication_status_table", db]).ok();
-    let copy = ["initial_copy", "--jobs", "1", "--max-rate", "2MB", sub];
+    let copy = ["initial_copy", "--jobs", "1", "--max-rate", "4MB", sub];
     let reads = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = '{db}' AND query LIKE 'COPY%large%' AND state = 'active'"
     );
-    let run = pair.spawn(&copy);
-    wait::for_(
-        "the rows of the large table",
-        Duration::from_secs(60),
-        || publisher.value(db, &reads) != "0",
-    );
+    let begun = |args: &[&str]| {
+        let run = pair.spawn(args);
+        wait::for_(
+            "the rows of the large table",
+            Duration::from_secs(60),
+            || publisher.value(db, &reads) != "0",
+        );
+        run
+    };
+    let run = begun(&copy);
     publisher.sql(
         db,
         "TRUNCATE emptied; INSERT INTO emptied VALUES (7); CLUSTER packed USING packed_pkey; ALTER TABLE typed ALTER v TYPE bigint",
@@ -50,7 +58,30 @@ fn a_table_that_is_rewritten_during_the_copy_is_not_left_empty() {
         .says("--restart");
     pair.subscriber()
         .sql(db, "ALTER TABLE typed ALTER v TYPE bigint");
-    pair.flare(&["initial_copy", "--restart", sub]).ok();
+    let run = begun(&[&copy[..], &["--restart"]].concat());
+    publisher.sql(db, "DROP TABLE dropped");
+    run.wait()
+        .code(1)
+        .says("relation \"public.dropped\" does not exist")
+        .says("do the same to it on the subscriber");
+    pair.subscriber().sql(db, "DROP TABLE dropped");
+    // The rows come, and an index does not.
+    pair.flare(&["initial_copy", "--restart", sub])
+        .code(1)
+        .says("function inner_one(integer) does not exist")
+        .says("SET search_path");
+    pair.flare(&["status"])
+        .ok()
+        .prints("what follows are not all");
+    for server in [publisher, pair.subscriber()] {
+        server.sql(
+            db,
+            "ALTER FUNCTION outer_one(int) SET search_path = public, pg_temp",
+        );
+    }
+    pair.flare(&["initial_copy", sub])
+        .ok()
+        .prints("5 of 5 parts were there");
     pair.await_caught_up();
     same::rows_are_equal(&pair);
     for (table, rows) in [("typed", "500"), ("emptied", "1"), ("packed", "500")] {

@@ -199,6 +199,8 @@ impl Copy<'_> {
             .holders()
             .take(&holder, &self.slot_name, Slot::Kept { failover })?;
         record::hold_first(control, &held)?;
+        // What made it begin anew may have changed tables on both sides.
+        keep(control, self.halves.rest(Some(&held.snapshot))?)?;
         self.report.resumed = false;
         Ok(())
     }

@@ -44,10 +44,14 @@ impl Copy<'_> {
             holder::end(self.pair.publisher.admin(), &held.holder)?;
         }
         self.tell_finished(control)?;
+        if recorded.phase != Phase::Rows {
+            self.report.jobs_kept = self.report.jobs;
+        }
         self.report.seconds.rows = seconds(since);
         let since = Instant::now();
         if recorded.phase != Phase::Done {
             self.make_rest(control, lead)?;
+            record::rest_done(control)?;
         }
         self.report.seconds.rest = seconds(since);
         let since = Instant::now();
@@ -129,7 +133,8 @@ impl Copy<'_> {
 
     /// Indexes, constraints, statistics, triggers, materialized views.
     fn make_rest(&mut self, control: &Session, lead: &Lead) -> Result<()> {
-        if !self.recorded(control)?.has_post_data {
+        // What stopped an earlier run may have been mended on the publisher.
+        if self.report.resumed || !self.recorded(control)?.has_post_data {
             keep(control, self.halves.rest(None)?)?;
         }
         let script = record::kept_post_data(control)?;

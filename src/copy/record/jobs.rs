@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::tables::missing;
 use crate::copy::plan::Job;
 use crate::error::{Result, WrapErr};
 use crate::server::{Session, params};
@@ -130,8 +131,11 @@ pub(in crate::copy) fn unfinished_tables(session: &Session) -> Result<Vec<TableN
 /// Empties tables that an earlier snapshot has filled in part, and takes them off the record: all of it or nothing.
 pub(in crate::copy) fn empty(session: &Session, tables: &[TableName]) -> Result<()> {
     let (schemas, names) = columns_of(tables);
-    let all: Vec<String> = tables.iter().map(ToString::to_string).collect();
     session.batch("BEGIN")?;
+    // One that was dropped meanwhile has no rows to lose.
+    let gone = missing(session, tables)?;
+    let there = tables.iter().filter(|name| !gone.contains(name));
+    let all: Vec<String> = there.map(ToString::to_string).collect();
     if !all.is_empty() {
         // Plain TRUNCATE of a parent empties its children too.
         let only: Vec<String> = all.iter().map(|name| format!("ONLY {name}")).collect();
