@@ -262,7 +262,14 @@ impl fmt::Display for SwitchReport {
             SwitchOutcome::Switched => writeln!(f, ", and nowhere else.")?,
             SwitchOutcome::Undone => writeln!(f, ", as before: the {command} was undone.")?,
             SwitchOutcome::DryRun => writeln!(f, "; nothing was changed.")?,
-            SwitchOutcome::Already => writeln!(f, ": it was switched already.")?,
+            SwitchOutcome::Already => writeln!(
+                f,
+                "{}",
+                match self.direction {
+                    Direction::Forward => ": it was switched already.",
+                    Direction::Back => ": there is nothing to fall back from.",
+                }
+            )?,
         }
         for found in &self.checks {
             write!(f, "{found}")?;

@@ -63,7 +63,7 @@ impl Flare {
                 before: Before::Cutover,
                 reverse: self.config.cutover.reverse,
                 schemas: Schemas::Compare,
-                later: Later::Warns,
+                later: Later::WarnsAtFirst,
             })?;
             found = Some(match found {
                 Some(found) => found.and(more),
@@ -130,7 +130,7 @@ impl Flare {
             before: Before::Cutover,
             reverse: self.config.cutover.reverse,
             schemas: Schemas::Leave,
-            later: Later::Warns,
+            later: Later::WarnsAtFirst,
         })?;
         found.for_switch().refuse()
     }

@@ -71,9 +71,7 @@ pub(super) fn judged(
     let checked = found.into_iter().map(|found| Checked {
         id,
         severity: match (before, found.severity) {
-            (Before::Cutover, Severity::Blocker) if !view.streams && view.later == Later::Warns => {
-                Severity::Warning
-            }
+            (Before::Cutover, Severity::Blocker) if warns(view) => Severity::Warning,
             (_, severity) => severity,
         },
         dbname: view.moving.map(|moving| moving.dbname.to_owned()),
@@ -85,6 +83,15 @@ pub(super) fn judged(
     Judged {
         checked: checked.collect(),
         unseen,
+    }
+}
+
+/// Whether what would stop the cutover is only said.
+fn warns(view: &View<'_>) -> bool {
+    match view.later {
+        Later::Warns => true,
+        Later::WarnsAtFirst => !view.streams,
+        Later::Blocks => false,
     }
 }
 

@@ -33,11 +33,13 @@ pub(crate) struct Scope<'a> {
     pub(crate) later: Later,
 }
 
-/// What becomes of a blocker of the cutover before the subscription streams.
+/// What becomes of a blocker of the cutover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Later {
-    /// There is time to mend it.
+    /// The command makes no cutover: what would stop one stops nothing else.
     Warns,
+    /// There is time to mend it until the subscription streams.
+    WarnsAtFirst,
     /// The cutover is about to begin.
     Blocks,
 }

@@ -161,7 +161,8 @@ impl<'a> Work<'a> {
             Some(object) => {
                 drop(session);
                 let (statements, differences) = self.differences()?;
-                let theirs = self.not_of_flare(differences);
+                let printed = self.not_of_flare(differences);
+                let theirs = self.not_of_spelling(printed, run)?;
                 if theirs.is_empty() {
                     self.already(statements, run)
                 } else {

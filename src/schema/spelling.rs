@@ -55,15 +55,23 @@ impl Spelling {
     }
 }
 
-/// 14 and later say IN of a procedure's arguments, 16 and later NO INDENT of XMLSERIALIZE: both were meant before.
+/// 14 and later say IN of a procedure's arguments, 16 and later NO INDENT of XMLSERIALIZE, 18 the name of a NOT NULL
+/// constraint that is too long for its table's and column's: all were meant before.
 pub(super) fn without_later_words(tokens: Vec<&[u8]>) -> Vec<&[u8]> {
     let mut kept: Vec<&[u8]> = Vec::with_capacity(tokens.len());
     let mut tokens = tokens.into_iter().peekable();
     while let Some(token) = tokens.next() {
         let argument = token == b"IN" && matches!(kept.last(), Some(&(b"(" | b",")));
         let indent = token == b"NO" && tokens.next_if_eq(&b"INDENT".as_slice()).is_some();
-        if !argument && !indent {
-            kept.push(token);
+        if argument || indent {
+            continue;
+        }
+        kept.push(token);
+        if kept.ends_with(&[b"NOT", b"NULL"])
+            && let Some(name) = kept.len().checked_sub(4)
+            && kept[name] == b"CONSTRAINT"
+        {
+            kept.drain(name..name + 2);
         }
     }
     kept
@@ -178,6 +186,10 @@ mod tests {
         assert!(same(
             "CREATE TYPE a.r AS RANGE (subtype = float8);",
             "CREATE TYPE a.r AS RANGE (\n subtype = float8,\n multirange_type_name = a.m\n);",
+        ));
+        assert!(same(
+            "CREATE TABLE t (a int NOT NULL, b int DEFAULT 1 NOT NULL, CONSTRAINT c CHECK (a IS NOT NULL));",
+            "CREATE TABLE t (a int CONSTRAINT t_a NOT NULL, b int DEFAULT 1 CONSTRAINT \"B\" NOT NULL, CONSTRAINT c CHECK (a IS NOT NULL));",
         ));
         assert!(same(
             "CREATE VIEW v AS SELECT a.a FROM a;",

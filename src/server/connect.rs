@@ -325,20 +325,20 @@ fn missing_database(endpoint: &Endpoint) -> String {
     }
 }
 
-/// Which of three limits is reached, by the server's words: all have one SQLSTATE.
-fn too_many(words: &str, endpoint: &Endpoint) -> String {
-    if words.contains("for role") {
-        format!(
+/// Which of three limits is reached, by the function of the server that says so: all have one SQLSTATE, and the words are
+/// in the server's language. A pooler names no function.
+fn too_many(routine: Option<&str>, endpoint: &Endpoint) -> String {
+    match routine {
+        Some("InitializeSessionUserId") => format!(
             "the role's own limit is reached: ALTER ROLE {} CONNECTION LIMIT -1, or end some of its sessions",
             Ident::new(&endpoint.user)
-        )
-    } else if words.contains("for database") {
-        format!(
+        ),
+        Some("CheckMyDatabase") => format!(
             "the database's own limit is reached: ALTER DATABASE {} CONNECTION LIMIT -1, or end some sessions there",
             Ident::new(&endpoint.dbname)
-        )
-    } else {
-        "end some sessions there, or raise max_connections (a restart) where the connection limit of neither role nor database is what is reached".to_owned()
+        ),
+        Some(_) => "end some sessions there, or raise max_connections (a restart)".to_owned(),
+        None => "end some sessions there, or raise max_connections (a restart) where the connection limit of neither role nor database is what is reached".to_owned(),
     }
 }
 
@@ -355,7 +355,7 @@ fn advise(report: Report, endpoint: &Endpoint) -> Report {
     } else if state == Some(&SqlState::INVALID_CATALOG_NAME) {
         missing_database(endpoint)
     } else if state == Some(&SqlState::TOO_MANY_CONNECTIONS) {
-        too_many(&crate::error::message_of(&report), endpoint)
+        too_many(super::failure::routine_of(&report), endpoint)
     } else if state == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
         format!(
             "{:?} may not connect there: during a pause, and on a server that a cutover left, nobody may (flare status); else GRANT it CONNECT ON DATABASE",
@@ -387,9 +387,10 @@ mod tests {
             dbname: "d".into(),
             user: "o\"o".into(),
         };
-        let hint = |words| too_many(words, &endpoint);
-        assert!(hint("too many connections for role \"x\"").contains(r#"ALTER ROLE "o""o""#));
-        assert!(hint("too many connections for database \"d\"").contains("ALTER DATABASE"));
-        assert!(hint("sorry, too many clients already").contains("max_connections"));
+        let hint = |routine| too_many(Some(routine), &endpoint);
+        assert!(hint("InitializeSessionUserId").contains(r#"ALTER ROLE "o""o""#));
+        assert!(hint("CheckMyDatabase").contains("ALTER DATABASE"));
+        assert!(hint("InitProcess").contains("max_connections"));
+        assert!(too_many(None, &endpoint).contains("neither role nor database"));
     }
 }

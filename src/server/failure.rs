@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Report, exit_of, hint_of, kind_of};
 #[derive(Debug)]
 pub struct SqlError {
     sqlstate: Option<SqlState>,
+    routine: Option<String>,
     words: String,
     lost: bool,
     unreachable: bool,
@@ -30,6 +31,7 @@ impl From<postgres::Error> for SqlError {
             let cause = std::error::Error::source(&error).map(|source| format!(": {source}"));
             let words = format!("{error}{}", cause.unwrap_or_default());
             return SqlError {
+                routine: None,
                 sqlstate: None,
                 words,
                 lost: true,
@@ -49,6 +51,7 @@ impl From<postgres::Error> for SqlError {
         );
         SqlError {
             sqlstate: Some(answer.code().clone()),
+            routine: answer.routine().map(str::to_owned),
             words,
             lost,
             unreachable: false,
@@ -86,6 +89,11 @@ pub(crate) fn sqlstate_of(report: &Report) -> Option<&SqlState> {
         Some(answer) => answer.sqlstate.as_ref(),
         None => report.downcast_ref::<Error>()?.sql_state(),
     }
+}
+
+/// The function of the server's own source that refused: the same in every language of its messages.
+pub(crate) fn routine_of(report: &Report) -> Option<&str> {
+    report.downcast_ref::<SqlError>()?.routine.as_deref()
 }
 
 /// Whether the server refused because of a missing right.
@@ -158,6 +166,7 @@ mod tests {
     #[test]
     fn what_a_server_says_is_known_by_its_code_and_a_hint_by_kind_yields_to_a_better_one() {
         let answered = |lost| SqlError {
+            routine: None,
             sqlstate: Some(SqlState::INSUFFICIENT_PRIVILEGE),
             words: "ERROR: permission denied".into(),
             lost,

@@ -74,6 +74,9 @@ fn what_is_not_carried_is_named_and_refused_and_views_are_refreshed() {
             assert_eq!(server.value(db, "SELECT count(*) FROM ddl_log"), "0");
         }
 
+        // What the cutover refuses does not keep an interrupted prepare from going on.
+        let again = pair.flare(&["prepare", sub, "--yes", "--copy", copy, "--format", "json"]);
+        assert!(messages(&again.ok().json(), "warnings").contains("1 large object"));
         let dry = pair.flare(&["cutover", sub, "--dry-run", "--format", "json"]);
         let dry = dry.code(3).json();
         let refused = pair.flare(&["cutover", sub, "--yes"]);

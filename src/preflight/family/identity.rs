@@ -137,9 +137,8 @@ fn without_identity(
         .filter(|it| !it.is_of(&wanted.replica_identity_full_tables))
         .filter(|it| !it.is_of(&wanted.allow_no_identity))
         .collect();
-    let Some(first) = bad.first() else {
-        return Vec::new();
-    };
+    let (indexed, bare): (Vec<&Table>, Vec<&Table>) =
+        bad.into_iter().partition(|it| it.usable_index.is_some());
     let (when, besides) = match (published, &wanted.tables) {
         (true, None) if !wanted.listed => (
             "fail already",
@@ -148,13 +147,7 @@ fn without_identity(
         (true, _) => ("fail already", ""),
         (false, _) => ("would fail from then on", ""),
     };
-    let table = &first.name;
-    let full = if never_full.contains(table) {
-        "allow_no_identity where rows are only inserted (FULL does not do: a column is generated, or nothing compares its values)"
-    } else {
-        "replica_identity_full_tables (slow where it is large and often updated), or in allow_no_identity where rows are only inserted"
-    };
-    vec![
+    let blocker = |bad: &[&Table], first: &Table| {
         Finding::blocker(format!(
             "publish {}{}: without a replica identity every UPDATE and DELETE there {when}",
             first.name.plain(),
@@ -164,10 +157,32 @@ fn without_identity(
             }
         ))
         .objects(names(bad.iter().copied()))
-        .fix(format!(
-            "ALTER TABLE {table} ADD PRIMARY KEY (...), or REPLICA IDENTITY USING INDEX an index that is unique, NOT NULL and not deferrable, or name the table in {full}{besides}"
-        )),
-    ]
+    };
+    let mut found = Vec::new();
+    if let Some(first) = indexed.first() {
+        let statements = indexed.iter().filter_map(|it| {
+            let index = Ident::new(it.usable_index.as_ref()?);
+            Some(format!(
+                "ALTER TABLE {} REPLICA IDENTITY USING INDEX {index}",
+                it.name
+            ))
+        });
+        let statements: Vec<String> = statements.collect();
+        found.push(blocker(&indexed, first).fix(statements.join("; ")));
+    }
+    let Some(first) = bare.first() else {
+        return found;
+    };
+    let table = &first.name;
+    let full = if never_full.contains(table) {
+        "allow_no_identity where rows are only inserted (FULL does not do: a column is generated, or nothing compares its values)"
+    } else {
+        "replica_identity_full_tables (slow where it is large and often updated), or in allow_no_identity where rows are only inserted"
+    };
+    found.push(blocker(&bare, first).fix(format!(
+        "ALTER TABLE {table} ADD PRIMARY KEY (...), or REPLICA IDENTITY USING INDEX an index that is unique, NOT NULL and not deferrable, or name the table in {full}{besides}"
+    )));
+    found
 }
 
 /// From this size on a search for each changed row is slow.
@@ -276,6 +291,16 @@ mod tests {
         let fix = found[0].fix.as_deref().unwrap();
         assert!(fix.starts_with(r#"ALTER TABLE "app"."bad" ADD"#), "{fix}");
         assert!(without_identity(&tables[..3], &wanted_with_exceptions(), false, &[]).is_empty());
+        let indexed = ["app.one", "two"].map(|name| Table {
+            usable_index: Some("i".into()),
+            ..keyless(name)
+        });
+        let all = [&tables[..], &indexed].concat();
+        let found = without_identity(&all, &wanted_with_exceptions(), false, &[]);
+        assert_eq!(found[0].objects, ["app.one", "public.two"]);
+        let using = r#"ALTER TABLE "app"."one" REPLICA IDENTITY USING INDEX "i"; ALTER TABLE "public"."two" REPLICA IDENTITY USING INDEX "i""#;
+        assert_eq!(found[0].fix.as_deref(), Some(using));
+        assert_eq!(found[1].objects.len(), 3);
         let never_full = ["app.bad".parse().unwrap()];
         let published = &without_identity(&tables, &wanted_with_exceptions(), true, &never_full)[0];
         let fix = published.fix.as_deref().unwrap();

@@ -39,6 +39,7 @@ fn table(name: &str) -> published::Table {
         relreplident: 'd',
         has_primary_key: true,
         identity_index: None,
+        usable_index: None,
         owner: "o".into(),
         bytes: 0,
         has_rows: true,

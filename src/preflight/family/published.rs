@@ -20,6 +20,9 @@ pub(crate) struct Table {
     /// Valid and not deferrable.
     pub(crate) has_primary_key: bool,
     pub(crate) identity_index: Option<String>,
+    /// Of the indexes that REPLICA IDENTITY USING INDEX takes, the one with the fewest columns.
+    #[serde(default)]
+    pub(crate) usable_index: Option<String>,
     pub(crate) owner: String,
     pub(crate) bytes: i64,
     pub(crate) has_rows: bool,
@@ -44,17 +47,23 @@ pub(crate) const TABLES: Question<Table> = Question::database(
      keys(relid, has_primary_key, identity_index) AS (
          SELECT i.indrelid, bool_or(i.indisprimary AND i.indisvalid AND i.indimmediate),
                 max(c.relname) FILTER (WHERE i.indisreplident AND i.indisvalid)
-           FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indisprimary OR i.indisreplident GROUP BY 1)
+           FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indisprimary OR i.indisreplident GROUP BY 1),
+     usable(relid, usable_index) AS (
+         SELECT DISTINCT ON (i.indrelid) i.indrelid, c.relname
+           FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+          WHERE i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indrelid >= 16384
+            AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND NOT a.attnotnull AND a.attnum = ANY (i.indkey))
+          ORDER BY i.indrelid, i.indnatts, c.relname)
      SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'relkind', c.relkind,
               'relpersistence', c.relpersistence, 'relreplident', c.relreplident,
-              'has_primary_key', coalesce(k.has_primary_key, false), 'identity_index', k.identity_index,
+              'has_primary_key', coalesce(k.has_primary_key, false), 'identity_index', k.identity_index, 'usable_index', u.usable_index,
               'owner', pg_get_userbyid(c.relowner), 'bytes', c.relpages::int8 * current_setting('block_size')::int8,
               'has_rows', CASE WHEN c.reltuples > 0 OR c.relpages > 0 OR pg_stat_get_live_tuples(c.oid) > 0 OR pg_stat_get_tuples_inserted(c.oid) > 0 THEN true
                            WHEN c.relkind = 'r' THEN coalesce(pg_relation_size(c.oid), 0) > 0 ELSE false END,
               'changes', pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid),
               'ancestors', coalesce(a.names, '[]'))
        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-       LEFT JOIN keys k ON k.relid = c.oid LEFT JOIN ancestors a ON a.relid = c.oid
+       LEFT JOIN keys k ON k.relid = c.oid LEFT JOIN usable u ON u.relid = c.oid LEFT JOIN ancestors a ON a.relid = c.oid
       WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND c.oid >= 16384
         AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND n.nspname <> 'flare'
         AND c.relname <> 'flare_replication_status'

@@ -158,8 +158,9 @@ impl Work<'_> {
         .wrap_err("load the publisher's schema into the throwaway database")?;
         let here = subscriber.connect(Login::Superuser, shadow)?;
         let there = subscriber.connect(Login::Superuser, self.dbname)?;
-        let drift = drift::compare(&here, &there, &own_roles(self.pair))
+        let mut drift = drift::compare(&here, &there, &own_roles(self.pair))
             .wrap_err("compare the catalogs of the two databases")?;
+        drift.retain(|it| !it.is_of_grants_on_database());
         drop((here, there));
         let beside = Work {
             dbname: shadow,

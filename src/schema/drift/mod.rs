@@ -37,6 +37,13 @@ pub struct Drift {
     pub missing: bool,
 }
 
+impl Drift {
+    /// Whether it is about what is granted on the database itself, which is compared with its other properties.
+    pub(crate) fn is_of_grants_on_database(&self) -> bool {
+        self.kind == Kind::Grants && self.object.starts_with("DATABASE ")
+    }
+}
+
 /// The roles that flare works as: what they were granted is not the user's schema.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Roles {
