@@ -6,7 +6,7 @@ use crate::rich::rich;
 use crate::support::Pair;
 
 /// What is changed on the subscriber, and how the difference is called. `{db}` is the database.
-const CHANGES: [(&str, &str, &str); 18] = [
+const CHANGES: [(&str, &str, &str); 22] = [
     (
         "ALTER TABLE app.customers ADD COLUMN more int",
         "column",
@@ -47,6 +47,26 @@ const CHANGES: [(&str, &str, &str); 18] = [
         "GRANT TRUNCATE ON app.customers TO PUBLIC",
         "grants",
         "TABLE app.customers to PUBLIC",
+    ),
+    (
+        "GRANT UPDATE (name) ON app.customers TO PUBLIC",
+        "grants",
+        "column app.customers.name to PUBLIC",
+    ),
+    (
+        "ALTER TABLE app.customers ALTER COLUMN name SET STORAGE EXTERNAL, ALTER COLUMN name SET STATISTICS 7",
+        "column options",
+        "app.customers.name",
+    ),
+    (
+        "ALTER DOMAIN app.email DROP NOT NULL",
+        "domain",
+        "app.email",
+    ),
+    (
+        "ALTER TABLE app.parent DISABLE RULE r2",
+        "rule",
+        "r2 on app.parent",
     ),
     (
         "ALTER TABLE app.customers SET (fillfactor = 50)",

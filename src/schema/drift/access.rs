@@ -18,14 +18,14 @@ const OWNERS: &str = "
 
 /// As far as they differ from what an object comes with. CONNECT is given and taken by the cutover. Schema public comes
 /// with CREATE for everybody before 15, which no dump carries: across that border it is
-/// no difference.
+/// no difference. What is revoked on a table goes from its columns too, and is given back there.
 const GRANTS: &str = "
     SELECT 'grants', format('%s to %s', o.object, CASE g.grantee WHEN 0 THEN 'PUBLIC' WHEN o.owner THEN 'its owner' ELSE quote_ident(pg_get_userbyid(g.grantee)) END), o.parent, coalesce(g.held, 'nothing'),
-           CASE WHEN g.initial IS NULL AND g.plain IS NOT NULL THEN '' ELSE format('REVOKE ALL ON %s FROM %s; ', o.target, n.grantee) END
+           CASE WHEN g.initial IS NULL AND g.plain IS NOT NULL THEN '' ELSE n.revoked || n.columns || '; ' END
              || concat_ws('; ', 'GRANT ' || g.plain || ' ON ' || o.target || ' TO ' || n.grantee, 'GRANT ' || g.grantable || ' ON ' || o.target || ' TO ' || n.grantee || ' WITH GRANT OPTION'),
-           rtrim(format('REVOKE ALL ON %s FROM %s; ', o.target, n.grantee)
+           rtrim(n.revoked || n.columns || '; '
              || concat_ws('; ', 'GRANT ' || g.plain || ' ON ' || o.target || ' TO ' || n.grantee, 'GRANT ' || g.grantable || ' ON ' || o.target || ' TO ' || n.grantee || ' WITH GRANT OPTION'), '; '),
-           concat_ws('; ', format('REVOKE ALL ON %s FROM %s', o.target, n.grantee), 'GRANT ' || g.initial || ' ON ' || o.target || ' TO ' || n.grantee)
+           concat_ws('; ', n.revoked || n.columns, 'GRANT ' || g.initial || ' ON ' || o.target || ' TO ' || n.grantee)
       FROM (SELECT r.name AS parent, CASE r.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || r.name AS object, CASE r.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || r.name AS target,
                    '' AS suffix, r.relowner AS owner, r.relacl AS acl, acldefault((CASE r.relkind WHEN 'S' THEN 's' ELSE 'r' END)::\"char\", r.relowner) AS initial FROM rel r WHERE r.relacl IS NOT NULL
             UNION ALL SELECT r.name || '.' || quote_ident(a.attname), format('column %s.%I', r.name, a.attname), 'TABLE ' || r.name, format(' (%I)', a.attname), r.relowner, a.attacl, NULL
@@ -48,14 +48,18 @@ const GRANTS: &str = "
                 UNION ALL SELECT grantee, privilege_type, false, false FROM aclexplode(o.initial)) x
          WHERE (x.privilege_type <> 'MAINTAIN' OR $2 >= 17) AND x.privilege_type <> 'CONNECT'
          GROUP BY x.grantee) g
-      CROSS JOIN LATERAL (SELECT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END) n(grantee)
+      CROSS JOIN LATERAL (SELECT w.grantee, format('REVOKE ALL%s ON %s FROM %s', o.suffix, o.target, w.grantee) AS revoked,
+               coalesce((SELECT string_agg(format('; GRANT %s (%I) ON %s TO %s%s', x.privilege_type, a.attname, o.target, w.grantee, CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END), '' ORDER BY a.attnum, x.privilege_type)
+                           FROM pg_attribute a CROSS JOIN LATERAL aclexplode(a.attacl) x
+                          WHERE o.object LIKE 'TABLE %' AND a.attrelid = to_regclass(substr(o.target, 7)) AND NOT a.attisdropped AND x.grantee = g.grantee), '') AS columns
+          FROM (SELECT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END) w(grantee)) n
      WHERE g.held IS DISTINCT FROM g.initial AND (g.grantee = o.owner OR pg_get_userbyid(g.grantee) <> ALL ($1))
        AND NOT (o.object = 'SCHEMA public' AND (g.grantee = o.owner OR g.grantee = 10
                 OR g.grantee = 0 AND g.held = 'CREATE, USAGE' AND $2 < 15))";
 
 const DEFAULT_PRIVILEGES: &str = "
     SELECT 'default_privileges', format('%s%s of %I to %s', o.words, ' in schema ' || o.schema, o.role, CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END), NULL, coalesce(g.held, 'nothing'),
-           s.revoked_and_granted, s.revoked_and_granted, concat_ws('; ', format('%s REVOKE ALL ON %s FROM %s', s.head, o.words, s.grantee), s.head || ' GRANT ' || g.initial || ' ON ' || o.words || ' TO ' || s.grantee)
+           CASE WHEN g.initial IS NULL AND g.held IS NOT NULL THEN s.granted ELSE concat_ws('; ', s.revoked, nullif(s.granted, '')) END, concat_ws('; ', s.revoked, nullif(s.granted, '')), concat_ws('; ', s.revoked, s.head || ' GRANT ' || g.initial || ' ON ' || o.words || ' TO ' || s.grantee)
       FROM (SELECT d.defaclrole, pg_get_userbyid(d.defaclrole) AS role, (SELECT quote_ident(n.nspname) FROM pg_namespace n WHERE n.oid = d.defaclnamespace) AS schema,
                    CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS' WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END AS words, d.defaclacl,
                    CASE WHEN d.defaclnamespace = 0 THEN acldefault((CASE d.defaclobjtype WHEN 'S' THEN 's' ELSE d.defaclobjtype::text END)::\"char\", d.defaclrole) END AS initial FROM pg_default_acl d) o
@@ -67,8 +71,8 @@ const DEFAULT_PRIVILEGES: &str = "
           FROM (SELECT DISTINCT grantee, privilege_type, is_grantable AND grantee <> o.defaclrole AS is_grantable, true AS now FROM aclexplode(o.defaclacl)
                 UNION ALL SELECT grantee, privilege_type, false, false FROM aclexplode(o.initial)) x
          WHERE x.privilege_type <> 'MAINTAIN' OR $2 >= 17 GROUP BY x.grantee) g
-      CROSS JOIN LATERAL (SELECT h.head, n.grantee, CASE WHEN g.initial IS NULL AND g.held IS NOT NULL THEN '' ELSE format('%s REVOKE ALL ON %s FROM %s; ', h.head, o.words, n.grantee) END
-                 || concat_ws('; ', h.head || ' GRANT ' || g.plain || ' ON ' || o.words || ' TO ' || n.grantee, h.head || ' GRANT ' || g.grantable || ' ON ' || o.words || ' TO ' || n.grantee || ' WITH GRANT OPTION') AS revoked_and_granted
+      CROSS JOIN LATERAL (SELECT h.head, n.grantee, format('%s REVOKE ALL ON %s FROM %s', h.head, o.words, n.grantee) AS revoked,
+                   concat_ws('; ', h.head || ' GRANT ' || g.plain || ' ON ' || o.words || ' TO ' || n.grantee, h.head || ' GRANT ' || g.grantable || ' ON ' || o.words || ' TO ' || n.grantee || ' WITH GRANT OPTION') AS granted
             FROM (SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %I', o.role) || coalesce(' IN SCHEMA ' || o.schema, '') AS head) h,
                  (SELECT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END AS grantee) n) s
      WHERE g.held IS DISTINCT FROM g.initial AND (g.grantee = o.defaclrole OR pg_get_userbyid(g.grantee) <> ALL ($1))";

@@ -40,7 +40,7 @@ const ENUMS: &str = "
 
 const DOMAINS: &str = "
     SELECT 'domain', t.name, NULL, d.definition, format('CREATE DOMAIN %s AS %s', t.name, d.definition),
-           format('ALTER DOMAIN %s %s; ALTER DOMAIN %1$s %s', t.name, coalesce('SET DEFAULT ' || t.typdefault, 'DROP DEFAULT'), CASE WHEN t.typnotnull THEN 'SET NOT NULL' ELSE 'DROP NOT NULL' END),
+           format('ALTER DOMAIN %s %s; ALTER DOMAIN %1$s %3$s', t.name, coalesce('SET DEFAULT ' || t.typdefault, 'DROP DEFAULT'), CASE WHEN t.typnotnull THEN 'SET NOT NULL' ELSE 'DROP NOT NULL' END),
            format('DROP DOMAIN %s', t.name)
       FROM typ t CROSS JOIN LATERAL (SELECT concat_ws(' ', format_type(t.typbasetype, t.typtypmod),
                (SELECT format('COLLATE %I.%I', n.nspname, c.collname) FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
@@ -86,12 +86,16 @@ const OWNED_BY: &str = "
                            WHERE a.attrelid = o.refobjid AND a.attnum = o.refobjsubid AND k.relkind IN ('r', 'p', 'f') AND k.relpersistence <> 't') c(name)
      WHERE r.relkind = 'S'";
 
+/// OR REPLACE takes a view's options away where it does not name them.
 const VIEWS: &str = "
     SELECT CASE r.relkind WHEN 'v' THEN 'view' ELSE 'materialized_view' END, r.name, NULL, d.definition,
            format(CASE r.relkind WHEN 'v' THEN 'CREATE VIEW %s AS %s' ELSE 'CREATE MATERIALIZED VIEW %s AS %s WITH NO DATA' END, r.name, d.definition),
-           CASE r.relkind WHEN 'v' THEN format('CREATE OR REPLACE VIEW %s AS %s', r.name, d.definition) ELSE format('DROP MATERIALIZED VIEW %s; CREATE MATERIALIZED VIEW %1$s AS %s', r.name, d.definition) END,
+           CASE r.relkind WHEN 'v' THEN format('CREATE OR REPLACE VIEW %s%s AS %s', r.name, d.options, d.definition) ELSE format('DROP MATERIALIZED VIEW %s; CREATE MATERIALIZED VIEW %1$s AS %s', r.name, d.definition) END,
            format('DROP %s %s', r.word, r.name)
-      FROM rel r CROSS JOIN LATERAL (SELECT rtrim(btrim(pg_get_viewdef(r.oid)), ';')) d(definition) WHERE r.relkind IN ('v', 'm')";
+      FROM rel r CROSS JOIN LATERAL (
+        SELECT rtrim(btrim(pg_get_viewdef(r.oid)), ';'),
+               (SELECT ' WITH (' || string_agg(quote_ident(option_name) || ' = ' || quote_literal(option_value), ', ') || ')' FROM pg_options_to_table(r.reloptions))) d(definition, options)
+     WHERE r.relkind IN ('v', 'm')";
 
 const FUNCTIONS: &str = "
     SELECT 'function', p.name, NULL, d.definition, d.definition, d.definition, format('DROP %s %s', p.word, p.name)

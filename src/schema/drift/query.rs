@@ -44,6 +44,7 @@ const PRELUDE: &str = "
                            CASE g.generated WHEN 's' THEN 'GENERATED ALWAYS AS (' || e.default_expression || ') STORED' WHEN 'v' THEN 'GENERATED ALWAYS AS (' || e.default_expression || ')' ELSE i.made_as || i.sequence END AS made,
                            CASE g.generated WHEN 's' THEN 'GENERATED ALWAYS AS (' || e.default_expression || ') STORED' WHEN 'v' THEN 'GENERATED ALWAYS AS (' || e.default_expression || ')' ELSE i.made_as END AS made_as,
                            CASE WHEN a.attstorage <> t.typstorage THEN CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END END AS storage,
+                           CASE t.typstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END AS own_storage,
                            CASE g.compression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END AS compression, nullif(a.attstattarget, -1) AS target
                       FROM pg_attribute a JOIN rel r ON r.oid = a.attrelid AND r.relkind IN ('r', 'p', 'f') JOIN pg_type t ON t.oid = a.atttypid
                       LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum

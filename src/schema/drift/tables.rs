@@ -90,15 +90,24 @@ const NOT_NULL: &str = "
       FROM col c WHERE c.attnotnull";
 
 const COLUMN_OPTIONS: &str = "
-    SELECT 'column_options', c.name, c.name, o.body, o.make, o.make, NULL
+    SELECT 'column_options', c.name, c.name, o.body, o.make, o.change, o.unmake
       FROM col c CROSS JOIN LATERAL (
         SELECT concat_ws(', ', 'storage ' || c.storage, 'compression ' || c.compression, 'statistics ' || c.target,
                          (SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(c.attoptions) o)),
                format('ALTER TABLE %s ', c.table_name) || concat_ws(', ',
                    'ALTER COLUMN ' || c.column_name || ' SET STORAGE ' || c.storage, 'ALTER COLUMN ' || c.column_name || ' SET COMPRESSION ' || c.compression,
                    'ALTER COLUMN ' || c.column_name || ' SET STATISTICS ' || c.target,
-                   'ALTER COLUMN ' || c.column_name || ' SET (' || (SELECT string_agg(quote_ident(option_name) || ' = ' || quote_literal(option_value), ', ') FROM pg_options_to_table(c.attoptions)) || ')')
-           ) o(body, make)
+                   'ALTER COLUMN ' || c.column_name || ' SET (' || (SELECT string_agg(quote_ident(option_name) || ' = ' || quote_literal(option_value), ', ') FROM pg_options_to_table(c.attoptions)) || ')'),
+               format('ALTER TABLE ONLY %s ', c.table_name) || concat_ws(', ',
+                   'ALTER COLUMN ' || c.column_name || ' SET STORAGE ' || coalesce(c.storage, c.own_storage), 'ALTER COLUMN ' || c.column_name || ' SET COMPRESSION ' || c.compression,
+                   'ALTER COLUMN ' || c.column_name || ' SET STATISTICS ' || coalesce(c.target, -1), 'ALTER COLUMN ' || c.column_name || ' RESET (n_distinct, n_distinct_inherited)',
+                   'ALTER COLUMN ' || c.column_name || ' SET (' || (SELECT string_agg(quote_ident(option_name) || ' = ' || quote_literal(option_value), ', ') FROM pg_options_to_table(c.attoptions)) || ')'),
+               format('ALTER TABLE ONLY %s ', c.table_name) || concat_ws(', ',
+                   CASE WHEN c.storage IS NOT NULL THEN 'ALTER COLUMN ' || c.column_name || ' SET STORAGE ' || c.own_storage END,
+                   CASE WHEN c.compression IS NOT NULL THEN 'ALTER COLUMN ' || c.column_name || ' SET COMPRESSION default' END,
+                   CASE WHEN c.target IS NOT NULL THEN 'ALTER COLUMN ' || c.column_name || ' SET STATISTICS -1' END,
+                   'ALTER COLUMN ' || c.column_name || ' RESET (' || (SELECT string_agg(quote_ident(option_name), ', ') FROM pg_options_to_table(c.attoptions)) || ')')
+           ) o(body, make, change, unmake)
      WHERE coalesce(c.storage, c.compression, c.target::text, c.attoptions::text) IS NOT NULL";
 
 /// NOT NULL is the column's, whatever 18 names it. What a partition or a child has from its parent is the parent's.
@@ -125,9 +134,12 @@ const INDEXES: &str = "
        AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x'))";
 
 const RULES: &str = "
-    SELECT 'rule', format('%I on %s', u.rulename, r.name), r.name, concat_ws(' ', d.definition, CASE WHEN u.ev_enabled <> 'O' THEN 'enabled ' || u.ev_enabled::text END), d.definition,
-           regexp_replace(d.definition, '^CREATE RULE', 'CREATE OR REPLACE RULE'), format('DROP RULE %I ON %s', u.rulename, r.name)
-      FROM pg_rewrite u JOIN rel r ON r.oid = u.ev_class CROSS JOIN LATERAL (SELECT pg_get_ruledef(u.oid)) d(definition) WHERE u.rulename <> '_RETURN'";
+    SELECT 'rule', format('%I on %s', u.rulename, r.name), r.name, concat_ws(' ', d.definition, CASE WHEN u.ev_enabled <> 'O' THEN 'enabled ' || u.ev_enabled::text END), concat_ws(' ', d.definition, CASE WHEN u.ev_enabled <> 'O' THEN d.state END),
+           concat_ws(' ', regexp_replace(d.definition, '^CREATE RULE', 'CREATE OR REPLACE RULE'), d.state), format('DROP RULE %I ON %s', u.rulename, r.name)
+      FROM pg_rewrite u JOIN rel r ON r.oid = u.ev_class CROSS JOIN LATERAL (
+        SELECT pg_get_ruledef(u.oid), CASE WHEN r.relkind IN ('r', 'p') THEN
+                 format('ALTER TABLE %s %s RULE %I', r.name, CASE u.ev_enabled WHEN 'O' THEN 'ENABLE' WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END, u.rulename) END) d(definition, state)
+     WHERE u.rulename <> '_RETURN'";
 
 /// flare's fence is not the user's, nor are the clones of a parent's trigger.
 const TRIGGERS: &str = "
