@@ -142,12 +142,7 @@ pub(crate) fn stuck_where_carried(
     if !is_there(open)? || !is_there(receiving)? {
         return Ok(None);
     }
-    let here: Vec<i64> = receiving
-        .value(
-            "SELECT coalesce(array_agg(id), '{}') FROM flare.ddl WHERE id > 0",
-            params![],
-        )
-        .wrap_err("read flare.ddl of the receiving side")?;
+    let here = received(receiving)?;
     let mut stuck: Vec<StuckStatement> = receiving
         .list(
             &format!("{ROWS} WHERE id > 0 AND (outcome = 'failed' OR outcome = 'unvalidated' AND error IS NOT NULL) ORDER BY id"),
@@ -164,8 +159,23 @@ pub(crate) fn stuck_where_carried(
         statement.stops = true;
     }
     why_not(open, receiving, &mut lacking)?;
+    // What apply has brought meanwhile was refused as something that is there already.
+    if lacking.iter().any(|it| it.error.is_some()) {
+        let here = received(receiving)?;
+        lacking.retain(|it| !here.contains(&it.id));
+    }
     stuck.extend(lacking);
     Ok(Some(stuck))
+}
+
+/// The numbers of those that have come.
+fn received(receiving: &Session) -> Result<Vec<i64>> {
+    receiving
+        .value(
+            "SELECT coalesce(array_agg(id), '{}') FROM flare.ddl WHERE id > 0",
+            params![],
+        )
+        .wrap_err("read flare.ddl of the receiving side")
 }
 
 /// Whether foreign keys wait there until the rows that they refer to have been copied.

@@ -89,6 +89,7 @@ pub(crate) fn retry(sides: &Sides<'_>, run: &Run) -> Result<DdlReport> {
     let aside = keys::clear(sides, run)?;
     report.notes.extend(decide::retry(sides)?);
     sides.act_as(sides.owner())?;
+    tables::close(sides, run)?;
     let all = tables::ordinary(&sides.open)?;
     let (tables, notes) = tables::take(sides, &all, run)?;
     report.tables = tables;

@@ -26,12 +26,19 @@ pub(super) fn ordinary(session: &Session) -> Result<BTreeSet<TableName>> {
     Ok(tables.into_iter().collect())
 }
 
-/// Tables that the session's open transaction has made. The row of a system column is never updated.
+/// Tables that the session's open transaction has made or attached, and those above them, as far as no fence stands on
+/// them: one without partitions needed none before. The row of a system column is never updated.
 const MADE: &str = "
+    WITH RECURSIVE made(oid) AS (
+        SELECT oid FROM (SELECT attrelid, xmin FROM pg_attribute WHERE attname = 'ctid' AND attnum < 0
+                         UNION ALL SELECT inhrelid, xmin FROM pg_inherits) written(oid, xmin)
+         WHERE age(xmin) <= age((txid_current() & 4294967295)::text::xid)
+        UNION
+        SELECT i.inhparent FROM made m JOIN pg_inherits i ON i.inhrelid = m.oid)
     SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
-      FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE a.attname = 'ctid' AND a.attnum < 0 AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-       AND age(a.xmin) <= age((txid_current() & 4294967295)::text::xid)";
+      FROM made m JOIN pg_class c ON c.oid = m.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+       AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'flare_fence')";
 
 /// Closes tables that the receiving side's open transaction has made, where the database is closed.
 pub(super) fn fence_new(receiving: &Session) -> Result<()> {

@@ -28,6 +28,12 @@ fn statements_are_carried_without_superuser() {
             ),
         );
     }
+    let mut client = owner(&pair, Side::Publisher);
+    // Without partitions it is neither followed nor fenced.
+    runs(
+        &mut client,
+        "CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+    );
     pair.flare(&["prepare", "--yes", sub]).ok();
     for server in servers {
         let admin = server.admin();
@@ -47,13 +53,15 @@ fn statements_are_carried_without_superuser() {
              ALTER FUNCTION flare.ddl_note() RESET lc_messages; ALTER FUNCTION flare.ddl_start() RESET lc_messages; COMMIT",
         );
     }
-    let mut client = owner(&pair, Side::Publisher);
     runs(
         &mut client,
-        "CREATE TABLE one (id int PRIMARY KEY); INSERT INTO one VALUES (1); ALTER TABLE one ADD t text DEFAULT 'a'; CREATE INDEX one_t ON one (t)",
+        "CREATE TABLE part (id int PRIMARY KEY); ALTER TABLE parts ATTACH PARTITION part FOR VALUES FROM (0) TO (9);
+         CREATE TABLE one (id int PRIMARY KEY); INSERT INTO one VALUES (1); ALTER TABLE one ADD t text DEFAULT 'a'; CREATE INDEX one_t ON one (t)",
     );
     settle(&pair, Side::Publisher);
     assert_same(&pair);
+    let fenced = "SELECT count(*) FROM pg_trigger WHERE tgname = 'flare_fence' AND tgrelid::regclass::text IN ('parts', 'part')";
+    assert_eq!(pair.subscriber().value(db, fenced), "2");
     // One that fails there.
     pair.subscriber().sql(
         db,

@@ -52,6 +52,25 @@ fn passes(pair: &Pair, open: Side, round: &str) {
     });
     settle(pair, open);
     assert_same(pair);
+    // A deploy goes on while foreign keys of the new table are set aside.
+    run("CREATE TABLE ROUND_new (id int PRIMARY KEY, top int CONSTRAINT ROUND_gone REFERENCES ROUND_top,
+           also int CONSTRAINT ROUND_kept REFERENCES ROUND_top DEFERRABLE INITIALLY DEFERRED); INSERT INTO ROUND_new VALUES (1, 5, 5)");
+    let keys = format!(
+        "SELECT count(*) FROM pg_constraint WHERE conname IN ('{round}_gone', '{round}_kept')"
+    );
+    wait::for_("the table", Duration::from_secs(60), || {
+        receiving.value(db, &keys) == "2"
+    });
+    pair.flare(&["lag"]);
+    assert_eq!(receiving.value(db, &keys), "0");
+    let unready = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r'";
+    wait::for_("the rows", Duration::from_secs(60), || {
+        receiving.value(db, unready) == "0"
+    });
+    run("ALTER TABLE ROUND_new DROP CONSTRAINT ROUND_gone; ALTER TABLE ROUND_new RENAME also TO other; ALTER TABLE ROUND_new RENAME TO ROUND_newer;
+         ALTER TABLE ROUND_newer RENAME CONSTRAINT ROUND_kept TO ROUND_named; DROP TABLE ROUND_after");
+    settle(pair, open);
+    assert_same(pair);
     // A partitioned table is not followed, its partitions are.
     run("CREATE TABLE ROUND_part (id int, top int REFERENCES ROUND_top, PRIMARY KEY (id)) PARTITION BY RANGE (id);
          CREATE TABLE ROUND_part1 PARTITION OF ROUND_part FOR VALUES FROM (0) TO (100)");

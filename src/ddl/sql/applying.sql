@@ -46,7 +46,8 @@ CREATE OR REPLACE FUNCTION flare.ddl_shapes(tag text) RETURNS boolean LANGUAGE s
     SELECT tag ~ '(TABLE|TABLE AS|TYPE|DOMAIN|SCHEMA|SEQUENCE|EXTENSION|COLLATION|LANGUAGE)$'
 $f$;
 
--- Closes what the statement has made, where flare keeps the database closed.
+-- Closes what the statement has made or attached, and what is above it, where flare keeps the database closed: a table
+-- without partitions needed no fence before.
 CREATE OR REPLACE FUNCTION flare.ddl_close() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
     made regclass;
@@ -55,9 +56,14 @@ BEGIN
         RETURN;
     END IF;
     FOR made IN
-        SELECT c.oid FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-         WHERE a.attname = 'ctid' AND a.attnum < 0 AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-           AND flare.ddl_own(a.xmin)
+        WITH RECURSIVE made(oid) AS (
+            SELECT oid FROM (SELECT attrelid, xmin FROM pg_attribute WHERE attname = 'ctid' AND attnum < 0
+                             UNION ALL SELECT inhrelid, xmin FROM pg_inherits) written(oid, xmin)
+             WHERE age(xmin) <= 0 AND flare.ddl_own(xmin)
+            UNION
+            SELECT i.inhparent FROM made m JOIN pg_inherits i ON i.inhrelid = m.oid)
+        SELECT c.oid FROM made m JOIN pg_class c ON c.oid = m.oid
+         WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
            AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'flare_fence')
     LOOP
         EXECUTE format('CREATE TRIGGER flare_fence BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT EXECUTE PROCEDURE flare.fence()', made);
@@ -164,6 +170,67 @@ BEGIN
     UPDATE flare.ddl SET outcome = 'done', error = NULL WHERE id = statement_id;
 END $f$;
 
+-- Foreign keys that are set aside until the rows have come, see keys.rs: those that the statement may be about are given
+-- back for it, unvalidated, since it may drop them, or rename what they are of. What was given back, by its oid.
+CREATE OR REPLACE FUNCTION flare.ddl_keys_back(tag text, statement text) RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+    aside record;
+    back jsonb := '[]';
+    words CONSTANT text := lower(statement);
+BEGIN
+    FOR aside IN
+        SELECT d.id, d.settings, e ->> 'later' AS later, e ->> 'role' AS role, e ->> 'table' AS name, e ->> 'constraint' AS conname
+          FROM flare.ddl d, jsonb_array_elements(d.fix) e
+         WHERE d.id > 0 AND d.outcome = 'unvalidated' AND jsonb_typeof(d.fix) = 'array' AND e ->> 'later' ~ ' ADD CONSTRAINT '
+    LOOP
+        CONTINUE WHEN to_regclass(aside.name) IS NULL
+            OR EXISTS (SELECT FROM pg_constraint WHERE conrelid = to_regclass(aside.name) AND conname = aside.conname)
+            -- Names that need quotes, or are written in another way, may be any.
+            OR tag LIKE '% TABLE' AND statement !~* 'u&"' AND aside.later !~ 'REFERENCES [^(]*"'
+               AND strpos(words, lower(aside.conname)) = 0
+               AND strpos(words, (SELECT lower(replace(relname, '"', '""')) FROM pg_class WHERE oid = to_regclass(aside.name))) = 0
+               AND strpos(words, lower(substring(aside.later FROM 'REFERENCES (?:[^(.]*[.])?([^(.]*)'))) = 0;
+        BEGIN
+            PERFORM flare.ddl_sandbox(aside.role::name, aside.later, aside.settings);
+            back := back || (SELECT jsonb_build_object('id', aside.id, 'name', aside.name, 'constraint', conname, 'role', aside.role, 'oid', oid)
+                               FROM pg_constraint WHERE conrelid = to_regclass(aside.name) AND conname = aside.conname);
+        EXCEPTION WHEN foreign_key_violation THEN
+            -- Of a partitioned table it is never unvalidated.
+            NULL;
+        END;
+    END LOOP;
+    RETURN back;
+END $f$;
+
+-- Sets aside again what is still there of them, as it is now.
+CREATE OR REPLACE FUNCTION flare.ddl_keys_aside(back jsonb) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+    given record;
+    key record;
+    others jsonb;
+    validated boolean;
+BEGIN
+    FOR given IN SELECT * FROM jsonb_to_recordset(back) AS g(id bigint, name text, "constraint" text, role text, oid oid) LOOP
+        SELECT coalesce(jsonb_agg(e) FILTER (WHERE e ->> 'table' IS DISTINCT FROM given.name OR e ->> 'constraint' IS DISTINCT FROM given."constraint"), '[]'),
+               coalesce(bool_or(e ->> 'later' ~ ' VALIDATE CONSTRAINT ' AND e ->> 'table' = given.name AND e ->> 'constraint' = given."constraint"), false)
+          INTO others, validated
+          FROM flare.ddl d, jsonb_array_elements(d.fix) e WHERE d.id = given.id;
+        SELECT conname, conrelid::regclass AS name, pg_get_userbyid(relowner) AS owner,
+               CASE WHEN validated THEN regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', '') ELSE pg_get_constraintdef(k.oid) END AS definition
+          INTO key FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid WHERE k.oid = given.oid;
+        IF FOUND THEN
+            EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', key.name, key.conname);
+            others := coalesce(others, '[]') || jsonb_build_object('role', key.owner, 'table', key.name::text, 'constraint', key.conname, 'later',
+                format('ALTER TABLE %s ADD CONSTRAINT %I %s%s', key.name, key.conname, key.definition, CASE WHEN validated THEN ' NOT VALID' ELSE '' END));
+            IF validated THEN
+                others := others || jsonb_build_object('role', key.owner, 'table', key.name::text, 'constraint', key.conname, 'later',
+                    format('ALTER TABLE %s VALIDATE CONSTRAINT %I', key.name, key.conname));
+            END IF;
+        END IF;
+        UPDATE flare.ddl SET fix = coalesce(others, '[]') WHERE id = given.id;
+    END LOOP;
+END $f$;
+
 -- Runs one statement of the other side, in its place among the rows.
 CREATE OR REPLACE FUNCTION flare.ddl_apply() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $f$
@@ -173,6 +240,7 @@ DECLARE
     one jsonb;
     fixes jsonb := '[]';
     left_to_do jsonb;
+    back jsonb := '[]';
 BEGIN
     IF new.id < 0 THEN
         RETURN new;
@@ -194,6 +262,9 @@ BEGIN
         fixes := fixes || (one || jsonb_build_object('before', (SELECT relnatts FROM pg_class WHERE oid = to_regclass(one ->> 'table'))));
     END LOOP;
     BEGIN
+        IF new.tag ~ '^(ALTER|DROP) ' AND flare.ddl_shapes(new.tag) THEN
+            back := flare.ddl_keys_back(new.tag, statement);
+        END IF;
         left_to_do := flare.ddl_shape(new.role, new.tag, statement, new.settings);
         FOR one IN SELECT jsonb_array_elements(fixes) LOOP
             CONTINUE WHEN EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(one ->> 'table')
@@ -201,6 +272,9 @@ BEGIN
             PERFORM flare.ddl_sandbox(new.role, one ->> 'sql', new.settings);
         END LOOP;
         PERFORM flare.ddl_close();
+        IF back <> '[]' THEN
+            PERFORM flare.ddl_keys_aside(back);
+        END IF;
         new.outcome := CASE WHEN decided.outcome = 'replace' THEN 'replaced' ELSE 'done' END;
         IF left_to_do <> '[]' THEN
             new.fix := coalesce(new.fix, '[]') || left_to_do;

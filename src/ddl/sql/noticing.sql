@@ -19,25 +19,11 @@ $f$;
 -- Who runs it, with the settings that its text depends on: before the function that notes it, whose rights are flare's.
 CREATE OR REPLACE FUNCTION flare.ddl_who() RETURNS event_trigger LANGUAGE plpgsql AS $f$
 BEGIN
-    PERFORM pg_catalog.set_config('flare.who', current_user::pg_catalog.text, true);
-    PERFORM pg_catalog.set_config('flare.settings', pg_catalog.json_build_object(
-        'search_path', pg_catalog.current_setting('search_path', true),
-        'TimeZone', pg_catalog.current_setting('TimeZone', true),
-        'DateStyle', pg_catalog.current_setting('DateStyle', true),
-        'IntervalStyle', pg_catalog.current_setting('IntervalStyle', true),
-        'extra_float_digits', pg_catalog.current_setting('extra_float_digits', true),
-        'bytea_output', pg_catalog.current_setting('bytea_output', true),
-        'standard_conforming_strings', pg_catalog.current_setting('standard_conforming_strings', true),
-        'check_function_bodies', pg_catalog.current_setting('check_function_bodies', true),
-        'default_tablespace', pg_catalog.current_setting('default_tablespace', true),
-        'default_table_access_method', pg_catalog.current_setting('default_table_access_method', true),
-        'default_toast_compression', pg_catalog.current_setting('default_toast_compression', true),
-        'xmlbinary', pg_catalog.current_setting('xmlbinary', true),
-        'xmloption', pg_catalog.current_setting('xmloption', true),
-        'lc_monetary', pg_catalog.current_setting('lc_monetary', true),
-        'lc_numeric', pg_catalog.current_setting('lc_numeric', true),
-        'lc_time', pg_catalog.current_setting('lc_time', true),
-        'array_nulls', pg_catalog.current_setting('array_nulls', true))::pg_catalog.text, true);
+    -- One setting, since each that a session has not had before costs it as much as a query.
+    PERFORM pg_catalog.set_config('flare.who', pg_catalog.json_build_object('role', current_user, 'settings',
+        (SELECT pg_catalog.json_object_agg(name, pg_catalog.current_setting(name, true)) FROM pg_catalog.unnest(
+            '{search_path, TimeZone, DateStyle, IntervalStyle, extra_float_digits, bytea_output, standard_conforming_strings, check_function_bodies,
+              default_tablespace, default_table_access_method, default_toast_compression, xmlbinary, xmloption, lc_monetary, lc_numeric, lc_time, array_nulls}'::pg_catalog.text[]) name))::pg_catalog.text, true);
 END $f$;
 
 -- Which tables the statement rewrites, and why: pg_event_trigger_table_rewrite_reason().
@@ -78,7 +64,7 @@ $f$;
 -- Before an ALTER TABLE, while tables are copied.
 CREATE OR REPLACE FUNCTION flare.ddl_copying() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-    IF EXISTS (SELECT FROM pg_get_replication_slots() WHERE slot_name ~ '_sync_[0-9]+(_[0-9]+)?$') THEN
+    IF EXISTS (SELECT FROM pg_get_replication_slots() WHERE slot_name LIKE '%\_sync\_%') THEN
         IF EXISTS (SELECT FROM pg_replication_slots WHERE database = current_database() AND slot_name ~ '_sync_[0-9]+(_[0-9]+)?$')
            AND NOT flare.ddl_bypass() AND flare.ddl_mode() = 'carry' AND NOT flare.ddl_in_extension() AND NOT flare.ddl_receiving() THEN
             RAISE EXCEPTION 'ALTER TABLE is refused for now: flare is copying tables to the other server, and the statement would wait for that with everybody behind it'
@@ -124,9 +110,9 @@ BEGIN
             USING errcode = 'feature_not_supported', hint = 'CREATE TABLE, then INSERT ... SELECT.';
     END IF;
     INSERT INTO flare.ddl (id, role, tag, text, settings)
-    VALUES (nextval('flare.ddl_id_seq'), current_setting('flare.who'), tg_tag,
+    VALUES (nextval('flare.ddl_id_seq'), current_setting('flare.who')::jsonb ->> 'role', tg_tag,
             regexp_replace(seen.statement, '\s+with\s+(no\s+)?data\s*$', '', 'i') || E'\nWITH NO DATA',
-            current_setting('flare.settings')::jsonb);
+            current_setting('flare.who')::jsonb -> 'settings');
 END $f$;
 
 -- Whether there is a word that stands for the time at which it is read.
@@ -241,8 +227,8 @@ BEGIN
     END IF;
     GET DIAGNOSTICS context = PG_CONTEXT;
     string := rtrim(current_query(), E'; \n\t\r');
-    -- The client's string is this one statement.
-    alone := strpos(context, E'\n') = 0 AND strpos(string, ';') = 0 AND upper(left(string, length(tg_tag) + 1)) = tg_tag || ' ';
+    -- The client's string is this one statement. What runs inside of another has a line of its own in the context.
+    alone := strpos(context, E'\n') = 0 AND strpos(string, ';') = 0 AND upper(split_part(string, ' ', 1)) = split_part(tg_tag, ' ', 1);
     IF tg_event = 'ddl_command_end' AND tg_tag LIKE 'DROP %' THEN
         -- Noted by sql_drop, which does not come for IF EXISTS without a hit: so the place in a string moves on here.
         IF tg_tag LIKE '%EXTENSION' THEN
@@ -258,20 +244,21 @@ BEGIN
         IF flare.ddl_in_extension() THEN
             RETURN;
         END IF;
-        SELECT array_agg(object_type || ' ' || object_identity), bool_or(is_temporary),
-               bool_or(NOT is_temporary AND coalesce(schema_name, '') <> 'flare' AND coalesce(object_identity, '') !~ '(^| on )flare([.]|$)')
+        SELECT array_agg(object_type || ' ' || object_identity), bool_or(is_temporary), bool_or(NOT is_temporary AND NOT flares)
           INTO named, temporary, keeps
-          FROM pg_event_trigger_dropped_objects() WHERE original;
+          FROM (SELECT *, coalesce(schema_name = 'flare' OR object_identity || '.' LIKE 'flare.%' OR object_identity || '.' LIKE '% on flare.%', false) AS flares
+                  FROM pg_event_trigger_dropped_objects() WHERE original) d;
     ELSE
         IF tg_tag LIKE '%EXTENSION' THEN
             PERFORM set_config('flare.extension', '', true);
         END IF;
-        SELECT array_agg(object_type || coalesce(' ' || object_identity, '')), bool_or(its_own), bool_or(kept),
-               array_agg(objid) FILTER (WHERE kept AND classid = 'pg_class'::regclass)
+        -- 1259 is pg_class. Operators of exactly these types: for others a new session reads all that have the name.
+        SELECT array_agg(object_type || coalesce(' ' || object_identity, '')), bool_or(its_own), bool_or(NOT its_own AND NOT flares),
+               array_agg(objid) FILTER (WHERE NOT its_own AND NOT flares AND classid = '1259')
           INTO named, temporary, keeps, tables
-          FROM (SELECT *, NOT its_own AND coalesce(schema_name, '') <> 'flare' AND coalesce(object_identity, '') !~ '(^| on )flare([.]|$)' AS kept
-                  FROM (SELECT *, coalesce(schema_name = 'pg_temp', false) OR coalesce(object_identity LIKE 'pg\_temp%', false) AS its_own
-                          FROM pg_event_trigger_ddl_commands() WHERE NOT in_extension OR object_type = 'extension') c) c;
+          FROM (SELECT *, coalesce(schema_name = 'pg_temp' OR object_identity LIKE 'pg\_temp%', false) AS its_own,
+                       coalesce(schema_name = 'flare' OR object_identity || '.' LIKE 'flare.%' OR object_identity || '.' LIKE '% on flare.%', false) AS flares
+                  FROM pg_event_trigger_ddl_commands() WHERE NOT in_extension OR object_type = 'extension') c;
         IF named IS NULL AND current_setting('flare.extension', true) = 'on' AND flare.ddl_in_extension() THEN
             -- Its script's own statements are not the string's.
             RETURN;
@@ -279,6 +266,8 @@ BEGIN
     END IF;
     IF alone THEN
         SELECT string AS statement, NULL::text AS unseen INTO seen;
+    ELSIF keeps IS NOT TRUE AND strpos(context || string, ';') = 0 THEN
+        RETURN;
     ELSE
         -- Also of what is not carried: the place in a string of several statements moves on.
         SELECT * INTO seen FROM flare.ddl_text(context, tg_tag, tg_event <> 'sql_drop');
@@ -312,12 +301,12 @@ BEGIN
         RETURN;
     END IF;
     IF tg_tag = 'CREATE EXTENSION' THEN
-        IF flare.ddl_other_major() < 13 AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_setting('flare.who')) THEN
+        IF flare.ddl_other_major() < 13 AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_setting('flare.who')::jsonb ->> 'role') THEN
             seen.unseen := 'before PostgreSQL 13 only superusers make extensions there';
             hint := 'Have a superuser make it on this side.';
         END IF;
     END IF;
-    IF temporary OR tg_tag IN ('SELECT INTO', 'DROP OWNED', 'ALTER TYPE') OR tg_tag ~ ' TABLE$' AND seen.statement ~* '\m(like|unlogged)\M' THEN
+    IF temporary OR tg_tag IN ('SELECT INTO', 'DROP OWNED', 'ALTER TYPE') OR tg_tag LIKE '% TABLE' AND (lower(seen.statement) LIKE '%like%' OR lower(seen.statement) LIKE '%unlogged%') THEN
         IF tg_tag = 'ALTER TABLE' AND seen.statement ~* '\mset\s+unlogged\M' THEN
             seen.unseen := 'rows that are written then would never come to the other server';
             hint := 'After the migration.';
@@ -344,9 +333,9 @@ BEGIN
     ELSIF tg_tag = 'CREATE TABLE' THEN
         computes := flare.ddl_reads_time(seen.statement);
     ELSIF tg_tag = 'ALTER TABLE' THEN
-        computes := seen.statement ~* '\musing\M' OR EXISTS (
+        computes := lower(seen.statement) LIKE '%using%' OR EXISTS (
             SELECT FROM pg_attribute WHERE attrelid = ANY (tables) AND attnum > 0 AND age(xmin) <= 0
-               AND (atthasdef OR attidentity <> '' OR atttypid >= 16384));
+               AND (atthasdef OR attidentity <> '' OR atttypid >= '16384'));
     END IF;
     IF computes THEN
         SELECT * INTO computed FROM flare.ddl_values(tables, seen.statement);
@@ -367,7 +356,7 @@ BEGIN
             USING errcode = 'feature_not_supported', hint = coalesce(hint, 'Send it as a statement of its own.');
     END IF;
     INSERT INTO flare.ddl (id, role, tag, text, settings, objects, fix)
-    VALUES (nextval('flare.ddl_id_seq'), current_setting('flare.who'), tg_tag, seen.statement, current_setting('flare.settings')::jsonb, named,
+    VALUES (nextval('flare.ddl_id_seq'), current_setting('flare.who')::jsonb ->> 'role', tg_tag, seen.statement, current_setting('flare.who')::jsonb -> 'settings', named,
             corrections);
 END $f$;
 
