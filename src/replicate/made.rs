@@ -5,6 +5,7 @@
 //! only what is as flare left it is taken back. A command that was killed has left what it saw before; the next one looks.
 
 mod state;
+mod undoing;
 
 use serde::{Deserialize, Serialize};
 
@@ -203,9 +204,9 @@ pub(crate) fn take_back(server: &Server, dbname: &str, made: &[Made], run: &Run)
         return Ok(Change::none(run));
     }
     let session = server.connect(ActAs::Tables, dbname)?;
-    let now = State::of(&session, &state::roles_of(made))?.with_constraints(&session, made)?;
+    let now = State::of(&session, &undoing::roles_of(made))?.with_constraints(&session, made)?;
     let mut plan = Plan::new(server.side(), dbname);
-    for statement in state::undoing(dbname, made, &now) {
+    for statement in undoing::undoing(dbname, made, &now) {
         plan.push(statement);
     }
     let mut failed = Vec::new();

@@ -1,6 +1,8 @@
 //! Constraints that are NOT VALID, out of the way while PostgreSQL copies: a copy holds every old row against them. They
 //! are on record before they are taken off, and made again, NOT VALID as they were, once the rows are there.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
 use super::made::{self, Made};
@@ -9,7 +11,8 @@ use crate::error::{Result, WrapErr};
 use crate::server::{ActAs, Session, Subscriber, params};
 use crate::value::{Ident, TableName};
 
-/// One that the session's role may take off. That of a parent takes those of its children with it.
+/// One that the session's role may take off. That of a parent takes those of its children with it, but for one that a child
+/// holds by itself, too: it stays there, and can be taken off once the parent's is gone.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Standing {
     schema: String,
@@ -18,16 +21,22 @@ struct Standing {
     of_domain: bool,
     conname: String,
     definition: String,
+    /// Whether a parent has it, too.
+    inherited: bool,
 }
 
+/// Parents come before their children.
 const STANDING: &str = "
+    WITH RECURSIVE below(relid, depth) AS (
+        SELECT inhrelid, 1 FROM pg_inherits
+        UNION ALL SELECT i.inhrelid, b.depth + 1 FROM below b JOIN pg_inherits i ON i.inhparent = b.relid)
     SELECT jsonb_build_object('schema', n.nspname, 'name', coalesce(c.relname, t.typname), 'of_domain', k.contypid <> 0,
-             'conname', k.conname, 'definition', pg_get_constraintdef(k.oid))
+             'conname', k.conname, 'definition', pg_get_constraintdef(k.oid), 'inherited', k.coninhcount > 0)
       FROM pg_constraint k LEFT JOIN pg_class c ON c.oid = k.conrelid LEFT JOIN pg_type t ON t.oid = k.contypid
       JOIN pg_namespace n ON n.oid = coalesce(c.relnamespace, t.typnamespace)
-     WHERE NOT k.convalidated AND k.contype IN ('c', 'n') AND k.coninhcount = 0 AND n.nspname !~ '^(pg_|information_schema$|flare$)'
+     WHERE NOT k.convalidated AND k.contype IN ('c', 'n') AND (k.coninhcount = 0 OR k.conislocal) AND n.nspname !~ '^(pg_|information_schema$|flare$)'
        AND pg_has_role(coalesce(c.relowner, t.typowner), 'USAGE')
-     ORDER BY n.nspname, coalesce(c.relname, t.typname), k.conname";
+     ORDER BY coalesce((SELECT max(b.depth) FROM below b WHERE b.relid = k.conrelid), 0), n.nspname, coalesce(c.relname, t.typname), k.conname";
 
 /// Whether a subscription of the database still copies.
 const COPYING: &str =
@@ -60,6 +69,12 @@ pub(super) fn set_aside(
         .list(STANDING, params![])
         .wrap_err("read the constraints that are NOT VALID")?;
     standing.retain(|it| it.is_in_the_way_of(tables));
+    let parents: BTreeSet<String> = standing
+        .iter()
+        .filter(|it| !it.inherited)
+        .map(|it| it.conname.clone())
+        .collect();
+    standing.retain(|it| !it.inherited || parents.contains(&it.conname));
     let mut plan = Plan::new(subscriber.side(), dbname);
     for it in &standing {
         plan.step(

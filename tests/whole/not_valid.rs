@@ -7,7 +7,7 @@ use crate::support::{Cluster, Pair, wait};
 const ROWS: &str = "
     CREATE TABLE \"Old\" (id int PRIMARY KEY, a int); CREATE TABLE heir (PRIMARY KEY (id)) INHERITS (\"Old\");
     INSERT INTO \"Old\" VALUES (1, -1); INSERT INTO heir VALUES (2, -2);
-    ALTER TABLE \"Old\" ADD CONSTRAINT \"p;os\" CHECK (a > 0) NOT VALID;
+    ALTER TABLE heir ADD CONSTRAINT \"p;os\" CHECK (a > 0) NOT VALID; ALTER TABLE \"Old\" ADD CONSTRAINT \"p;os\" CHECK (a > 0) NOT VALID;
     CREATE DOMAIN late AS int; CREATE TABLE lates (id int PRIMARY KEY, d late, n int); INSERT INTO lates VALUES (1, -1, 0);
     ALTER DOMAIN late ADD CONSTRAINT positive CHECK (VALUE > 0) NOT VALID";
 

@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, WrapErr};
-use crate::server::{Session, Statement, params};
-use crate::value::{Ident, Literal};
+use crate::server::{Session, params};
 
 /// One thing that flare has made.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -82,25 +81,25 @@ impl Made {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {
     /// Privileges, default privileges and attributes.
-    held: BTreeSet<Made>,
+    pub(super) held: BTreeSet<Made>,
     /// By table, quoted; those that are DEFAULT are not named.
-    identities: BTreeMap<String, String>,
+    pub(super) identities: BTreeMap<String, String>,
     settings: Vec<RoleSetting>,
     /// Privileges on columns, which REVOKE on the table takes as well.
     #[serde(skip)]
-    columns: Vec<OnColumn>,
+    pub(super) columns: Vec<OnColumn>,
     /// Constraints of tables and domains, each as `TABLE a.b`, and its name.
     #[serde(skip)]
-    constraints: BTreeSet<(String, String)>,
+    pub(super) constraints: BTreeSet<(String, String)>,
 }
 
 /// A privilege on one column, its table as in GRANT.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-struct OnColumn {
-    table: String,
-    column: String,
-    privilege: String,
-    to: String,
+pub(super) struct OnColumn {
+    pub(super) table: String,
+    pub(super) column: String,
+    pub(super) privilege: String,
+    pub(super) to: String,
 }
 
 /// A setting of a role in the database.
@@ -196,11 +195,11 @@ impl State {
         Ok(self)
     }
 
-    fn identity(&self, table: &str) -> &str {
+    pub(super) fn identity(&self, table: &str) -> &str {
         self.identities.get(table).map_or(DEFAULT, String::as_str)
     }
 
-    fn setting(&self, role: &str, name: &str) -> Option<&str> {
+    pub(super) fn setting(&self, role: &str, name: &str) -> Option<&str> {
         let found = self
             .settings
             .iter()
@@ -241,195 +240,4 @@ pub(super) fn made_between(before: &State, now: &State) -> Vec<Made> {
         }
     }
     made
-}
-
-/// The roles that the record speaks of.
-pub(super) fn roles_of(made: &[Made]) -> Vec<String> {
-    let roles: BTreeSet<&String> = made
-        .iter()
-        .filter_map(|it| match it {
-            Made::Privilege { to, .. } | Made::DefaultPrivilege { to, .. } => Some(to),
-            Made::BypassRls { role } | Made::Setting { role, .. } => Some(role),
-            Made::ReplicaIdentity { .. } | Made::NotValid { .. } => None,
-        })
-        .collect();
-    roles.into_iter().cloned().collect()
-}
-
-/// The statements that take back what still is as it was made.
-pub(super) fn undoing(dbname: &str, made: &[Made], now: &State) -> Vec<Statement> {
-    let mut privileges: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
-    let mut defaults: BTreeMap<(&str, Option<&str>, &str, &str), Vec<&str>> = BTreeMap::new();
-    let mut statements = Vec::new();
-    for it in made {
-        match it {
-            Made::Privilege { on, privilege, to } if now.held.contains(it) => {
-                privileges.entry((on, to)).or_default().push(privilege);
-            }
-            Made::DefaultPrivilege {
-                role,
-                schema,
-                on,
-                privilege,
-                to,
-            } if now.held.contains(it) => {
-                let key = (role.as_str(), schema.as_deref(), on.as_str(), to.as_str());
-                defaults.entry(key).or_default().push(privilege);
-            }
-            Made::BypassRls { role } if now.held.contains(it) => statements.push(Statement::new(
-                format!("take back BYPASSRLS from {role:?}"),
-                format!("ALTER ROLE {} NOBYPASSRLS", Ident::new(role)),
-            )),
-            Made::NotValid {
-                on,
-                conname,
-                definition,
-            } if !now.constraints.contains(&(on.clone(), conname.clone())) => {
-                statements.push(Statement::new(
-                    format!("make {conname} again, NOT VALID as it was"),
-                    format!(
-                        "ALTER {on} ADD CONSTRAINT {} {definition}",
-                        Ident::new(conname)
-                    ),
-                ));
-            }
-            Made::ReplicaIdentity { table, was, is } if now.identity(table) == is => statements
-                .push(Statement::new(
-                    format!("give {table} its replica identity back"),
-                    format!("ALTER TABLE {table} REPLICA IDENTITY {was}"),
-                )),
-            Made::Setting {
-                role,
-                name,
-                was,
-                is,
-            } if now.setting(role, name) == Some(is) => {
-                let whose = format!(
-                    "ALTER ROLE {} IN DATABASE {}",
-                    Ident::new(role),
-                    Ident::from(dbname)
-                );
-                statements.push(Statement::new(
-                    format!("give {role:?} its own {name} back"),
-                    match was {
-                        Some(value) => {
-                            format!("{whose} SET {} = {}", Ident::new(name), Literal(value))
-                        }
-                        None => format!("{whose} RESET {}", Ident::new(name)),
-                    },
-                ));
-            }
-            _ => {}
-        }
-    }
-    for ((role, schema, on, to), privileges) in defaults {
-        let place = schema.map(|it| format!(" IN SCHEMA {}", Ident::from(it)));
-        statements.push(Statement::new(
-            format!(
-                "take back from {to:?} what it gets on the next {} of {role:?}",
-                on.to_lowercase()
-            ),
-            format!(
-                "ALTER DEFAULT PRIVILEGES FOR ROLE {}{} REVOKE {} ON {on} FROM {}",
-                Ident::from(role),
-                place.unwrap_or_default(),
-                privileges.join(", "),
-                Ident::from(to)
-            ),
-        ));
-    }
-    statements.extend(revokes(privileges, &now.columns));
-    statements
-}
-
-/// Objects with the same privileges go in one statement.
-fn revokes(privileges: BTreeMap<(&str, &str), Vec<&str>>, columns: &[OnColumn]) -> Vec<Statement> {
-    const AT_ONCE: usize = 100;
-    let mut alike: BTreeMap<(&str, &str, Vec<&str>), Vec<&str>> = BTreeMap::new();
-    for ((on, to), privileges) in privileges {
-        let (kind, name) = on.split_once(' ').unwrap_or((on, ""));
-        alike.entry((kind, to, privileges)).or_default().push(name);
-    }
-    let mut statements = Vec::new();
-    for ((kind, to, privileges), names) in alike {
-        for names in names.chunks(AT_ONCE) {
-            let what = match names {
-                [one] => format!("{} {one}", kind.to_lowercase()),
-                more => format!("{} {}s", more.len(), kind.to_lowercase()),
-            };
-            let mut sql = format!(
-                "REVOKE {} ON {kind} {} FROM {}",
-                privileges.join(", "),
-                names.join(", "),
-                Ident::from(to)
-            );
-            let kept = columns.iter().filter(|it| {
-                kind == "TABLE"
-                    && it.to == to
-                    && names.contains(&it.table.as_str())
-                    && privileges.contains(&it.privilege.as_str())
-            });
-            for OnColumn {
-                table,
-                column,
-                privilege,
-                ..
-            } in kept
-            {
-                sql.push_str(&format!(
-                    "; GRANT {privilege} ({column}) ON {table} TO {}",
-                    Ident::from(to)
-                ));
-            }
-            let what = format!("take back from {to:?} what flare granted on {what}");
-            statements.push(Statement::new(what, sql));
-        }
-    }
-    statements
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn privilege(on: &str, privilege: &str) -> Made {
-        Made::Privilege {
-            on: on.into(),
-            privilege: privilege.into(),
-            to: "re\"pl".into(),
-        }
-    }
-
-    #[test]
-    fn only_what_came_and_still_stands_is_taken_back() {
-        let (own, ours, gone) = (
-            privilege("TABLE a.b", "SELECT"),
-            privilege("TABLE a.b", "INSERT"),
-            privilege("TABLE a.c", "SELECT"),
-        );
-        let mut before = State::default();
-        before.held.insert(own.clone());
-        before.identities.insert("a.keep".into(), "FULL".into());
-        let mut after = before.clone();
-        after.held.extend([ours.clone(), gone.clone()]);
-        after.identities.insert("a.b".into(), "FULL".into());
-        after
-            .identities
-            .insert("a.keep".into(), "USING INDEX i".into());
-        let made = made_between(&before, &after);
-        assert_eq!(made.len(), 4, "{made:?}");
-        after.held.remove(&gone);
-        after.identities.remove("a.keep");
-        let sql: Vec<String> = undoing("d", &made, &after)
-            .iter()
-            .map(|it| it.shown.clone())
-            .collect();
-        assert_eq!(
-            sql,
-            [
-                "ALTER TABLE a.b REPLICA IDENTITY DEFAULT",
-                "REVOKE INSERT ON TABLE a.b FROM \"re\"\"pl\"",
-            ]
-        );
-    }
 }
