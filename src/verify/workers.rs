@@ -284,13 +284,14 @@ impl Shared<'_> {
             state.add(outcome, table)
         });
         let done = self.done_bytes.fetch_add(bytes, Ordering::SeqCst) + bytes;
-        self.advance(done.min(self.total_bytes.saturating_sub(1)));
         if let Some(Size(rate)) = self.max_rate {
             let done_now = done.saturating_sub(self.earlier_bytes);
             let due = Duration::from_secs_f64(done_now as f64 / rate.max(1) as f64);
             let early = due.saturating_sub(self.since.elapsed());
             interrupt::sleep(early)?;
         }
+        // Behind the sleep: a burst before it would be taken for the rate, and what is left would never be said to be more.
+        self.advance(done.min(self.total_bytes.saturating_sub(1)));
         Ok(())
     }
 
