@@ -102,7 +102,7 @@ const HABITS: [&str; 49] = [
     "CREATE TEMP TABLE scratch AS SELECT 1 AS a; CREATE TEMP TABLE more (a int); DROP TABLE scratch, more",
     "CREATE INDEX CONCURRENTLY ROUND_i ON ROUND_t (name)",
     "CREATE VIEW ROUND_v AS SELECT id, 'a;b' AS x FROM ROUND_t",
-    "CREATE FUNCTION ROUND_f() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN new.name := 'set; ' || new.name; RETURN new; END $f$",
+    "CREATE FUNCTION ROUND_f() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN new.name := 'set; ' || new.name; RETURN new; /* no ROLLBACK */ END $f$",
     "CREATE TRIGGER ROUND_tr BEFORE UPDATE ON ROUND_t FOR EACH ROW EXECUTE PROCEDURE ROUND_f()",
     "UPDATE ROUND_t SET c = 9 WHERE id < 5",
     "COMMENT ON TABLE ROUND_t IS 'it''s; --'; GRANT SELECT ON ROUND_t TO APP",

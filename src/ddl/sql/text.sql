@@ -142,18 +142,16 @@ BEGIN
         END IF;
         RETURN;
     END IF;
-    IF length(string) > 200000 THEN
+    IF length(string) > 200000 OR string ~* '\mrollback\M' THEN
         SELECT * INTO found FROM flare.ddl_next(string, 1);
         IF found.statement IS NOT NULL AND found.next >= length(rtrim(string, E'; \n\t\r')) AND flare.ddl_is(found.statement, tag) THEN
             statement := found.statement;
-        ELSE
+        ELSIF length(string) > 200000 THEN
             unseen := 'it is part of a very long string of statements';
+        ELSE
+            -- It would take the remembered place back, too.
+            unseen := 'it is part of a string of statements with ROLLBACK';
         END IF;
-        RETURN;
-    END IF;
-    IF string ~* '\mrollback\M' THEN
-        -- It would take the remembered place back, too.
-        unseen := 'it is part of a string of statements with ROLLBACK';
         RETURN;
     END IF;
     string_id := statement_timestamp()::text || '/' || md5(string);
