@@ -20,6 +20,7 @@ pub fn run(args: Vec<OsString>) -> i32 {
     };
     let Line { globals, command } = line;
     start_logging(globals.verbose);
+    open_many_files();
     let name = command.name();
     let outcome = interrupt::listen().and_then(|()| command.run(&globals));
     match outcome {
@@ -42,6 +43,24 @@ fn start_logging(verbose: u8) {
     env_logger::Builder::from_env(env)
         .format_target(false)
         .init();
+}
+
+/// A session takes a handful of files, and several databases at once many sessions: as many as the system allows, within
+/// reason, instead of the 1,024 that a shell begins with.
+fn open_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const ENOUGH: u64 = 65_536;
+    let now = getrlimit(Resource::Nofile);
+    let wanted = now.maximum.map_or(ENOUGH, |most| most.min(ENOUGH));
+    if now.current.is_some_and(|current| current < wanted) {
+        let more = Rlimit {
+            current: Some(wanted),
+            ..now
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, more) {
+            log::debug!("raise the limit of open files to {wanted}: {error}");
+        }
+    }
 }
 
 /// Help and version are answers; anything else is a usage error, in JSON too when that was asked for.

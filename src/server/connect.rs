@@ -254,6 +254,7 @@ pub(super) fn connect_within(
     tls: MakeRustlsConnect,
     timeout: Duration,
 ) -> Result<Client> {
+    spare_files()?;
     let (reply, answer) = bounded(1);
     let abandoned = Arc::new(AtomicBool::new(false));
     let given_up = abandoned.clone();
@@ -277,6 +278,19 @@ pub(super) fn connect_within(
             Err(TimedOut(timeout).into())
         }
     }
+}
+
+/// The driver ends its thread where no file can be opened for a session: that is known, and said, beforehand.
+fn spare_files() -> Result<()> {
+    const OF_A_SESSION: usize = 8;
+    let files = (0..OF_A_SESSION).map(|_| std::fs::File::open("/dev/null"));
+    files
+        .collect::<std::io::Result<Vec<_>>>()
+        .map(drop)
+        .wrap_err("open what a session needs of files")
+        .hint(|| {
+            "raise the limit of open files (ulimit -n), or name fewer databases at once".to_owned()
+        })
 }
 
 /// Connects by a connection string, to a server that no configuration declares (`attack`, `init_config`).
@@ -315,7 +329,9 @@ pub(crate) fn login_rejected(report: &Report) -> bool {
 /// Only the publisher has to have it beforehand.
 fn missing_database(endpoint: &Endpoint) -> String {
     let dbname = &endpoint.dbname;
-    if endpoint.side == Side::Subscriber.to_string() {
+    if dbname == "postgres" {
+        "flare keeps its journal in the database postgres, which initdb makes and somebody has dropped: CREATE DATABASE postgres there, by way of template1".to_owned()
+    } else if endpoint.side == Side::Subscriber.to_string() {
         format!(
             "flare prepare makes the database {dbname:?} there (flare replicate_schema {} by itself), or correct its name in the configuration",
             ShellWord(dbname)
@@ -378,15 +394,29 @@ fn advise(report: Report, endpoint: &Endpoint) -> Report {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_limit_that_is_reached_is_the_one_to_raise() {
-        let endpoint = Endpoint {
-            side: "publisher".into(),
+    fn endpoint(side: &str, dbname: &str) -> Endpoint {
+        Endpoint {
+            side: side.into(),
             host: "h".into(),
             port: 5432,
-            dbname: "d".into(),
+            dbname: dbname.into(),
             user: "o\"o".into(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_database_that_is_missing_is_made_by_whoever_makes_it() {
+        let hint = |side, dbname| missing_database(&endpoint(side, dbname));
+        assert!(hint("subscriber", "d").contains("flare prepare"));
+        assert!(hint("publisher", "d").contains("correct the name"));
+        for side in ["subscriber", "publisher"] {
+            assert!(hint(side, "postgres").contains("CREATE DATABASE postgres"));
+        }
+    }
+
+    #[test]
+    fn the_limit_that_is_reached_is_the_one_to_raise() {
+        let endpoint = endpoint("publisher", "d");
         let hint = |routine| too_many(Some(routine), &endpoint);
         assert!(hint("InitializeSessionUserId").contains(r#"ALTER ROLE "o""o""#));
         assert!(hint("CheckMyDatabase").contains("ALTER DATABASE"));
