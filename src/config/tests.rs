@@ -160,7 +160,11 @@ fn every_key_is_read() {
     );
     assert_eq!(cutover.poolers[0].admin.port, 6432);
     assert_eq!(config.lag.critical.retained_wal, Size(50 << 30));
-    assert_eq!(config.lag, Lag::default());
+    let with_disk = Lag {
+        wal_disk: Some(Size(100 << 30)),
+        ..Lag::default()
+    };
+    assert_eq!(config.lag, with_disk);
     assert_eq!(config.warnings, [""; 0]);
 }
 

@@ -51,6 +51,12 @@ fn the_full_example_has_every_group_of_keys() {
         "options",
         "admin",
         "retained_wal",
+        "wal_disk",
+        "left",
+        "leave_behind",
+        "sslrootcert_via_publisher",
+        "allow_untested",
+        "status_schema",
     ] {
         assert!(keys.contains(&key), "{key}");
     }

@@ -9,9 +9,9 @@ use crate::cutover::report::{ResumeReport, Writable};
 use crate::cutover::sessions::as_database_owner;
 use crate::error::{Failure, Result};
 use crate::journal::{self, Direction, Entry, Step, Transition};
-use crate::replicate::{Mode, Run};
+use crate::replicate::{Mode, Run, closed};
 use crate::server::{Publisher, interrupt};
-use crate::value::Ident;
+use crate::value::{Ident, parse_bool};
 
 /// Gives the application its privileges back, exactly as they were.
 pub(crate) fn resume_write(publisher: &Publisher, dbname: &str, run: &Run) -> Result<ResumeReport> {
@@ -103,30 +103,36 @@ fn nothing_to_resume(publisher: &Publisher, dbname: &str, run: &Run) -> Result<R
         .map(|entry| entry.grantee.clone().unwrap_or_else(|| "PUBLIC".into()))
         .collect();
     let open_to_all = open_to.iter().any(|grantee| grantee == "PUBLIC");
+    let read_only = closed::now(publisher.admin(), dbname, None)?;
+    let read_only = read_only.setting.as_deref().and_then(parse_bool) == Some(true);
     let held_by = if open_to.is_empty() {
         "nobody".to_owned()
     } else {
         open_to.join(", ")
     };
+    let database = Ident::from(dbname);
+    let mut warnings = vec![
+        format!(
+            "no pause of {dbname:?} is on record on the publisher; CONNECT is held by {held_by}"
+        ),
+        format!("to open it to everyone: GRANT CONNECT ON DATABASE {database} TO PUBLIC;"),
+    ];
+    if read_only {
+        warnings.push(format!(
+            "its sessions are read-only by default; to let them write: ALTER DATABASE {database} RESET default_transaction_read_only;"
+        ));
+    }
     Ok(ResumeReport {
         changed: false,
         dry_run: run.mode == Mode::DryRun,
         run_id: None,
         dbname: dbname.to_owned(),
-        writable: if open_to_all {
+        writable: if open_to_all && !read_only {
             Writable::Publisher
         } else {
             Writable::None
         },
         statements: Vec::new(),
-        warnings: vec![
-            format!(
-                "no pause of {dbname:?} is on record on the publisher; CONNECT is held by {held_by}"
-            ),
-            format!(
-                "to open it to everyone: GRANT CONNECT ON DATABASE {} TO PUBLIC;",
-                Ident::from(dbname)
-            ),
-        ],
+        warnings,
     })
 }
