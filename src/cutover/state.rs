@@ -12,6 +12,7 @@ use crate::cutover::before::heartbeat::Heartbeat;
 use crate::cutover::clients::pgbouncer::Poolers;
 use crate::cutover::deadline::Deadline;
 use crate::cutover::pause::connect_privileges::ConnectPrivileges;
+use crate::cutover::pause::fencing::Fencing;
 use crate::cutover::pause::terminating::Terminating;
 use crate::cutover::probe::Probe;
 use crate::cutover::report::StepTime;
@@ -90,6 +91,8 @@ pub(crate) struct Pause<'a> {
     pub(super) sessions: Sessions,
     pub(super) guard_answer: Option<Receiver<std::result::Result<(), postgres::Error>>>,
     pub(super) databases: Vec<Database>,
+    /// The fences that the locks of these databases become; none before the point of no return is near.
+    pub(super) fencing: Vec<Fencing>,
     /// Whether a row has come back on the way back.
     pub(super) way_back_runs: bool,
     /// The round trip to either server, as the preparation measured it.

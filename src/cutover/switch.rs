@@ -12,13 +12,15 @@ use crate::cutover::deadline::Deadline;
 use crate::cutover::exits::settle::Settled;
 use crate::cutover::failpoint;
 use crate::cutover::pause::engine::{self, Ending};
+use crate::cutover::pause::fencing;
 use crate::cutover::pause::guard;
 use crate::cutover::pause::open;
 use crate::cutover::pause::switching;
 use crate::cutover::report::{StepName, cause_of};
 use crate::cutover::state::{Pause, PauseRequest};
 use crate::cutover::switch_report::{SwitchOutcome, SwitchReport};
-use crate::error::{Advise, Report, Result, WrapErr};
+use crate::error::{Advise, Failure, Report, Result, WrapErr, message_of};
+use crate::preflight::way;
 use crate::replicate::{Mode, Run};
 use crate::server::{Pair, Timeout, interrupt, is_lost};
 
@@ -39,7 +41,10 @@ pub(crate) fn switch(
     };
     if run.mode == Mode::DryRun {
         let plan = plan::estimate(&pause)?;
-        return Ok(SwitchReport::of(&pause, request, SwitchOutcome::DryRun).planned(plan));
+        let mut report = SwitchReport::of(&pause, request, SwitchOutcome::DryRun).planned(plan);
+        let way_back = way_back(pair, request);
+        report.cause = way_back.err().map(|cause| cause_of(&cause));
+        return Ok(report);
     }
     record::write(&mut pause, config)?;
     let process = match engine::run(&mut pause, config, run, pause_and_win)? {
@@ -64,13 +69,43 @@ pub(crate) fn switch(
     Ok(report)
 }
 
+/// Whether the server that would be left reaches the other one; a run finds out when it builds the way back.
+fn way_back(pair: &Pair, request: &PauseRequest) -> Result<()> {
+    let back = pair.reversed();
+    let wanted = request.databases.iter().filter(|_| request.reverse);
+    for wanted in wanted {
+        let (from, to) = (&back.publisher, &back.subscriber);
+        if let Err(report) = way::clear(from, to, &wanted.subname, &wanted.dbname) {
+            let refused = format!(
+                "the {} would be refused: the way back to the {} cannot be built: {}",
+                request.command(),
+                to.side(),
+                message_of(&report)
+            );
+            return Failure::no(refused)
+                .hint(format!(
+                    "the {to} connects to {}:{}: check host_via_{to}, port_via_{to} and repl_user in hosts.{}.conn, that server's pg_hba.conf and the firewall; or go without a way back (--no-reverse)",
+                    from.declared().via.host,
+                    from.declared().via.port,
+                    from.side(),
+                    to = to.side(),
+                ))
+                .err();
+        }
+    }
+    Ok(())
+}
+
 /// Up to the point of no return: whatever fails here is undone.
 fn pause_and_win(pause: &mut Pause<'_>) -> Result<()> {
     engine::first_half(pause)?;
     if pause.config.cutover.hooks.switch.is_some() {
         pause.take(StepName::Route, clients::route)?;
     }
-    pause.take(StepName::Switching, switching::win)
+    pause.take(StepName::Switching, |pause| {
+        fencing::prepare(pause)?;
+        switching::win(pause)
+    })
 }
 
 /// How long a server may take for what cannot be undone any more, before it is left to the guard.
@@ -81,8 +116,10 @@ fn open_target(pause: &mut Pause<'_>) -> Result<()> {
     let _shield = interrupt::Shield::raise();
     pause.deadline = Deadline::after(PAST_RETURN);
     pause.set_timeout(Timeout::For(PAST_RETURN));
-    failpoint::before(StepName::Open.as_str(), &pause.deadline)
-        .and_then(|()| open::open(pause))
+    let opened = failpoint::before(StepName::Open.as_str(), &pause.deadline)
+        .and_then(|()| open::open(pause));
+    fencing::decided(pause);
+    opened
         .wrap_err(StepName::Open.as_str())
         .wrap_err("NOBODY CAN WRITE: the point of no return is passed, but the target could not be opened")
         .hint(|| "the guard process goes on trying for two minutes; after that any flare command that reaches both servers finishes it (flare status). If the target is dead: flare fallback --abandon-target".into())?;
@@ -111,8 +148,9 @@ fn afterwards(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<()> {
     } else {
         "switched; fencing the server that was left"
     });
-    let locks = pause.databases.iter().map(|it| &it.sessions.lock.session);
-    let locks = Locks::Standing(locks.collect());
+    let fencing = std::mem::take(&mut pause.fencing);
+    let sessions = pause.databases.iter().map(|it| &it.sessions.lock.session);
+    let locks = Locks::Standing(sessions.zip(fencing).collect());
     let after = after::after(pause.pair, config, &pause.entry, locks, run)?;
     pause.warnings.extend(after.warnings);
     pause.way_back_runs = after.way_back_runs;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::cutover::before::plan::{self, Plan};
-use crate::cutover::report::{StepTime, Writable};
+use crate::cutover::report::{StepName, StepTime, Writable};
 use crate::cutover::state::{Pause, PauseRequest};
 use crate::error::{Error, Failure};
 use crate::journal::Direction;
@@ -281,26 +281,36 @@ impl fmt::Display for SwitchReport {
             }
         }
         if let Some(pause_ms) = self.pause_ms {
-            let steps: Vec<String> = self
-                .steps
-                .iter()
+            write!(f, "paused for {pause_ms:.1} ms")?;
+            // The guard is there before the application notices anything.
+            let steps = self.steps.iter().filter(|it| it.step != StepName::Guard);
+            let steps: Vec<String> = steps
                 .map(|step| format!("{} {:.1}", step.step, step.ms))
                 .collect();
-            writeln!(f, "paused for {pause_ms:.1} ms: {} (ms)", steps.join(", "))?;
+            match self.outcome {
+                SwitchOutcome::Undone => writeln!(f)?,
+                _ => writeln!(f, ": {} (ms)", steps.join(", "))?,
+            }
         }
         for database in &self.databases {
-            if self.outcome == SwitchOutcome::Already || !self.checks.is_empty() {
-                break;
+            let SwitchedDatabase {
+                dbname,
+                tables,
+                sequences,
+                terminated_backends,
+                ..
+            } = database;
+            match self.outcome {
+                SwitchOutcome::Switched => writeln!(
+                    f,
+                    "{dbname:?}: {tables} tables locked, {sequences} sequences, {terminated_backends} sessions ended"
+                )?,
+                SwitchOutcome::DryRun if self.checks.is_empty() => writeln!(
+                    f,
+                    "{dbname:?}: {tables} tables to lock, {sequences} sequences; every session there would be ended"
+                )?,
+                _ => {}
             }
-            let would = match self.outcome {
-                SwitchOutcome::DryRun => "to lock",
-                _ => "locked",
-            };
-            writeln!(
-                f,
-                "{:?}: {} tables {would}, {} sequences, {} sessions ended",
-                database.dbname, database.tables, database.sequences, database.terminated_backends
-            )?;
         }
         if let Some(reverse) = &self.reverse_subscription {
             let back = match self.direction {

@@ -42,6 +42,16 @@ pub(super) fn attempt(
     }
 }
 
+/// Tries it for the way back, before anything is built: `publisher` and `subscriber` have each other's parts then.
+pub(crate) fn clear(
+    publisher: &Publisher,
+    subscriber: &Subscriber,
+    subname: &str,
+    dbname: &str,
+) -> Result<()> {
+    reach(publisher, subscriber, subname, dbname).map(drop)
+}
+
 fn reach(
     publisher: &Publisher,
     subscriber: &Subscriber,

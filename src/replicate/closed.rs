@@ -43,7 +43,7 @@ pub(crate) fn close(
     let fenced = fences
         .carry_out_by(run, |_| {
             for tables in unfenced.chunks(AT_ONCE) {
-                let mut sql = format!("CREATE SCHEMA IF NOT EXISTS flare; {}", fence::CLOSED);
+                let mut sql = format!("CREATE SCHEMA IF NOT EXISTS flare; {}", fence::closed());
                 for table in tables {
                     sql.push(';');
                     sql.push_str(&fence::trigger_on(table));

@@ -12,34 +12,51 @@ use super::status_table;
 use crate::catalog::side::Replicated;
 use crate::error::{Result, WrapErr};
 use crate::server::{Server, Session, begin_before_autovacuum, params, sqlstate_of};
-use crate::value::TableName;
+use crate::value::{Literal, TableName};
 
 /// The trigger, on every table.
 pub(crate) const TRIGGER: &str = "flare_fence";
 
-/// The function that refuses every statement that writes. 25006 is read_only_sql_transaction.
-pub(crate) const CLOSED: &str = "
-    CREATE OR REPLACE FUNCTION flare.fence() RETURNS trigger LANGUAGE plpgsql AS $fence$
-    BEGIN
-      RAISE EXCEPTION 'cannot execute % on %.%: flare keeps this database closed, the application writes on the other server',
+/// What refuses a statement. 25006 is read_only_sql_transaction.
+const REFUSE: &str = "RAISE EXCEPTION 'cannot execute % on %.%: flare keeps this database closed, the application writes on the other server',
         TG_OP, quote_ident(TG_TABLE_SCHEMA), quote_ident(TG_TABLE_NAME)
-        USING ERRCODE = 'read_only_sql_transaction', HINT = 'Connect to the other server: flare status says which.';
-    END $fence$";
+        USING ERRCODE = 'read_only_sql_transaction', HINT = 'Connect to the other server: flare status says which.';";
+
+/// While sessions of the database are read-only by default, as a pause makes them and an undo does not leave them.
+pub(crate) const WHILE_SHUT: &str =
+    "EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+        WHERE d.datname = current_database() AND s.setrole = 0 AND 'default_transaction_read_only=on' = ANY (s.setconfig))";
+
+/// The function that refuses every statement that writes.
+pub(crate) fn closed() -> String {
+    function(REFUSE)
+}
+
+/// The same for as long as the database is shut: for a pause of which nobody has said what became of it.
+fn closed_while_shut() -> String {
+    function(&format!(
+        "IF {WHILE_SHUT} THEN {REFUSE} END IF; RETURN NULL;"
+    ))
+}
 
 /// The same function, letting everything pass.
-pub(crate) const OPEN: &str = "
-    CREATE OR REPLACE FUNCTION flare.fence() RETURNS trigger LANGUAGE plpgsql AS $fence$
-    BEGIN
-      RETURN NULL;
-    END $fence$";
+pub(crate) fn opened() -> String {
+    function("RETURN NULL;")
+}
+
+fn function(body: &str) -> String {
+    format!(
+        "CREATE OR REPLACE FUNCTION flare.fence() RETURNS trigger LANGUAGE plpgsql AS $fence$
+         BEGIN {body} END $fence$"
+    )
+}
 
 const FENCED: &str = "
     SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
       FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE t.tgname = 'flare_fence' AND NOT t.tgisinternal ORDER BY 1";
 
-const EXISTS: &str = "
-    SELECT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+const EXISTS: &str = "EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
                     WHERE n.nspname = 'flare' AND p.proname = 'fence')";
 
 /// The tables that still need the trigger for these to be closed.
@@ -56,7 +73,7 @@ pub(crate) fn unfenced(session: &Session, tables: &[TableName]) -> Result<Vec<Ta
 }
 
 /// Puts the fence on one table. One that somebody disabled is replaced.
-pub(crate) fn trigger_on(table: &TableName) -> String {
+pub(crate) fn trigger_on(table: impl std::fmt::Display) -> String {
     format!(
         "DROP TRIGGER IF EXISTS {TRIGGER} ON {table};
          CREATE TRIGGER {TRIGGER} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table}
@@ -66,7 +83,7 @@ pub(crate) fn trigger_on(table: &TableName) -> String {
 
 /// Raises it in the session's transaction, which holds the tables' locks, and commits that.
 pub(crate) fn raise(session: &Session, tables: &[TableName], recording: &str) -> Result<()> {
-    let mut sql = format!("CREATE SCHEMA IF NOT EXISTS flare; {CLOSED};");
+    let mut sql = format!("CREATE SCHEMA IF NOT EXISTS flare; {};", closed());
     if !is_there(session)? {
         sql.push_str(recording);
         sql.push(';');
@@ -79,17 +96,39 @@ pub(crate) fn raise(session: &Session, tables: &[TableName], recording: &str) ->
     session.batch(&sql).wrap_err("fence the tables")
 }
 
+/// What raises it in a block of the transaction that holds the tables' locks; `decided` says whether it stands for good.
+pub(crate) fn raising(tables: &[TableName], recording: &str) -> Result<String> {
+    let names = serde_json::to_string(tables).wrap_err("list the tables for the fence")?;
+    let (fence, _) = Replicated::Named(tables).fence()?;
+    // The names come last: they may contain the other word.
+    let fence = fence.replace("$1", &format!("{}::jsonb", Literal(&names)));
+    Ok(format!(
+        "CREATE SCHEMA IF NOT EXISTS flare;
+         known := {EXISTS};
+         EXECUTE CASE WHEN decided THEN {closed} ELSE {while_shut} END;
+         IF NOT known THEN EXECUTE {recording}; END IF;
+         FOR fenced IN {fence} SELECT format('%I.%I', nspname, relname) AS name FROM fence WHERE NOT stands ORDER BY 1
+         LOOP
+           EXECUTE format({trigger}, fenced.name);
+         END LOOP;",
+        closed = Literal(&closed()),
+        while_shut = Literal(&closed_while_shut()),
+        recording = Literal(recording),
+        trigger = Literal(&trigger_on("%1$s")),
+    ))
+}
+
 /// Opens it for all tables at once, where there is one.
 pub(crate) fn open(session: &Session) -> Result<()> {
     if is_there(session)? {
-        session.batch(OPEN).wrap_err("open the fence")?;
+        session.batch(&opened()).wrap_err("open the fence")?;
     }
     Ok(())
 }
 
 /// Whether the database has a fence, open or closed.
 pub(crate) fn is_there(session: &Session) -> Result<bool> {
-    session.value(EXISTS, params![])
+    session.value(&format!("SELECT {EXISTS}"), params![])
 }
 
 /// The tables that have one.

@@ -275,7 +275,7 @@ pub(super) fn connect_within(
         }
         default(timeout) => {
             abandoned.store(true, Ordering::SeqCst);
-            Err(TimedOut(timeout).into())
+            Err(TimedOut(Some(timeout)).into())
         }
     }
 }

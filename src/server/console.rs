@@ -129,7 +129,7 @@ impl Console {
         let unanswered = self.start(command);
         match unanswered.within(limit)? {
             Some(rows) => Ok(rows),
-            None => Err(Report::from(TimedOut(limit)).wrap_err(unanswered.command)),
+            None => Err(Report::from(TimedOut(Some(limit))).wrap_err(unanswered.command)),
         }
     }
 }

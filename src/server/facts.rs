@@ -40,6 +40,8 @@ const INTRODUCE: &str = "
                 THEN set_config('idle_session_timeout', '0', false) END,
            CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
                 THEN set_config('transaction_timeout', '0', false) END,
+           CASE WHEN current_setting('client_connection_check_interval', true) IS NOT NULL
+                THEN set_config('client_connection_check_interval', '0', false) END,
            CASE WHEN current_setting('jit', true) IS NOT NULL THEN set_config('jit', 'off', false) END,
            set_config('default_transaction_read_only', 'off', false)
       FROM pg_stat_get_activity(pg_backend_pid())";

@@ -54,17 +54,21 @@ pub(crate) struct Canceller {
     pub(crate) tls: MakeRustlsConnect,
 }
 
-/// A server that did not answer in time: what was asked may or may not happen.
+/// A server that did not answer in time: what was asked may or may not happen. How long it had, or nothing where several
+/// had until one moment.
 #[derive(Debug)]
-pub(crate) struct TimedOut(pub(crate) Duration);
+pub(crate) struct TimedOut(pub(crate) Option<Duration>);
 
 impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "no answer within {}",
-            humantime::format_duration(Duration::from_millis(self.0.as_millis() as u64))
-        )
+        match self.0 {
+            Some(waited) => write!(
+                f,
+                "no answer within {}",
+                humantime::format_duration(Duration::from_millis(waited.as_millis() as u64))
+            ),
+            None => f.write_str("no answer in the time that all of it may take"),
+        }
     }
 }
 
@@ -232,9 +236,13 @@ impl Session {
                     return Err(interrupt::interrupted());
                 }
                 default(slice) => match timeout {
-                    Timeout::For(_) | Timeout::Until(_) => {
+                    Timeout::For(_) => {
                         self.canceller.cancel();
-                        return Err(self.context(TimedOut(since.elapsed()).into()));
+                        return Err(self.context(TimedOut(Some(since.elapsed())).into()));
+                    }
+                    Timeout::Until(_) => {
+                        self.canceller.cancel();
+                        return Err(self.context(TimedOut(None).into()));
                     }
                     Timeout::WhileServerAnswers => {
                         (self.sign_of_life)().wrap_err("wait for an answer")?;
@@ -270,9 +278,9 @@ impl Session {
         self.canceller.cancel();
     }
 
-    /// The error of an answer that did not come by `until`.
-    pub(crate) fn timed_out<T>(&self, until: Instant) -> Result<T> {
-        Err(self.context(TimedOut(until.elapsed()).into()))
+    /// The error of an answer that did not come by the moment that several have.
+    pub(crate) fn timed_out<T>(&self) -> Result<T> {
+        Err(self.context(TimedOut(None).into()))
     }
 
     /// Says goodbye without waiting for it to arrive; dropping the session waits. For several that end together.

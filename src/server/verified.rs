@@ -29,6 +29,14 @@ pub enum Side {
 }
 
 impl Side {
+    /// The other of the two.
+    pub(crate) fn other(self) -> Side {
+        match self {
+            Side::Publisher => Side::Subscriber,
+            Side::Subscriber => Side::Publisher,
+        }
+    }
+
     /// What the configuration declares of it.
     pub(crate) fn host(self, config: &Config) -> &Host {
         match self {

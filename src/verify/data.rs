@@ -21,7 +21,7 @@ use super::workers::Shared;
 use crate::error::{Failure, Report, Result, WrapErr, message_of};
 use crate::journal::{Direction, Stream};
 use crate::replicate::Run;
-use crate::server::{Pair, Server, Side, is_lost};
+use crate::server::{Pair, Server, Side, interrupt, is_lost};
 use crate::value::{Size, TableName};
 
 /// What is compared, and how hard.
@@ -64,7 +64,7 @@ pub(crate) fn verify(
         Side::Publisher => &pair.publisher,
         Side::Subscriber => &pair.subscriber,
     })?;
-    let subject = Subject::read(&first.publisher, &first.subscriber, stream, &options.tables)?;
+    let subject = subject_of((&first.publisher, &first.subscriber), stream, options)?;
     let hash = Hash::agreed(
         (first.publisher.session(), first.publisher.major()),
         (first.subscriber.session(), first.subscriber.major()),
@@ -180,6 +180,28 @@ pub(crate) fn verify(
         seconds: seconds(since.elapsed()),
         paused_seconds: seconds(paused),
     })
+}
+
+/// How long a statement may be on its way that only the publisher has seen: a carried one, or a table that is about to be
+/// followed.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
+
+/// What is compared, once both sides have it.
+fn subject_of(
+    (publisher, subscriber): (&Pinned, &Pinned),
+    stream: &Stream,
+    options: &DataOptions,
+) -> Result<Subject> {
+    let since = Instant::now();
+    loop {
+        match Subject::read(publisher, subscriber, stream, &options.tables) {
+            Err(report) if since.elapsed() < ON_ITS_WAY && !is_lost(&report) => {
+                log::debug!("{report:#}; looking again");
+                interrupt::sleep(Duration::from_millis(50))?;
+            }
+            read => return read,
+        }
+    }
 }
 
 /// Milliseconds are exact enough.

@@ -164,6 +164,9 @@ fn is_about(known: &SchemaDifference, object: &str, texts: &[&String]) -> bool {
         let end = bare(name);
         end.rsplit(['.', ' ']).next().unwrap_or_default().to_owned()
     };
+    if let Some(privileges) = is_about_privileges(known, &bare(object)) {
+        return privileges;
+    }
     // `x on app.t` and `app.t.column` are about the table, too.
     let mut names: Vec<String> = known.object.split(" on ").map(last).collect();
     let parts: Vec<String> = bare(&known.object).split('.').map(str::to_owned).collect();
@@ -178,6 +181,19 @@ fn is_about(known: &SchemaDifference, object: &str, texts: &[&String]) -> bool {
                     .any(|text| bare(text).trim_end_matches(';').trim() == statement)
             })
     })
+}
+
+/// The same for what pg_dump calls `ACL COLUMN t.c in schema s` and `DEFAULT ACL DEFAULT PRIVILEGES FOR TABLES in schema s`;
+/// none for what is no privilege.
+fn is_about_privileges(known: &SchemaDifference, object: &str) -> Option<bool> {
+    let named = known.object.replace('"', "");
+    if let Some(what) = object.strip_prefix("DEFAULT ACL DEFAULT PRIVILEGES FOR ") {
+        let is_so = known.kind == "default privileges" && named.starts_with(what);
+        return Some(is_so);
+    }
+    let (what, schema) = object.strip_prefix("ACL ")?.split_once(" in schema ")?;
+    let (_, name) = what.split_once(' ')?;
+    Some(known.kind == "grants" && named.contains(&format!("{schema}.{name} to ")))
 }
 
 impl SchemaVerification {
@@ -274,6 +290,18 @@ mod tests {
             "FUNCTION f(integer) in schema app",
             &none
         ));
+        let grant = SchemaDifference {
+            kind: "grants".into(),
+            ..known("column app.t.\"Col\" to PUBLIC", None)
+        };
+        assert!(is_about(&grant, "ACL COLUMN t.Col in schema app", &none));
+        assert!(!is_about(&grant, "ACL TABLE t in schema app", &none));
+        let default = SchemaDifference {
+            kind: "default privileges".into(),
+            ..known("TABLES in schema app of o to PUBLIC", None)
+        };
+        let object = "DEFAULT ACL DEFAULT PRIVILEGES FOR TABLES in schema app";
+        assert!(is_about(&default, object, &none));
         assert!(!is_about(
             &known("app.other", None),
             "TABLE t in schema app",

@@ -8,8 +8,8 @@ use crate::support::proxy::Proxy;
 use crate::support::{Pair, process, wait};
 
 use super::fixture::{
-    Before, assert_first_line, assert_moved, assert_settled, at_failpoint, await_streaming_from,
-    go_on, ready, sessions_of_flare_in, stopped_at, switched_to,
+    Before, assert_fenced, assert_first_line, assert_moved, assert_settled, at_failpoint,
+    await_streaming_from, go_on, ready, sessions_of_flare_in, stopped_at, switched_to,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -116,4 +116,40 @@ fn a_statement_that_arrives_after_the_end_of_its_run_does_nothing() {
     });
     assert_eq!(Before::of(&pair, BACK), before);
     switched_to(&pair, THERE);
+}
+
+#[test]
+fn past_the_point_of_no_return_nobody_writes_on_the_side_that_was_left() {
+    let pair = ready(Pair::new(14, 18).with_accounts(10));
+    // A superuser who says that he writes, whatever the default is.
+    let write = "BEGIN READ WRITE; SET LOCAL lock_timeout = '50ms';
+                 INSERT INTO app_orders (client) SELECT client FROM app_orders LIMIT 0; COMMIT";
+    let fenced = "SELECT count(*) FROM pg_trigger WHERE tgname = 'flare_fence' AND tgrelid = 'app_orders'::regclass";
+    for to in [THERE, BACK] {
+        let from = to.other();
+        let run = stopped_at(&pair, to, "open", &["--max-pause", "3s"]);
+        for guard in process::children_of(run.pid()) {
+            process::signal(guard, libc::SIGKILL);
+        }
+        run.kill_9();
+        std::thread::scope(|scope| {
+            // The locks of the dead flare become a fence by themselves, or sooner when another command finds its run.
+            let finished = match to {
+                Side::Subscriber => None,
+                Side::Publisher => Some(scope.spawn(|| pair.flare(&["status"]))),
+            };
+            wait::for_("the fence", Duration::from_secs(30), || {
+                let answer = from.of(&pair).try_rows(pair.db(), write);
+                assert!(answer.is_err(), "towards the {}: {answer:?}", to.as_str());
+                from.of(&pair).value(pair.db(), fenced) == "1"
+            });
+            let status = match finished {
+                Some(status) => status.join().expect("status"),
+                None => pair.flare(&["status"]),
+            };
+            assert_first_line(status.ok(), to);
+        });
+        assert_settled(&pair, to);
+        assert_fenced(&pair, from);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -77,7 +78,15 @@ fn victim() {
 
 impl Victim {
     fn start(ending: &str) -> Self {
-        let mut child = Command::new(env::current_exe().expect("find this program"))
+        let mut program = Command::new(env::current_exe().expect("find this program"));
+        // What runs in the background of a shell ignores it, and its children inherit that.
+        unsafe {
+            program.pre_exec(|| {
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                Ok(())
+            });
+        }
+        let mut child = program
             .args([
                 "--exact",
                 "harness::leftovers::victim",

@@ -12,6 +12,18 @@ fn a_fallback_that_would_leave_something_is_refused() {
     let (db, sub) = (pair.db(), pair.subname());
     pair.create_roles_on(pair.subscriber());
     set_up(&pair);
+    // The old server's way to the new one is tried before anything is begun.
+    let leads_to = |port: u16| {
+        pair.configure(|config| {
+            config["hosts"]["subscriber"]["conn"]["port_via_publisher"] = port.into();
+        });
+    };
+    leads_to(1);
+    pair.flare(&["cutover", sub, "--dry-run"])
+        .code(3)
+        .says("would be refused: the way back to the publisher cannot be built");
+    leads_to(pair.subscriber().port());
+    pair.flare(&["cutover", sub, "--dry-run"]).ok();
     pair.flare(&["cutover", sub, "--yes"]).ok();
     // Its logins write, and the side that was left is closed.
     pair.publisher().sql(

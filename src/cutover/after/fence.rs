@@ -5,19 +5,23 @@ use std::time::Duration;
 use crate::cutover::deadline::Deadline;
 use crate::cutover::exits::undo;
 use crate::cutover::pause::backends::end_blockers_of;
+use crate::cutover::pause::fencing::Fencing;
 use crate::cutover::pause::table_locks;
 use crate::error::{Result, WrapErr};
 use crate::journal::Entry;
 use crate::replicate::fence;
-use crate::server::{ActAs, Publisher, Session};
+use crate::server::{ActAs, Publisher, Session, Timeout, is_lost};
 use crate::value::TableName;
 
 /// What still holds the tables of *from*, in the order of the run's databases.
 pub(in crate::cutover) enum Locks<'a> {
-    /// Transactions with their locks, that become the fence.
-    Standing(Vec<&'a Session>),
+    /// They become the fence by themselves, each in its session.
+    Standing(Vec<(&'a Session, Fencing)>),
     Gone,
 }
+
+/// How long the locks may take to become the fence.
+const MADE_WITHIN: Timeout = Timeout::For(Duration::from_secs(30));
 
 /// How long a lock on the tables of *from* is waited for, when the pause's own have gone.
 const LOCKED_WITHIN: Duration = Duration::from_secs(5);
@@ -32,22 +36,26 @@ pub(in crate::cutover) fn fence_from(
     for (at, member) in entry.databases.iter().enumerate() {
         let pubname = member.stream(entry.direction).pubname;
         let before = undo::default_of(member);
-        let fenced = match &locks {
-            Locks::Standing(sessions) => table_locks::tables(sessions[at], &pubname)
-                .and_then(|tables| fence::raise(sessions[at], &tables, &before.recording())),
-            Locks::Gone => {
-                let session = from.connect(ActAs::Tables, &member.dbname)?;
-                let pid: i32 = session.value("SELECT pg_backend_pid()", Vec::new())?;
-                session.batch("BEGIN").and_then(|()| {
-                    let tables = table_locks::tables(&session, &pubname)?;
-                    lock_against_all(from, &session, pid, &tables)?;
-                    fence::raise(&session, &tables, &before.recording())
-                })
+        let what = || format!("fence database {:?} of the {}", member.dbname, from.side());
+        if let Locks::Standing(fencing) = &locks {
+            let (session, made) = &fencing[at];
+            match session.wait(made, MADE_WITHIN) {
+                Ok(()) => continue,
+                Err(report) if is_lost(&report) => return Err(report).wrap_err_with(what),
+                Err(report) => {
+                    log::warn!("{report:#}; fencing it anew");
+                    session.batch("ROLLBACK").wrap_err_with(what)?;
+                }
             }
-        };
-        fenced.wrap_err_with(|| {
-            format!("fence database {:?} of the {}", member.dbname, from.side())
-        })?;
+        }
+        let session = from.connect(ActAs::Tables, &member.dbname)?;
+        let pid: i32 = session.value("SELECT pg_backend_pid()", Vec::new())?;
+        let fenced = session.batch("BEGIN").and_then(|()| {
+            let tables = table_locks::tables(&session, &pubname)?;
+            lock_against_all(from, &session, pid, &tables)?;
+            fence::raise(&session, &tables, &before.recording())
+        });
+        fenced.wrap_err_with(what)?;
     }
     Ok(())
 }

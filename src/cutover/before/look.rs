@@ -117,6 +117,7 @@ pub(crate) fn look<'a>(
         sessions,
         guard_answer: None,
         databases,
+        fencing: Vec::new(),
         steps: Vec::new(),
         warnings,
     })))

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::cutover::deadline::Deadline;
 use crate::cutover::pause::backends::end_and_await;
 use crate::cutover::pause::connect_privileges::ConnectPrivileges;
+use crate::cutover::pause::fencing;
 use crate::error::{Failure, Result};
 use crate::journal::{self, Entry, Member, RUN_LOCK};
-use crate::server::{Pair, Server, application_name, interrupt, params};
+use crate::server::{Pair, Server, Session, application_name, interrupt, params};
 use crate::value::ShellWord;
 
 /// How long whoever finds a run half-way waits for the one who is at it.
@@ -177,7 +180,28 @@ fn a_guard_is_at_it(pair: &Pair, dbnames: &[&str]) -> Result<bool> {
     Ok(holders.iter().all(|holder| holder.starts_with(&guard)))
 }
 
-/// Ends what a dead run has left on both servers: whoever takes over does this first.
+/// Ends what a dead run has left on both servers, but the sessions that hold its tables: nothing that was on its way can
+/// decide the run any more.
+pub(in crate::cutover) fn end_undecided(pair: &Pair, entry: &Entry) -> Result<()> {
+    end_but_lockers(pair.publisher.admin(), entry.run)?;
+    for backend in journal::sessions_alive(pair.subscriber.admin(), entry.run)? {
+        end_and_await(pair.subscriber.admin(), &backend)?;
+    }
+    Ok(())
+}
+
+/// The same on *from* alone.
+pub(in crate::cutover) fn end_but_lockers(admin: &Session, run: Uuid) -> Result<()> {
+    let lockers = fencing::lockers(admin, run)?;
+    for backend in journal::sessions_alive(admin, run)? {
+        if !lockers.contains(&backend) {
+            end_and_await(admin, &backend)?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends what a dead run has left on both servers: whoever takes over does this before anything is undone or finished.
 pub(in crate::cutover) fn end_sessions(pair: &Pair, entry: &Entry) -> Result<()> {
     let servers: [&Server; 2] = [&pair.publisher, &pair.subscriber];
     for server in servers {

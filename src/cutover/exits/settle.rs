@@ -7,11 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::subscriptions;
 use crate::config::{Config, Left};
 use crate::cutover::after::{Locks, after, fence_from};
-use crate::cutover::before::run_lock::{AtWork, end_sessions, privileges_of, take_over};
+use crate::cutover::before::run_lock::{
+    AtWork, end_sessions, end_undecided, privileges_of, take_over,
+};
 use crate::cutover::clients;
 use crate::cutover::clients::pgbouncer::{Poolers, Reload};
 use crate::cutover::exits::undo::{self, Ended, OpenTarget};
 use crate::cutover::pause::connect_privileges::ConnectPrivileges;
+use crate::cutover::pause::fencing;
 use crate::cutover::pause::open::restore_now;
 use crate::cutover::sessions::as_database_owner;
 use crate::error::{Failure, Result, WrapErr, message_of};
@@ -43,9 +46,13 @@ pub(crate) fn settle(
     let Some(_taken) = take_over(pair, entry, at_work)? else {
         return Ok(Settled::ByOthers);
     };
-    end_sessions(pair, entry)?;
+    end_undecided(pair, entry)?;
     let now = journal::run_of(pair.publisher.admin(), entry.run)?;
     let entry = now.ok_or_else(|| Failure::new(format!("run {} has gone", entry.run)))?;
+    if entry.step.is_past_return() {
+        fencing::complete(&pair.publisher, entry.run)?;
+    }
+    end_sessions(pair, &entry)?;
     match entry.step {
         Step::Preparing | Step::Paused | Step::Undoing => {
             match open_from(&pair.publisher, &entry)? {

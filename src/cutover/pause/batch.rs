@@ -153,7 +153,7 @@ pub(in crate::cutover) fn await_all(sent: Vec<Sent<'_>>, until: Instant) -> Resu
             Err(_) => {
                 let late = &sent[waiting[0]];
                 late.session
-                    .timed_out(until)
+                    .timed_out()
                     .wrap_err_with(|| late.attempt.clone())
                     .wrap_err(late.step.as_str())
             }

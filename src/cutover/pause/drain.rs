@@ -113,7 +113,7 @@ pub(in crate::cutover) fn rehearse<'a>(
             "{looks} PERFORM {};",
             table_locks::still_stand(&pause.databases)
         ),
-        &[],
+        &[Signal::Decided],
     )
 }
 

@@ -6,6 +6,7 @@
 use uuid::Uuid;
 
 use crate::cutover::exits::undo;
+use crate::cutover::pause::fencing;
 use crate::cutover::state::Pause;
 use crate::error::{Result, WrapErr};
 use crate::journal::{Backend, MICROSECONDS, Member, Transition};
@@ -47,6 +48,7 @@ pub(crate) fn arm(pause: &mut Pause<'_>) -> Result<()> {
 
 /// Ends the guard on the server and the locks: the pause is decided. Both end by themselves with their sessions, too.
 pub(crate) fn end_with_locks(pause: &Pause<'_>) {
+    fencing::undone(pause);
     let locks = pause.databases.iter().map(|it| &it.sessions.lock.session);
     let ended = dismiss(pause).and_then(|()| {
         locks

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::config::Config;
-use crate::cutover::before::run_lock::AtWork;
+use crate::cutover::before::run_lock::{self, AtWork};
 use crate::cutover::clients;
 use crate::cutover::exits::settle::{self, Settled};
 use crate::cutover::pause::backends::end;
@@ -202,6 +202,11 @@ fn open_from_first(from: &Publisher, order: &Order) -> Result<()> {
         return Ok(());
     };
     if !matches!(entry.step, Step::Preparing | Step::Paused) {
+        return Ok(());
+    }
+    // What was on its way may have decided it meanwhile.
+    run_lock::end_but_lockers(from.admin(), order.run)?;
+    if journal::step_of(from.admin(), order.run)?.is_past_return() {
         return Ok(());
     }
     for backend in journal::sessions_alive(from.admin(), order.run)? {

@@ -17,6 +17,7 @@ pub(super) mod drain;
 
 pub(super) mod apply;
 
+pub(super) mod fencing;
 pub(super) mod switching;
 
 pub(super) mod open;

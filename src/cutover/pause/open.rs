@@ -25,7 +25,7 @@ use crate::value::Literal;
 /// Sends what opens the fence of one database.
 fn send_fence<'a>(pause: &'a Pause<'_>, database: &'a Database) -> Result<Sent<'a>> {
     let open = if database.target.fenced {
-        format!("EXECUTE {};", Literal(fence::OPEN))
+        format!("EXECUTE {};", Literal(&fence::opened()))
     } else {
         String::new()
     };

@@ -1,5 +1,7 @@
 //! What the sessions of a server tell each other within a round, without flare in between.
 
+use uuid::Uuid;
+
 use crate::cutover::pause::batch::twice;
 use crate::value::Literal;
 
@@ -24,6 +26,18 @@ pub(in crate::cutover) enum Signal {
     Opened = 6,
     /// New sessions of the target may write.
     Switched = 7,
+    /// The point of no return is passed.
+    Decided = 8,
+}
+
+/// True when whoever has taken a run over says that it is past its point of no return; can be asked in any database.
+pub(super) fn decided_by_others(run: Uuid) -> String {
+    let [class, object] = Signal::of_run(run);
+    format!(
+        "EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
+            AND classid::bigint = {class} AND objid::bigint = {})",
+        object as u32
+    )
 }
 
 /// The first key of the signals' locks: "fls" in ASCII, and the signal.
@@ -44,6 +58,28 @@ impl Signal {
     pub(in crate::cutover) fn hold(self) -> String {
         format!(
             "SELECT pg_advisory_lock({}, pg_backend_pid())",
+            self.not_yet()
+        )
+    }
+
+    /// The lock by which whoever has taken a run over says that it is decided.
+    pub(super) fn of_run(run: Uuid) -> [i32; 2] {
+        let (start, ..) = run.as_fields();
+        [SIGNALS, start as i32]
+    }
+
+    /// The statement that lets go of the first lock and says nothing.
+    pub(super) fn let_go(self) -> String {
+        format!(
+            "SELECT pg_advisory_unlock({}, pg_backend_pid())",
+            self.not_yet()
+        )
+    }
+
+    /// Waits in a block, within its lock_timeout, until a server process of the same database gives it or has ended.
+    pub(super) fn await_lock(self, pid: i32) -> String {
+        format!(
+            "PERFORM pg_advisory_xact_lock_shared({}, {pid});",
             self.not_yet()
         )
     }

@@ -8,6 +8,7 @@ use crate::preflight::finding::Finding;
 use crate::preflight::question::{Ask, Place, Question};
 use crate::preflight::registry::{Before, Check};
 use crate::preflight::view::View;
+use crate::server::Side;
 use crate::value::{Ident, TableName};
 
 /// What tells how far a migration is.
@@ -21,7 +22,9 @@ pub(crate) const CHECKS: &[Check] = &[
         place: Place::Database,
         asks: &[SUBSCRIPTIONS.on_subscriber(), SLOTS.on_publisher()],
         judge: |view| match (own(view)?, view.publisher) {
-            (Some(own), Some(publisher)) => Ok(stopped(&own, &publisher.rows(&SLOTS)?)),
+            (Some(own), Some(publisher)) => {
+                Ok(stopped(&own, &publisher.rows(&SLOTS)?, publisher.side))
+            }
             _ => Ok(Vec::new()),
         },
     },
@@ -137,12 +140,13 @@ pub(crate) fn own(view: &View<'_>) -> Result<Option<Subscription>> {
     Ok(all.find(|it| it.subname == subname))
 }
 
-fn stopped(own: &Subscription, slots: &[Slot]) -> Vec<Finding> {
+fn stopped(own: &Subscription, slots: &[Slot], from: Side) -> Vec<Finding> {
+    let to = from.other();
     let again = "flare drop_subscription, empty its tables on the subscriber, then flare create_subscription: the rows have to be copied anew";
     if !own.subenabled {
         return vec![
             Finding::blocker(format!("subscription {:?} is disabled", own.subname)).fix(format!(
-                "ALTER SUBSCRIPTION {} ENABLE on the subscriber",
+                "ALTER SUBSCRIPTION {} ENABLE on the {to}",
                 Ident::new(&own.subname)
             )),
         ];
@@ -151,7 +155,7 @@ fn stopped(own: &Subscription, slots: &[Slot]) -> Vec<Finding> {
     let Some(slot) = slots.iter().find(|it| it.slot_name == name) else {
         return vec![
             Finding::blocker(format!(
-                "slot {name:?} of subscription {:?} is not on the publisher: it was dropped, or the publisher is a standby that took over",
+                "slot {name:?} of subscription {:?} is not on the {from}: it was dropped, or the {from} is a standby that took over",
                 own.subname
             ))
             .fix(again),
@@ -161,7 +165,7 @@ fn stopped(own: &Subscription, slots: &[Slot]) -> Vec<Finding> {
         let why = slot.invalidation_reason.as_deref().unwrap_or("wal_removed");
         return vec![
             Finding::blocker(format!(
-                "slot {name:?} is lost ({why}): WAL that the subscriber needs is gone"
+                "slot {name:?} is lost ({why}): WAL that the {to} needs is gone"
             ))
             .fix(again),
         ];
@@ -170,12 +174,14 @@ fn stopped(own: &Subscription, slots: &[Slot]) -> Vec<Finding> {
         Vec::new()
     } else {
         vec![
-        Finding::blocker(format!(
-            "slot {name:?} is not active: subscription {:?} does not follow",
-            own.subname
-        ))
-        .fix("flare lag says what is known of it; the subscriber's server log says what its worker met"),
-    ]
+            Finding::blocker(format!(
+                "slot {name:?} is not active: subscription {:?} does not follow",
+                own.subname
+            ))
+            .fix(format!(
+                "flare lag says what is known of it; the {to}'s server log says what its worker met"
+            )),
+        ]
     }
 }
 
@@ -276,8 +282,10 @@ mod tests {
 
     #[test]
     fn a_subscription_stops_in_five_ways() {
-        assert!(stopped(&subscription(), &[slot()]).is_empty());
-        let message = |own: Subscription, slots: &[Slot]| stopped(&own, slots)[0].message.clone();
+        assert!(stopped(&subscription(), &[slot()], Side::Publisher).is_empty());
+        let message = |own: Subscription, slots: &[Slot]| {
+            stopped(&own, slots, Side::Publisher)[0].message.clone()
+        };
         let disabled = Subscription {
             subenabled: false,
             ..subscription()

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use crate::preflight::finding::{Finding, Severity};
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
+use crate::server::Side;
 use crate::value::Literal;
 
 pub(crate) const CHECKS: &[Check] = &[
@@ -16,7 +17,9 @@ pub(crate) const CHECKS: &[Check] = &[
         asks: &[WRITERS.on_publisher()],
         judge: |view| match view.publisher {
             // A slot waits for those of all databases.
-            Some(publisher) if view.unsubscribed > 0 => Ok(writing(&publisher.rows(&WRITERS)?)),
+            Some(publisher) if view.unsubscribed > 0 => {
+                Ok(writing(&publisher.rows(&WRITERS)?, publisher.side))
+            }
             _ => Ok(Vec::new()),
         },
     },
@@ -30,7 +33,7 @@ pub(crate) const CHECKS: &[Check] = &[
             (Some(moving), Some(publisher)) => {
                 let mut prepared = publisher.rows(&PREPARED)?;
                 prepared.retain(|it| !view.subscribed || it.database == moving.dbname);
-                Ok(forgotten(&prepared))
+                Ok(forgotten(&prepared, publisher.side))
             }
             _ => Ok(Vec::new()),
         },
@@ -101,7 +104,7 @@ const BUSY: Question<Busy> = Question::database(
 /// A slot waits that long for a transaction before it gives up.
 const FOR_LONG_SECONDS: i64 = 60;
 
-fn writing(writers: &[Writer]) -> Vec<Finding> {
+fn writing(writers: &[Writer], side: Side) -> Vec<Finding> {
     let Some(oldest) = writers.first() else {
         return Vec::new();
     };
@@ -125,13 +128,13 @@ fn writing(writers: &[Writer]) -> Vec<Finding> {
             )
         }))
         .fix(format!(
-            "wait for its end, or SELECT pg_terminate_backend({}) on the publisher",
+            "wait for its end, or SELECT pg_terminate_backend({}) on the {side}",
             oldest.pid
         )),
     ]
 }
 
-fn forgotten(prepared: &[Prepared]) -> Vec<Finding> {
+fn forgotten(prepared: &[Prepared], side: Side) -> Vec<Finding> {
     const IN_PASSING_SECONDS: i64 = 2;
     let left: Vec<&Prepared> = prepared
         .iter()
@@ -148,7 +151,7 @@ fn forgotten(prepared: &[Prepared]) -> Vec<Finding> {
                     )
                 }))
                 .fix(format!(
-                    "COMMIT PREPARED {gid} or ROLLBACK PREPARED {gid}, in database {:?} of the publisher",
+                    "COMMIT PREPARED {gid} or ROLLBACK PREPARED {gid}, in database {:?} of the {side}",
                     first.database,
                     gid = Literal(&first.gid)
                 )),
@@ -183,9 +186,12 @@ mod tests {
             state: Some("idle in transaction".into()),
             age_seconds,
         };
-        assert!(writing(&[]).is_empty());
-        assert_eq!(writing(&[writer(9)])[0].severity, Severity::Warning);
-        let old = &writing(&[writer(90), writer(9)])[0];
+        assert!(writing(&[], Side::Publisher).is_empty());
+        assert_eq!(
+            writing(&[writer(9)], Side::Publisher)[0].severity,
+            Severity::Warning
+        );
+        let old = &writing(&[writer(90), writer(9)], Side::Publisher)[0];
         assert_eq!(old.severity, Severity::Blocker);
         assert!(
             old.fix
@@ -204,8 +210,12 @@ mod tests {
             database: "d".into(),
             age_seconds,
         };
-        assert!(forgotten(&[prepared(0)]).is_empty());
-        let fix = forgotten(&[prepared(60)])[0].fix.clone().unwrap();
+        assert!(forgotten(&[prepared(0)], Side::Publisher).is_empty());
+        let fix = forgotten(&[prepared(60)], Side::Subscriber)[0]
+            .fix
+            .clone()
+            .unwrap();
         assert!(fix.starts_with("COMMIT PREPARED 'it''s' or"), "{fix}");
+        assert!(fix.ends_with("of the subscriber"), "{fix}");
     }
 }
