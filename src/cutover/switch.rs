@@ -109,7 +109,7 @@ fn pause_and_win(pause: &mut Pause<'_>) -> Result<()> {
 }
 
 /// How long a server may take for what cannot be undone any more, before it is left to the guard.
-const PAST_RETURN: Duration = Duration::from_secs(10);
+const PAST_RETURN: Duration = Duration::from_secs(5);
 
 /// Beyond it nothing is undone: what fails is for the guard process, and for whoever reads the journal next.
 fn open_target(pause: &mut Pause<'_>) -> Result<()> {

@@ -81,7 +81,7 @@ impl Flare {
             },
             || self.look_forward(&declared, limits, Trace::None),
         );
-        let lag = self.look_back(forward?, &declared, limits, Trace::None, &opened)?;
+        let mut lag = self.look_back(forward?, &declared, limits, Trace::None, &opened)?;
         let opened = opened.any();
         let mismatch = opened.as_ref().is_err_and(is_identity_mismatch);
         if let Some(failure) = lag.unreachable().filter(|_| !mismatch) {
@@ -108,6 +108,9 @@ impl Flare {
             let journals_now;
             (journals_now, sides) = self.said(&opened, &declared);
             journals = settled.map_or(journals_now, Ok)?;
+            // Of before it, a run that is finished looks like a stream that is broken.
+            let forward = self.look_forward(&declared, limits, Trace::None)?;
+            lag = self.look_back(forward, &declared, limits, Trace::None, &opened)?;
         }
         let publisher = kept(opened.publisher, &mut warnings);
         let subscriber = kept(opened.subscriber, &mut warnings);

@@ -32,7 +32,7 @@ pub use credentials::Login;
 pub(crate) use ddl::{Ddl, Statement, begin_before_autovacuum, is_contention};
 pub(crate) use facts::{Facts, KNOWN_MAJORS};
 pub use failure::SqlError;
-pub(crate) use failure::{is_denied, is_lost, is_unreachable, sqlstate_of};
+pub(crate) use failure::{is_denied, is_lost, is_unreachable, sqlstate_of, timed_out};
 pub(crate) use pair::{
     Opened, Pair, Publisher, Subscriber, at_once, open_both, open_both_visiting,
 };

@@ -164,8 +164,8 @@ fn is_about(known: &SchemaDifference, object: &str, texts: &[&String]) -> bool {
         let end = bare(name);
         end.rsplit(['.', ' ']).next().unwrap_or_default().to_owned()
     };
-    if let Some(privileges) = is_about_privileges(known, &bare(object)) {
-        return privileges;
+    if is_about_privileges(known, &bare(object)) {
+        return true;
     }
     // `x on app.t` and `app.t.column` are about the table, too.
     let mut names: Vec<String> = known.object.split(" on ").map(last).collect();
@@ -183,17 +183,18 @@ fn is_about(known: &SchemaDifference, object: &str, texts: &[&String]) -> bool {
     })
 }
 
-/// The same for what pg_dump calls `ACL COLUMN t.c in schema s` and `DEFAULT ACL DEFAULT PRIVILEGES FOR TABLES in schema s`;
-/// none for what is no privilege.
-fn is_about_privileges(known: &SchemaDifference, object: &str) -> Option<bool> {
+/// The same for what pg_dump calls `ACL COLUMN t.c in schema s` and `DEFAULT ACL DEFAULT PRIVILEGES FOR TABLES in schema s`.
+fn is_about_privileges(known: &SchemaDifference, object: &str) -> bool {
     let named = known.object.replace('"', "");
     if let Some(what) = object.strip_prefix("DEFAULT ACL DEFAULT PRIVILEGES FOR ") {
-        let is_so = known.kind == "default privileges" && named.starts_with(what);
-        return Some(is_so);
+        return known.kind == "default privileges" && named.starts_with(what);
     }
-    let (what, schema) = object.strip_prefix("ACL ")?.split_once(" in schema ")?;
-    let (_, name) = what.split_once(' ')?;
-    Some(known.kind == "grants" && named.contains(&format!("{schema}.{name} to ")))
+    let granted = || {
+        let (what, schema) = object.strip_prefix("ACL ")?.split_once(" in schema ")?;
+        let (_, name) = what.split_once(' ')?;
+        Some(format!("{schema}.{name} to "))
+    };
+    known.kind == "grants" && granted().is_some_and(|granted| named.contains(&granted))
 }
 
 impl SchemaVerification {
@@ -295,7 +296,7 @@ mod tests {
             ..known("column app.t.\"Col\" to PUBLIC", None)
         };
         assert!(is_about(&grant, "ACL COLUMN t.Col in schema app", &none));
-        assert!(!is_about(&grant, "ACL TABLE t in schema app", &none));
+        assert!(!is_about(&grant, "ACL COLUMN u.Col in schema app", &none));
         let default = SchemaDifference {
             kind: "default privileges".into(),
             ..known("TABLES in schema app of o to PUBLIC", None)

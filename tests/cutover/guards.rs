@@ -143,10 +143,16 @@ fn past_the_point_of_no_return_nobody_writes_on_the_side_that_was_left() {
                 assert!(answer.is_err(), "towards the {}: {answer:?}", to.as_str());
                 from.of(&pair).value(pair.db(), fenced) == "1"
             });
-            let status = match finished {
-                Some(status) => status.join().expect("status"),
-                None => pair.flare(&["status"]),
-            };
+            if let Some(status) = finished {
+                status.join().expect("status").ok();
+            }
+            // The sessions of the dead may take a moment to go.
+            wait::for_("status to finish it", Duration::from_secs(30), || {
+                let status = pair.flare(&["status"]);
+                status.ok().stdout().contains(", the way back runs")
+                    || status.ok().stdout().contains("fallen back, replicating")
+            });
+            let status = pair.flare(&["status"]);
             assert_first_line(status.ok(), to);
         });
         assert_settled(&pair, to);

@@ -15,7 +15,7 @@ use crate::cutover::failpoint;
 use crate::error::{Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Entry, Member, Transition};
 use crate::replicate::{Run, closed, reverse, unsubscribe};
-use crate::server::{Login, Pair, Publisher};
+use crate::server::{Login, Pair, Publisher, Timeout};
 
 /// What came of the part that the application does not wait for.
 pub(in crate::cutover) struct After {
@@ -24,6 +24,9 @@ pub(in crate::cutover) struct After {
     /// What only concerns clients, or the way back.
     pub(in crate::cutover) warnings: Vec<String>,
 }
+
+/// How long a server that was just opened may take to say that it is there.
+const ANSWERS_WITHIN: Timeout = Timeout::For(Duration::from_secs(3));
 
 /// After the switch, without haste: the fence, the end of the old stream, the beginning of the way back.
 ///
@@ -39,6 +42,10 @@ pub(in crate::cutover) fn after(
     journal::advance(from.admin(), entry.run, Transition::HearOfOpening)?;
     reached("fence")?;
     fence_from(from, entry, locks)?;
+    // What follows would wait for it, one statement after another.
+    to.admin()
+        .run_for(ANSWERS_WITHIN, |client| client.batch_execute("SELECT 1"))
+        .wrap_err("go on with the server that was opened")?;
     reached("retire")?;
     let mut after = After {
         way_back_runs: entry.reverse,

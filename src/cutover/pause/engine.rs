@@ -27,9 +27,9 @@ use crate::cutover::pause::terminate::Ended as Terminated;
 use crate::cutover::report::{StepName, StepTime};
 use crate::cutover::state::Pause;
 use crate::error::{Report, Result, WrapErr, message_of};
-use crate::journal::{Purpose, Transition};
+use crate::journal::{Direction, Purpose, Transition};
 use crate::replicate::Run;
-use crate::server::{Session, Timeout, interrupt, is_lost};
+use crate::server::{Pair, Session, Timeout, interrupt, is_lost, open_both, timed_out};
 use crate::value::Lsn;
 
 /// How the part of a run that can be undone has ended.
@@ -317,7 +317,7 @@ fn note(pause: &mut Pause<'_>, part: Part, answer: Answer) -> Result<()> {
 const UNDO_AT_LEAST: Duration = Duration::from_secs(2);
 
 /// How long an undo may wait for *to*, whose part is left to the next command then.
-const REST_WITHIN: Duration = Duration::from_secs(5);
+const REST_WITHIN: Duration = Duration::from_secs(4);
 
 /// Opens *from* as it was, by a new session where the old one is lost, and says so; then the rest, for which *to* is
 /// needed. Nothing is undone where somebody else has taken the run beyond that.
@@ -356,7 +356,15 @@ fn undo(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<Ended> {
                 pause.pair.publisher.side()
             ));
         }
-        if let Err(report) = undo_rest(pause, run) {
+        let rest = match undo_rest(pause.pair, pause, run) {
+            // Whoever has ended the run at the same moment has ended these sessions, too.
+            Err(report) if is_lost(&report) && !timed_out(&report) => {
+                log::info!("{report:#}; going on by new sessions");
+                opened_anew(pause, config).and_then(|pair| undo_rest(&pair, pause, run))
+            }
+            rest => rest,
+        };
+        if let Err(report) = rest {
             pause.warnings.push(format!(
                 "not everything is as it was yet: {}; the next flare command goes on",
                 message_of(&report)
@@ -367,9 +375,19 @@ fn undo(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<Ended> {
 }
 
 /// Only while the run is still this command's: whoever has taken it over has undone it, and may have begun another.
-fn undo_rest(pause: &Pause<'_>, run: &Run) -> Result<()> {
+fn undo_rest(pair: &Pair, pause: &Pause<'_>, run: &Run) -> Result<()> {
     let within = Timeout::Until(Instant::now() + REST_WITHIN);
-    pause.pair.subscriber.admin().set_timeout(within);
-    run_lock::lock_out_others(pause.pair, &pause.entry.dbnames())?;
-    settle::undo_rest(pause.pair, &pause.entry, run)
+    pair.subscriber.admin().set_timeout(within);
+    run_lock::lock_out_others(pair, &pause.entry.dbnames())?;
+    settle::undo_rest(pair, &pause.entry, run)
+}
+
+/// The same two servers, by other sessions.
+fn opened_anew(pause: &Pause<'_>, config: &Config) -> Result<Pair> {
+    let name = &pause.pair.publisher.target().application_name;
+    let pair = open_both(config, name).both()?;
+    Ok(match pause.entry.direction {
+        Direction::Forward => pair,
+        Direction::Back => pair.reversed(),
+    })
 }

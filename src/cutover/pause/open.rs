@@ -19,7 +19,7 @@ use crate::cutover::state::{Database, Pause};
 use crate::error::{Report, Result, WrapErr};
 use crate::journal::{self, Step, Transition};
 use crate::replicate::fence;
-use crate::server::{ActAs, Session, is_lost};
+use crate::server::{ActAs, Session, is_lost, timed_out};
 use crate::value::Literal;
 
 /// Sends what opens the fence of one database.
@@ -202,7 +202,10 @@ pub(in crate::cutover) fn open(pause: &mut Pause<'_>) -> Result<()> {
                 ));
             }
         }
-        Err(report) if is_lost(&report) => by_another_session(pause, &report)?,
+        // One that says nothing says nothing to another session either: it is the guard's.
+        Err(report) if is_lost(&report) && !timed_out(&report) => {
+            by_another_session(pause, &report)?
+        }
         Err(report) => return Err(report),
     }
     let opened_at = std::time::Instant::now();
