@@ -40,7 +40,11 @@ pub(in crate::cutover) fn fence_from(
         if let Locks::Standing(fencing) = &locks {
             let (session, made) = &fencing[at];
             match session.wait(made, MADE_WITHIN) {
-                Ok(()) => continue,
+                // One that was made because nobody had said anything in time stands for good from now on.
+                Ok(()) => {
+                    session.batch(&fence::closed()).wrap_err_with(what)?;
+                    continue;
+                }
                 Err(report) if is_lost(&report) => return Err(report).wrap_err_with(what),
                 Err(report) => {
                     log::warn!("{report:#}; fencing it anew");
