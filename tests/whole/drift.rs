@@ -176,6 +176,7 @@ fn what_a_deploy_has_made_is_named_and_loaded() {
             pair.db(),
         ]);
         assert_eq!(again.ok().json()["changed"], false);
+        partitions_are_attached_and_detached_and_nothing_is_dropped(&pair, old);
     }
 }
 
@@ -256,4 +257,65 @@ fn what_the_configuration_names_may_be_left_behind() {
     pair.flare(&["status"])
         .ok()
         .prints("replicating, ready to cut over");
+}
+
+/// What a partition has from its parent is no longer its own on the publisher.
+fn partitions_are_attached_and_detached_and_nothing_is_dropped(pair: &Pair, old: u32) {
+    const TABLES: &str = "
+        CREATE TABLE whole (id int NOT NULL, \"At; --\" date, v text, CONSTRAINT \"C\" CHECK (id > 0)) PARTITION BY RANGE (id);
+        CREATE TABLE whole_1 PARTITION OF whole FOR VALUES FROM (1) TO (100); ALTER TABLE whole_1 ADD PRIMARY KEY (id);
+        CREATE TABLE middle (LIKE whole INCLUDING CONSTRAINTS) PARTITION BY RANGE (id);
+        CREATE TABLE \"Next, from\" (id int PRIMARY KEY, \"At; --\" date, v text, CONSTRAINT \"C\" CHECK (id > 0));
+        CREATE INDEX \"next USING\" ON \"Next, from\" (v)";
+    const INDEXES: &str = "ALTER TABLE whole ADD PRIMARY KEY (id); CREATE INDEX ON whole (v); ALTER TABLE middle ADD PRIMARY KEY (id)";
+    const ROWS: &str =
+        "INSERT INTO \"Next, from\" SELECT n, now(), n::text FROM generate_series(200, 250) n";
+    const ATTACHED: &str = "
+        ALTER TABLE whole ATTACH PARTITION middle FOR VALUES FROM (100) TO (300);
+        ALTER TABLE middle ATTACH PARTITION \"Next, from\" FOR VALUES FROM (200) TO (300)";
+    let db = pair.db();
+    for server in [pair.publisher(), pair.subscriber()] {
+        server.sql(db, &as_owner(pair, TABLES));
+        // 10 has no index of a partitioned table.
+        if old > 10 {
+            server.sql(db, &as_owner(pair, INDEXES));
+        }
+        server.sql(db, &as_owner(pair, ROWS));
+    }
+    assert_eq!(drift(pair), [] as [Value; 0], "{old}");
+    let statements = |found: &[Value]| -> Vec<String> {
+        let text = |it: &Value| it["statement"].as_str().unwrap_or_default().to_owned();
+        found.iter().map(text).collect()
+    };
+    // Attached below another that is attached itself.
+    pair.publisher().sql(db, &as_owner(pair, ATTACHED));
+    let found = statements(&drift(pair));
+    assert!(
+        found.iter().all(|it| !it.contains("DROP ")),
+        "{old}: {found:#?}"
+    );
+    assert!(
+        found.iter().any(|it| it.starts_with(
+            "ALTER TABLE public.middle ATTACH PARTITION public.\"Next, from\" FOR VALUES"
+        )),
+        "{old}: {found:#?}"
+    );
+    pair.flare(&["replicate_schema", "--missing", db]).ok();
+    assert_eq!(drift(pair), [] as [Value; 0], "{old}");
+    let rows = "SELECT count(*) FROM whole WHERE v IS NOT NULL AND \"At; --\" IS NOT NULL";
+    assert_eq!(pair.subscriber().value(db, rows), "51", "{old}");
+
+    pair.publisher().sql(
+        db,
+        &as_owner(pair, "ALTER TABLE whole DETACH PARTITION whole_1"),
+    );
+    let found = statements(&drift(pair));
+    assert_eq!(
+        found,
+        ["ALTER TABLE public.whole DETACH PARTITION public.whole_1"],
+        "{old}"
+    );
+    pair.flare(&["status"]).ok().prints("NOT ready to cut over");
+    pair.subscriber().sql(db, &as_owner(pair, &found[0]));
+    assert_eq!(drift(pair), [] as [Value; 0], "{old}");
 }

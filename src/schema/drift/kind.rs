@@ -181,8 +181,9 @@ impl Drift {
                         .as_ref()
                         .is_some_and(|it| it.contains("CREATE UNIQUE INDEX"))
             }
+            // A child that only the subscriber's table has shows its rows there.
             Column | Constraint | NotNull | Default | Trigger | Rule | Policy | RowSecurity
-            | EventTrigger => true,
+            | EventTrigger | Inheritance => true,
             _ => !only_there,
         }
     }

@@ -2,6 +2,7 @@
 //! AccessShare, two statements a side. What spells differently from one version to another is the same.
 
 mod access;
+mod inherited;
 mod kind;
 mod objects;
 mod query;
@@ -120,6 +121,7 @@ fn drift(publisher: Vec<(Kind, Row)>, subscriber: Vec<(Kind, Row)>) -> Vec<Drift
         let sides = pairs.entry((kind, row.name.clone())).or_default();
         sides.subscriber = Some(row);
     }
+    inherited::fill(&mut pairs);
     let mut found = renamed::take(&mut pairs);
     let gone = |pairs: &Pairs, side: fn(&Sides) -> bool| -> BTreeSet<String> {
         let one_sided = pairs.iter().filter(|(_, sides)| side(sides));

@@ -1,0 +1,145 @@
+//! What a table has from its parent alone is no row of the catalogs' own: where one side has attached a partition and the
+//! other has not, or has detached it, the rows of one side are held against the parent's of the other. Attaching makes the
+//! difference go, and what is to be dropped or added for it is nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::query::Row;
+use super::same::same;
+use super::{Kind, Pairs, Sides};
+
+type Side = fn(&Sides) -> Option<&Row>;
+type SideMut = fn(&mut Sides) -> &mut Option<Row>;
+
+const PUBLISHER: (Side, SideMut) = (|it| it.publisher.as_ref(), |it| &mut it.publisher);
+const SUBSCRIBER: (Side, SideMut) = (|it| it.subscriber.as_ref(), |it| &mut it.subscriber);
+
+/// Gives the side that has the parent what its child has from there, where the other has it as the child's own.
+pub(super) fn fill(pairs: &mut Pairs) {
+    for (side, side_mut) in [PUBLISHER, SUBSCRIBER] {
+        let parents = parents(pairs, side);
+        for child in attached(pairs, side) {
+            let ancestors = ancestors(&parents, &child);
+            let found: Vec<((Kind, String), Row)> = pairs
+                .iter()
+                .filter(|(_, sides)| sides.parent() == Some(&child) && side(sides).is_none())
+                .filter_map(|(key, sides)| {
+                    let own = sides.publisher.as_ref().or(sides.subscriber.as_ref())?;
+                    let row = ancestors
+                        .iter()
+                        .find_map(|it| inherited(pairs, side, key, own, it))?;
+                    Some((key.clone(), row))
+                })
+                .collect();
+            for (key, row) in found {
+                *side_mut(pairs.entry(key).or_default()) = Some(row);
+            }
+        }
+    }
+}
+
+/// Tables that have a parent on this side alone.
+fn attached(pairs: &Pairs, side: Side) -> BTreeSet<String> {
+    let one_sided = |sides: &Sides| {
+        side(sides).is_some() && (sides.publisher.is_none() || sides.subscriber.is_none())
+    };
+    pairs
+        .iter()
+        .filter(|((kind, _), sides)| *kind == Kind::Inheritance && one_sided(sides))
+        .filter_map(|(_, sides)| sides.parent().map(str::to_owned))
+        .collect()
+}
+
+/// The parents of each table of this side.
+fn parents(pairs: &Pairs, side: Side) -> BTreeMap<String, Vec<String>> {
+    let mut parents: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for ((kind, name), sides) in pairs {
+        let child = side(sides).and_then(|row| row.parent.as_deref());
+        let (Kind::Inheritance, Some(child)) = (kind, child) else {
+            continue;
+        };
+        let parent = name
+            .strip_prefix(child)
+            .and_then(|rest| rest.strip_prefix(" from "));
+        if let Some(parent) = parent {
+            let of = parents.entry(child.to_owned()).or_default();
+            of.push(parent.to_owned());
+        }
+    }
+    parents
+}
+
+/// The nearest first.
+fn ancestors(parents: &BTreeMap<String, Vec<String>>, child: &str) -> Vec<String> {
+    let mut found: Vec<String> = parents.get(child).cloned().unwrap_or_default();
+    let mut at = 0;
+    while let Some(next) = found.get(at) {
+        let more = parents.get(next).cloned().unwrap_or_default();
+        for parent in more {
+            if !found.contains(&parent) {
+                found.push(parent);
+            }
+        }
+        at += 1;
+    }
+    found
+}
+
+/// What stands for a child's row on the side where its ancestor has it.
+fn inherited(
+    pairs: &Pairs,
+    side: Side,
+    (kind, name): &(Kind, String),
+    own: &Row,
+    ancestor: &str,
+) -> Option<Row> {
+    let child = own.parent.as_deref()?;
+    let of_ancestor =
+        |it: &&Sides| side(it).is_some_and(|row| row.parent.as_deref() == Some(ancestor));
+    let mut rows = pairs
+        .iter()
+        .filter(|((it, _), sides)| it == kind && of_ancestor(sides))
+        .filter_map(|((_, name), sides)| Some((name, side(sides)?)));
+    match kind {
+        Kind::Column => {
+            let column = name.strip_prefix(child)?;
+            let (_, row) = rows.find(|(name, _)| name.strip_prefix(ancestor) == Some(column))?;
+            // Attaching itself refuses what it cannot make equal: identities and generated columns.
+            let Some(mend) = &row.mend else {
+                return Some(own.clone());
+            };
+            let rest = mend.strip_prefix(&format!("ALTER TABLE {ancestor} "))?;
+            Some(Row {
+                body: row.body.clone(),
+                make: None,
+                mend: Some(format!("ALTER TABLE {child} {rest}")),
+                away: None,
+                ..own.clone()
+            })
+        }
+        Kind::Constraint => rows
+            .any(|(_, row)| same(Kind::Constraint, &row.body, &own.body))
+            .then(|| own.clone()),
+        Kind::Index => {
+            let shape = shape(&own.body, child)?;
+            let alike = |row: &Row| {
+                self::shape(&row.body, ancestor).is_some_and(|(unique, rest)| {
+                    unique == shape.0 && same(Kind::Index, rest, shape.1)
+                })
+            };
+            rows.any(|(_, row)| alike(row)).then(|| own.clone())
+        }
+        _ => None,
+    }
+}
+
+/// Whether an index is unique, and what follows the name of its table.
+fn shape<'b>(body: &'b str, table: &str) -> Option<(bool, &'b str)> {
+    let unique = body.starts_with("CREATE UNIQUE INDEX ");
+    let after = |prefix: &str| {
+        let of_table = format!("{prefix}{table} USING ");
+        body.find(&of_table).map(|at| &body[at + of_table.len()..])
+    };
+    let rest = after(" ON ONLY ").or_else(|| after(" ON "))?;
+    Some((unique, rest))
+}
