@@ -110,8 +110,9 @@ pub(crate) fn suspects(stopped: &Stopped<'_>) -> Vec<Suspect> {
     if let Some(there) = kept(tables::look(stopped, &subscription, &names)) {
         for table in &there {
             // What only waits to be copied is changed by nobody yet.
-            let changes = changes.or(unready.contains(&table.name).then_some(&[]));
-            found.extend(tables::judge(table, changes, stopped.sides));
+            let copied = unready.contains(&table.name);
+            let changes = changes.or(copied.then_some(&[]));
+            found.extend(tables::judge(table, changes, copied, stopped.sides));
         }
         if let Some(pending) = &pending {
             found.extend(kept(rows::collision(stopped, pending, &there)).flatten());

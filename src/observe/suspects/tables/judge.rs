@@ -6,10 +6,12 @@ use super::{Column, Sent, Table, Taken};
 use crate::server::Side;
 use crate::value::{Ident, TableName};
 
-/// What of a table ends its worker. `changes` is what is known to come, all of it where nothing is known.
+/// What of a table ends its worker. `changes` is what is known to come, all of it where nothing is known; `copied` says
+/// that its rows are still to be read by the subscription's role, which decoding needs no privilege for.
 pub(in crate::observe::suspects) fn judge(
     table: &Table,
     changes: Option<&[Change]>,
+    copied: bool,
     (from, to): (Side, Side),
 ) -> Vec<Suspect> {
     let name = table.name.plain();
@@ -72,7 +74,7 @@ pub(in crate::observe::suspects) fn judge(
         }
     }
     found.extend(refused(&table.name, there, to));
-    if !here.readable {
+    if copied && !here.readable {
         found.push(suspect(
             SuspectKind::Privilege,
             format!("the role in the subscription's connection may not read {name} on the {from}, and cannot copy it"),
@@ -250,13 +252,24 @@ mod tests {
             panic!("the table is on both sides");
         };
         change(here, there);
-        let found = judge(&table, None, (Side::Publisher, Side::Subscriber));
+        let found = judge(&table, None, true, (Side::Publisher, Side::Subscriber));
         found.iter().map(|it| it.suspect).collect()
     }
 
     #[test]
     fn a_table_that_is_alike_on_both_sides_is_no_suspect() {
         assert!(kinds(|_, _| ()).is_empty());
+    }
+
+    #[test]
+    fn a_table_that_nobody_copies_need_not_be_readable() {
+        let mut table = table();
+        if let Some(here) = &mut table.here {
+            here.readable = false;
+        }
+        let sides = (Side::Subscriber, Side::Publisher);
+        assert_eq!(judge(&table, None, false, sides), []);
+        assert_eq!(judge(&table, None, true, sides).len(), 1);
     }
 
     #[test]
@@ -321,7 +334,7 @@ mod tests {
             there: None,
             ..table()
         };
-        let found = judge(&missing, None, (Side::Publisher, Side::Subscriber));
+        let found = judge(&missing, None, true, (Side::Publisher, Side::Subscriber));
         assert_eq!(found[0].suspect, MissingTable);
     }
 
@@ -332,7 +345,7 @@ mod tests {
             there.key.clear();
         }
         let sides = (Side::Publisher, Side::Subscriber);
-        assert_eq!(judge(&table, Some(&[]), sides), []);
-        assert_eq!(judge(&table, None, sides).len(), 1);
+        assert_eq!(judge(&table, Some(&[]), true, sides), []);
+        assert_eq!(judge(&table, None, true, sides).len(), 1);
     }
 }
