@@ -9,7 +9,7 @@ use crate::support::{Pair, process, wait};
 
 use super::fixture::{
     Before, assert_fenced, assert_first_line, assert_moved, assert_settled, at_failpoint,
-    await_streaming_from, go_on, ready, sessions_of_flare_in, stopped_at, switched_to,
+    await_streaming_from, go_on, privileges, ready, sessions_of_flare_in, stopped_at, switched_to,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -155,6 +155,30 @@ fn past_the_point_of_no_return_nobody_writes_on_the_side_that_was_left() {
             let status = pair.flare(&["status"]);
             assert_first_line(status.ok(), to);
         });
+        assert_settled(&pair, to);
+        assert_fenced(&pair, from);
+    }
+}
+
+#[test]
+fn the_side_that_was_left_answers_though_the_session_was_lost_that_would_have_said_so() {
+    let pair = ready(Pair::new(16, 18).with_accounts(10));
+    for to in [THERE, BACK] {
+        let from = to.other();
+        let before = privileges(from.of(&pair), pair.db());
+        let run = stopped_at(&pair, to, "open", &["--max-pause", "20s"]);
+        let ended = from.of(&pair).value(
+            "postgres",
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+              WHERE datname = 'postgres' AND application_name LIKE 'flare/%' AND query LIKE '%switching%' AND state = 'idle'",
+        );
+        assert_ne!(ended, "0");
+        go_on(&run);
+        let run = run.wait();
+        let report = run.ok().json();
+        assert_eq!(report["writable"], to.as_str(), "{run}");
+        assert!(!report["steps"].to_string().contains("answer"), "{run}");
+        assert_eq!(privileges(from.of(&pair), pair.db()), before, "{run}");
         assert_settled(&pair, to);
         assert_fenced(&pair, from);
     }

@@ -1,10 +1,12 @@
 //! After the switch, without haste: the application does not wait for any of it.
 
+mod answer;
 mod fence;
 mod way_back;
 
 use std::time::Duration;
 
+pub(super) use self::answer::answer;
 pub(super) use self::fence::{Locks, fence_from};
 use crate::catalog::subscriptions;
 use crate::config::Config;
@@ -42,6 +44,7 @@ pub(in crate::cutover) fn after(
     journal::advance(from.admin(), entry.run, Transition::HearOfOpening)?;
     reached("fence")?;
     fence_from(from, entry, locks)?;
+    answer(from, config, entry)?;
     // What follows would wait for it, one statement after another.
     to.admin()
         .run_for(ANSWERS_WITHIN, |client| client.batch_execute("SELECT 1"))

@@ -5,17 +5,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::subscriptions;
-use crate::config::{Config, Left};
-use crate::cutover::after::{Locks, after, fence_from};
-use crate::cutover::before::run_lock::{
-    AtWork, end_sessions, end_undecided, privileges_of, take_over,
-};
+use crate::config::Config;
+use crate::cutover::after::{Locks, after, answer, fence_from};
+use crate::cutover::before::run_lock::{AtWork, end_sessions, end_undecided, take_over};
 use crate::cutover::clients;
 use crate::cutover::clients::pgbouncer::{Poolers, Reload};
 use crate::cutover::exits::undo::{self, Ended, OpenTarget};
 use crate::cutover::pause::connect_privileges::ConnectPrivileges;
 use crate::cutover::pause::fencing;
-use crate::cutover::pause::open::restore_now;
 use crate::cutover::sessions::as_database_owner;
 use crate::error::{Failure, Result, WrapErr, message_of};
 use crate::journal::{self, Entry, Member, Purpose, Step, Transition};
@@ -151,22 +148,6 @@ fn finish(pair: &Pair, config: &Config, entry: &Entry, run: &Run) -> Result<Sett
     warn(Poolers::unconnected(&config.cutover.poolers, "guard").resume(Reload::Yes));
     warn(after(pair, config, entry, Locks::Gone, run)?.warnings);
     Ok(Settled::Finished)
-}
-
-/// Clients of the server that was left find it read-only, where the run has not come so far.
-fn answer(from: &Publisher, config: &Config, entry: &Entry) -> Result<()> {
-    if config.cutover.left == Left::Shut {
-        return Ok(());
-    }
-    for member in &entry.databases {
-        let dbname = member.dbname.as_str();
-        if journal::is_shut(from.admin(), dbname)? {
-            as_database_owner(from, &[dbname], |session| {
-                restore_now(session, &privileges_of(member))
-            })?;
-        }
-    }
-    Ok(())
 }
 
 /// What concerns clients alone is said, and stops nothing.
