@@ -2,12 +2,13 @@
 //!
 //! What a session of PostgreSQL asks for the first time it reads and plans for some milliseconds, ten times as long as later.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cutover::pause::{apply, batch, drain, open, revoke, switching, table_locks, terminate};
 use crate::cutover::state::Pause;
-use crate::error::Result;
+use crate::error::{Failure, Report, Result, message_of};
 use crate::journal::Purpose;
+use crate::server::timed_out;
 
 /// Plays it. Afterwards the sessions hold the locks of the signals that they will give.
 pub(in crate::cutover) fn play(pause: &Pause<'_>) -> Result<()> {
@@ -27,9 +28,23 @@ pub(in crate::cutover) fn play(pause: &Pause<'_>) -> Result<()> {
     if pause.entry.purpose == Purpose::Switch {
         sent.extend(open::rehearse(pause)?);
     }
-    batch::await_all(sent, Instant::now() + pause.max_pause)?;
+    match batch::await_all(sent, Instant::now() + pause.max_pause) {
+        Err(report) if timed_out(&report) => return longer_than(pause.max_pause, &report),
+        played => played?,
+    };
     if pause.entry.purpose == Purpose::Switch {
         switching::rehearse(pause)?;
     }
     Ok(())
+}
+
+/// A limit that the rehearsal alone exceeds is too short for the pause.
+fn longer_than(max_pause: Duration, cause: &Report) -> Result<()> {
+    Failure::new(format!(
+        "the rehearsal alone takes longer than max_pause ({}): {}",
+        humantime::format_duration(max_pause),
+        message_of(cause)
+    ))
+    .hint("give the pause more time by --max-pause or cutover.max_pause: it lasts for some round trips; nothing was paused")
+    .err()
 }
