@@ -36,6 +36,9 @@ pub struct MigrationStatus {
     pub(super) reverse: bool,
     #[serde(skip)]
     pub(super) cleaned_up: bool,
+    /// A run has passed the point of no return and is not closed.
+    #[serde(skip)]
+    pub(super) finishing: bool,
     /// The subscriber was left for dead.
     #[serde(skip)]
     pub(super) abandoned: bool,
@@ -97,6 +100,8 @@ pub(super) fn statements_in_words(statements: &[StuckStatement], dbname: &str) -
 
 /// What the journals say about it.
 pub(super) struct OnRecord {
+    /// A run has passed the point of no return and is not closed.
+    pub(super) finishing: bool,
     pub(super) direction: Direction,
     /// It has been switched before.
     pub(super) switched: bool,
@@ -150,6 +155,7 @@ impl MigrationStatus {
             reverse: record.reverse,
             abandoned: record.abandoned,
             cleaned_up,
+            finishing: record.finishing,
             switching: pause.is_some_and(|it| it.purpose == Purpose::Switch),
             paused_since: pause.map(|it| it.changed_at.clone()),
             paused_by: pause.map(|it| it.holder.clone()),

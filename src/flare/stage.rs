@@ -36,6 +36,8 @@ pub enum Stage {
     Broken,
     /// Writes are paused.
     Paused,
+    /// The switch is made, and what comes after it is not complete.
+    Finishing,
     /// The application writes on the subscriber, and the publisher follows.
     CutOver,
     /// The application was moved to the subscriber; whether the way back runs is unknown, a server does not answer.
@@ -63,6 +65,7 @@ impl Stage {
             Stage::Replicating => "replicating, ready to cut over",
             Stage::Broken => "BROKEN",
             Stage::Paused => "writes are paused",
+            Stage::Finishing => "switched, what comes after is not complete yet",
             Stage::CutOver => "cut over, the way back runs",
             Stage::CutOverUnseen => "cut over, a server does not answer",
             Stage::OneWay => "cut over, nothing leads back",
@@ -78,6 +81,7 @@ impl MigrationStatus {
         match (self.writable, self.direction) {
             _ if self.cleaned_up => return Stage::CleanedUp,
             (Some(Writable::None), _) => return Stage::Paused,
+            _ if self.finishing => return Stage::Finishing,
             (_, Direction::Back) if !self.reverse => return Stage::OneWay,
             (_, Direction::Back) if lag == LagStatus::Critical => return Stage::Broken,
             (_, Direction::Back) if lag == LagStatus::Unknown => return Stage::CutOverUnseen,
@@ -143,6 +147,9 @@ impl MigrationStatus {
             Stage::Paused if self.switching => {
                 "flare status, which finishes or undoes the run when it has stopped and both servers answer".to_owned()
             }
+            Stage::Finishing => {
+                "flare status, which finishes the run when it has stopped and both servers answer".to_owned()
+            }
             Stage::Paused => format!("flare resume_write {dbname}"),
         }
     }
@@ -167,6 +174,7 @@ mod tests {
             cleaned_up: false,
             abandoned: false,
             switching: false,
+            finishing: false,
             paused_since: None,
             paused_by: None,
             roles: Some(true),
@@ -224,5 +232,6 @@ mod tests {
         assert_eq!(unseen.stage, Stage::CutOverUnseen);
         assert!(unseen.next_command().contains("--abandon-target"));
         assert_eq!(of(|it| it.cleaned_up = true), Stage::CleanedUp);
+        assert_eq!(of(|it| it.finishing = true), Stage::Finishing);
     }
 }

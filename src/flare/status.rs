@@ -114,6 +114,9 @@ impl Flare {
         }
         let publisher = kept(opened.publisher, &mut warnings);
         let subscriber = kept(opened.subscriber, &mut warnings);
+        let unfinished = pair
+            .as_ref()
+            .map_or_else(Vec::new, |_| journals.unfinished());
         let mut standings = Vec::new();
         let declared = declared.into_iter().zip(lag.subscriptions);
         for (((subname, subscription), lag), said) in declared.zip(sides) {
@@ -123,6 +126,9 @@ impl Flare {
             let dbname = &subscription.dbname;
             let standing = journals.flow(dbname);
             let record = OnRecord {
+                finishing: unfinished
+                    .iter()
+                    .any(|it| it.step.is_past_return() && it.dbnames().contains(&dbname.as_str())),
                 direction: standing.direction,
                 switched: standing.switched.is_some(),
                 reverse: standing.switched.is_some_and(|entry| entry.reverse),

@@ -73,6 +73,21 @@ fn commands_for_other_databases_go_on_beside_a_run_and_status_tells_of_it() {
 }
 
 #[test]
+fn status_calls_a_switch_that_is_being_completed_neither_broken_nor_done() {
+    let pair = ready(Pair::new(15, 17).with_accounts(10));
+    let run = stopped_at(&pair, THERE, "way_back", &["--max-pause", "60s"]);
+    let status = pair.flare(&["status", "--format", "json"]);
+    let report = status.ok().json();
+    assert_eq!(report["writable"], "subscriber", "{status}");
+    assert_eq!(report["subscriptions"][0]["stage"], "finishing", "{status}");
+    go_on(&run);
+    run.wait().ok();
+    let status = pair.flare(&["status", "--format", "json"]);
+    let report = status.ok().json();
+    assert_eq!(report["subscriptions"][0]["stage"], "cut_over", "{status}");
+}
+
+#[test]
 fn a_dry_run_estimates_the_pause() {
     let pair = ready(Pair::new(13, 17).with_accounts(10));
     let args = ["cutover", pair.subname(), "--dry-run"];
