@@ -105,6 +105,35 @@ pub(crate) fn missing(session: &Session, names: &[TableName]) -> Result<Vec<Tabl
     )
 }
 
+/// A table, and whether there is nothing in it or in what DROP TABLE takes with it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Filled {
+    #[serde(flatten)]
+    pub(crate) name: TableName,
+    pub(crate) empty: bool,
+}
+
+/// The user's tables of a database that another one has not.
+pub(crate) fn lacking_in(other: &Session, session: &Session) -> Result<Vec<Filled>> {
+    let found: Vec<Filled> = session.list(
+        "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'empty', NOT EXISTS (
+                    WITH RECURSIVE tree(oid) AS (SELECT c.oid UNION SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid)
+                    SELECT FROM tree WHERE pg_relation_size(tree.oid) > 0))
+           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+          WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND c.relname !~ '^flare_replication_status'
+            AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'flare')
+            AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+          ORDER BY n.nspname, c.relname",
+        params![],
+    )?;
+    let names: Vec<TableName> = found.iter().map(|it| it.name.clone()).collect();
+    let missing = missing(other, &names)?;
+    Ok(found
+        .into_iter()
+        .filter(|it| missing.contains(&it.name))
+        .collect())
+}
+
 /// What stops a role from copying tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(crate) struct Unreadable {

@@ -112,6 +112,24 @@ impl Copy<'_> {
         Ok(self.report)
     }
 
+    /// What the publisher has dropped or renamed while the copy was under way is still there.
+    pub(super) fn name_what_is_left_over(&mut self, from: &Session, to: &Session) -> Result<()> {
+        for table in tables::lacking_in(from, to)? {
+            let name = &table.name;
+            let holds = if table.empty {
+                "and is empty: where the publisher has dropped it, run on the subscriber: DROP TABLE"
+            } else {
+                "and may hold rows, which DROP TABLE would lose: where the publisher has dropped it and nobody needs them, run on the subscriber: DROP TABLE"
+            };
+            self.report.notes.push(format!(
+                "warning: table {} is only on the subscriber {holds} {name}; where it has another name now: flare replicate_schema --missing {} says which",
+                name.plain(),
+                ShellWord(self.dbname())
+            ));
+        }
+        Ok(())
+    }
+
     pub(super) fn name_what_is_left_out(&mut self, session: &Session) -> Result<()> {
         let objects = sources::large_objects(session)?;
         if objects > 0 {

@@ -69,6 +69,7 @@ impl Copy<'_> {
         self.report.seconds.subscription = seconds(since);
         let session = self.look()?;
         self.name_what_is_left_out(&session)?;
+        self.name_what_is_left_over(&session, control)?;
         self.report
             .notes
             .extend(self.halves.notes().iter().cloned());
