@@ -11,7 +11,7 @@ use crate::journal::{Direction, Stream};
 use crate::replicate::schema::{Shadowed, compare_in_shadow};
 use crate::replicate::{Run, drift};
 use crate::schema::Difference;
-use crate::schema::drift::Drift;
+use crate::schema::drift::{Drift, lost_by};
 use crate::server::{Pair, interrupt, is_lost};
 
 /// How the schemas were compared.
@@ -241,7 +241,10 @@ impl fmt::Display for SchemaDifference {
         write!(f, "{} {}", self.kind, self.object)?;
         match (&self.publisher, &self.subscriber) {
             (Some(_), None) => write!(f, ": only on the publisher")?,
-            (None, Some(_)) => write!(f, ": only on the subscriber")?,
+            (None, Some(_)) => {
+                let lost = lost_by(self.statement.as_deref());
+                write!(f, ": only on the subscriber{lost}")?;
+            }
             _ => write!(f, ": differs")?,
         }
         for (side, definition) in [

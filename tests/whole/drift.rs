@@ -318,4 +318,13 @@ fn partitions_are_attached_and_detached_and_nothing_is_dropped(pair: &Pair, old:
     pair.flare(&["status"]).ok().prints("NOT ready to cut over");
     pair.subscriber().sql(db, &as_owner(pair, &found[0]));
     assert_eq!(drift(pair), [] as [Value; 0], "{old}");
+
+    let more = "CREATE TABLE more (a int); ALTER TABLE whole_1 ADD more int";
+    pair.subscriber().sql(db, &as_owner(pair, more));
+    pair.flare(&["replicate_schema", "--missing", db])
+        .ok()
+        .prints("only on the subscriber: DROP COLUMN loses what values it has")
+        .prints("only on the subscriber: DROP TABLE loses what rows it has");
+    pair.flare(&["verify_schema", pair.subname()])
+        .prints("only on the subscriber: DROP COLUMN loses what values it has");
 }

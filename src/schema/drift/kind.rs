@@ -156,7 +156,10 @@ impl Drift {
         let what = format!("{} {}", self.kind.in_words(), self.object);
         match (&self.publisher, &self.subscriber) {
             (Some(_), None) => format!("{what} is only on the {from}"),
-            (None, Some(_)) => format!("{what} is only on the {to}"),
+            (None, Some(_)) => {
+                let lost = lost_by(self.statement.as_deref());
+                format!("{what} is only on the {to}{lost}")
+            }
             (ours, theirs) => format!(
                 "{what} is {} on the {from} and {} on the {to}",
                 short(ours),
@@ -186,6 +189,17 @@ impl Drift {
             | EventTrigger | Inheritance => true,
             _ => !only_there,
         }
+    }
+}
+
+/// What a statement that removes something takes with it, for a person to read before running it.
+pub(crate) fn lost_by(statement: Option<&str>) -> &'static str {
+    match statement {
+        Some(it) if it.starts_with("DROP TABLE ") => ": DROP TABLE loses what rows it has",
+        Some(it) if it.starts_with("ALTER TABLE ") && it.contains(" DROP COLUMN ") => {
+            ": DROP COLUMN loses what values it has"
+        }
+        _ => "",
     }
 }
 

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 pub use self::kind::Kind;
+pub(crate) use self::kind::lost_by;
 use self::query::{Printing, Row};
 use self::same::same;
 use crate::error::Result;
