@@ -10,7 +10,8 @@ use crate::report::Outcome;
 #[command(after_help = "\
 Changes: the same as cutover with the servers' parts exchanged: the subscriber is left, fenced, and follows the \
 publisher again; the publisher's fence is taken away and it is opened. What was written on the subscriber since \
-the cutover is on the publisher.
+the cutover is on the publisher. With --abandon-target the subscriber is left as it is: make sure that it is dead, since \
+one that is only frozen or cut off goes on taking writes.
 
 Example:
   flare fallback bench1 --yes

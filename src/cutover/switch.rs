@@ -120,7 +120,6 @@ fn open_target(pause: &mut Pause<'_>) -> Result<()> {
         .and_then(|()| open::open(pause));
     fencing::decided(pause);
     opened
-        .wrap_err(StepName::Open.as_str())
         .wrap_err("NOBODY CAN WRITE: the point of no return is passed, but the target could not be opened")
         .hint(|| "the guard process goes on trying for two minutes; after that any flare command that reaches both servers finishes it (flare status). If the target is dead: flare fallback --abandon-target".into())?;
     if pause.poolers.is_empty() {

@@ -92,6 +92,9 @@ pub struct SwitchReport {
     pub(crate) cause: Option<Failure>,
     #[serde(skip)]
     command: &'static str,
+    /// The server that was left could not be shut.
+    #[serde(skip)]
+    abandoned: bool,
 }
 
 impl SwitchReport {
@@ -201,6 +204,7 @@ impl SwitchReport {
             warnings: Vec::new(),
             cause: None,
             command: request.command(),
+            abandoned: false,
         }
     }
 
@@ -208,7 +212,7 @@ impl SwitchReport {
     pub(crate) fn abandoned(request: &PauseRequest, lost: Vec<String>, dry_run: bool) -> Self {
         let mut warnings = lost;
         warnings.push(
-            "should the subscriber come back, it is open: keep clients away from it, and begin a new migration with an empty one".into(),
+            "should the subscriber come back, it is open, and both servers take writes: one that is frozen or cut off does not answer either; keep clients away from it, and begin a new migration with an empty one".into(),
         );
         SwitchReport {
             outcome: if dry_run {
@@ -222,6 +226,7 @@ impl SwitchReport {
                 written_after(request.direction)
             },
             warnings,
+            abandoned: true,
             ..SwitchReport::already(request)
         }
     }
@@ -259,6 +264,9 @@ impl fmt::Display for SwitchReport {
         };
         write!(f, "The application can write to {names} on the {writable}")?;
         match self.outcome {
+            SwitchOutcome::Switched if self.abandoned => {
+                writeln!(f, "; the subscriber was abandoned as it was.")?
+            }
             SwitchOutcome::Switched => writeln!(f, ", and nowhere else.")?,
             SwitchOutcome::Undone => writeln!(f, ", as before: the {command} was undone.")?,
             SwitchOutcome::DryRun => writeln!(f, "; nothing was changed.")?,

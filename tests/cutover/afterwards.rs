@@ -136,7 +136,11 @@ fn a_publisher_that_is_gone_for_good_does_not_keep_the_slot_of_the_way_back() {
 fn a_subscriber_that_died_is_abandoned_only_when_asked_and_not_forgotten() {
     let pair = ready(Pair::alone(15, 18).with_accounts(10));
     let sub = pair.subname();
-    switched_to(&pair, THERE);
+    let switched = pair.flare(&["cutover", sub, "--yes"]);
+    assert!(
+        switched.ok().stdout().contains("nowhere else"),
+        "{switched}"
+    );
     await_streaming_from(&pair, THERE);
     pair.subscriber().stop();
     let standing = json(&pair, &["status"]);
@@ -148,8 +152,11 @@ fn a_subscriber_that_died_is_abandoned_only_when_asked_and_not_forgotten() {
     let refused = pair.flare(&["fallback", sub, "--yes"]);
     refused.code(1).says("--abandon-target");
     assert!(!is_open(&pair, BACK));
-    pair.flare(&["fallback", sub, "--abandon-target", "--yes"])
-        .ok();
+    let abandoned = pair.flare(&["fallback", sub, "--abandon-target", "--yes"]);
+    // What does not answer could not be shut.
+    let said = abandoned.ok().stdout();
+    assert!(said.contains("abandoned as it was"), "{abandoned}");
+    assert!(!said.contains("nowhere else"), "{abandoned}");
     assert!(is_open(&pair, BACK));
     pair.subscriber().start();
     let said = pair.flare(&["status"]);

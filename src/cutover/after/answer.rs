@@ -10,7 +10,7 @@ use crate::server::Publisher;
 
 /// Clients of the server that was left find it read-only, where the run has not come so far: one that refuses them keeps a
 /// client whose list of hosts begins with it.
-pub(in crate::cutover) fn answer(from: &Publisher, config: &Config, entry: &Entry) -> Result<()> {
+pub(super) fn answer(from: &Publisher, config: &Config, entry: &Entry) -> Result<()> {
     if config.cutover.left == Left::Shut {
         return Ok(());
     }

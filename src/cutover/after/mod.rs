@@ -6,7 +6,6 @@ mod way_back;
 
 use std::time::Duration;
 
-pub(super) use self::answer::answer;
 pub(super) use self::fence::{Locks, fence_from};
 use crate::catalog::subscriptions;
 use crate::config::Config;
@@ -17,7 +16,7 @@ use crate::cutover::failpoint;
 use crate::error::{Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Entry, Member, Transition};
 use crate::replicate::{Run, closed, reverse, unsubscribe};
-use crate::server::{Login, Pair, Publisher, Timeout};
+use crate::server::{Login, Pair, Publisher, Timeout, is_lost};
 
 /// What came of the part that the application does not wait for.
 pub(in crate::cutover) struct After {
@@ -44,15 +43,25 @@ pub(in crate::cutover) fn after(
     journal::advance(from.admin(), entry.run, Transition::HearOfOpening)?;
     reached("fence")?;
     fence_from(from, entry, locks)?;
-    answer(from, config, entry)?;
+    let answered = match answer::answer(from, config, entry) {
+        Err(report) if is_lost(&report) => return Err(report),
+        answered => answered,
+    };
     // What follows would wait for it, one statement after another.
     to.admin()
         .run_for(ANSWERS_WITHIN, |client| client.batch_execute("SELECT 1"))
         .wrap_err("go on with the server that was opened")?;
     reached("retire")?;
+    // Privileges that cannot be given back keep nobody from the way back.
+    let refused = answered.err().map(|report| {
+        format!(
+            "the server that was left does not answer clients: {}",
+            message_of(&report)
+        )
+    });
     let mut after = After {
         way_back_runs: entry.reverse,
-        warnings: Vec::new(),
+        warnings: refused.into_iter().collect(),
     };
     for member in &entry.databases {
         retire(pair, entry, member, run)?;

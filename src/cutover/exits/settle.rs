@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::subscriptions;
 use crate::config::Config;
-use crate::cutover::after::{Locks, after, answer, fence_from};
+use crate::cutover::after::{Locks, after, fence_from};
 use crate::cutover::before::run_lock::{AtWork, end_sessions, end_undecided, take_over};
 use crate::cutover::clients;
 use crate::cutover::clients::pgbouncer::{Poolers, Reload};
@@ -144,7 +144,6 @@ fn finish(pair: &Pair, config: &Config, entry: &Entry, run: &Run) -> Result<Sett
         fence::open(&session)?;
     }
     as_database_owner(to, &entry.dbnames(), |session| opening.open(session, entry))?;
-    answer(&pair.publisher, config, entry)?;
     warn(Poolers::unconnected(&config.cutover.poolers, "guard").resume(Reload::Yes));
     warn(after(pair, config, entry, Locks::Gone, run)?.warnings);
     Ok(Settled::Finished)
