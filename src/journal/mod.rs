@@ -25,4 +25,4 @@ pub(crate) use table::{
     MICROSECONDS, MovedElsewhere, backends_alive, beat, entries, find, forget, generation,
     is_empty, lock, moved_elsewhere, record, run_of, sessions_alive, step_in_sql, step_of,
 };
-pub(crate) use transition::{Transition, advance, advance_by};
+pub(crate) use transition::{Transition, advance};

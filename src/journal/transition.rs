@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{Purpose, Step};
 use crate::error::{Result, WrapErr};
-use crate::server::{Param, Session, params};
+use crate::server::{Session, params};
 use crate::value::Literal;
 
 /// What may happen to a run: who wins which row is decided here and nowhere else. Each server has a row of its own.
@@ -101,19 +101,9 @@ impl Transition {
 
 /// Makes a transition; true when this session won. Only the winner goes on.
 pub(crate) fn advance(session: &Session, run: Uuid, transition: Transition) -> Result<bool> {
-    advance_by(session, &transition.winning(run), params![], transition)
-}
-
-/// The same by a statement that sets more.
-pub(crate) fn advance_by(
-    session: &Session,
-    winning: &str,
-    params: Vec<Param>,
-    transition: Transition,
-) -> Result<bool> {
     let (_, to) = transition.steps();
     let won = session
-        .execute(winning, params)
+        .execute(&transition.winning(run), params![])
         .wrap_err_with(|| format!("write {:?} in the journal", to.as_str()))?;
     Ok(won == 1)
 }
@@ -158,9 +148,9 @@ mod tests {
                 assert_eq!(from, [Step::Paused], "{transition:?}");
             }
         }
-        let sql = Transition::Switch.winning_with(Uuid::nil(), ", databases = $1", "locked");
+        let sql = Transition::Switch.winning_with(Uuid::nil(), ", databases = '[]'", "locked");
         assert!(
-            sql.contains("step IN ('paused') AND locked") && sql.contains("databases = $1"),
+            sql.contains("step IN ('paused') AND locked") && sql.contains("databases = '[]'"),
             "{sql}"
         );
     }

@@ -12,7 +12,9 @@ use crossbeam_channel::Receiver;
 use uuid::Uuid;
 
 use crate::cutover::deadline::Deadline;
+use crate::cutover::pause::batch;
 use crate::cutover::pause::signal::{Signal, decided_by_others};
+use crate::cutover::pause::table_locks;
 use crate::cutover::state::{Database, Pause};
 use crate::error::{Result, WrapErr};
 use crate::journal::{self, Backend};
@@ -45,6 +47,7 @@ fn send(pause: &Pause<'_>, database: &Database) -> Result<Fencing> {
            known boolean;
            fenced record;
          BEGIN
+           {here}
            BEGIN
              PERFORM set_config('lock_timeout', {left}::text, true);
              {told}
@@ -60,6 +63,7 @@ fn send(pause: &Pause<'_>, database: &Database) -> Result<Fencing> {
            {raise}
          END",
         left = (pause.deadline.left() + LONGER).as_millis().max(1),
+        here = Signal::Fencing.show(),
         shut = fence::WHILE_SHUT,
         told = Signal::Decided.await_lock(probe),
         given = Signal::Decided.given_by(probe),
@@ -72,6 +76,18 @@ fn send(pause: &Pause<'_>, database: &Database) -> Result<Fencing> {
         .session
         .start(move |client| client.batch_execute(&sql))
         .wrap_err_with(|| format!("have the locks of {:?} become a fence", database.dbname()))
+}
+
+/// Waits in a block until the locks of every database are at it, or gone: before, they would go with their client.
+pub(in crate::cutover) fn await_prepared(pause: &Pause<'_>) -> String {
+    let lockers = pause.databases.iter().map(|it| &it.sessions.lock.backend);
+    let waiting: Vec<String> = lockers.map(|it| Signal::Fencing.given_by(it.pid)).collect();
+    let until = format!(
+        "({}) OR NOT {}",
+        waiting.join(" AND "),
+        table_locks::still_stand(&pause.databases)
+    );
+    batch::wait_until(&until, "the locks do not become a fence")
 }
 
 /// Tells the locks that the point of no return is passed. Nothing waits for it: where it is not heard, time tells.

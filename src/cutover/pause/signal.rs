@@ -28,6 +28,8 @@ pub(in crate::cutover) enum Signal {
     Switched = 7,
     /// The point of no return is passed.
     Decided = 8,
+    /// The locks wait on the server to become the fence, whatever becomes of their client.
+    Fencing = 9,
 }
 
 /// True when whoever has taken a run over says that it is past its point of no return; can be asked in any database.

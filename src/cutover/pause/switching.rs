@@ -1,10 +1,12 @@
 //! switching: the point of no return. It is won, not set: only while the run is paused and all locks still stand.
 
-use crate::cutover::pause::table_locks;
+use crate::cutover::pause::{batch, fencing, table_locks};
+use crate::cutover::report::StepName;
 use crate::cutover::state::Pause;
 use crate::error::{Failure, Report, Result, WrapErr};
 use crate::journal::{self, Step, Transition};
-use crate::server::{Server, Session, interrupt, is_lost, params};
+use crate::server::{Server, interrupt, is_lost};
+use crate::value::Literal;
 
 /// Whether this run has passed the point of no return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +39,7 @@ pub(crate) fn is_undecided(report: &Report) -> bool {
 pub(crate) fn win(pause: &mut Pause<'_>) -> Result<()> {
     interrupt::check()?;
     let _shield = interrupt::Shield::raise();
-    let session = &pause.sessions.connect.session;
-    let won = match try_win(session, pause) {
+    let won = match try_win(pause, &fencing::await_prepared(pause)) {
         Err(report) if is_lost(&report) => {
             read_again(pause, &report).map_err(|cause| cause.wrap_err(Undecided))?
         }
@@ -53,17 +54,35 @@ pub(crate) fn win(pause: &mut Pause<'_>) -> Result<()> {
     }
 }
 
-fn try_win(session: &Session, pause: &Pause<'_>) -> Result<Won> {
-    let databases = serde_json::to_value(pause.members()).wrap_err("write the journal entry")?;
+/// Asks for the row when `waits` is over, in one round trip.
+fn try_win(pause: &Pause<'_>, waits: &str) -> Result<Won> {
+    let databases = serde_json::to_string(&pause.members()).wrap_err("write the journal entry")?;
+    let databases = format!(", databases = {}", Literal(&databases));
     let locked = table_locks::still_stand(&pause.databases);
-    let winning = Transition::Switch.winning_with(pause.run(), ", databases = $1", &locked);
-    let won = journal::advance_by(session, &winning, params![databases], Transition::Switch)?;
+    let winning = Transition::Switch.winning_with(pause.run(), &databases, &locked);
+    let block = batch::block(
+        pause.deadline.left(),
+        "",
+        waits,
+        &format!("{winning}; answer := to_jsonb(FOUND);"),
+    );
+    let sent = batch::send(
+        StepName::Switching,
+        "write \"switching\" in the journal",
+        &pause.sessions.connect,
+        batch::answering(&block),
+    )?;
+    let round = batch::await_all(vec![sent], pause.deadline.at())?;
+    let won = match round.answers.into_iter().next() {
+        Some(answer) => answer.found::<bool>()?,
+        None => false,
+    };
     Ok(if won { Won::Yes } else { Won::No })
 }
 
 /// Asks for the row while it cannot be won: the run is not paused yet.
 pub(in crate::cutover) fn rehearse(pause: &Pause<'_>) -> Result<()> {
-    match try_win(&pause.sessions.connect.session, pause)? {
+    match try_win(pause, "")? {
         Won::No => Ok(()),
         Won::Yes => Failure::new("the point of no return was passed before the pause").err(),
     }
