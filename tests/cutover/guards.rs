@@ -167,12 +167,17 @@ fn the_side_that_was_left_answers_though_the_session_was_lost_that_would_have_sa
         let from = to.other();
         let before = privileges(from.of(&pair), pair.db());
         let run = stopped_at(&pair, to, "open", &["--max-pause", "20s"]);
+        // The one that has waited for the signal of the fence: "fls" in ASCII, and its number.
         let ended = from.of(&pair).value(
             "postgres",
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-              WHERE datname = 'postgres' AND application_name LIKE 'flare/%' AND query LIKE '%switching%' AND state = 'idle'",
+            &format!(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                  WHERE datname = 'postgres' AND query LIKE '%classid::bigint = {}%' AND state = 'idle'
+                    AND application_name IN ('flare/cutover', 'flare/fallback')",
+                0x66_6c_73_09
+            ),
         );
-        assert_ne!(ended, "0");
+        assert_eq!(ended, "1");
         go_on(&run);
         let run = run.wait();
         let report = run.ok().json();

@@ -1,5 +1,6 @@
 //! switching: the point of no return. It is won, not set: only while the run is paused and all locks still stand.
 
+use crate::cutover::deadline::Deadline;
 use crate::cutover::pause::{batch, fencing, table_locks};
 use crate::cutover::report::StepName;
 use crate::cutover::state::Pause;
@@ -39,7 +40,7 @@ pub(crate) fn is_undecided(report: &Report) -> bool {
 pub(crate) fn win(pause: &mut Pause<'_>) -> Result<()> {
     interrupt::check()?;
     let _shield = interrupt::Shield::raise();
-    let won = match try_win(pause, &fencing::await_prepared(pause)) {
+    let won = match try_win(pause, &fencing::await_prepared(pause), pause.deadline) {
         Err(report) if is_lost(&report) => {
             read_again(pause, &report).map_err(|cause| cause.wrap_err(Undecided))?
         }
@@ -55,13 +56,13 @@ pub(crate) fn win(pause: &mut Pause<'_>) -> Result<()> {
 }
 
 /// Asks for the row when `waits` is over, in one round trip.
-fn try_win(pause: &Pause<'_>, waits: &str) -> Result<Won> {
+fn try_win(pause: &Pause<'_>, waits: &str, deadline: Deadline) -> Result<Won> {
     let databases = serde_json::to_string(&pause.members()).wrap_err("write the journal entry")?;
     let databases = format!(", databases = {}", Literal(&databases));
     let locked = table_locks::still_stand(&pause.databases);
     let winning = Transition::Switch.winning_with(pause.run(), &databases, &locked);
     let block = batch::block(
-        pause.deadline.left(),
+        deadline.left(),
         "",
         waits,
         &format!("{winning}; answer := to_jsonb(FOUND);"),
@@ -72,7 +73,7 @@ fn try_win(pause: &Pause<'_>, waits: &str) -> Result<Won> {
         &pause.sessions.connect,
         batch::answering(&block),
     )?;
-    let round = batch::await_all(vec![sent], pause.deadline.at())?;
+    let round = batch::await_all(vec![sent], deadline.at())?;
     let won = match round.answers.into_iter().next() {
         Some(answer) => answer.found::<bool>()?,
         None => false,
@@ -82,7 +83,8 @@ fn try_win(pause: &Pause<'_>, waits: &str) -> Result<Won> {
 
 /// Asks for the row while it cannot be won: the run is not paused yet.
 pub(in crate::cutover) fn rehearse(pause: &Pause<'_>) -> Result<()> {
-    match try_win(pause, "")? {
+    // The pause's own has not begun.
+    match try_win(pause, "", Deadline::of_the_pause(pause.max_pause))? {
         Won::No => Ok(()),
         Won::Yes => Failure::new("the point of no return was passed before the pause").err(),
     }
