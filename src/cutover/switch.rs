@@ -102,10 +102,7 @@ fn pause_and_win(pause: &mut Pause<'_>) -> Result<()> {
     if pause.config.cutover.hooks.switch.is_some() {
         pause.take(StepName::Route, clients::route)?;
     }
-    pause.take(StepName::Switching, |pause| {
-        fencing::prepare(pause)?;
-        switching::win(pause)
-    })
+    pause.take(StepName::Switching, switching::win)
 }
 
 /// How long a server may take for what cannot be undone any more, before it is left to the guard.
@@ -120,7 +117,10 @@ fn open_target(pause: &mut Pause<'_>) -> Result<()> {
         .and_then(|()| open::open(pause));
     fencing::decided(pause);
     opened
-        .wrap_err("NOBODY CAN WRITE: the point of no return is passed, but the target could not be opened")
+        .map_err(|report| {
+            let who = who_can_write(pause.pair, &report);
+            report.wrap_err(who)
+        })
         .hint(|| "the guard process goes on trying for two minutes; after that any flare command that reaches both servers finishes it (flare status). If the target is dead: flare fallback --abandon-target".into())?;
     if pause.poolers.is_empty() {
         return Ok(());
@@ -128,6 +128,19 @@ fn open_target(pause: &mut Pause<'_>) -> Result<()> {
     let released = pause.take_past_return(StepName::Resume, clients::release);
     pause.opened_at = Some(Instant::now());
     released
+}
+
+/// What is known of it when *to* was asked to open, and did not say that it has.
+fn who_can_write(pair: &Pair, report: &Report) -> String {
+    let (from, to) = (pair.publisher.side(), pair.subscriber.side());
+    let past = "the point of no return is passed";
+    if is_lost(report) {
+        format!(
+            "WHO CAN WRITE IS NOT KNOWN: {past}: nobody can on the {from}, and what the {to} answered to being opened is lost: everybody, if it has opened, or nobody"
+        )
+    } else {
+        format!("NOBODY CAN WRITE: {past}, and the {to} was not opened")
+    }
 }
 
 /// The fence, the end of the old stream, the beginning of the way back: the application does not wait for it.

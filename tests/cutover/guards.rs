@@ -27,6 +27,18 @@ fn held_at(pair: &Pair, to: Side, step: &str, max_pause: &str) -> Running {
     run
 }
 
+/// The sessions of a run that has gone may take a moment to go, too.
+#[track_caller]
+fn await_finished(pair: &Pair, to: Side) {
+    wait::for_("status to finish it", Duration::from_secs(60), || {
+        let status = pair.flare(&["status"]);
+        status.ok().stdout().contains(", the way back runs")
+            || status.ok().stdout().contains("fallen back, replicating")
+    });
+    let status = pair.flare(&["status"]);
+    assert_first_line(status.ok(), to);
+}
+
 #[test]
 fn the_guard_process_opens_the_door_long_before_the_deadline() {
     let pair = ready(Pair::new(13, 16).with_accounts(10));
@@ -146,14 +158,7 @@ fn past_the_point_of_no_return_nobody_writes_on_the_side_that_was_left() {
             if let Some(status) = finished {
                 status.join().expect("status").ok();
             }
-            // The sessions of the dead may take a moment to go.
-            wait::for_("status to finish it", Duration::from_secs(30), || {
-                let status = pair.flare(&["status"]);
-                status.ok().stdout().contains(", the way back runs")
-                    || status.ok().stdout().contains("fallen back, replicating")
-            });
-            let status = pair.flare(&["status"]);
-            assert_first_line(status.ok(), to);
+            await_finished(&pair, to);
         });
         assert_settled(&pair, to);
         assert_fenced(&pair, from);
@@ -186,5 +191,28 @@ fn the_side_that_was_left_answers_though_the_session_was_lost_that_would_have_sa
         assert_eq!(privileges(from.of(&pair), pair.db()), before, "{run}");
         assert_settled(&pair, to);
         assert_fenced(&pair, from);
+    }
+}
+
+#[test]
+fn nobody_is_said_to_be_shut_out_of_a_target_that_has_opened_unheard() {
+    let pair = ready(Pair::new(16, 18).with_accounts(10));
+    let ways = [THERE, BACK].map(|side| (side, Proxy::between(&pair, side)));
+    for (to, way) in &ways {
+        let to = *to;
+        let from = to.other();
+        let application = Application::start(&pair);
+        application.await_writes_on(from, 10);
+        let run = stopped_at(&pair, to, "open", &["--max-pause", "20s"]);
+        way.lose_answers();
+        go_on(&run);
+        application.await_writes_on(to, 10);
+        let run = run.wait();
+        run.code(1).says("WHO CAN WRITE IS NOT KNOWN");
+        assert!(!run.stderr().contains("NOBODY CAN WRITE"), "{run}");
+        way.thaw();
+        await_finished(&pair, to);
+        assert_settled(&pair, to);
+        assert_moved(application, &pair, &[from, to]);
     }
 }

@@ -17,7 +17,10 @@ use crate::value::TableName;
 pub(in crate::cutover) enum Locks<'a> {
     /// They become the fence by themselves, each in its session.
     Standing(Vec<(&'a Session, Fencing)>),
+    /// The fence has to be made anew.
     Gone,
+    /// The fence stands, and they have gone.
+    Fenced,
 }
 
 /// How long the locks may take to become the fence.
@@ -33,6 +36,9 @@ pub(in crate::cutover) fn fence_from(
     entry: &Entry,
     locks: Locks<'_>,
 ) -> Result<()> {
+    if matches!(locks, Locks::Fenced) {
+        return Ok(());
+    }
     for (at, member) in entry.databases.iter().enumerate() {
         let pubname = member.stream(entry.direction).pubname;
         let before = undo::default_of(member);

@@ -145,7 +145,7 @@ fn finish(pair: &Pair, config: &Config, entry: &Entry, run: &Run) -> Result<Sett
     }
     as_database_owner(to, &entry.dbnames(), |session| opening.open(session, entry))?;
     warn(Poolers::unconnected(&config.cutover.poolers, "guard").resume(Reload::Yes));
-    warn(after(pair, config, entry, Locks::Gone, run)?.warnings);
+    warn(after(pair, config, entry, Locks::Fenced, run)?.warnings);
     Ok(Settled::Finished)
 }
 

@@ -15,6 +15,7 @@ use crate::cutover::pause::apply;
 use crate::cutover::pause::apply::Payload;
 use crate::cutover::pause::batch::{self, Answer, Sent};
 use crate::cutover::pause::drain;
+use crate::cutover::pause::fencing::{self, Fencing};
 use crate::cutover::pause::guard;
 use crate::cutover::pause::guard_process::GuardProcess;
 use crate::cutover::pause::ready;
@@ -176,20 +177,25 @@ enum Part {
 /// Sends the batches of these steps at once, and waits for all of them.
 fn first_round(pause: &mut Pause<'_>, steps: &[StepName]) -> Result<()> {
     let mut noticed_at = None;
-    let (parts, round) = {
+    let (parts, round, fencing) = {
         let mut sent = Vec::new();
-        let all_sent = send_round(pause, steps, &mut sent, &mut noticed_at);
-        if let Err(report) = all_sent {
-            batch::cancel(sent.iter().map(|(_, sent)| sent));
-            return Err(report);
-        }
+        let all_sent = send_round(pause, steps, &mut sent, &mut noticed_at)
+            .and_then(|()| send_fencing(pause, steps));
+        let fencing = match all_sent {
+            Ok(fencing) => fencing,
+            Err(report) => {
+                batch::cancel(sent.iter().map(|(_, sent)| sent));
+                return Err(report);
+            }
+        };
         // Of several that are late the earliest step is the cause.
         sent.sort_by_key(|(_, sent)| steps.iter().position(|step| *step == sent.step));
         let (parts, sent): (Vec<Part>, Vec<Sent<'_>>) = sent.into_iter().unzip();
         // The servers give up first, and say at what.
         let until = pause.deadline.at() + revoke::GRACE;
-        (parts, batch::await_all(sent, until)?)
+        (parts, batch::await_all(sent, until)?, fencing)
     };
+    pause.fencing.extend(fencing);
     pause.began_at = noticed_at.or(pause.began_at);
     for step in round.steps {
         pause.steps.push(step);
@@ -228,6 +234,15 @@ fn send_round<'a>(
         }
     }
     Ok(())
+}
+
+/// Each session of the locks goes on with it as soon as it has them, while the rest of the round is under way.
+fn send_fencing(pause: &Pause<'_>, steps: &[StepName]) -> Result<Vec<Fencing>> {
+    if pause.entry.purpose == Purpose::Switch && steps.contains(&StepName::Lock) {
+        fencing::send(pause)
+    } else {
+        Ok(Vec::new())
+    }
 }
 
 fn waiting_batches<'a>(

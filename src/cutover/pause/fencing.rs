@@ -30,14 +30,14 @@ const LONGER: Duration = Duration::from_secs(2);
 /// How long whoever takes a run over waits for the fences.
 const MADE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Has the locks of every database wait for the point of no return.
-pub(in crate::cutover) fn prepare(pause: &mut Pause<'_>) -> Result<()> {
-    let asked = pause.databases.iter().map(|it| send(pause, it));
-    pause.fencing = asked.collect::<Result<_>>()?;
-    Ok(())
+/// Has the locks of every database, once they are held, wait for the point of no return. In a transaction that has failed
+/// the server refuses it.
+pub(in crate::cutover) fn send(pause: &Pause<'_>) -> Result<Vec<Fencing>> {
+    let databases = pause.databases.iter();
+    databases.map(|it| send_to(pause, it)).collect()
 }
 
-fn send(pause: &Pause<'_>, database: &Database) -> Result<Fencing> {
+fn send_to(pause: &Pause<'_>, database: &Database) -> Result<Fencing> {
     let probe = database.sessions.probe.backend.pid;
     let raise = fence::raising(&database.published, &database.default_before.recording())?;
     let body = format!(

@@ -16,7 +16,7 @@ use crate::cutover::pause::terminate::own_pids_on_to;
 use crate::cutover::report::StepName;
 use crate::cutover::sessions::Sessions;
 use crate::cutover::state::{Database, Pause};
-use crate::error::{Report, Result, WrapErr};
+use crate::error::{Report, Result, WrapErr, message_of};
 use crate::journal::{self, Step, Transition};
 use crate::replicate::fence;
 use crate::server::{ActAs, Session, is_lost, timed_out};
@@ -180,27 +180,12 @@ pub(in crate::cutover) fn open(pause: &mut Pause<'_>) -> Result<()> {
         Left::ReadOnly => Some(send_answer(pause)),
         Left::Shut => None,
     };
-    let opened = opened(pause).and_then(|round| {
-        #[derive(Deserialize)]
-        struct Found {
-            spared: i64,
-        }
-        let spared = match round.answers.into_iter().last() {
-            Some(answer) => answer.found::<Found>()?.spared,
-            None => 0,
-        };
-        Ok((round.steps, spared))
-    });
     let mut warnings = Vec::new();
     let mut steps = Vec::new();
-    match opened {
-        Ok((open, spared)) => {
-            steps.extend(open);
-            if spared > 0 {
-                warnings.push(format!(
-                    "{spared} sessions on the target began before it was opened and could not be ended: they are read-only until they reconnect"
-                ));
-            }
+    match opened(pause) {
+        Ok((open, older)) => {
+            steps.extend(open.steps);
+            warnings.extend(read_only_until_they_reconnect(older));
         }
         // One that says nothing says nothing to another session either: it is the guard's.
         Err(report) if is_lost(&report) && !timed_out(&report) => {
@@ -225,14 +210,49 @@ pub(in crate::cutover) fn open(pause: &mut Pause<'_>) -> Result<()> {
     Ok(())
 }
 
-fn opened(pause: &Pause<'_>) -> Result<batch::Round> {
+/// *to* is open when its fences and `switched` have answered, whatever becomes of the sessions that were there before.
+fn opened(pause: &Pause<'_>) -> Result<(batch::Round, Result<batch::Round>)> {
     let mut sent = Vec::new();
     for database in &pause.databases {
         sent.push(send_fence(pause, database)?);
     }
     sent.push(send_switched(pause)?);
-    sent.push(send_older(pause)?);
-    batch::await_all(sent, pause.deadline.at())
+    let older = send_older(pause);
+    let until = pause.deadline.at();
+    let opened = match batch::await_all(sent, until) {
+        Ok(opened) => opened,
+        Err(report) => {
+            batch::cancel(&older);
+            return Err(report);
+        }
+    };
+    Ok((
+        opened,
+        older.and_then(|sent| batch::await_all(vec![sent], until)),
+    ))
+}
+
+/// What is to be said of the sessions that began before *to* was opened.
+fn read_only_until_they_reconnect(ended: Result<batch::Round>) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Found {
+        spared: i64,
+    }
+    let found = ended.and_then(|round| {
+        let answer = round.answers.into_iter().next();
+        answer.map(batch::Answer::found::<Found>).transpose()
+    });
+    let which = match found {
+        Ok(None | Some(Found { spared: 0 })) => return None,
+        Ok(Some(Found { spared })) => format!(
+            "{spared} sessions on the target began before it was opened and could not be ended"
+        ),
+        Err(report) => format!(
+            "sessions on the target that began before it was opened may still be there ({})",
+            message_of(&report)
+        ),
+    };
+    Some(format!("{which}: they are read-only until they reconnect"))
 }
 
 fn by_another_session(pause: &Pause<'_>, cause: &Report) -> Result<()> {
