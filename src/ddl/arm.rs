@@ -3,119 +3,17 @@
 //! Nothing has to be moved at a cutover: a side that is fenced or subscribes refuses, the other one records. All of it
 //! is made by who may make event triggers: superusers, and rds_superuser.
 
-use super::carried::RECORD;
+use super::carried::{RECORD, stuck_for_good};
+use super::installed::{
+    Installing, TAKE_FUNCTIONS_AWAY, TAKE_TABLE_AWAY, armed, installation, mode_is,
+};
 use crate::catalog::{publications, subscriptions};
 use crate::config::DdlMode;
-use crate::error::{Advise, Failure, Result, WrapErr};
+use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::journal::{Direction, Stream};
-use crate::replicate::{Change, Plan, Run, refresh, status_table, unsubscribe};
+use crate::replicate::{Change, Mode, Plan, Run, refresh, status_table, unsubscribe};
 use crate::server::{Ddl, Login, Pair, Server, Session, Statement, params};
-use crate::value::{Ident, Literal, TableName};
-
-const OBJECTS: &str = include_str!("sql/objects.sql");
-const TEXT: &str = include_str!("sql/text.sql");
-const NOTICING: &str = include_str!("sql/noticing.sql");
-const APPLYING: &str = include_str!("sql/applying.sql");
-
-/// The event triggers, the table and the functions go; the schema where nothing else is in it.
-const TAKE_AWAY: &str = "
-    DROP EVENT TRIGGER IF EXISTS flare_ddl_1;
-    DROP EVENT TRIGGER IF EXISTS flare_ddl_2;
-    DROP EVENT TRIGGER IF EXISTS flare_drop_1;
-    DROP EVENT TRIGGER IF EXISTS flare_drop_2;
-    DROP EVENT TRIGGER IF EXISTS flare_rewrite;
-    DROP EVENT TRIGGER IF EXISTS flare_start_1;
-    DROP EVENT TRIGGER IF EXISTS flare_start_2;
-    DROP EVENT TRIGGER IF EXISTS flare_start_3;
-    DROP TABLE IF EXISTS flare.ddl;
-    DO $$
-    DECLARE
-        own regprocedure;
-    BEGIN
-        FOR own IN SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-                    WHERE n.nspname = 'flare' AND p.proname LIKE 'ddl\\_%' LOOP
-            EXECUTE 'DROP FUNCTION ' || own;
-        END LOOP;
-        IF NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'flare')
-           AND NOT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'flare') THEN
-            DROP SCHEMA IF EXISTS flare;
-        END IF;
-    END $$";
-
-/// What a side of a database is armed with: what the function `flare.ddl_mode()` returns.
-fn armed(session: &Session) -> Result<Option<String>> {
-    let source: Option<String> = session
-        .first(
-            "SELECT to_jsonb(p.prosrc) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-              WHERE n.nspname = 'flare' AND p.proname = 'ddl_mode'",
-            params![],
-        )
-        .wrap_err("look whether statements are refused or carried")?;
-    let words = source.as_deref().and_then(|it| it.split('\'').nth(1));
-    Ok(words.map(str::to_owned))
-}
-
-fn mode_is(mode: &str) -> String {
-    format!(
-        "{}; REVOKE ALL ON FUNCTION flare.ddl_mode() FROM public",
-        constant(
-            "ddl_mode",
-            "text",
-            &format!("{}::pg_catalog.text", Literal(mode))
-        )
-    )
-}
-
-/// A function that returns what flare knows and the server does not.
-fn constant(name: &str, returns: &str, value: &str) -> String {
-    format!(
-        "CREATE OR REPLACE FUNCTION flare.{name}() RETURNS {returns} LANGUAGE sql IMMUTABLE AS {}",
-        Literal(&format!("SELECT {value}"))
-    )
-}
-
-fn array_of<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
-    let literals: Vec<String> = texts
-        .into_iter()
-        .map(|it| Literal(it).to_string())
-        .collect();
-    format!("ARRAY[{}]::pg_catalog.text[]", literals.join(", "))
-}
-
-/// What of a side is made in one transaction, the mode still off.
-fn installation(mode: DdlMode, subnames: &[String; 2], server: &Server, other: &Server) -> String {
-    let host = server.declared();
-    let accounts = [host.superuser.user.as_str(), host.db_owner.user.as_str()];
-    let constants = [
-        "CREATE SCHEMA IF NOT EXISTS flare".to_owned(),
-        mode_is("off"),
-        constant(
-            "ddl_subscriptions",
-            "text[]",
-            &array_of(subnames.iter().map(String::as_str)),
-        ),
-        constant("ddl_accounts", "text[]", &array_of(accounts)),
-        constant("ddl_other_major", "int", &other.major().to_string()),
-    ]
-    .join(";\n");
-    // Which only superusers set; `check_rights` has seen that messages are English.
-    let noticing = if server.facts().superuser {
-        NOTICING.to_owned()
-    } else {
-        NOTICING.replace(" SET lc_messages = 'C'", "")
-    };
-    match mode {
-        // The cutover's sessions are the owner's where the administrator is no superuser. Texts may hold secrets.
-        DdlMode::Carry => format!(
-            "{constants};\n{OBJECTS}{TEXT}{noticing}{APPLYING}
-             GRANT USAGE ON SCHEMA flare TO {owner}; GRANT SELECT (id, tag, outcome) ON flare.ddl TO {owner}",
-            owner = Ident::new(&host.db_owner.user)
-        ),
-        DdlMode::Refuse | DdlMode::Watch => format!(
-            "{constants};\n{TEXT}{noticing}REVOKE ALL ON ALL FUNCTIONS IN SCHEMA flare FROM public"
-        ),
-    }
-}
+use crate::value::{Ident, TableName};
 
 /// Puts `mode` in place on both sides of a database whose subscription is there; what is as wanted stays. `pair` has the
 /// open side as its publisher.
@@ -130,6 +28,13 @@ pub(crate) fn arm(
     let what = || format!("have the statements of {dbname:?} {}", in_words(mode));
     let open = pair.publisher.connect(Login::Superuser, dbname)?;
     let receiving = pair.subscriber.connect(Login::Superuser, dbname)?;
+    if armed(&open)?.as_deref() == Some("carry") && mode != DdlMode::Carry {
+        let meanwhile = match mode {
+            DdlMode::Refuse => "refuse",
+            DdlMode::Carry | DdlMode::Watch => "off",
+        };
+        leave_carry(dbname, (&open, &receiving), meanwhile, run)?;
+    }
     let wanted = match mode {
         DdlMode::Watch => {
             return Ok(disarm(&pair.publisher, dbname, run)?.and(disarm(
@@ -140,36 +45,112 @@ pub(crate) fn arm(
         }
         mode => mode.as_str().to_owned(),
     };
-    let are = [armed(&open)?, armed(&receiving)?];
-    if are.iter().all(|it| it.as_ref() == Some(&wanted)) {
-        return Ok(Change::none(run));
-    }
     let back = Stream::of(dbname, &forward.subname, &forward.pubname, Direction::Back);
     let subnames = [forward.subname.clone(), back.subname.clone()];
     let stream = match direction {
         Direction::Forward => forward.clone(),
         Direction::Back => back,
     };
+    let by = |server: &Server, other: &Server| installation(mode, &subnames, server, other);
+    // The side that receives comes first: it has to know what the other one notes.
+    let sides = [
+        Installing::of(
+            &pair.subscriber,
+            &receiving,
+            by(&pair.subscriber, &pair.publisher),
+        )?,
+        Installing::of(
+            &pair.publisher,
+            &open,
+            by(&pair.publisher, &pair.subscriber),
+        )?,
+    ];
+    let in_place = sides.iter().all(|it| it.armed.as_ref() == Some(&wanted));
+    if in_place && sides.iter().all(|it| it.as_wanted) {
+        return Ok(Change::none(run));
+    }
     let mut plan = Plan::new(pair.publisher.side(), dbname);
     plan.step(
         what(),
         "event triggers flare_ddl_*, flare_drop_*, flare_start_*, flare_rewrite and their functions in schema flare, on both sides",
     );
     plan.carry_out_by(run, |_| {
-        for (server, session, other) in [
-            (&*pair.subscriber, &receiving, &*pair.publisher),
-            (&*pair.publisher, &open, &*pair.subscriber),
-        ] {
-            install(server, session, other, mode, &subnames).wrap_err_with(what)?;
+        for side in &sides {
+            // No statement passes meanwhile that was carried or refused before. Nothing is recorded before it is followed.
+            let meanwhile = match side.armed.as_deref() {
+                _ if in_place || mode == DdlMode::Refuse => wanted.as_str(),
+                Some("refuse") => "refuse",
+                _ => "off",
+            };
+            if !in_place || !side.as_wanted {
+                side.install(mode, meanwhile).wrap_err_with(what)?;
+            }
+        }
+        if in_place {
+            return Ok(());
         }
         if mode == DdlMode::Carry {
             follow(pair, &stream, (&open, &receiving)).wrap_err_with(what)?;
         }
-        for session in [&receiving, &open] {
-            session.batch(&mode_is(&wanted)).wrap_err_with(what)?;
+        for side in &sides {
+            side.session.batch(&mode_is(&wanted)).wrap_err_with(what)?;
         }
         Ok(())
     })
+}
+
+/// Takes `flare.ddl` away on the open side when all that it has is on the other one: apply would stop for good at a row of
+/// a table that is gone.
+fn leave_carry(
+    dbname: &str,
+    (open, receiving): (&Session, &Session),
+    meanwhile: &str,
+    run: &Run,
+) -> Result<()> {
+    if run.mode == Mode::DryRun {
+        return Ok(());
+    }
+    let goes_on = |report: Report| {
+        open.batch(&mode_is("carry"))?;
+        Err(report)
+    };
+    let all_there = || -> Result<()> {
+        let Some(first) = stuck_for_good(open, receiving)?.into_iter().next() else {
+            return Ok(());
+        };
+        Failure::new(format!("leave ddl: carry: {}", first.in_words(dbname)))
+            .hint("settle it, then run the command again; what is carried goes on being carried")
+            .err()
+    };
+    all_there()?;
+    open.batch(&mode_is(meanwhile))?;
+    all_there().or_else(goes_on)?;
+    let taken = Ddl::default().retry(open, || {
+        // Behind the transactions that have recorded something.
+        open.batch(
+            "BEGIN; SET LOCAL lock_timeout = '2s'; LOCK TABLE flare.ddl IN ACCESS EXCLUSIVE MODE",
+        )?;
+        all_there()?;
+        open.batch("DROP TABLE flare.ddl; COMMIT")
+    });
+    taken.or_else(goes_on)
+}
+
+/// Replaces what is not as this program makes it, where statements are refused or carried already.
+pub(crate) fn renew(
+    pair: &Pair,
+    forward: &Stream,
+    direction: Direction,
+    mode: DdlMode,
+    run: &Run,
+) -> Result<()> {
+    for server in [&*pair.publisher, &*pair.subscriber] {
+        let session = server.connect(Login::Superuser, &forward.dbname)?;
+        if armed(&session)?.as_deref() != Some(mode.as_str()) {
+            return Ok(());
+        }
+    }
+    arm(pair, forward, direction, mode, run).map(drop)
 }
 
 /// Whether this administrator could put the mode in place, before anything else is made: tried, and taken back.
@@ -213,7 +194,7 @@ fn speaks_english(server: &Server) -> Result<()> {
     .err()
 }
 
-fn needs(server: &Server) -> String {
+pub(super) fn needs(server: &Server) -> String {
     format!(
         "only superusers make event triggers (on RDS rds_superuser): give the administrator of the {} that, or set ddl: watch",
         server.side()
@@ -226,23 +207,6 @@ fn in_words(mode: DdlMode) -> &'static str {
         DdlMode::Refuse => "refused where they would part the sides",
         DdlMode::Carry => "carried",
     }
-}
-
-fn install(
-    server: &Server,
-    session: &Session,
-    other: &Server,
-    mode: DdlMode,
-    subnames: &[String; 2],
-) -> Result<()> {
-    let mut sql = String::new();
-    if mode == DdlMode::Refuse {
-        sql.push_str("DROP TABLE IF EXISTS flare.ddl;");
-    }
-    sql.push_str(&installation(mode, subnames, server, other));
-    Ddl::default()
-        .run(session, &[Statement::new("make the event triggers", sql)])
-        .hint(|| needs(server))
 }
 
 /// Has the subscription follow `flare.ddl` before anything is recorded there: what it does not follow is lost.
@@ -310,7 +274,10 @@ pub(crate) fn disarm(server: &Server, dbname: &str, run: &Run) -> Result<Change>
     plan.carry_out_by(run, |_| {
         run.ddl.run(
             &session,
-            &[Statement::new("take the event triggers away", TAKE_AWAY)],
+            &[Statement::new(
+                "take the event triggers away",
+                format!("{TAKE_FUNCTIONS_AWAY}{TAKE_TABLE_AWAY}"),
+            )],
         )
     })
 }

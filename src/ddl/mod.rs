@@ -8,6 +8,7 @@ mod carried;
 mod decide;
 mod drain;
 mod failpoint;
+mod installed;
 mod keys;
 mod kind;
 mod outside;
@@ -21,7 +22,7 @@ mod tables;
 mod transaction;
 mod values;
 
-pub(crate) use arm::{arm, check_rights, disarm};
+pub(crate) use arm::{arm, check_rights, disarm, renew};
 pub use carried::StuckStatement;
 pub(crate) use carried::{ALL_HAVE_COME, COUNTED, leaves_unvalidated, stuck, stuck_where_carried};
 pub use decide::Decision;

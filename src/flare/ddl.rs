@@ -268,6 +268,16 @@ impl Flare {
         }
         for wanted in wanted {
             let declared = self.config.subscription(&wanted.subname)?;
+            let forward = Stream::of(
+                &wanted.dbname,
+                &wanted.subname,
+                &wanted.pubname,
+                Direction::Forward,
+            );
+            // Those of an older flare are as good as they were.
+            if let Err(report) = ddl::renew(pair, &forward, direction, self.config.ddl, &self.run) {
+                log::warn!("{report:#}");
+            }
             let open = pair.publisher.visit(&wanted.dbname)?;
             let receiving = pair.subscriber.visit(&wanted.dbname)?;
             let sessions: (&Session, &Session) = (&open, &receiving);

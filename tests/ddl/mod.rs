@@ -8,6 +8,7 @@ mod deploys;
 mod interrupted;
 mod rds;
 mod refusals;
+mod renewed;
 mod repair;
 mod same;
 mod stuck;
