@@ -122,7 +122,12 @@ fn definition(tokens: &Tokens<'_>, majors: (i32, i32)) -> Kind {
         });
     }
     if tokens.start("ALTER TABLE") && is_detach_concurrently(tokens) {
-        return Kind::Outside(First::Open);
+        return match majors.0.min(majors.1) {
+            ..=13 => Kind::Refused(
+                "PostgreSQL before 14 detaches partitions without CONCURRENTLY only: take the word out",
+            ),
+            _ => Kind::Outside(First::Open),
+        };
     }
     if tokens.start("ALTER TYPE") && tokens.find("ADD VALUE").is_some() {
         return match majors.0.min(majors.1) {
@@ -219,6 +224,57 @@ pub(super) fn functions_called(text: &str) -> Vec<String> {
     called.filter_map(|at| tokens.name(at)).collect()
 }
 
+/// Functions that are not volatile, and have another value on another server, or a moment later.
+const ELSEWHERE: [&str; 15] = [
+    "now",
+    "statement_timestamp",
+    "transaction_timestamp",
+    "txid_current",
+    "pg_current_xact_id",
+    "age",
+    "current_setting",
+    "current_database",
+    "version",
+    "pg_backend_pid",
+    "inet_client_addr",
+    "inet_server_addr",
+    "inet_server_port",
+    "pg_postmaster_start_time",
+    "pg_conf_load_time",
+];
+
+/// The same without parentheses.
+const ELSEWHERE_WORDS: [&str; 8] = [
+    "CURRENT_TIMESTAMP",
+    "CURRENT_DATE",
+    "CURRENT_TIME",
+    "LOCALTIME",
+    "LOCALTIMESTAMP",
+    "SESSION_USER",
+    "SYSTEM_USER",
+    "CURRENT_CATALOG",
+];
+
+/// What stands behind USING and has another value on the other side, though it is not volatile.
+pub(super) fn differs_elsewhere(text: &str) -> Option<String> {
+    let tokens = Tokens::of(text.as_bytes());
+    let using = tokens.find("USING")?;
+    (using + 1..tokens.len()).find_map(|at| {
+        let raw = String::from_utf8_lossy(tokens.raw(at));
+        let calls = tokens.is(at + 1, "(")
+            && tokens
+                .name(at)
+                .is_some_and(|name| ELSEWHERE.contains(&name.as_str()));
+        let says = ELSEWHERE_WORDS.iter().any(|word| tokens.is(at, word));
+        let constant = raw.trim_matches(['\'', ' ']).to_ascii_lowercase();
+        let time = raw.starts_with('\'')
+            && ["now", "today", "tomorrow", "yesterday"].contains(&constant.as_str());
+        // It may be the name of any function.
+        let escaped = tokens.are(at, "U &") && tokens.raw(at + 2).starts_with(b"\"");
+        (calls || says || time || escaped).then(|| raw.into_owned())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,11 +353,28 @@ mod tests {
             assert!(matches!(of(text), Kind::Refused(_)), "{text}");
         }
         assert!(matches!(kind_of("TRUNCATE t", (10, 18)), Kind::Refused(_)));
+        let detach = "ALTER TABLE t DETACH PARTITION p CONCURRENTLY";
+        assert!(matches!(kind_of(detach, (13, 18)), Kind::Refused(_)));
         assert_eq!(
             of("CREATE USER MAPPING FOR r SERVER s"),
             Kind::Both(First::Receiving)
         );
         assert_eq!(of("SET search_path = app"), Kind::Setting);
+    }
+
+    #[test]
+    fn what_has_another_value_elsewhere_is_found() {
+        for (using, found) in [
+            ("now /* x */ ()", Some("now")),
+            ("Current_Date", Some("Current_Date")),
+            ("' today '::date", Some("' today '")),
+            ("U&\"r\\0061ndom\"()", Some("U")),
+            ("age::int + version", None),
+            ("'tonight'", None),
+        ] {
+            let text = format!("ALTER TABLE t ALTER now TYPE date USING {using}");
+            assert_eq!(differs_elsewhere(&text).as_deref(), found, "{using}");
+        }
     }
 
     #[test]

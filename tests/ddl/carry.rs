@@ -77,7 +77,7 @@ pub fn settle(pair: &Pair, open: Side) {
 }
 
 /// The page's table of kinds, through the habits of programs. ROUND makes names anew.
-const HABITS: [&str; 49] = [
+const HABITS: [&str; 61] = [
     // psql: one at a time
     "CREATE TABLE ROUND_t (id int PRIMARY KEY, a text, b int)",
     "INSERT INTO ROUND_t SELECT n, 'a' || n, n FROM generate_series(1, 100) n",
@@ -133,7 +133,20 @@ const HABITS: [&str; 49] = [
     // A maker of partitions, as pg_partman is one.
     "CREATE FUNCTION ROUND_maker(months int) RETURNS int LANGUAGE plpgsql AS $f$ DECLARE at date; made text; BEGIN FOR n IN 1..months LOOP at := '2027-01-01'::date + (n || ' months')::interval; made := 'ROUND_p_' || to_char(at, 'YYYYMM'); EXECUTE format('CREATE TABLE IF NOT EXISTS %I (LIKE ROUND_p INCLUDING ALL)', made); EXECUTE format('ALTER TABLE ROUND_p ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', made, at, at + interval '1 month'); EXECUTE format('ALTER TABLE %I REPLICA IDENTITY FULL', made); END LOOP; RETURN months; END $f$",
     "SELECT ROUND_maker(3); INSERT INTO ROUND_p VALUES (3, '2027-02-10'); UPDATE ROUND_p SET id = 4 WHERE at = '2027-02-10'; ALTER TABLE ROUND_p DETACH PARTITION ROUND_p_202703; DROP TABLE ROUND_p_202703",
+    // Comments in comments, and what looks like a comment, a constant, a word or the end of a statement.
+    "CREATE TABLE ROUND_lex (id int PRIMARY KEY, t text); INSERT INTO ROUND_lex VALUES (1, 'a')",
+    "/* a /* b; */ c */ ALTER TABLE ROUND_lex ADD n1 int; -- x /* y\nALTER /* p /* q */ ; ' */ TABLE ROUND_lex ADD n2 text DEFAULT $a$ ; $b$ /* $a$; /**/ALTER TABLE ROUND_lex ADD n3 int DEFAULT 3; /*/ */ ALTER TABLE ROUND_lex ADD n4 int; /*/**/*/ ALTER TABLE ROUND_lex ADD n5 text DEFAULT '--'; ALTER TABLE ROUND_lex ADD n6 text DEFAULT '/*'",
+    "/* x /* y */ z */ALTER/* t */TABLE ROUND_lex ADD n7 int DEFAULT 7",
+    "ALTER TABLE ROUND_lex ADD e1 text DEFAULT E'it\\'s; '; ALTER TABLE ROUND_lex ADD e2 text DEFAULT 'a''b;'; ALTER TABLE ROUND_lex ADD e3 text DEFAULT e'\\\\'; ALTER TABLE ROUND_lex ADD U&\"d\\0061t;a\" text DEFAULT U&'\\0061;'; ALTER TABLE ROUND_lex ADD U&\"d!0061t;b\" UESCAPE '!' int",
+    "CREATE TABLE ROUND_a$b$ (id int PRIMARY KEY); INSERT INTO ROUND_a$b$ VALUES (1); CREATE TABLE ROUND_c$b$ (id int PRIMARY KEY)",
+    "COMMENT ON TABLE ROUND_lex IS 'is on database x'; GRANT CONNECT ON DATABASE DB TO APP; COMMENT ON TABLE ROUND_lex IS 'second, on role y'; CREATE SCHEMA ROUND_r; SET search_path = ROUND_r, public; CREATE TABLE role (id int PRIMARY KEY); GRANT SELECT ON role TO APP; COMMENT ON TABLE role IS 'r'; GRANT SELECT ON ROUND_lex TO APP; RESET search_path",
+    "CREATE TABLE ROUND_jobs (id int PRIMARY KEY, \"concurrently\" text DEFAULT 'concurrently'); ALTER TABLE ROUND_jobs ADD mode text DEFAULT 'concurrently'; INSERT INTO ROUND_jobs VALUES (1)",
+    "/* concurrently */ CREATE /* x */ INDEX CONCURRENTLY \"ROUND concurrently\" ON ROUND_jobs (\"concurrently\") WHERE mode = 'concurrently'",
+    "CREATE /* x */ TEMP TABLE scratch AS SELECT 1 AS a; CREATE TABLE ROUND_ctas3 AS SELECT 1 AS a WITH /* all /* of */ it */ DATA -- here",
+    "CREATE TABLE ROUND_ctas4 AS SELECT 'with data' AS \"with data\" -- with data",
+    "--liquibase formatted sql\n--changeset a:1\nCREATE TABLE ROUND_liq (id int PRIMARY KEY);\n--rollback DROP TABLE ROUND_liq;\n--changeset a:2\nALTER TABLE ROUND_liq ADD y int DEFAULT 2;\n--rollback ALTER TABLE ROUND_liq DROP y;",
     // A cutover wants every table to have an identity.
+    "ALTER TABLE ROUND_ctas3 REPLICA IDENTITY FULL; ALTER TABLE ROUND_ctas4 REPLICA IDENTITY FULL",
     "ALTER TABLE ROUND_ctas REPLICA IDENTITY FULL; ALTER TABLE ROUND_ctas2 REPLICA IDENTITY FULL; ALTER TABLE ROUND_p1 REPLICA IDENTITY FULL; ALTER TABLE ROUND_p2 REPLICA IDENTITY FULL",
 ];
 
@@ -163,7 +176,8 @@ fn deploys_are_carried_there_and_back() {
             for habit in HABITS {
                 let sql = habit
                     .replace("ROUND", round)
-                    .replace("APP", &pair.names().app);
+                    .replace("APP", &pair.names().app)
+                    .replace("DATABASE DB", &format!("DATABASE {}", pair.db()));
                 runs(&mut client, &sql);
             }
             // Before 13 only superusers make extensions.
@@ -186,6 +200,19 @@ fn deploys_are_carried_there_and_back() {
         }
     }
 }
+
+/// What versions before 14 do not know.
+const SINCE_14: [&str; 6] = [
+    "CREATE TABLE measured (id int, at date NOT NULL) PARTITION BY RANGE (at); CREATE TABLE measured_1 PARTITION OF measured FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+     CREATE TABLE measured_2 PARTITION OF measured FOR VALUES FROM ('2026-02-01') TO ('2026-03-01'); CREATE TABLE \"measured concurrently\" PARTITION OF measured FOR VALUES FROM ('2026-03-01') TO ('2026-04-01');
+     INSERT INTO measured VALUES (1, '2026-01-05'), (2, '2026-02-05'), (3, '2026-03-05')",
+    // It leaves a CHECK in place of the bounds.
+    "ALTER TABLE measured DETACH PARTITION measured_1 CONCURRENTLY",
+    "ALTER TABLE public . measured DETACH /* finalize */ PARTITION \"measured concurrently\" concurrently -- now",
+    "INSERT INTO measured VALUES (2, '2026-02-06'); INSERT INTO measured_1 VALUES (4, '2026-01-06')",
+    "CREATE FUNCTION atomic() RETURNS int BEGIN /* x */ ATOMIC SELECT 1; SELECT CASE WHEN true THEN 2 END; END; CREATE TABLE after_atomic (id int PRIMARY KEY)",
+    "CREATE PROCEDURE makes(n int) LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1..n LOOP EXECUTE 'CREATE TABLE made_' || i || ' (id int PRIMARY KEY)'; COMMIT; END LOOP; END $$",
+];
 
 #[test]
 fn streamed_transactions_are_carried_and_data_is_equal() {
@@ -210,6 +237,9 @@ fn streamed_transactions_are_carried_and_data_is_equal() {
         "INSERT INTO app_serials (client, counter, large) SELECT 9, n, 'y' FROM generate_series(5001, 9000) n",
         "COMMIT",
     ] {
+        runs(&mut client, statement);
+    }
+    for statement in SINCE_14 {
         runs(&mut client, statement);
     }
     settle(&pair, Side::Publisher);

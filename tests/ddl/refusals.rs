@@ -45,6 +45,18 @@ fn what_would_differ_is_refused_or_corrected() {
                 "another value there",
             ),
             (
+                "ALTER TABLE filled ALTER t TYPE text USING random/* x /* y */ */()::text",
+                "another value there",
+            ),
+            (
+                "ALTER TABLE filled ALTER t TYPE text USING U&\"r\\0061ndom\"()::text",
+                "another value there",
+            ),
+            (
+                "ALTER TABLE filled ALTER t TYPE text USING session_user",
+                "another value there",
+            ),
+            (
                 "ALTER TABLE filled ALTER t TYPE timestamptz USING CURRENT_TIMESTAMP",
                 "another value there",
             ),
@@ -74,6 +86,10 @@ fn what_would_differ_is_refused_or_corrected() {
                 "would never come to the other server",
             ),
             (
+                "/* a /* b */ */ ALTER TABLE filled SET /* x */ UNLOGGED",
+                "would never come to the other server",
+            ),
+            (
                 "CREATE TEMP TABLE mine (a int); CREATE TABLE theirs AS SELECT * FROM mine",
                 "names a temporary table",
             ),
@@ -100,6 +116,15 @@ fn what_would_differ_is_refused_or_corrected() {
         ] {
             is_refused(&mut client, sql, says);
         }
+        for column in ["n serial", "n bigint GENERATED ALWAYS AS IDENTITY"] {
+            works_as_the_hint_says(&mut client, &format!("ALTER TABLE filled ADD {column}"));
+            runs(&mut client, "ALTER TABLE filled DROP n");
+        }
+        // Columns that are called like functions.
+        runs(
+            &mut client,
+            "ALTER TABLE filled ADD version text DEFAULT '7', ADD age text DEFAULT '8'; ALTER TABLE filled ALTER version DROP DEFAULT, ALTER version TYPE int USING version::int; ALTER TABLE filled ALTER age DROP DEFAULT, ALTER age TYPE int USING age::int",
+        );
         let app = &pair.names().app;
         let mut superuser = open.of(&pair).superuser_session(pair.db());
         runs(
@@ -129,6 +154,17 @@ fn what_would_differ_is_refused_or_corrected() {
         settle(&pair, open);
         assert_same(&pair);
     }
+}
+
+/// The statements of the refusal's hint do it.
+fn works_as_the_hint_says(client: &mut postgres::Client, refused: &str) {
+    let error = client.batch_execute(refused).expect_err("a refusal");
+    let hint = error
+        .as_db_error()
+        .and_then(|it| it.hint())
+        .expect("a hint");
+    let statements = hint.trim_end_matches('.').split_once(": ").expect("them").1;
+    runs(client, statements);
 }
 
 #[test]

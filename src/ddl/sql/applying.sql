@@ -92,7 +92,8 @@ DECLARE
     parts text[];
     named text;
 BEGIN
-    IF whole ~ '[\\$]' THEN
+    -- Comments in comments, too.
+    IF whole ~ '[\\$]|/\*([^*]|\*[^/])*/\*' THEN
         RETURN NULL;
     END IF;
     FOR token IN
@@ -231,6 +232,23 @@ BEGIN
     END LOOP;
 END $f$;
 
+-- As it can be run in a transaction: without the word for one that cannot.
+CREATE OR REPLACE FUNCTION flare.ddl_in_transaction(tag text, statement text) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+    plain text;
+    before text;
+BEGIN
+    IF tag !~ '(INDEX|ALTER TABLE)$' OR statement !~* '\m(concurrently|finalize)\M' THEN
+        RETURN statement;
+    END IF;
+    plain := flare.ddl_plain(statement);
+    before := coalesce(substring(plain FROM '(?i)^(\s*(?:create(?:\s+unique)?|drop)\s+index\s+)concurrently\M'),
+                       CASE WHEN tag = 'ALTER TABLE' AND plain ~* '\mdetach\s+partition\M' THEN
+                           substring(plain FROM '(?i)^(.*[\s"])(?:concurrently|finalize)[\s;]*$') END);
+    RETURN coalesce(left(statement, length(before))
+        || regexp_replace(substr(statement, length(before) + 1), '^(concurrently|finalize)', '', 'i'), statement);
+END $f$;
+
 -- Runs one statement of the other side, in its place among the rows.
 CREATE OR REPLACE FUNCTION flare.ddl_apply() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $f$
@@ -254,9 +272,7 @@ BEGIN
     ELSIF decided.outcome = 'replace' THEN
         statement := decided.text;
     END IF;
-    IF new.tag ~ 'INDEX|TABLE' THEN
-        statement := regexp_replace(statement, '\mconcurrently\M', '', 'i');
-    END IF;
+    statement := flare.ddl_in_transaction(new.tag, statement);
     -- How many columns the table has before it: one that is there keeps its values.
     FOR one IN SELECT jsonb_array_elements(new.fix) LOOP
         fixes := fixes || (one || jsonb_build_object('before', (SELECT relnatts FROM pg_class WHERE oid = to_regclass(one ->> 'table'))));
