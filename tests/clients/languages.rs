@@ -9,12 +9,12 @@ use super::{orders, ready, url};
 use crate::support::Pair;
 
 /// Where libraries of this language are.
-fn home(of: &str) -> PathBuf {
+pub fn home(of: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
     target.expect("target").join("clients").join(of)
 }
 
-fn run(command: &mut Command) {
+pub fn run(command: &mut Command) {
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
@@ -97,7 +97,20 @@ fn libraries_with_both_addresses_move_there_and_back() {
     }
 }
 
+#[test]
+#[ignore = "fetches client libraries; make soak"]
+fn clients_in_the_middle_of_something_move_there_and_back() {
+    let pair = ready(Pair::alone(13, 17));
+    let writers = shapes(&pair);
+    stay_through_a_restart_and_move_there_and_back(&pair, writers);
+}
+
 fn there_and_back(pair: &Pair, old: u32) {
+    stay_through_a_restart_and_move_there_and_back(pair, writers(pair, old, |_| true));
+}
+
+/// Clients of all libraries, in both orders of addresses, that are wanted by their names.
+pub fn writers(pair: &Pair, old: u32, is_wanted: impl Fn(&str) -> bool) -> Vec<Writer> {
     let mut writers = Vec::new();
     for (order, servers) in ["old_new", "new_old"].into_iter().zip(orders(pair)) {
         let url = url(pair, servers, "");
@@ -115,6 +128,9 @@ fn there_and_back(pair: &Pair, old: u32) {
                 continue;
             }
             let name = format!("{library}_{mode}_{order}");
+            if !is_wanted(&name) {
+                continue;
+            }
             writers.push(python_writer(pair, library, mode, &name, &url));
         }
         // Its own option says read-write: it hands unknown ones of the address to the server.
@@ -123,7 +139,9 @@ fn there_and_back(pair: &Pair, old: u32) {
         // (3.4.9): the README says so.
         for mode in ["kept", "pool"] {
             let name = format!("postgresjs_{mode}_{order}");
-            writers.push(javascript_writer(pair, mode, &name, plain));
+            if is_wanted(&name) {
+                writers.push(javascript_writer(pair, mode, &name, plain));
+            }
         }
     }
     let [forward, _] = orders(pair);
@@ -135,5 +153,16 @@ fn there_and_back(pair: &Pair, old: u32) {
         "psycopg2_random",
         &random,
     ));
-    stay_through_a_restart_and_move_there_and_back(pair, writers);
+    writers
+}
+
+/// What else an application may be at when its session ends.
+pub fn shapes(pair: &Pair) -> Vec<Writer> {
+    let [forward, backward] = orders(pair).map(|servers| url(pair, servers, ""));
+    let shapes = ["idle", "long", "copy", "cursor", "listen", "advisory"];
+    let urls = [&forward, &backward].into_iter().cycle();
+    let writers = shapes.into_iter().zip(urls);
+    writers
+        .map(|(shape, url)| python_writer(pair, "psycopg2", shape, shape, url))
+        .collect()
 }

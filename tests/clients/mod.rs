@@ -1,23 +1,38 @@
 //! Real clients with both addresses and `target_session_attrs=read-write`: they move by themselves, there and back.
 
+mod faults;
+mod installed;
 mod languages;
 mod programs;
-mod writer;
+pub mod writer;
 
-use crate::support::pair::Passwords;
+use crate::support::pair::{Names, Passwords};
 use crate::support::{Cluster, Pair};
 
-/// The clients' table.
-const TABLE: &str = "CREATE TABLE moves (client text, seq bigint, PRIMARY KEY (client, seq))";
+/// Which server's rows come after which, in the order of the moments at which they were made: both run on one machine.
+pub const EPOCHS: &str = "
+    WITH made AS (SELECT port, at, port IS DISTINCT FROM lag(port) OVER (ORDER BY at) AS is_first FROM moves),
+         epochs AS (SELECT port, at, count(*) FILTER (WHERE is_first) OVER (ORDER BY at) AS epoch FROM made)
+    SELECT port, min(at), max(at), count(*) FROM epochs GROUP BY epoch, port ORDER BY epoch";
+
+/// Makes the clients' table. A row knows which server made it, and when.
+pub fn create_table(pair: &Pair, server: &Cluster) {
+    let Names { app, repl, .. } = pair.names();
+    server.sql(
+        pair.db(),
+        &format!(
+            "CREATE TABLE moves (client text, seq bigint, port int DEFAULT inet_server_port(),
+                 at timestamptz DEFAULT clock_timestamp(), PRIMARY KEY (client, seq));
+             GRANT SELECT, INSERT ON moves TO {app}; GRANT SELECT ON moves TO {repl}"
+        ),
+    );
+}
 
 /// Replicating, with a way back, and the clients' table.
 fn ready(pair: Pair) -> Pair {
     let pair = pair.with_accounts(10).published();
-    let (app, repl) = (&pair.names().app, &pair.names().repl);
-    let table =
-        format!("{TABLE}; GRANT SELECT, INSERT ON moves TO {app}; GRANT SELECT ON moves TO {repl}");
     for server in [pair.publisher(), pair.subscriber()] {
-        server.sql(pair.db(), &table);
+        create_table(&pair, server);
     }
     // By flare, which closes the subscriber: one made by hand leaves it open.
     pair.flare(&[

@@ -7,7 +7,7 @@ use super::{orders, ready, url};
 use crate::support::{Pair, clients, flare};
 
 /// psql again and again.
-fn psql(pair: &Pair, name: &str, url: &str) -> Writer {
+pub fn psql(pair: &Pair, name: &str, url: &str) -> Writer {
     let insert = format!(
         "seq=0; while true; do seq=$((seq + 1)); \
          port=$(psql -XAtqc \"INSERT INTO moves VALUES ('{name}', $seq) RETURNING inet_server_port()\" \"$0\") \

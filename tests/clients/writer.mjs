@@ -20,5 +20,5 @@ for (let seq = 1; ; seq++) {
     }
     await sleep(20);
   }
-  await sleep(10);
+  await sleep(100);
 }

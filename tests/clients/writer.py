@@ -1,6 +1,7 @@
 """Writes rows as an application does, on whatever server lets it, and says which were acknowledged, and where.
 
-usage: writer.py LIBRARY each|kept|pool NAME CONNINFO, LIBRARY one of psycopg2, psycopg, asyncpg; CONNINFO a URL.
+usage: writer.py LIBRARY MODE NAME CONNINFO, LIBRARY one of psycopg2, psycopg, asyncpg; CONNINFO a URL.
+MODE is how it keeps its connections (each, kept, pool), or, for psycopg2, what it does on one that it keeps: see SHAPES.
 """
 import asyncio
 import sys
@@ -19,12 +20,88 @@ def refused(error):
     time.sleep(0.02)
 
 
-def insert(connection, seq):
+def insert(connection, seq, before_commit=lambda: None):
     with connection.cursor() as cursor:
         cursor.execute(INSERT.format("%s", "%s"), (name, seq))
         port = cursor.fetchone()[0]
+    before_commit()
     connection.commit()
     acknowledged(seq, port)
+
+
+def idle(connection, seq):
+    """A transaction that stays open."""
+    insert(connection, seq, lambda: time.sleep(0.4))
+
+
+def long(connection, seq):
+    """A statement that takes its time."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_sleep(0.4)")
+    insert(connection, seq)
+
+
+class Slowly:
+    """Lines of a COPY, one after the other."""
+
+    def __init__(self, seqs):
+        self.lines = (f"{name}\t{seq}\n" for seq in seqs)
+
+    def read(self, _size):
+        time.sleep(0.05)
+        return next(self.lines, "")
+
+
+def copy(connection, seq):
+    """COPY from the client."""
+    seqs = range(seq * 8, seq * 8 + 8)
+    with connection.cursor() as cursor:
+        cursor.copy_expert("COPY moves (client, seq) FROM STDIN", Slowly(seqs))
+        cursor.execute("SELECT inet_server_port()")
+        port = cursor.fetchone()[0]
+    connection.commit()
+    for seq in seqs:
+        acknowledged(seq, port)
+
+
+def cursor(connection, seq):
+    """A cursor WITH HOLD, read while other transactions begin and end."""
+    held = connection.cursor(f"held{seq}", withhold=True)
+    held.execute("SELECT generate_series(1, 5)")
+    connection.commit()
+    for place in range(5):
+        held.fetchone()
+        insert(connection, seq * 5 + place)
+        time.sleep(0.05)
+    held.close()
+    connection.commit()
+
+
+def listen(connection, seq):
+    """What was acknowledged is heard."""
+    with connection.cursor() as cursor:
+        cursor.execute("LISTEN moves")
+        cursor.execute("NOTIFY moves")
+    insert(connection, seq)
+    connection.poll()
+    if not connection.notifies:
+        raise RuntimeError("not heard")
+    connection.notifies.clear()
+
+
+def advisory(connection, seq):
+    """One session of all has the lock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(11)")
+    try:
+        insert(connection, seq)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock_all()")
+        connection.commit()
+
+
+SHAPES = {of.__name__: of for of in (idle, long, copy, cursor, listen, advisory)}
 
 
 def blocking(connect):
@@ -33,7 +110,7 @@ def blocking(connect):
         seq += 1
         try:
             connection = connection or connect(url)
-            insert(connection, seq)
+            SHAPES.get(mode, insert)(connection, seq)
             if mode == "each":
                 connection.close()
                 connection = None
@@ -42,7 +119,7 @@ def blocking(connect):
             if connection is not None:
                 connection.close()
             connection = None
-        time.sleep(0.01)
+        time.sleep(0.1)
 
 
 def pooled():
@@ -57,7 +134,7 @@ def pooled():
                     insert(connection, seq)
             except Exception as error:
                 refused(error)
-            time.sleep(0.01)
+            time.sleep(0.1)
 
 
 async def asynchronous():
@@ -82,7 +159,7 @@ async def asynchronous():
             if connection is not None:
                 connection.terminate()
             connection = None
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
 
 
 if library == "asyncpg":

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::support::{Cluster, Pair, wait};
+
+/// How long a client may take, on a machine that has much else to do.
+const WITHIN: Duration = Duration::from_secs(90);
 
 pub struct Writer {
     pub name: String,
@@ -20,6 +24,13 @@ impl Writer {
         let log = pair.dir().join(format!("{name}.log"));
         let output = File::create(&log).expect("make a log");
         let errors = output.try_clone().expect("the same log");
+        // SAFETY: prctl is async-signal-safe. A test that is killed leaves nobody behind.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
         let child = command
             .stdin(Stdio::null())
             .stdout(output)
@@ -63,7 +74,7 @@ impl Writer {
             newer.filter(|(_, port)| *port == server.port()).count() >= 3
         };
         assert!(
-            wait::until(Duration::from_secs(30), there),
+            wait::until(WITHIN, there),
             "{stage}: {} never wrote on port {} after row {seen}:\n{}",
             self.name,
             server.port(),

@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use crate::support::matrix;
 
-use self::fault::Fault;
-use self::stage::Stage;
+pub use self::fault::Fault;
+pub use self::stage::Stage;
 
-type Case = (&'static str, Fault);
+pub type Case = (&'static str, Fault);
 
 /// Where the process can be held, fail, or be stopped, in order.
 const STEPS: [&str; 15] = [
@@ -44,7 +44,7 @@ const ALWAYS_BETWEEN_10_AND_18: [Case; 2] = [
 ];
 
 /// Every fault that is not in `as_before`, where it matters most; each step at least once between the two.
-const BETWEEN_14_AND_17: [Case; 8] = [
+const BETWEEN_14_AND_17: [Case; 10] = [
     ("guard", Fault::FlareKilled),
     ("revoke", Fault::FromCrashed),
     ("terminate", Fault::FromFrozen),
@@ -53,6 +53,8 @@ const BETWEEN_14_AND_17: [Case; 8] = [
     ("switching", Fault::FromSilent),
     ("open", Fault::FlareKilled),
     ("way_back", Fault::FlareKilled),
+    ("switching", Fault::FlareFrozen),
+    ("open", Fault::FlareFrozen),
 ];
 const BETWEEN_10_AND_18: [Case; 11] = [
     ("drain", Fault::FromSilent),
@@ -70,22 +72,32 @@ const BETWEEN_10_AND_18: [Case; 11] = [
 
 /// Plays the cases one after the other, there and back in turn, on new servers after one that failed; then names those.
 fn play(old: u32, new: u32, sample: &[Case]) {
+    play_on(|| Stage::new(old, new), sample);
+}
+
+/// The same on servers, and with clients, of the caller's choice.
+pub fn play_on(new_stage: impl Fn() -> Stage, sample: &[Case]) {
     let mut stage: Option<Stage> = None;
     let mut failed = Vec::new();
     for &(step, fault) in sample {
-        let mut on = stage.take().unwrap_or_else(|| Stage::new(old, new));
+        let mut on = stage.take().unwrap_or_else(&new_stage);
         let name = format!("{fault:?} at {step}, {}", on.direction());
         let since = Instant::now();
         let ended = catch_unwind(AssertUnwindSafe(|| on.play(step, fault)));
-        println!("{old} to {new}: {name}, in {:?}", since.elapsed());
+        println!("{name}, in {:?}", since.elapsed());
         match ended {
             Ok(()) => stage = Some(on),
             Err(_) => failed.push(name),
         }
     }
+    if let Some(stage) = stage
+        && catch_unwind(AssertUnwindSafe(|| stage.end())).is_err()
+    {
+        failed.push("at the end".into());
+    }
     assert!(
         failed.is_empty(),
-        "{old} to {new}: {} cases failed:\n{}",
+        "{} cases failed:\n{}",
         failed.len(),
         failed.join("\n")
     );
@@ -93,7 +105,7 @@ fn play(old: u32, new: u32, sample: &[Case]) {
 
 /// The sample, or all faults at all steps, or those that `FAULTS` names: `FAULTS="switching ToCrashed revoke=Interrupted"`
 /// is every fault at that step, that fault at every step, and one case.
-fn cases(sample: &[Case]) -> Vec<Case> {
+pub fn cases(sample: &[Case]) -> Vec<Case> {
     let asked = std::env::var("FAULTS").unwrap_or_default();
     let words: Vec<&str> = asked.split_whitespace().collect();
     if words.is_empty() && !matrix::is_all() {

@@ -272,8 +272,13 @@ pub fn assert_settled(pair: &Pair, side: Side) {
     assert_eq!(open.subscriptions_enabled(), [], "{open:?}");
     assert_eq!(shut.slot_names(), [] as [&str; 0], "{shut:?}");
     assert_eq!(shut.subscriptions_enabled(), [(stream, true)], "{shut:?}");
+    // A table that is in use all the time keeps an open fence, which stops nobody: clients of a process of their own use this one.
+    let (_, fences): (Vec<_>, Vec<_>) = open
+        .triggers
+        .into_iter()
+        .partition(|row| row[0].as_deref() == Some("moves"));
     assert_eq!(
-        open.triggers,
+        fences,
         [] as [Vec<Option<String>>; 0],
         "the side that is open"
     );

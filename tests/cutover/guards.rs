@@ -9,7 +9,8 @@ use crate::support::{Pair, process, wait};
 
 use super::fixture::{
     Before, assert_fenced, assert_first_line, assert_moved, assert_settled, at_failpoint,
-    await_streaming_from, go_on, privileges, ready, sessions_of_flare_in, stopped_at, switched_to,
+    await_streaming_from, go_on, open_sides, privileges, ready, sessions_of_flare_in, stopped_at,
+    switched_to,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -73,6 +74,21 @@ fn the_guard_process_opens_the_door_long_before_the_deadline() {
         assert_settled(&pair, to);
         assert_moved(application, &pair, &[from, to]);
     }
+}
+
+#[test]
+fn a_guard_whose_server_was_restarted_says_what_it_has_done_and_nothing_of_the_session_that_it_lost()
+ {
+    let pair = ready(Pair::alone(12, 16).with_accounts(10));
+    let run = stopped_at(&pair, THERE, "lock", &["--max-pause", "60s"]);
+    pair.publisher().kill_9();
+    pair.publisher().start();
+    run.kill_9();
+    run.wait_for_end_of_all();
+    let said = run.stderr_so_far();
+    assert!(said.contains("the guard has undone the pause"), "{said}");
+    assert!(!said.contains("trying again"), "{said}");
+    assert_eq!(open_sides(&pair), [BACK], "{said}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod as_before;
 mod at_work;
 mod closed;
 pub mod dice;
-mod faults;
+pub mod faults;
 pub mod fixture;
 mod guards;
 mod hooks;

@@ -279,6 +279,15 @@ impl Running {
         self
     }
 
+    /// Waits until what it has started has ended too, or let go of its streams.
+    #[track_caller]
+    pub fn wait_for_end_of_all(&self) {
+        let ended = self.seen.until(self.started + self.limit, |sofar| {
+            sofar.ended.is_some() && sofar.all_read()
+        });
+        assert!(ended, "something is still at work\n{}", self.told());
+    }
+
     /// Waits for its end. One that does not come within the limit is a failure of the test.
     #[track_caller]
     pub fn wait(self) -> Output {

@@ -21,7 +21,7 @@ use crate::cutover::pause::backends::end;
 use crate::error::{Failure, Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Entry, Step};
 use crate::replicate::Run;
-use crate::server::{Publisher, Server, Side, application_name, open_both};
+use crate::server::{Publisher, Server, Side, application_name, is_lost, open_both};
 use crate::tools::flare_program;
 
 /// The hidden command that this program is started with.
@@ -137,7 +137,7 @@ pub(crate) fn run(say: impl FnOnce(&str) -> Result<()>) -> Result<()> {
         .wrap_err("wait for the end of the pause")?;
     let ended = match serde_json::from_str(&rest) {
         Ok(Dismissed { owed }) => owed,
-        Err(_) => act(&config, &order, Some(from))?,
+        Err(_) => act(&config, &order, from)?,
     };
     match ended {
         Some(ended) => {
@@ -169,20 +169,29 @@ fn open_from(config: &Config, direction: Direction) -> Result<Publisher> {
 }
 
 /// flare is dead: *from* is opened, however often the server has to be asked, and then the rest is settled.
-fn act(config: &Config, order: &Order, mut from: Option<Publisher>) -> Result<Option<Settled>> {
+fn act(config: &Config, order: &Order, from: Publisher) -> Result<Option<Settled>> {
     let since = Instant::now();
+    let anew = || {
+        let from = open_from(config, order.direction)?;
+        open_from_first(&from, order).and_then(|()| settle_all(config, order))
+    };
+    let mut settled = open_from_first(&from, order).and_then(|()| settle_all(config, order));
+    if let Err(report) = &settled
+        && is_lost(report)
+    {
+        // The server may have been restarted since this session was opened.
+        log::info!("guard: {report:#}; going on by a new session");
+        settled = anew();
+    }
     let mut told = String::new();
     loop {
-        let opened = match from
-            .take()
-            .map_or_else(|| open_from(config, order.direction), Ok)
-        {
-            Ok(from) => open_from_first(&from, order),
-            Err(report) => Err(report),
-        };
-        let settled = opened.and_then(|()| settle_all(config, order));
         match settled {
-            Ok(settled) => return Ok(settled),
+            Ok(settled) => {
+                if !told.is_empty() && matches!(settled, None | Some(Settled::ByOthers)) {
+                    log::warn!("guard: another flare has brought the run to its end");
+                }
+                return Ok(settled);
+            }
             Err(report) if since.elapsed() > PERSISTENCE => return Err(report),
             Err(report) => {
                 let message = message_of(&report);
@@ -193,6 +202,7 @@ fn act(config: &Config, order: &Order, mut from: Option<Publisher>) -> Result<Op
             }
         }
         std::thread::sleep(BETWEEN_TRIES);
+        settled = anew();
     }
 }
 

@@ -12,6 +12,8 @@ pub enum Fault {
     Terminated,
     FlareKilled,
     FlareAndGuardKilled,
+    /// Its process stopped, until the pause is over.
+    FlareFrozen,
     /// As a power failure of *from*, which comes back at once.
     FromCrashed,
     ToCrashed,
@@ -50,13 +52,14 @@ impl Action {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 18] = [
+    pub const ALL: [Fault; 19] = [
         Fault::Fails,
         Fault::TooLate,
         Fault::Interrupted,
         Fault::Terminated,
         Fault::FlareKilled,
         Fault::FlareAndGuardKilled,
+        Fault::FlareFrozen,
         Fault::FromCrashed,
         Fault::ToCrashed,
         Fault::FromFrozen,
