@@ -123,6 +123,9 @@ impl fmt::Display for Advice {
 pub trait Advise<T> {
     /// What to do next, unless a hint is there already.
     fn hint(self, hint: impl FnOnce() -> String) -> Result<T>;
+
+    /// What to do next, before the hint that is there already.
+    fn hint_first(self, hint: impl FnOnce() -> String) -> Result<T>;
 }
 
 impl<T, E: Into<Report>> Advise<T> for std::result::Result<T, E> {
@@ -133,6 +136,17 @@ impl<T, E: Into<Report>> Advise<T> for std::result::Result<T, E> {
                 Some(_) => report,
                 None => report.wrap_err(Advice(hint())),
             }
+        })
+    }
+
+    fn hint_first(self, hint: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| {
+            let report = error.into();
+            let both = match hint_of(&report) {
+                Some(later) => format!("{}; {later}", hint()),
+                None => hint(),
+            };
+            report.wrap_err(Advice(both))
         })
     }
 }
@@ -194,5 +208,9 @@ mod tests {
         assert_eq!(message_of(&report), "open: no");
         assert_eq!(hint_of(&report), Some("first"));
         assert_eq!(exit_of(&report), Exit::Failed);
+        let report = Err::<(), _>(report).hint_first(|| "before".into());
+        let report = report.unwrap_err();
+        assert_eq!(message_of(&report), "open: no");
+        assert_eq!(hint_of(&report), Some("before; first"));
     }
 }

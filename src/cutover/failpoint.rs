@@ -10,13 +10,16 @@ use crate::cutover::report::StepName;
 use crate::error::{Failure, Result, WrapErr};
 use crate::server::interrupt;
 
+/// Where the environment names a step and what to do there.
+pub(super) const VARIABLE: &str = "FLARE_FAILPOINT";
+
 /// What is awaited by tests on standard error.
 const REACHED: &str = "failpoint reached";
 
 /// The step that the environment of a debug build names.
 fn asked() -> Option<String> {
     let asked = if cfg!(debug_assertions) {
-        std::env::var("FLARE_FAILPOINT").ok()?
+        std::env::var(VARIABLE).ok()?
     } else {
         return None;
     };
@@ -39,7 +42,7 @@ pub(super) fn rounds(steps: &[StepName]) -> Vec<Vec<StepName>> {
 /// Holds or fails before a step, when the environment of a debug build says so.
 pub(super) fn before(step: &str, deadline: &Deadline) -> Result<()> {
     let asked = if cfg!(debug_assertions) {
-        std::env::var("FLARE_FAILPOINT").unwrap_or_default()
+        std::env::var(VARIABLE).unwrap_or_default()
     } else {
         return Ok(());
     };

@@ -20,6 +20,7 @@ use crate::cutover::report::{StepName, cause_of};
 use crate::cutover::state::{Pause, PauseRequest};
 use crate::cutover::switch_report::{SwitchOutcome, SwitchReport};
 use crate::error::{Advise, Failure, Report, Result, WrapErr, message_of};
+use crate::journal::Direction;
 use crate::preflight::way;
 use crate::replicate::{Mode, Run};
 use crate::server::{Pair, Timeout, interrupt, is_lost};
@@ -121,7 +122,14 @@ fn open_target(pause: &mut Pause<'_>) -> Result<()> {
             let who = who_can_write(pause.pair, &report);
             report.wrap_err(who)
         })
-        .hint(|| "the guard process goes on trying for two minutes; after that any flare command that reaches both servers finishes it (flare status). If the target is dead: flare fallback --abandon-target".into())?;
+        .hint_first(|| {
+            // Only the subscriber can be given up.
+            let dead = match pause.entry.direction {
+                Direction::Forward => ". If the subscriber is dead: flare fallback --abandon-target",
+                Direction::Back => "",
+            };
+            format!("the guard process goes on trying for two minutes; after that any flare command that reaches both servers finishes it (flare status){dead}")
+        })?;
     if pause.poolers.is_empty() {
         return Ok(());
     }
@@ -180,9 +188,9 @@ fn unfinished(cause: Report, request: &PauseRequest) -> Report {
         .collect();
     Err::<(), _>(cause)
         .wrap_err("switched, and the application can write; but what comes after is not complete")
-        .hint(|| {
+        .hint_first(|| {
             format!(
-                "run flare {} {} again: it goes on from there",
+                "the guard process goes on with it for two minutes; after that run flare {} {} again",
                 request.command(),
                 names.join(" ")
             )

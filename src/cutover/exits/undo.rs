@@ -95,7 +95,7 @@ impl OpenTarget {
                     Step::Switched | Step::Closed => return Ok(()),
                     other => {
                         return Failure::new(format!(
-                            "open the target: its journal has run {} as {:?}",
+                            "its journal has run {} as {:?}",
                             entry.run,
                             other.as_str()
                         ))

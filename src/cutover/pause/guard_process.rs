@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::cutover::before::run_lock::{self, AtWork};
 use crate::cutover::clients;
 use crate::cutover::exits::settle::{self, Settled};
+use crate::cutover::failpoint;
 use crate::cutover::pause::backends::end;
 use crate::error::{Failure, Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Entry, Step};
@@ -69,6 +70,8 @@ impl GuardProcess {
         let what = || format!("start the guard process {}", program.display());
         let mut child = Command::new(&program)
             .arg(COMMAND)
+            // What tests stop flare at is not the guard's.
+            .env_remove(failpoint::VARIABLE)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -224,7 +227,7 @@ fn open_from_first(from: &Publisher, order: &Order) -> Result<()> {
     }
     if settle::open_from(from, &entry)?.is_none() {
         log::warn!(
-            "flare died during its {} of {}: the guard has undone the pause, the application can write",
+            "flare died or gave up in its {} of {}: the guard has undone the pause, the application can write",
             entry.command,
             entry.dbnames().join(", ")
         );

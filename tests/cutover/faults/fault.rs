@@ -104,14 +104,21 @@ impl Fault {
             // Nothing of `from` is needed between `disable` and the point of no return, and the statement that passes it may
             // arrive although flare has given up.
             Fault::FromFrozen | Fault::FromUnheard => before("disable"),
-            // Nothing of `to` is needed between `mark` and the point of no return.
-            Fault::ToCrashed
-            | Fault::ToFrozen
-            | Fault::ToSilent
-            | Fault::ToUnheard
-            | Fault::ToCutOff => before("route"),
+            _ if self.is_of_to() => before("mark"),
             _ => before("open"),
         }
+    }
+
+    /// Nothing of *to* is needed from `mark`, which it answers with its last batch, to the point of no return.
+    fn is_of_to(self) -> bool {
+        matches!(
+            self,
+            Fault::ToCrashed
+                | Fault::ToFrozen
+                | Fault::ToSilent
+                | Fault::ToUnheard
+                | Fault::ToCutOff
+        )
     }
 
     /// Whether the run undoes itself, and can only do that.
@@ -127,6 +134,7 @@ impl Fault {
     pub fn may_be_overcome_at(self, step: &str) -> bool {
         match self {
             Fault::WalsenderEnded | Fault::ApplyEnded => true,
+            _ if self.is_of_to() => place(step) >= place("mark"),
             // Nothing of `to` is needed from there to the point of no return, and nothing undoes after it.
             _ => place(step) >= place("route"),
         }
