@@ -125,6 +125,7 @@ fn difference(
     let (ours, theirs) = apart(ours, theirs, spelling);
     let (publisher, subscriber) = (shown(ours), shown(theirs));
     (publisher.is_some() || subscriber.is_some()).then(|| Difference {
+        kind: key.kind().to_owned(),
         object: key.to_string(),
         publisher,
         subscriber,

@@ -8,6 +8,9 @@ use super::tokens::Tokens;
 /// An object that is not the same on both sides: its statements that the other side does not have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Difference {
+    /// `TABLE`, `FK CONSTRAINT`, ...: what `object` begins with.
+    #[serde(skip)]
+    pub(crate) kind: String,
     pub(crate) object: String,
     pub(crate) publisher: Option<String>,
     pub(crate) subscriber: Option<String>,

@@ -25,6 +25,10 @@ impl Key {
         }
     }
 
+    pub(super) fn kind(&self) -> &str {
+        &self.kind
+    }
+
     /// flare's own table, schema, fence and replication are not the user's.
     fn is_ours(&self) -> bool {
         const TABLE: &str = "flare_replication_status";

@@ -19,6 +19,37 @@ use crate::journal::Stream;
 use crate::server::{Login, Pair, Server, Session, params};
 use crate::value::{Ident, TableName};
 
+/// What to do about a property that no statement changes.
+const FIXED: &str = "it is fixed when the database is made: drop the database on the subscriber and let flare replicate_schema make it";
+
+/// As `CREATE PUBLICATION` takes them; what every version does by default is left out.
+fn publications_of(major: i32) -> String {
+    // Lists of columns, filters and schemas came with 15.
+    let (columns, filter, schemas) = if major >= 15 {
+        (
+            "(SELECT format(' (%s)', string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)) FROM pg_attribute a
+               WHERE a.attrelid = c.oid AND a.attnum = ANY (r.prattrs::int2[]) HAVING count(*) > 0)",
+            "' WHERE (' || pg_get_expr(r.prqual, c.oid) || ')'",
+            "(SELECT 'TABLES IN SCHEMA ' || string_agg(quote_ident(n.nspname), ', ' ORDER BY n.nspname) FROM pg_publication_namespace x JOIN pg_namespace n ON n.oid = x.pnnspid WHERE x.pnpubid = p.oid)",
+        )
+    } else {
+        ("NULL", "NULL", "NULL::text")
+    };
+    format!(
+        "SELECT jsonb_build_object('pubname', p.pubname, 'definition', concat_ws(' ',
+             CASE WHEN p.puballtables THEN 'FOR ALL TABLES' ELSE 'FOR ' || nullif(concat_ws(', ',
+               (SELECT 'TABLE ' || string_agg(concat(CASE WHEN c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) THEN 'ONLY ' END, format('%I.%I', n.nspname, c.relname),
+                                              {columns}, {filter}), ', ' ORDER BY n.nspname, c.relname)
+                  FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = p.oid), {schemas}), '') END,
+             'WITH (' || nullif(concat_ws(', ',
+                'publish = ' || quote_literal(nullif(concat_ws(', ', CASE WHEN p.pubinsert THEN 'insert' END, CASE WHEN p.pubupdate THEN 'update' END, CASE WHEN p.pubdelete THEN 'delete' END,
+                                                     CASE WHEN coalesce((to_jsonb(p) ->> 'pubtruncate')::bool, true) THEN 'truncate' END), 'insert, update, delete, truncate')),
+                CASE WHEN (to_jsonb(p) ->> 'pubviaroot')::bool THEN 'publish_via_partition_root = true' END,
+                'publish_generated_columns = ' || CASE to_jsonb(p) ->> 'pubgencols' WHEN 's' THEN 'stored' END), '') || ')'))
+           FROM pg_publication p"
+    )
+}
+
 /// What was found.
 #[derive(Debug, Default)]
 pub(super) struct Beside {
@@ -80,12 +111,14 @@ impl Beside {
         statement: Option<String>,
     ) {
         if publisher != subscriber {
+            let advice = statement.is_none().then(|| FIXED.to_owned());
             self.differences.push(SchemaDifference {
                 kind: kind.to_owned(),
                 object: object.into(),
                 publisher,
                 subscriber,
                 statement,
+                advice,
             });
         }
     }
@@ -144,15 +177,7 @@ impl Beside {
         }
         let read = |session: &Session| -> Result<BTreeMap<String, String>> {
             let found: Vec<Other> = session
-                .list(
-                    "SELECT jsonb_build_object('pubname', p.pubname, 'definition',
-                              CASE WHEN p.puballtables THEN 'FOR ALL TABLES' ELSE coalesce('FOR TABLE ' ||
-                                (SELECT string_agg(format('%I.%I', n.nspname, c.relname), ', ' ORDER BY n.nspname, c.relname)
-                                   FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid
-                                   JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = p.oid), '') END)
-                       FROM pg_publication p",
-                    params![],
-                )
+                .list(&publications_of(session.major()?), params![])
                 .wrap_err("read the publications")?;
             Ok(found
                 .into_iter()
@@ -172,7 +197,13 @@ impl Beside {
                 || stream.pubname.strip_suffix("_back") == Some(name)
         };
         for (name, definition) in ours.iter().filter(|(name, _)| !flares(name)) {
-            let statement = format!("CREATE PUBLICATION {} {definition}", Ident::new(name));
+            let pubname = Ident::new(name);
+            let again = if theirs.contains_key(name) {
+                format!("DROP PUBLICATION {pubname}; ")
+            } else {
+                String::new()
+            };
+            let statement = format!("{again}CREATE PUBLICATION {pubname} {definition}");
             self.differs(
                 "publication",
                 Ident::new(name).to_string(),

@@ -37,6 +37,9 @@ pub struct SchemaDifference {
     pub subscriber: Option<String>,
     /// What makes the subscriber's equal, where that is known.
     pub statement: Option<String>,
+    /// What to do where there is no statement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
 }
 
 /// What both sides differ in, apart from their rows.
@@ -119,6 +122,7 @@ fn of_drift(drift: Drift) -> SchemaDifference {
         publisher: drift.publisher,
         subscriber: drift.subscriber,
         statement: drift.statement,
+        advice: drift.advice,
     }
 }
 
@@ -128,6 +132,7 @@ fn of_shadow(shadowed: Shadowed) -> Vec<SchemaDifference> {
     let mut differences: Vec<SchemaDifference> = drift.into_iter().map(of_drift).collect();
     let known = differences.clone();
     for Difference {
+        kind,
         object,
         publisher,
         subscriber,
@@ -140,27 +145,42 @@ fn of_shadow(shadowed: Shadowed) -> Vec<SchemaDifference> {
         if flares_own || known.iter().any(|it| is_about(it, &object, &texts)) {
             continue;
         }
-        let (kind, name) = match object.find(|c: char| c.is_lowercase()) {
-            // `TABLE DATA a in schema b`: what it is comes in capitals.
-            Some(at) => object.split_at(object[..at].rfind(' ').map_or(0, |it| it + 1)),
-            None => ("OBJECT ", object.as_str()),
+        let name = object.strip_prefix(&kind).unwrap_or(&object).trim();
+        let statement = match (&publisher, &subscriber) {
+            (Some(printed), None) => runnable(printed),
+            _ => None,
         };
         differences.push(SchemaDifference {
-            kind: kind.trim().to_lowercase(),
             object: name.to_owned(),
+            kind: kind.to_lowercase(),
+            advice: statement.is_none().then(|| PRINTED.to_owned()),
             publisher,
             subscriber,
-            statement: None,
+            statement,
         });
     }
     differences
+}
+
+/// What to do about what pg_dump alone prints.
+const PRINTED: &str = "no statement is known for it: take away what the subscriber has and run what the publisher's says";
+
+/// What pg_dump prints of what the subscriber only lacks is what makes it. Who grants goes back to who runs it.
+fn runnable(printed: &str) -> Option<String> {
+    let printed = printed.trim().trim_end_matches(';');
+    let reset = if printed.starts_with("SET SESSION AUTHORIZATION") {
+        ";\nRESET SESSION AUTHORIZATION"
+    } else {
+        ""
+    };
+    (!printed.is_empty()).then(|| format!("{printed}{reset}"))
 }
 
 /// Whether a difference of the catalogs is about an object as pg_dump names it.
 fn is_about(known: &SchemaDifference, object: &str, texts: &[&String]) -> bool {
     let bare = |text: &str| text.replace('"', "");
     let last = |name: &str| {
-        let name = name.split('(').next().unwrap_or_default();
+        let name = name.split('(').next().unwrap_or_default().trim();
         let end = bare(name);
         end.rsplit(['.', ' ']).next().unwrap_or_default().to_owned()
     };
@@ -168,18 +188,38 @@ fn is_about(known: &SchemaDifference, object: &str, texts: &[&String]) -> bool {
         return true;
     }
     // `x on app.t` and `app.t.column` are about the table, too.
-    let mut names: Vec<String> = known.object.split(" on ").map(last).collect();
-    let parts: Vec<String> = bare(&known.object).split('.').map(str::to_owned).collect();
+    let object_of = known.object.split(" using ").next().unwrap_or_default();
+    let between = |text: &str| text.split(" on ").map(str::to_owned).collect::<Vec<_>>();
+    let mut names: Vec<String> = object_of
+        .split(" from ")
+        .flat_map(between)
+        .map(|it| last(&it))
+        .collect();
+    if known.kind == "cluster" {
+        let indexes = [&known.publisher, &known.subscriber].into_iter().flatten();
+        names.extend(indexes.map(|it| last(it)));
+    }
+    let parts: Vec<String> = bare(object_of).split('.').map(str::to_owned).collect();
     names.extend(parts.get(1).cloned());
-    let words: Vec<String> = bare(object).split([' ', '(']).map(str::to_owned).collect();
-    names.iter().filter(|it| !it.is_empty()).any(|name| {
-        words.contains(name)
-            || known.statement.as_ref().is_some_and(|statement| {
-                let statement = bare(statement);
-                texts
-                    .iter()
-                    .any(|text| bare(text).trim_end_matches(';').trim() == statement)
-            })
+    // Names may have blanks in them.
+    let words = format!(" {} ", bare(object).replace('(', " "));
+    let is_named = |name: &&String| !name.is_empty() && words.contains(&format!(" {name} "));
+    if names.iter().any(|it| is_named(&it)) {
+        return true;
+    }
+    // The sequence of an identity is printed as what makes the column one.
+    let column = known
+        .object
+        .rsplit_once('.')
+        .filter(|_| known.kind == "column");
+    let altered = column
+        .map(|(table, column)| bare(&format!("ALTER TABLE {table} ALTER COLUMN {column} ADD ")));
+    let statement = known.statement.as_deref().map(bare);
+    texts.iter().any(|text| {
+        let text = bare(text);
+        let text = text.trim_end_matches(';').trim();
+        let said = |statement: &String| !text.is_empty() && statement.contains(text);
+        altered.as_ref().is_some_and(|it| text.starts_with(it)) || statement.iter().any(said)
     })
 }
 
@@ -207,7 +247,7 @@ impl SchemaVerification {
         };
         let statements = self.differences.iter().any(|it| it.statement.is_some());
         let hint = if statements {
-            "run the statements that are shown, on the side that follows; flare replicate_schema --missing makes what is only missing"
+            "run the statements that are shown, in their order, on the side that follows (one that another one is in the way of: after that); flare replicate_schema --missing makes what is only missing"
         } else {
             "make them equal on the side that follows"
         };
@@ -258,6 +298,9 @@ impl fmt::Display for SchemaDifference {
         if let Some(statement) = &self.statement {
             write!(f, "\n    mend: {};", indented(statement))?;
         }
+        if let Some(advice) = &self.advice {
+            write!(f, "\n    no statement mends it: {}", indented(advice))?;
+        }
         Ok(())
     }
 }
@@ -273,6 +316,7 @@ mod tests {
             publisher: None,
             subscriber: None,
             statement: statement.map(str::to_owned),
+            advice: None,
         }
     }
 

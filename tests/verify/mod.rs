@@ -1,6 +1,7 @@
 //! `verify_data` and `verify_schema`: what differs is found and named, and nothing else.
 
 mod leftovers;
+mod mended;
 mod planted;
 mod proof;
 mod random;

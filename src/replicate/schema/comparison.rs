@@ -182,6 +182,7 @@ impl Work<'_> {
                 object,
                 publisher,
                 subscriber,
+                ..
             } = difference;
             match (publisher, subscriber) {
                 (Some(_), None) => format!("{object}: only on the publisher"),

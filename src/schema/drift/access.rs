@@ -14,7 +14,22 @@ const OWNERS: &str = "
             UNION ALL SELECT p.word || ' ' || p.name, p.name, p.proowner FROM fun p
             UNION ALL SELECT CASE t.typtype WHEN 'd' THEN 'DOMAIN ' ELSE 'TYPE ' END || t.name, t.name, t.typowner FROM typ t
             UNION ALL SELECT format('SERVER %I', s.srvname), quote_ident(s.srvname), s.srvowner FROM pg_foreign_server s
-                       WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_foreign_server'::regclass AND ext.objid = s.oid)) o(object, parent, owner)";
+                       WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_foreign_server'::regclass AND ext.objid = s.oid)
+            UNION ALL SELECT x.word || ' ' || x.name, x.parent, x.owner FROM (
+              SELECT 'COLLATION', format('%s.%I', n.q, c.collname), format('%s.%I', n.q, c.collname), c.collowner, 'pg_collation'::regclass, c.oid FROM pg_collation c JOIN nsp n ON n.oid = c.collnamespace
+              UNION ALL SELECT 'CONVERSION', format('%s.%I', n.q, c.conname), format('%s.%I', n.q, c.conname), c.conowner, 'pg_conversion'::regclass, c.oid FROM pg_conversion c JOIN nsp n ON n.oid = c.connamespace
+              UNION ALL SELECT 'OPERATOR', g.name, g.name, o.oprowner, 'pg_operator'::regclass, o.oid FROM pg_operator o JOIN nsp n ON n.oid = o.oprnamespace
+                         CROSS JOIN LATERAL (SELECT format('%s.%s (%s, %s)', n.q, o.oprname, CASE WHEN o.oprleft = 0 THEN 'NONE' ELSE format_type(o.oprleft, NULL) END, CASE WHEN o.oprright = 0 THEN 'NONE' ELSE format_type(o.oprright, NULL) END)) g(name) WHERE o.oprcode::oid <> 0
+              UNION ALL SELECT 'OPERATOR CLASS', format('%s.%I USING %I', n.q, o.opcname, m.amname), format('%s.%I using %I', n.q, o.opcname, m.amname), o.opcowner, 'pg_opclass'::regclass, o.oid FROM pg_opclass o JOIN nsp n ON n.oid = o.opcnamespace JOIN pg_am m ON m.oid = o.opcmethod
+              UNION ALL SELECT 'OPERATOR FAMILY', format('%s.%I USING %I', n.q, o.opfname, m.amname), format('%s.%I using %I', n.q, o.opfname, m.amname), o.opfowner, 'pg_opfamily'::regclass, o.oid FROM pg_opfamily o JOIN nsp n ON n.oid = o.opfnamespace JOIN pg_am m ON m.oid = o.opfmethod
+              UNION ALL SELECT 'TEXT SEARCH CONFIGURATION', format('%s.%I', n.q, c.cfgname), format('configuration %s.%I', n.q, c.cfgname), c.cfgowner, 'pg_ts_config'::regclass, c.oid FROM pg_ts_config c JOIN nsp n ON n.oid = c.cfgnamespace
+              UNION ALL SELECT 'TEXT SEARCH DICTIONARY', format('%s.%I', n.q, d.dictname), format('dictionary %s.%I', n.q, d.dictname), d.dictowner, 'pg_ts_dict'::regclass, d.oid FROM pg_ts_dict d JOIN nsp n ON n.oid = d.dictnamespace
+              UNION ALL SELECT 'STATISTICS', format('%s.%I', n.q, s.stxname), format('%s.%I', n.q, s.stxname), s.stxowner, 'pg_statistic_ext'::regclass, s.oid FROM pg_statistic_ext s JOIN nsp n ON n.oid = s.stxnamespace
+              UNION ALL SELECT 'FOREIGN DATA WRAPPER', quote_ident(w.fdwname), quote_ident(w.fdwname), w.fdwowner, 'pg_foreign_data_wrapper'::regclass, w.oid FROM pg_foreign_data_wrapper w
+              UNION ALL SELECT 'LANGUAGE', quote_ident(l.lanname), quote_ident(l.lanname), l.lanowner, 'pg_language'::regclass, l.oid FROM pg_language l WHERE l.oid >= 16384
+              UNION ALL SELECT 'EVENT TRIGGER', quote_ident(e.evtname), quote_ident(e.evtname), e.evtowner, 'pg_event_trigger'::regclass, e.oid FROM pg_event_trigger e
+                         WHERE e.evtfoid NOT IN (SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'flare')
+              ) x(word, name, parent, owner, classid, objid) WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = x.classid AND ext.objid = x.objid)) o(object, parent, owner)";
 
 /// As far as they differ from what an object comes with. CONNECT is given and taken by the cutover. Schema public comes
 /// with CREATE for everybody before 15, which no dump carries: across that border it is
@@ -78,19 +93,48 @@ const DEFAULT_PRIVILEGES: &str = "
      WHERE g.held IS DISTINCT FROM g.initial AND (g.grantee = o.defaclrole OR pg_get_userbyid(g.grantee) <> ALL ($1))";
 
 const COMMENTS: &str = "
-    SELECT 'comment', format('%s %s', i.type, i.identity), coalesce((SELECT p.name FROM fun p WHERE d.classoid = 'pg_proc'::regclass AND p.oid = d.objoid), i.identity), d.description,
-           format('COMMENT ON %s IS %L', t.target, d.description), format('COMMENT ON %s IS %L', t.target, d.description), format('COMMENT ON %s IS NULL', t.target)
-      FROM pg_description d CROSS JOIN LATERAL pg_identify_object(d.classoid, d.objoid, d.objsubid) i
-      CROSS JOIN LATERAL (SELECT CASE WHEN i.type LIKE '% column' THEN 'COLUMN ' || i.identity WHEN i.type = 'domain constraint' THEN 'CONSTRAINT ' || replace(i.identity, ' on ', ' ON DOMAIN ')
-               WHEN i.type LIKE '% constraint' THEN 'CONSTRAINT ' || i.identity WHEN i.type IN ('composite type') THEN 'TYPE ' || i.identity ELSE upper(i.type) || ' ' || i.identity END) t(target)
+    SELECT 'comment', format('%s %s', i.type, i.identity), i.parent, d.description,
+           format('COMMENT ON %s IS %L', i.target, d.description), format('COMMENT ON %s IS %L', i.target, d.description), format('COMMENT ON %s IS NULL', i.target)
+      FROM pg_description d CROSS JOIN LATERAL (SELECT i.type, i.schema, i.identity,
+               CASE d.classoid WHEN 'pg_proc'::regclass THEN coalesce((SELECT p.name FROM fun p WHERE p.oid = d.objoid), i.identity)
+                 WHEN 'pg_operator'::regclass THEN (SELECT format('%I.%s (%s, %s)', n.nspname, o.oprname, CASE WHEN o.oprleft = 0 THEN 'NONE' ELSE format_type(o.oprleft, NULL) END, CASE WHEN o.oprright = 0 THEN 'NONE' ELSE format_type(o.oprright, NULL) END) FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = d.objoid)
+                 WHEN 'pg_cast'::regclass THEN (SELECT format('%s as %s', format_type(c.castsource, NULL), format_type(c.casttarget, NULL)) FROM pg_cast c WHERE c.oid = d.objoid)
+                 WHEN 'pg_ts_config'::regclass THEN 'configuration ' || i.identity WHEN 'pg_ts_dict'::regclass THEN 'dictionary ' || i.identity
+                 WHEN 'pg_opclass'::regclass THEN replace(i.identity, ' USING ', ' using ') WHEN 'pg_opfamily'::regclass THEN replace(i.identity, ' USING ', ' using ')
+                 WHEN 'pg_constraint'::regclass THEN CASE i.type WHEN 'domain constraint' THEN replace(i.identity, ' on ', ' on domain ') ELSE i.identity END
+                 ELSE i.identity END AS parent,
+               CASE WHEN i.type LIKE '% column' THEN 'COLUMN ' || i.identity WHEN i.type = 'domain constraint' THEN 'CONSTRAINT ' || replace(i.identity, ' on ', ' ON DOMAIN ')
+                 WHEN i.type LIKE '% constraint' THEN 'CONSTRAINT ' || i.identity WHEN i.type = 'composite type' THEN 'TYPE ' || i.identity
+                 WHEN i.type = 'foreign-data wrapper' THEN 'FOREIGN DATA WRAPPER ' || i.identity WHEN i.type = 'statistics object' THEN 'STATISTICS ' || i.identity
+                 WHEN i.type = 'aggregate' THEN 'AGGREGATE ' || coalesce((SELECT p.name FROM fun p WHERE p.oid = d.objoid), i.identity)
+                 WHEN i.type = 'operator' THEN (SELECT format('OPERATOR %I.%s (%s, %s)', n.nspname, o.oprname, CASE WHEN o.oprleft = 0 THEN 'NONE' ELSE format_type(o.oprleft, NULL) END, CASE WHEN o.oprright = 0 THEN 'NONE' ELSE format_type(o.oprright, NULL) END) FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = d.objoid)
+                 WHEN i.type = 'transform' THEN 'TRANSFORM ' || replace(i.identity, ' on language ', ' LANGUAGE ')
+                 ELSE upper(i.type) || ' ' || i.identity END AS target
+          FROM pg_identify_object(d.classoid, d.objoid, d.objsubid) i) i
      WHERE (d.objoid >= 16384 OR d.classoid = 'pg_namespace'::regclass AND d.description <> 'standard public schema' AND i.identity = 'public')
        AND d.classoid NOT IN ('pg_extension'::regclass, 'pg_publication'::regclass, 'pg_subscription'::regclass)
        AND coalesce(i.schema, '') !~ '^(pg_|flare$)' AND i.identity !~ '^flare$|flare_fence|flare_replication_status' AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = d.classoid AND ext.objid = d.objoid)";
 
 const LABELS: &str = "
-    SELECT 'security_label', format('%s on %s %s', l.provider, i.type, i.identity), i.identity, l.label, NULL, NULL, NULL
-      FROM pg_seclabel l CROSS JOIN LATERAL pg_identify_object(l.classoid, l.objoid, l.objsubid) i
-     WHERE coalesce(i.schema, '') !~ '^(pg_|flare$)' AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = l.classoid AND ext.objid = l.objoid)";
+    SELECT 'security_label', format('%s on %s %s', d.provider, i.type, i.identity), i.parent, d.label, format('SECURITY LABEL FOR %I ON %s IS %L', d.provider, i.target, d.label),
+           format('SECURITY LABEL FOR %I ON %s IS %L', d.provider, i.target, d.label), format('SECURITY LABEL FOR %I ON %s IS NULL', d.provider, i.target)
+      FROM pg_seclabel d CROSS JOIN LATERAL (SELECT i.type, i.schema, i.identity,
+               CASE d.classoid WHEN 'pg_proc'::regclass THEN coalesce((SELECT p.name FROM fun p WHERE p.oid = d.objoid), i.identity)
+                 WHEN 'pg_operator'::regclass THEN (SELECT format('%I.%s (%s, %s)', n.nspname, o.oprname, CASE WHEN o.oprleft = 0 THEN 'NONE' ELSE format_type(o.oprleft, NULL) END, CASE WHEN o.oprright = 0 THEN 'NONE' ELSE format_type(o.oprright, NULL) END) FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = d.objoid)
+                 WHEN 'pg_cast'::regclass THEN (SELECT format('%s as %s', format_type(c.castsource, NULL), format_type(c.casttarget, NULL)) FROM pg_cast c WHERE c.oid = d.objoid)
+                 WHEN 'pg_ts_config'::regclass THEN 'configuration ' || i.identity WHEN 'pg_ts_dict'::regclass THEN 'dictionary ' || i.identity
+                 WHEN 'pg_opclass'::regclass THEN replace(i.identity, ' USING ', ' using ') WHEN 'pg_opfamily'::regclass THEN replace(i.identity, ' USING ', ' using ')
+                 WHEN 'pg_constraint'::regclass THEN CASE i.type WHEN 'domain constraint' THEN replace(i.identity, ' on ', ' on domain ') ELSE i.identity END
+                 ELSE i.identity END AS parent,
+               CASE WHEN i.type LIKE '% column' THEN 'COLUMN ' || i.identity WHEN i.type = 'domain constraint' THEN 'CONSTRAINT ' || replace(i.identity, ' on ', ' ON DOMAIN ')
+                 WHEN i.type LIKE '% constraint' THEN 'CONSTRAINT ' || i.identity WHEN i.type = 'composite type' THEN 'TYPE ' || i.identity
+                 WHEN i.type = 'foreign-data wrapper' THEN 'FOREIGN DATA WRAPPER ' || i.identity WHEN i.type = 'statistics object' THEN 'STATISTICS ' || i.identity
+                 WHEN i.type = 'aggregate' THEN 'AGGREGATE ' || coalesce((SELECT p.name FROM fun p WHERE p.oid = d.objoid), i.identity)
+                 WHEN i.type = 'operator' THEN (SELECT format('OPERATOR %I.%s (%s, %s)', n.nspname, o.oprname, CASE WHEN o.oprleft = 0 THEN 'NONE' ELSE format_type(o.oprleft, NULL) END, CASE WHEN o.oprright = 0 THEN 'NONE' ELSE format_type(o.oprright, NULL) END) FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = d.objoid)
+                 WHEN i.type = 'transform' THEN 'TRANSFORM ' || replace(i.identity, ' on language ', ' LANGUAGE ')
+                 ELSE upper(i.type) || ' ' || i.identity END AS target
+          FROM pg_identify_object(d.classoid, d.objoid, d.objsubid) i) i
+     WHERE coalesce(i.schema, '') !~ '^(pg_|flare$)' AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = d.classoid AND ext.objid = d.objoid)";
 
 /// The body says whether a role has to do with this database: it owns something, holds a privilege, has settings for it,
 /// is connected, or is a member of such a role.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Drift, Sides, same};
+use super::mend::Mend;
+use super::{Drift, Row, Sides, Target, same};
 use crate::error::{Result, WrapErr};
 use crate::schema::keywords::names_of_10;
 use crate::server::Side;
@@ -32,6 +33,8 @@ pub enum Kind {
     ForeignDataWrapper,
     ForeignServer,
     UserMapping,
+    /// Options of a foreign data wrapper, a server, a foreign table or one of its columns.
+    ForeignOptions,
     Sequence,
     Table,
     Column,
@@ -55,6 +58,8 @@ pub enum Kind {
     Inheritance,
     Statistics,
     ReplicaIdentity,
+    /// The index that CLUSTER goes by.
+    Cluster,
     Rule,
     Policy,
     RowSecurity,
@@ -80,11 +85,13 @@ impl Kind {
         !matches!(
             self,
             Options
+                | ForeignOptions
                 | ColumnOptions
                 | Default
                 | NotNull
                 | OwnedBy
                 | ReplicaIdentity
+                | Cluster
                 | RowSecurity
                 | Owner
                 | Grants
@@ -99,7 +106,10 @@ impl Kind {
     /// What the statement that makes the parent says of it already.
     pub(super) fn is_part_of_creation(self) -> bool {
         use Kind::*;
-        matches!(self, Column | Default | NotNull | ColumnOrder)
+        matches!(
+            self,
+            Column | Default | NotNull | ColumnOrder | ForeignOptions
+        )
     }
 
     /// As it is said to people.
@@ -108,7 +118,14 @@ impl Kind {
         word.as_str().unwrap_or_default().replace('_', " ")
     }
 
-    pub(super) fn difference(self, name: &str, sides: &Sides, with: Vec<String>) -> Vec<Drift> {
+    /// `with` is made together with it. What rests on the subscriber's object keeps it from being removed.
+    pub(super) fn difference(
+        self,
+        name: &str,
+        sides: &Sides,
+        with: Vec<String>,
+        target: &Target,
+    ) -> Vec<Drift> {
         let drift = |statement: Option<String>, missing: bool| Drift {
             object: name.to_owned(),
             kind: self,
@@ -116,6 +133,11 @@ impl Kind {
             subscriber: sides.subscriber.as_ref().map(|it| it.body.clone()),
             statement,
             missing,
+            advice: None,
+        };
+        let advised = |advice: String| Drift {
+            advice: Some(advice),
+            ..drift(None, false)
         };
         match (&sides.publisher, &sides.subscriber) {
             (Some(ours), None) if self == Kind::Role && ours.body.is_empty() => Vec::new(),
@@ -123,31 +145,75 @@ impl Kind {
             (Some(ours), None) => {
                 let statements = ours.make.iter().cloned().chain(with).collect::<Vec<_>>();
                 let known = ours.make.is_some().then(|| statements.join(";\n"));
-                vec![drift(known, true)]
+                vec![Drift {
+                    advice: known
+                        .is_none()
+                        .then(|| self.to_be_made_by_hand().to_owned()),
+                    ..drift(known, true)
+                }]
             }
             // Every server has its own.
             (None, Some(_)) if matches!(self, Kind::Role | Kind::Extension | Kind::ColumnOrder) => {
                 Vec::new()
             }
+            // A sequence that a column owns on the publisher has the owner of its table there.
+            (None, Some(_)) if self == Kind::Owner => Vec::new(),
             (None, Some(theirs)) => vec![drift(theirs.away.clone(), false)],
             (Some(_), Some(_)) if self == Kind::Role => Vec::new(),
             (Some(ours), Some(theirs)) if same(self, &ours.body, &theirs.body) => Vec::new(),
-            (Some(ours), Some(theirs)) => match self {
-                Kind::Enum => enum_values(name, &ours.body, &theirs.body)
-                    .unwrap_or_else(|| vec![drift(None, false)]),
-                Kind::ColumnOrder if !same_columns(&ours.body, &theirs.body) => Vec::new(),
-                Kind::Constraint if validated(&ours.body, &theirs.body) => {
-                    vec![drift(ours.mend.as_deref().and_then(validation), false)]
+            (Some(ours), Some(theirs)) => {
+                if self == Kind::ColumnOrder && !same_columns(&ours.body, &theirs.body) {
+                    return Vec::new();
                 }
-                Kind::Grants | Kind::DefaultPrivileges => {
-                    let more = holds_all_of(&ours.body, &theirs.body);
-                    vec![drift(ours.mend.clone().or(ours.make.clone()), more)]
+                match Mend::of(self, ours, theirs, target.version) {
+                    Mend::Run { statement, adds } => vec![drift(Some(statement), adds)],
+                    Mend::Each(values) => values,
+                    Mend::Never(why) => vec![advised(why.to_owned())],
+                    Mend::Unused(statement) => match target.users_of(self, &theirs.name) {
+                        None => vec![drift(Some(statement), false)],
+                        Some(users) => vec![advised(format!(
+                            "{users}: drop that, run {statement}; and make it again"
+                        ))],
+                    },
+                    Mend::Anew => {
+                        let statements = again(self, ours, theirs).into_iter().chain(with);
+                        let statement = statements.collect::<Vec<_>>().join(";\n");
+                        match target.users_of(self, &theirs.name) {
+                            None => vec![drift(Some(statement), false)],
+                            Some(users) => vec![advised(format!(
+                                "only DROP and CREATE change it, and {users}: drop that, run {statement}; and make it again"
+                            ))],
+                        }
+                    }
                 }
-                _ => vec![drift(ours.mend.clone(), false)],
-            },
+            }
             (None, None) => Vec::new(),
         }
     }
+
+    /// Why there is no statement that makes it.
+    fn to_be_made_by_hand(self) -> &'static str {
+        match self {
+            Kind::UserMapping => {
+                "its options, which may hold a password, are not read: CREATE USER MAPPING with those that the publisher has"
+            }
+            Kind::BaseType => {
+                "a type written in C is not described by the catalogs: install it as on the publisher"
+            }
+            _ => "make it as pg_dump of the publisher does",
+        }
+    }
+}
+
+/// The object removed and made. A materialized view that had rows gets them.
+fn again(kind: Kind, ours: &Row, theirs: &Row) -> Option<String> {
+    let (away, make) = (theirs.away.as_ref()?, ours.make.as_ref()?);
+    let filled = if kind == Kind::MaterializedView {
+        make.strip_suffix(" WITH NO DATA")
+    } else {
+        None
+    };
+    Some(format!("{away}; {}", filled.unwrap_or(make)))
 }
 
 impl Drift {
@@ -174,9 +240,8 @@ impl Drift {
         use Kind::*;
         let only_there = self.publisher.is_none();
         match self.kind {
-            Comment | SecurityLabel | Statistics | ColumnOptions | Options | ReplicaIdentity => {
-                false
-            }
+            Comment | SecurityLabel | Statistics | ColumnOptions | Options | ReplicaIdentity
+            | Cluster => false,
             Index => {
                 !only_there
                     || self
@@ -221,24 +286,13 @@ fn same_columns(one: &str, other: &str) -> bool {
     columns(one) == columns(other)
 }
 
-/// The constraint differs only in that the publisher has validated it.
-fn validated(ours: &str, theirs: &str) -> bool {
-    theirs.strip_suffix(" NOT VALID") == Some(ours)
-}
-
-/// `ALTER TABLE t VALIDATE CONSTRAINT c` of `ALTER TABLE t DROP CONSTRAINT c; ...`.
-fn validation(mend: &str) -> Option<String> {
-    let (drop, _) = mend.split_once("; ALTER ")?;
-    Some(drop.replacen(" DROP CONSTRAINT ", " VALIDATE CONSTRAINT ", 1))
-}
-
-fn holds_all_of(ours: &str, theirs: &str) -> bool {
+pub(super) fn holds_all_of(ours: &str, theirs: &str) -> bool {
     let ours: BTreeSet<&str> = ours.split(", ").collect();
     theirs == "nothing" || theirs.split(", ").all(|privilege| ours.contains(privilege))
 }
 
 /// The labels that only the publisher has, each with its statement; `None` where the subscriber has others.
-fn enum_values(name: &str, ours: &str, theirs: &str) -> Option<Vec<Drift>> {
+pub(super) fn enum_values(name: &str, ours: &str, theirs: &str) -> Option<Vec<Drift>> {
     let (ours, theirs) = (literals(ours), literals(theirs));
     let known: Vec<&String> = ours.iter().filter(|it| theirs.contains(it)).collect();
     if known != theirs.iter().collect::<Vec<_>>() {
@@ -265,6 +319,7 @@ fn enum_values(name: &str, ours: &str, theirs: &str) -> Option<Vec<Drift>> {
                 Literal(label)
             )),
             missing: true,
+            advice: None,
         }
     };
     // Each stands after one that is there or was just added.
@@ -273,7 +328,7 @@ fn enum_values(name: &str, ours: &str, theirs: &str) -> Option<Vec<Drift>> {
 }
 
 /// The values of `'a', 'it''s'`, `E'..\\..'` included.
-fn literals(list: &str) -> Vec<String> {
+pub(super) fn literals(list: &str) -> Vec<String> {
     let mut values = Vec::new();
     let mut chars = list.chars().peekable();
     while let Some(c) = chars.next() {

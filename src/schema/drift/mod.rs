@@ -3,12 +3,15 @@
 
 mod access;
 mod inherited;
+mod items;
 mod kind;
+mod mend;
 mod objects;
 mod query;
 mod renamed;
 mod same;
 mod tables;
+mod users;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +19,10 @@ use serde::Serialize;
 
 pub use self::kind::Kind;
 pub(crate) use self::kind::lost_by;
+use self::mend::Mend;
 use self::query::{Printing, Row};
 use self::same::same;
+use self::users::Users;
 use crate::error::Result;
 use crate::schema::keywords::names_of_10;
 use crate::server::Session;
@@ -37,9 +42,40 @@ pub struct Drift {
     pub statement: Option<String>,
     /// Whether the subscriber only lacks it: the statement adds, and changes nothing that is there.
     pub missing: bool,
+    /// What to do where there is no statement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
 }
 
 impl Drift {
+    /// When it is mended. What the subscriber alone has goes before what it hangs on is changed, and after what hangs on it
+    /// is: foreign keys first, types and schemas last.
+    fn turn(&self) -> (i32, i32, String) {
+        let kind = self.kind as i32;
+        let is_key = |it: &String| it.starts_with("FOREIGN KEY");
+        match (&self.publisher, &self.subscriber) {
+            (None, Some(there)) if self.kind == Kind::Constraint && is_key(there) => {
+                (0, 0, self.object.clone())
+            }
+            (None, Some(_)) if self.kind >= Kind::Default => (1, -kind, self.object.clone()),
+            (None, Some(_)) => (3, -kind, self.object.clone()),
+            _ => (2, kind, self.object.clone()),
+        }
+    }
+
+    /// Whether the server's description of an object is of this one, or of a part of it.
+    fn is_described_by(&self, words: &str) -> bool {
+        let column = self.object.rsplit_once('.');
+        match column.filter(|_| self.kind == Kind::Column) {
+            Some((table, column)) => words.contains(&format!("column {column} of table {table}")),
+            None => words
+                .split_once(&self.object)
+                .is_some_and(|(before, after)| {
+                    before.ends_with(' ') && after.chars().next().is_none_or(|c| c != '.')
+                }),
+        }
+    }
+
     /// Whether it is about what is granted on the database itself, which is compared with its other properties.
     pub(crate) fn is_of_grants_on_database(&self) -> bool {
         self.kind == Kind::Grants && self.object.starts_with("DATABASE ")
@@ -66,13 +102,44 @@ pub(crate) fn compare(from: &Session, to: &Session, roles: &Roles) -> Result<Vec
     if kinds.iter().any(|kind| kind == "table") && !kinds.iter().any(|kind| kind == "column") {
         kinds.push("column".to_owned());
     }
-    let found = if kinds.is_empty() {
-        Vec::new()
-    } else {
-        let (ours, theirs) = at_once(|| from.objects(&kinds), || to.objects(&kinds))?;
-        drift(ours, theirs)
-    };
-    Ok(found)
+    if kinds.is_empty() {
+        return Ok(Vec::new());
+    }
+    let target = Target::new(new);
+    let (ours, theirs) = at_once(|| from.objects(&kinds), || to.objects(&kinds))?;
+    let pairs = paired(ours, theirs);
+    if !rests_count(&pairs, &target) {
+        return Ok(drift(pairs, &target));
+    }
+    // What goes with an object that is made again, and what rests on it.
+    let ((ours, theirs), users) = (
+        at_once(|| from.objects(&[]), || to.objects(&[]))?,
+        to.users()?,
+    );
+    Ok(drift(paired(ours, theirs), &Target { users, ..target }))
+}
+
+/// The server on which the statements are to be run.
+#[derive(Debug, Default)]
+struct Target {
+    version: i32,
+    users: Users,
+}
+
+impl Target {
+    fn new(version: i32) -> Self {
+        Target {
+            version,
+            users: Users::new(),
+        }
+    }
+
+    /// `view app.v rests on it`, if anything does.
+    fn users_of(&self, kind: Kind, name: &str) -> Option<String> {
+        let users = self.users.get(&(kind, name.to_owned()))?;
+        let verb = if users.len() == 1 { "rests" } else { "rest" };
+        Some(format!("{} {verb} on it", users::in_words(users)))
+    }
 }
 
 /// Both answers, or the first error.
@@ -109,8 +176,8 @@ impl Sides {
 
 type Pairs = BTreeMap<(Kind, String), Sides>;
 
-/// The differences between both sides' rows: pure.
-fn drift(publisher: Vec<(Kind, Row)>, subscriber: Vec<(Kind, Row)>) -> Vec<Drift> {
+/// Both sides' rows, by kind and name.
+fn paired(publisher: Vec<(Kind, Row)>, subscriber: Vec<(Kind, Row)>) -> Pairs {
     let mut pairs = Pairs::new();
     for (kind, row) in publisher {
         let row = row.named_as_by_10();
@@ -122,6 +189,67 @@ fn drift(publisher: Vec<(Kind, Row)>, subscriber: Vec<(Kind, Row)>) -> Vec<Drift
         let sides = pairs.entry((kind, row.name.clone())).or_default();
         sides.subscriber = Some(row);
     }
+    pairs
+}
+
+/// How each object that is on both sides and differs is mended.
+fn mends<'p>(
+    pairs: &'p Pairs,
+    target: &'p Target,
+) -> impl Iterator<Item = (&'p (Kind, String), &'p Row, Mend)> {
+    pairs.iter().filter_map(|(key, sides)| {
+        let (ours, theirs) = sides.publisher.as_ref().zip(sides.subscriber.as_ref())?;
+        let differs = key.0 != Kind::Role && !same(key.0, &ours.body, &theirs.body);
+        differs.then(|| (key, theirs, Mend::of(key.0, ours, theirs, target.version)))
+    })
+}
+
+/// Whether a mend depends on what rests on the object. Functions that are named anew are no pair yet.
+fn rests_count(pairs: &Pairs, target: &Target) -> bool {
+    let mut mends = mends(pairs, target);
+    let one_sided = |kind: Kind, side: fn(&Sides) -> bool| {
+        let mut pairs = pairs.iter();
+        pairs.any(|((it, _), sides)| *it == kind && side(sides))
+    };
+    let extra = pairs.values().filter(|it| it.publisher.is_none()).count();
+    extra > 1
+        || mends.any(|(.., mend)| matches!(mend, Mend::Unused(_) | Mend::Anew))
+        || one_sided(Kind::Function, |sides| sides.publisher.is_none())
+            && one_sided(Kind::Function, |sides| sides.subscriber.is_none())
+}
+
+/// The objects that are removed and made again, and those that go with them. One whose name others have too is
+/// made again alone: what belongs to which of them is not known by the name.
+fn again(pairs: &Pairs, target: &Target) -> BTreeSet<String> {
+    let alone = |name: &String| {
+        let alike = |(kind, other): &&(Kind, String)| kind.is_an_object() && other == name;
+        pairs.keys().filter(alike).count() == 1
+    };
+    let anew = mends(pairs, target).filter(|(.., mend)| matches!(mend, Mend::Anew));
+    let unused =
+        anew.filter(|((kind, _), theirs, _)| target.users_of(*kind, &theirs.name).is_none());
+    let mut again: BTreeSet<String> = unused
+        .map(|((_, name), ..)| name.clone())
+        .filter(alone)
+        .collect();
+    loop {
+        let more: Vec<String> = pairs
+            .iter()
+            .filter(|((kind, name), sides)| {
+                let goes_with = sides.parent().is_some_and(|it| again.contains(it));
+                kind.is_an_object() && goes_with && !again.contains(name)
+            })
+            .map(|((_, name), _)| name.clone())
+            .collect();
+        if more.is_empty() {
+            return again;
+        }
+        again.extend(more);
+    }
+}
+
+/// The differences between both sides' rows: pure.
+fn drift(mut pairs: Pairs, target: &Target) -> Vec<Drift> {
     inherited::fill(&mut pairs);
     let mut found = renamed::take(&mut pairs);
     let gone = |pairs: &Pairs, side: fn(&Sides) -> bool| -> BTreeSet<String> {
@@ -129,7 +257,8 @@ fn drift(publisher: Vec<(Kind, Row)>, subscriber: Vec<(Kind, Row)>) -> Vec<Drift
         let named = one_sided.filter(|((kind, _), _)| kind.is_an_object());
         named.map(|((_, name), _)| name.clone()).collect()
     };
-    let lacking = gone(&pairs, |sides| sides.subscriber.is_none());
+    let mut lacking = gone(&pairs, |sides| sides.subscriber.is_none());
+    lacking.extend(again(&pairs, target));
     let extra = gone(&pairs, |sides| sides.publisher.is_none());
     // What goes with an object that is not there is made together with it.
     let mut with: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -149,10 +278,66 @@ fn drift(publisher: Vec<(Kind, Row)>, subscriber: Vec<(Kind, Row)>) -> Vec<Drift
             continue;
         }
         let also = with.remove(name).filter(|_| kind.is_an_object());
-        found.extend(kind.difference(name, sides, also.unwrap_or_default()));
+        found.extend(kind.difference(name, sides, also.unwrap_or_default(), target));
     }
-    found.sort_by(|one, other| (one.kind, &one.object).cmp(&(other.kind, &other.object)));
-    found
+    with_their_tables(&mut found);
+    with_their_types(&mut found);
+    found.sort_by_cached_key(Drift::turn);
+    first_what_rests(found, target)
+}
+
+/// Of what the subscriber alone has, what rests on another goes before that.
+fn first_what_rests(mut found: Vec<Drift>, target: &Target) -> Vec<Drift> {
+    let mut ordered: Vec<Drift> = Vec::with_capacity(found.len());
+    while !found.is_empty() {
+        let phase = found[0].turn().0;
+        let alike = found.iter().take_while(|it| it.turn().0 == phase).count();
+        let is_used = |at: usize| {
+            let users = target
+                .users
+                .get(&(found[at].kind, found[at].object.clone()));
+            users.is_some_and(|users| {
+                let others = found[..alike].iter().enumerate();
+                others
+                    .filter(|(other, _)| *other != at)
+                    .any(|(_, other)| users.iter().any(|user| other.is_described_by(user)))
+            })
+        };
+        let is_extra = found[0].publisher.is_none();
+        let free = (0..alike).find(|at| !is_extra || !is_used(*at));
+        ordered.push(found.remove(free.unwrap_or_default()));
+    }
+    ordered
+}
+
+/// The default goes with the column's type: its statement takes it off and sets it again.
+fn with_their_types(found: &mut Vec<Drift>) {
+    let retyped: BTreeSet<String> = found
+        .iter()
+        .filter(|it| it.kind == Kind::Column)
+        .filter(|it| {
+            let texts = [&it.statement, &it.advice].into_iter().flatten();
+            let mut texts = texts.map(|text| text.contains(" DROP DEFAULT, ALTER COLUMN "));
+            texts.any(|it| it)
+        })
+        .map(|it| it.object.clone())
+        .collect();
+    found.retain(|it| it.kind != Kind::Default || !retyped.contains(&it.object));
+}
+
+/// Partitions are attached to a table that is partitioned as theirs is.
+fn with_their_tables(found: &mut [Drift]) {
+    let tables: Vec<String> = found
+        .iter()
+        .filter(|it| it.kind == Kind::Table && it.advice.is_some())
+        .map(|it| format!(" from {}", it.object))
+        .collect();
+    for it in found.iter_mut().filter(|it| it.kind == Kind::Inheritance) {
+        if tables.iter().any(|table| it.object.ends_with(table)) {
+            it.statement = None;
+            it.advice = Some("its parent differs itself: that first".to_owned());
+        }
+    }
 }
 
 /// The outermost of the objects that are not there which something belongs to.

@@ -5,23 +5,27 @@ pub(super) const ROWS: &[&str] = &[
     SCHEMAS,
     EXTENSIONS,
     ENUMS,
-    DOMAINS,
     COMPOSITES,
     RANGES,
     BASE_TYPES,
     SEQUENCES,
     OWNED_BY,
+    CASTS,
+    COLLATIONS,
+    EVENT_TRIGGERS,
+    LANGUAGES,
+];
+
+/// As in `tables.rs`.
+pub(super) const FIXED_ROWS: &[&str] = &[
+    DOMAINS,
     VIEWS,
     FUNCTIONS,
     AGGREGATES,
     OPERATORS,
     OPERATOR_CLASSES,
-    CASTS,
-    COLLATIONS,
     TEXT_SEARCH,
     FOREIGN,
-    EVENT_TRIGGERS,
-    LANGUAGES,
 ];
 
 const SCHEMAS: &str = "
@@ -41,11 +45,11 @@ const ENUMS: &str = "
 const DOMAINS: &str = "
     SELECT 'domain', t.name, NULL, d.definition, format('CREATE DOMAIN %s AS %s', t.name, d.definition),
            format('ALTER DOMAIN %s %s; ALTER DOMAIN %1$s %3$s', t.name, coalesce('SET DEFAULT ' || t.typdefault, 'DROP DEFAULT'), CASE WHEN t.typnotnull THEN 'SET NOT NULL' ELSE 'DROP NOT NULL' END),
-           format('DROP DOMAIN %s', t.name)
+           format('DROP DOMAIN %s', t.name), b.base || ';'
       FROM typ t CROSS JOIN LATERAL (SELECT concat_ws(' ', format_type(t.typbasetype, t.typtypmod),
                (SELECT format('COLLATE %I.%I', n.nspname, c.collname) FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
-                 WHERE c.oid = t.typcollation AND c.oid <> (SELECT b.typcollation FROM pg_type b WHERE b.oid = t.typbasetype)),
-               'DEFAULT ' || t.typdefault, CASE WHEN t.typnotnull THEN 'NOT NULL' END)) d(definition)
+                 WHERE c.oid = t.typcollation AND c.oid <> (SELECT b.typcollation FROM pg_type b WHERE b.oid = t.typbasetype)))) b(base)
+      CROSS JOIN LATERAL (SELECT concat_ws(' ', b.base, 'DEFAULT ' || t.typdefault, CASE WHEN t.typnotnull THEN 'NOT NULL' END)) d(definition)
      WHERE t.typtype = 'd'";
 
 const COMPOSITES: &str = "
@@ -90,56 +94,79 @@ const OWNED_BY: &str = "
 const VIEWS: &str = "
     SELECT CASE r.relkind WHEN 'v' THEN 'view' ELSE 'materialized_view' END, r.name, NULL, d.definition,
            format(CASE r.relkind WHEN 'v' THEN 'CREATE VIEW %s AS %s' ELSE 'CREATE MATERIALIZED VIEW %s AS %s WITH NO DATA' END, r.name, d.definition),
-           CASE r.relkind WHEN 'v' THEN format('CREATE OR REPLACE VIEW %s%s AS %s', r.name, d.options, d.definition) ELSE format('DROP MATERIALIZED VIEW %s; CREATE MATERIALIZED VIEW %1$s AS %s', r.name, d.definition) END,
-           format('DROP %s %s', r.word, r.name)
+           CASE r.relkind WHEN 'v' THEN format('CREATE OR REPLACE VIEW %s%s AS %s', r.name, d.options, d.definition) END,
+           format('DROP %s %s', r.word, r.name),
+           (SELECT string_agg(concat_ws(' ', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), (SELECT o.collname FROM pg_collation o WHERE o.oid = a.attcollation)) || ', ', '' ORDER BY a.attnum)
+              FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attnum > 0)
       FROM rel r CROSS JOIN LATERAL (
         SELECT rtrim(btrim(pg_get_viewdef(r.oid)), ';'),
                (SELECT ' WITH (' || string_agg(quote_ident(option_name) || ' = ' || quote_literal(option_value), ', ') || ')' FROM pg_options_to_table(r.reloptions))) d(definition, options)
      WHERE r.relkind IN ('v', 'm')";
 
 const FUNCTIONS: &str = "
-    SELECT 'function', p.name, NULL, d.definition, d.definition, d.definition, format('DROP %s %s', p.word, p.name)
+    SELECT 'function', p.name, NULL, d.definition, d.definition, d.definition, format('DROP %s %s', p.word, p.signature),
+           (SELECT concat_ws(' ', p.word, f.proretset, format_type(f.prorettype, NULL), f.proargnames::text, f.proargmodes::text, f.proallargtypes::regtype[]::text) || '; ' || repeat('default ', f.pronargdefaults) FROM pg_proc f WHERE f.oid = p.oid)
       FROM fun p CROSS JOIN LATERAL (SELECT btrim(pg_get_functiondef(p.oid), E' \\n')) d(definition) WHERE p.kind <> 'a'";
 
 const AGGREGATES: &str = "
-    SELECT 'aggregate', p.name, NULL, d.definition, format('CREATE AGGREGATE %s (%s)', p.name, d.definition), NULL, format('DROP AGGREGATE %s', p.name)
+    SELECT 'aggregate', p.name, NULL, d.definition, format('CREATE AGGREGATE %s (%s)', p.name, d.definition), format('CREATE OR REPLACE AGGREGATE %s (%s)', p.name, d.definition), format('DROP AGGREGATE %s', p.name),
+           (SELECT format_type(f.prorettype, NULL) || ';' FROM pg_proc f WHERE f.oid = p.oid)
       FROM fun p JOIN pg_aggregate a ON a.aggfnoid = p.oid CROSS JOIN LATERAL (SELECT concat_ws(', ', 'SFUNC = ' || a.aggtransfn, 'STYPE = ' || format_type(a.aggtranstype, NULL),
                'SSPACE = ' || nullif(a.aggtransspace, 0), 'FINALFUNC = ' || CASE WHEN a.aggfinalfn::oid <> 0 THEN a.aggfinalfn::text END, CASE WHEN a.aggfinalextra THEN 'FINALFUNC_EXTRA' END,
+               'FINALFUNC_MODIFY = ' || CASE to_jsonb(a) ->> 'aggfinalmodify' WHEN CASE a.aggkind WHEN 'n' THEN 'r' ELSE 'w' END THEN NULL WHEN 'r' THEN 'READ_ONLY' WHEN 's' THEN 'SHAREABLE' WHEN 'w' THEN 'READ_WRITE' END,
                'COMBINEFUNC = ' || CASE WHEN a.aggcombinefn::oid <> 0 THEN a.aggcombinefn::text END, 'SERIALFUNC = ' || CASE WHEN a.aggserialfn::oid <> 0 THEN a.aggserialfn::text END,
                'DESERIALFUNC = ' || CASE WHEN a.aggdeserialfn::oid <> 0 THEN a.aggdeserialfn::text END, 'INITCOND = ' || quote_literal(a.agginitval),
                'MSFUNC = ' || CASE WHEN a.aggmtransfn::oid <> 0 THEN a.aggmtransfn::text END, 'MINVFUNC = ' || CASE WHEN a.aggminvtransfn::oid <> 0 THEN a.aggminvtransfn::text END,
-               'MSTYPE = ' || CASE WHEN a.aggmtranstype <> 0 THEN format_type(a.aggmtranstype, NULL) END, 'MFINALFUNC = ' || CASE WHEN a.aggmfinalfn::oid <> 0 THEN a.aggmfinalfn::text END,
+               'MSTYPE = ' || CASE WHEN a.aggmtranstype <> 0 THEN format_type(a.aggmtranstype, NULL) END, 'MSSPACE = ' || nullif(a.aggmtransspace, 0), CASE WHEN a.aggmfinalextra THEN 'MFINALFUNC_EXTRA' END, 'MFINALFUNC = ' || CASE WHEN a.aggmfinalfn::oid <> 0 THEN a.aggmfinalfn::text END,
                'MINITCOND = ' || quote_literal(a.aggminitval),
                'SORTOP = ' || CASE WHEN a.aggsortop <> 0 THEN a.aggsortop::regoper::text END, 'PARALLEL = ' || CASE p.proparallel WHEN 's' THEN 'SAFE' WHEN 'r' THEN 'RESTRICTED' END,
                CASE a.aggkind WHEN 'h' THEN 'HYPOTHETICAL' END)) d(definition)";
 
+/// Its estimators are all that every version can change.
 const OPERATORS: &str = "
-    SELECT 'operator', format('%s.%s (%s, %s)', n.q, o.oprname, CASE WHEN o.oprleft = 0 THEN 'NONE' ELSE format_type(o.oprleft, NULL) END, CASE WHEN o.oprright = 0 THEN 'NONE' ELSE format_type(o.oprright, NULL) END), NULL, d.definition,
-           format('CREATE OPERATOR %s.%s (%s)', n.q, o.oprname, d.definition), NULL,
-           format('DROP OPERATOR %s.%s (%s, %s)', n.q, o.oprname, CASE WHEN o.oprleft = 0 THEN 'NONE' ELSE format_type(o.oprleft, NULL) END, CASE WHEN o.oprright = 0 THEN 'NONE' ELSE format_type(o.oprright, NULL) END)
-      FROM pg_operator o JOIN nsp n ON n.oid = o.oprnamespace CROSS JOIN LATERAL (SELECT concat_ws(', ', 'PROCEDURE = ' || o.oprcode, 'LEFTARG = ' || CASE WHEN o.oprleft <> 0 THEN format_type(o.oprleft, NULL) END,
+    SELECT 'operator', format('%s.%s %s', n.q, o.oprname, g.arguments), NULL, concat_ws(', ', d.definition, e.restricted, e.joined),
+           format('CREATE OPERATOR %s.%s (%s)', n.q, o.oprname, concat_ws(', ', d.definition, e.restricted, e.joined)),
+           format('ALTER OPERATOR %s.%s %s SET (%s, %s)', n.q, o.oprname, g.arguments, coalesce(e.restricted, 'RESTRICT = NONE'), coalesce(e.joined, 'JOIN = NONE')),
+           format('DROP OPERATOR %s.%s %s', n.q, o.oprname, g.arguments), d.definition || ';'
+      FROM pg_operator o JOIN nsp n ON n.oid = o.oprnamespace
+      CROSS JOIN LATERAL (SELECT format('(%s, %s)', CASE WHEN o.oprleft = 0 THEN 'NONE' ELSE format_type(o.oprleft, NULL) END, CASE WHEN o.oprright = 0 THEN 'NONE' ELSE format_type(o.oprright, NULL) END)) g(arguments)
+      CROSS JOIN LATERAL (SELECT 'RESTRICT = ' || CASE WHEN o.oprrest::oid <> 0 THEN o.oprrest::text END, 'JOIN = ' || CASE WHEN o.oprjoin::oid <> 0 THEN o.oprjoin::text END) e(restricted, joined)
+      CROSS JOIN LATERAL (SELECT concat_ws(', ', 'PROCEDURE = ' || o.oprcode, 'LEFTARG = ' || CASE WHEN o.oprleft <> 0 THEN format_type(o.oprleft, NULL) END,
                'RIGHTARG = ' || CASE WHEN o.oprright <> 0 THEN format_type(o.oprright, NULL) END,
                (SELECT format('COMMUTATOR = OPERATOR(%I.%s)', m.nspname, x.oprname) FROM pg_operator x JOIN pg_namespace m ON m.oid = x.oprnamespace WHERE x.oid = o.oprcom),
                (SELECT format('NEGATOR = OPERATOR(%I.%s)', m.nspname, x.oprname) FROM pg_operator x JOIN pg_namespace m ON m.oid = x.oprnamespace WHERE x.oid = o.oprnegate),
-               'RESTRICT = ' || CASE WHEN o.oprrest::oid <> 0 THEN o.oprrest::text END, 'JOIN = ' || CASE WHEN o.oprjoin::oid <> 0 THEN o.oprjoin::text END,
                CASE WHEN o.oprcanhash THEN 'HASHES' END, CASE WHEN o.oprcanmerge THEN 'MERGES' END)) d(definition)
      WHERE o.oprcode::oid <> 0 AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_operator'::regclass AND ext.objid = o.oid)";
 
+/// A family's own members are those that no class of it brings.
 const OPERATOR_CLASSES: &str = "
-    SELECT 'operator_class', format('%s.%I using %I', n.q, o.opcname, m.amname), NULL, concat_ws(' ', format_type(o.opcintype, NULL), CASE WHEN o.opcdefault THEN 'DEFAULT' END, CASE WHEN o.opckeytype <> 0 THEN format_type(o.opckeytype, NULL) END),
-           NULL, NULL, format('DROP OPERATOR CLASS %s.%I USING %I', n.q, o.opcname, m.amname)
-      FROM pg_opclass o JOIN nsp n ON n.oid = o.opcnamespace JOIN pg_am m ON m.oid = o.opcmethod WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_opclass'::regclass AND ext.objid = o.oid)
+    SELECT 'operator_class', format('%s.%I using %I', n.q, o.opcname, m.amname), NULL, d.definition,
+           format('CREATE OPERATOR CLASS %s.%I %s', n.q, o.opcname, d.definition), NULL, format('DROP OPERATOR CLASS %s.%I USING %I', n.q, o.opcname, m.amname), NULL
+      FROM pg_opclass o JOIN nsp n ON n.oid = o.opcnamespace JOIN pg_am m ON m.oid = o.opcmethod
+      JOIN pg_opfamily f ON f.oid = o.opcfamily JOIN pg_namespace fn ON fn.oid = f.opfnamespace
+      CROSS JOIN LATERAL (SELECT concat_ws(', ', concat_ws(', ',
+               (SELECT string_agg(format('OPERATOR %s %s%s', x.amopstrategy, x.amopopr::regoperator, (SELECT format(' FOR ORDER BY %I.%I', sn.nspname, sf.opfname) FROM pg_opfamily sf JOIN pg_namespace sn ON sn.oid = sf.opfnamespace WHERE sf.oid = x.amopsortfamily)), ', ' ORDER BY x.amopstrategy, x.amopopr::regoperator::text COLLATE \"C\")
+                  FROM pg_amop x JOIN pg_depend p ON p.classid = 'pg_amop'::regclass AND p.objid = x.oid WHERE p.refclassid = 'pg_opclass'::regclass AND p.refobjid = o.oid),
+               (SELECT string_agg(format('FUNCTION %s (%s, %s) %s', x.amprocnum, format_type(x.amproclefttype, NULL), format_type(x.amprocrighttype, NULL), x.amproc::regprocedure), ', ' ORDER BY x.amprocnum, x.amproc::regprocedure::text COLLATE \"C\")
+                  FROM pg_amproc x JOIN pg_depend p ON p.classid = 'pg_amproc'::regclass AND p.objid = x.oid WHERE p.refclassid = 'pg_opclass'::regclass AND p.refobjid = o.oid)), 'STORAGE ' || CASE WHEN o.opckeytype <> 0 THEN format_type(o.opckeytype, NULL) END)) i(items)
+      CROSS JOIN LATERAL (SELECT format('%sFOR TYPE %s USING %I FAMILY %I.%I AS %s', CASE WHEN o.opcdefault THEN 'DEFAULT ' END, format_type(o.opcintype, NULL), m.amname, fn.nspname, f.opfname,
+               coalesce(nullif(i.items, ''), 'STORAGE ' || format_type(o.opcintype, NULL)))) d(definition)
+     WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_opclass'::regclass AND ext.objid = o.oid)
     UNION ALL
-    SELECT 'operator_family', format('%s.%I using %I', n.q, o.opfname, m.amname), NULL,
-           coalesce((SELECT string_agg(format('%s %s', x.amopstrategy, x.amopopr::regoperator), ', ' ORDER BY x.amopstrategy, x.amopopr::regoperator::text COLLATE \"C\") FROM pg_amop x WHERE x.amopfamily = o.oid), '')
-           || coalesce((SELECT string_agg(format('%s %s', x.amprocnum, x.amproc), ', ' ORDER BY x.amprocnum, x.amproc::text COLLATE \"C\") FROM pg_amproc x WHERE x.amprocfamily = o.oid), ''),
-           NULL, NULL, format('DROP OPERATOR FAMILY %s.%I USING %I', n.q, o.opfname, m.amname)
-      FROM pg_opfamily o JOIN nsp n ON n.oid = o.opfnamespace JOIN pg_am m ON m.oid = o.opfmethod WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_opfamily'::regclass AND ext.objid = o.oid)";
+    SELECT 'operator_family', format('%s.%I using %I', n.q, o.opfname, m.amname), NULL, i.items,
+           format('CREATE OPERATOR FAMILY %s.%I USING %I', n.q, o.opfname, m.amname) || coalesce(format('; ALTER OPERATOR FAMILY %s.%I USING %I ADD ', n.q, o.opfname, m.amname) || i.items, ''),
+           NULL, format('DROP OPERATOR FAMILY %s.%I USING %I', n.q, o.opfname, m.amname), NULL
+      FROM pg_opfamily o JOIN nsp n ON n.oid = o.opfnamespace JOIN pg_am m ON m.oid = o.opfmethod CROSS JOIN LATERAL (SELECT nullif(concat_ws(', ',
+               (SELECT string_agg(format('OPERATOR %s %s%s', x.amopstrategy, x.amopopr::regoperator, (SELECT format(' FOR ORDER BY %I.%I', sn.nspname, sf.opfname) FROM pg_opfamily sf JOIN pg_namespace sn ON sn.oid = sf.opfnamespace WHERE sf.oid = x.amopsortfamily)), ', ' ORDER BY x.amopstrategy, x.amopopr::regoperator::text COLLATE \"C\")
+                  FROM pg_amop x JOIN pg_depend p ON p.classid = 'pg_amop'::regclass AND p.objid = x.oid WHERE p.refclassid = 'pg_opfamily'::regclass AND p.refobjid = o.oid),
+               (SELECT string_agg(format('FUNCTION %s (%s, %s) %s', x.amprocnum, format_type(x.amproclefttype, NULL), format_type(x.amprocrighttype, NULL), x.amproc::regprocedure), ', ' ORDER BY x.amprocnum, x.amproc::regprocedure::text COLLATE \"C\")
+                  FROM pg_amproc x JOIN pg_depend p ON p.classid = 'pg_amproc'::regclass AND p.objid = x.oid WHERE p.refclassid = 'pg_opfamily'::regclass AND p.refobjid = o.oid)), '')) i(items)
+     WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_opfamily'::regclass AND ext.objid = o.oid)";
 
 const CASTS: &str = "
     SELECT 'cast', format('%s as %s', format_type(c.castsource, NULL), format_type(c.casttarget, NULL)), NULL, d.definition,
            format('CREATE CAST (%s AS %s) %s', format_type(c.castsource, NULL), format_type(c.casttarget, NULL), d.definition),
-           format('DROP CAST (%s AS %s); CREATE CAST (%1$s AS %2$s) %s', format_type(c.castsource, NULL), format_type(c.casttarget, NULL), d.definition),
+           NULL,
            format('DROP CAST (%s AS %s)', format_type(c.castsource, NULL), format_type(c.casttarget, NULL))
       FROM pg_cast c CROSS JOIN LATERAL (SELECT concat_ws(' ', CASE c.castmethod WHEN 'f' THEN 'WITH FUNCTION ' || c.castfunc::regprocedure WHEN 'i' THEN 'WITH INOUT' ELSE 'WITHOUT FUNCTION' END,
                CASE c.castcontext WHEN 'a' THEN 'AS ASSIGNMENT' WHEN 'i' THEN 'AS IMPLICIT' END)) d(definition)
@@ -150,41 +177,64 @@ const COLLATIONS: &str = "
     SELECT 'collation', format('%s.%I', n.q, c.collname), NULL, d.definition, format('CREATE COLLATION %s.%I (%s)', n.q, c.collname, d.definition), NULL, format('DROP COLLATION %s.%I', n.q, c.collname)
       FROM pg_collation c JOIN nsp n ON n.oid = c.collnamespace CROSS JOIN LATERAL (SELECT CASE c.collprovider WHEN 'c' THEN format('LC_COLLATE = %L, LC_CTYPE = %L', c.collcollate, c.collctype)
                ELSE concat_ws(', ', format('PROVIDER = %s, LOCALE = %L', CASE c.collprovider WHEN 'i' THEN 'icu' ELSE 'builtin' END, coalesce(to_jsonb(c) ->> 'colllocale', to_jsonb(c) ->> 'colliculocale', to_jsonb(c) ->> 'collcollate')),
-                              CASE WHEN to_jsonb(c) ->> 'collisdeterministic' = 'false' THEN 'DETERMINISTIC = false' END) END) d(definition)
+                              CASE WHEN to_jsonb(c) ->> 'collisdeterministic' = 'false' THEN 'DETERMINISTIC = false' END,
+                              'RULES = ' || quote_literal(coalesce(to_jsonb(c) ->> 'collicurules', to_jsonb(c) ->> 'collrules'))) END) d(definition)
      WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_collation'::regclass AND ext.objid = c.oid)
     UNION ALL
-    SELECT 'conversion', format('%s.%I', n.q, c.conname), NULL, d.definition, format('CREATE %sCONVERSION %s.%I %s', CASE WHEN c.condefault THEN 'DEFAULT ' ELSE '' END, n.q, c.conname, d.definition), NULL, format('DROP CONVERSION %s.%I', n.q, c.conname)
+    SELECT 'conversion', format('%s.%I', n.q, c.conname), NULL, concat_ws(' ', CASE WHEN c.condefault THEN 'DEFAULT' END, d.definition), format('CREATE %sCONVERSION %s.%I %s', CASE WHEN c.condefault THEN 'DEFAULT ' ELSE '' END, n.q, c.conname, d.definition), NULL, format('DROP CONVERSION %s.%I', n.q, c.conname)
       FROM pg_conversion c JOIN nsp n ON n.oid = c.connamespace CROSS JOIN LATERAL (SELECT format('FOR %L TO %L FROM %s', pg_encoding_to_char(c.conforencoding), pg_encoding_to_char(c.contoencoding), c.conproc)) d(definition)
      WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_conversion'::regclass AND ext.objid = c.oid)";
 
+/// Token types by their names. DROP MAPPING IF EXISTS names them all: what the subscriber has need not be known.
 const TEXT_SEARCH: &str = "
-    SELECT 'text_search', format('configuration %s.%I', n.q, c.cfgname), NULL,
-           concat_ws(' ', (SELECT quote_ident(p.prsname) FROM pg_ts_parser p WHERE p.oid = c.cfgparser),
-                     (SELECT string_agg(format('%s %s', m.maptokentype, m.mapdict::regdictionary), ', ' ORDER BY m.maptokentype, m.mapseqno) FROM pg_ts_config_map m WHERE m.mapcfg = c.oid)),
-           NULL, NULL, format('DROP TEXT SEARCH CONFIGURATION %s.%I', n.q, c.cfgname)
-      FROM pg_ts_config c JOIN nsp n ON n.oid = c.cfgnamespace WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_ts_config'::regclass AND ext.objid = c.oid)
+    SELECT 'text_search', format('configuration %s.%I', n.q, c.cfgname), NULL, concat_ws(' ', p.name, (SELECT string_agg(m.token || ' ' || m.dictionaries, ', ' ORDER BY m.tokid) FROM (SELECT m.maptokentype AS tokid, (SELECT quote_ident(k.alias) FROM ts_token_type(c.cfgparser) k WHERE k.tokid = m.maptokentype) AS token, string_agg(m.mapdict::regdictionary::text, ', ' ORDER BY m.mapseqno) AS dictionaries
+                           FROM pg_ts_config_map m WHERE m.mapcfg = c.oid GROUP BY m.maptokentype) m)),
+           format('CREATE TEXT SEARCH CONFIGURATION %s.%I (PARSER = %s)', n.q, c.cfgname, p.name) || coalesce('; ' || a.added, ''),
+           concat_ws('; ', (SELECT format('ALTER TEXT SEARCH CONFIGURATION %s.%I DROP MAPPING IF EXISTS FOR %s', n.q, c.cfgname, string_agg(quote_ident(k.alias), ', ' ORDER BY k.tokid)) FROM ts_token_type(c.cfgparser) k), a.added),
+           format('DROP TEXT SEARCH CONFIGURATION %s.%I', n.q, c.cfgname), p.name || ';'
+      FROM pg_ts_config c JOIN nsp n ON n.oid = c.cfgnamespace JOIN (SELECT x.oid, format('%I.%I', m.nspname, x.prsname) FROM pg_ts_parser x JOIN pg_namespace m ON m.oid = x.prsnamespace) p(oid, name) ON p.oid = c.cfgparser
+      CROSS JOIN LATERAL (SELECT string_agg(format('ALTER TEXT SEARCH CONFIGURATION %s.%I ADD MAPPING FOR %s WITH %s', n.q, c.cfgname, m.token, m.dictionaries), '; ' ORDER BY m.tokid) FROM (SELECT m.maptokentype AS tokid, (SELECT quote_ident(k.alias) FROM ts_token_type(c.cfgparser) k WHERE k.tokid = m.maptokentype) AS token, string_agg(m.mapdict::regdictionary::text, ', ' ORDER BY m.mapseqno) AS dictionaries
+                           FROM pg_ts_config_map m WHERE m.mapcfg = c.oid GROUP BY m.maptokentype) m) a(added)
+     WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_ts_config'::regclass AND ext.objid = c.oid)
     UNION ALL
-    SELECT 'text_search', format('dictionary %s.%I', n.q, d.dictname), NULL, concat_ws(', ', t.name, d.dictinitoption), format('CREATE TEXT SEARCH DICTIONARY %s.%I (TEMPLATE = %s)', n.q, d.dictname, concat_ws(', ', t.name, d.dictinitoption)), NULL,
-           format('DROP TEXT SEARCH DICTIONARY %s.%I', n.q, d.dictname)
+    SELECT 'text_search', format('dictionary %s.%I', n.q, d.dictname), NULL, concat_ws(', ', t.name, d.dictinitoption), format('CREATE TEXT SEARCH DICTIONARY %s.%I (TEMPLATE = %s)', n.q, d.dictname, concat_ws(', ', t.name, d.dictinitoption)),
+           format('ALTER TEXT SEARCH DICTIONARY %s.%I', n.q, d.dictname),
+           format('DROP TEXT SEARCH DICTIONARY %s.%I', n.q, d.dictname), t.name || ';'
       FROM pg_ts_dict d JOIN nsp n ON n.oid = d.dictnamespace JOIN (SELECT x.oid, format('%I.%I', m.nspname, x.tmplname) AS name FROM pg_ts_template x JOIN pg_namespace m ON m.oid = x.tmplnamespace) t ON t.oid = d.dicttemplate
      WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_ts_dict'::regclass AND ext.objid = d.oid)";
 
 /// Options of user mappings, which hold passwords, are not looked at.
 const FOREIGN: &str = "
-    SELECT 'foreign_data_wrapper', quote_ident(w.fdwname), NULL, coalesce((SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(w.fdwoptions) o), ''), NULL, NULL, format('DROP FOREIGN DATA WRAPPER %I', w.fdwname)
-      FROM pg_foreign_data_wrapper w WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_foreign_data_wrapper'::regclass AND ext.objid = w.oid)
+    SELECT 'foreign_data_wrapper', quote_ident(w.fdwname), NULL, h.functions, format('CREATE FOREIGN DATA WRAPPER %I %s%s', w.fdwname, h.functions, (SELECT ' OPTIONS (' || string_agg(quote_ident(option_name) || ' ' || quote_literal(option_value), ', ') || ')' FROM pg_options_to_table(w.fdwoptions))),
+           format('ALTER FOREIGN DATA WRAPPER %I %s', w.fdwname, h.functions), format('DROP FOREIGN DATA WRAPPER %I', w.fdwname), NULL
+      FROM pg_foreign_data_wrapper w CROSS JOIN LATERAL (SELECT concat_ws(' ', coalesce('HANDLER ' || nullif(w.fdwhandler, 0)::regproc, 'NO HANDLER'), coalesce('VALIDATOR ' || nullif(w.fdwvalidator, 0)::regproc, 'NO VALIDATOR'))) h(functions)
+     WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_foreign_data_wrapper'::regclass AND ext.objid = w.oid)
     UNION ALL
-    SELECT 'foreign_server', quote_ident(s.srvname), NULL, concat_ws(', ', quote_ident(w.fdwname), (SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(s.srvoptions) o)),
-           format('CREATE SERVER %I FOREIGN DATA WRAPPER %I%s', s.srvname, w.fdwname, (SELECT ' OPTIONS (' || string_agg(quote_ident(option_name) || ' ' || quote_literal(option_value), ', ') || ')' FROM pg_options_to_table(s.srvoptions))), NULL,
-           format('DROP SERVER %I', s.srvname)
+    SELECT 'foreign_server', quote_ident(s.srvname), NULL, concat_ws(' ', 'TYPE ' || quote_literal(s.srvtype), 'VERSION ' || quote_literal(s.srvversion), 'FOREIGN DATA WRAPPER ' || quote_ident(w.fdwname)),
+           format('CREATE SERVER %I%s%s FOREIGN DATA WRAPPER %I%s', s.srvname, ' TYPE ' || quote_literal(s.srvtype), ' VERSION ' || quote_literal(s.srvversion), w.fdwname, (SELECT ' OPTIONS (' || string_agg(quote_ident(option_name) || ' ' || quote_literal(option_value), ', ') || ')' FROM pg_options_to_table(s.srvoptions))),
+           format('ALTER SERVER %I VERSION %L', s.srvname, s.srvversion),
+           format('DROP SERVER %I', s.srvname), concat_ws(' ', s.srvtype, w.fdwname || ';')
       FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_foreign_server'::regclass AND ext.objid = s.oid)
     UNION ALL
-    SELECT 'user_mapping', format('for %s on %I', CASE u.umuser WHEN 0 THEN 'PUBLIC' ELSE quote_ident(u.usename) END, u.srvname), quote_ident(u.srvname), '', NULL, NULL, NULL FROM pg_user_mappings u";
+    SELECT 'user_mapping', format('for %s on %I', u.whose, u.srvname), quote_ident(u.srvname), '', NULL, NULL, format('DROP USER MAPPING FOR %s SERVER %I', u.whose, u.srvname), NULL
+      FROM (SELECT srvname, CASE umuser WHEN 0 THEN 'PUBLIC' ELSE quote_ident(usename) END AS whose FROM pg_user_mappings) u
+    UNION ALL
+    SELECT 'foreign_options', o.object, o.parent, o.options, format('%s OPTIONS (%s)', o.changing, o.options), o.changing, format('%s OPTIONS (%s)', o.changing, o.dropped), NULL
+      FROM (SELECT format('FOREIGN DATA WRAPPER %I', w.fdwname), quote_ident(w.fdwname), format('ALTER FOREIGN DATA WRAPPER %I', w.fdwname), w.fdwoptions
+              FROM pg_foreign_data_wrapper w WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_foreign_data_wrapper'::regclass AND ext.objid = w.oid)
+            UNION ALL SELECT format('SERVER %I', s.srvname), quote_ident(s.srvname), format('ALTER SERVER %I', s.srvname), s.srvoptions
+              FROM pg_foreign_server s WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_foreign_server'::regclass AND ext.objid = s.oid)
+            UNION ALL SELECT 'FOREIGN TABLE ' || r.name, r.name, 'ALTER FOREIGN TABLE ' || r.name, f.ftoptions FROM rel r JOIN pg_foreign_table f ON f.ftrelid = r.oid
+            UNION ALL SELECT format('COLUMN %s.%I', r.name, a.attname), format('%s.%I', r.name, a.attname), format('ALTER FOREIGN TABLE %s ALTER COLUMN %I', r.name, a.attname), a.attfdwoptions
+              FROM pg_attribute a JOIN rel r ON r.oid = a.attrelid WHERE NOT a.attisdropped AND a.attfdwoptions IS NOT NULL) x(object, parent, changing, list)
+      CROSS JOIN LATERAL (SELECT x.object, x.parent, x.changing, (SELECT string_agg(quote_ident(option_name) || ' ' || quote_literal(option_value), ', ' ORDER BY option_name COLLATE \"C\") FROM pg_options_to_table(x.list)),
+                                 (SELECT string_agg('DROP ' || quote_ident(option_name), ', ') FROM pg_options_to_table(x.list))) o(object, parent, changing, options, dropped)
+     WHERE x.list <> '{}'";
 
 /// Those that flare makes call functions of its own schema.
 const EVENT_TRIGGERS: &str = "
     SELECT 'event_trigger', quote_ident(e.evtname), NULL, d.definition, concat_ws('; ', format('CREATE EVENT TRIGGER %I %s', e.evtname, d.made), d.enabled),
-           concat_ws('; ', format('DROP EVENT TRIGGER %I; CREATE EVENT TRIGGER %1$I %s', e.evtname, d.made), d.enabled), format('DROP EVENT TRIGGER %I', e.evtname)
+           NULL, format('DROP EVENT TRIGGER %I', e.evtname)
       FROM pg_event_trigger e CROSS JOIN LATERAL (SELECT concat_ws(' ', 'ON', e.evtevent, 'WHEN TAG IN (' || (SELECT string_agg(quote_literal(t), ', ' ORDER BY t) FROM unnest(e.evttags) t) || ')',
                'EXECUTE PROCEDURE', e.evtfoid::regprocedure)) m(made)
       CROSS JOIN LATERAL (SELECT concat_ws(' ', m.made, CASE e.evtenabled WHEN 'D' THEN 'disabled' WHEN 'A' THEN 'enabled always' WHEN 'R' THEN 'enabled replica' END), m.made,
@@ -193,10 +243,17 @@ const EVENT_TRIGGERS: &str = "
        AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_event_trigger'::regclass AND ext.objid = e.oid)";
 
 const LANGUAGES: &str = "
-    SELECT 'language', quote_ident(l.lanname), NULL, concat_ws(' ', CASE WHEN l.lanpltrusted THEN 'trusted' END, l.lanplcallfoid::regproc::text), NULL, NULL, format('DROP LANGUAGE %I', l.lanname)
-      FROM pg_language l WHERE l.oid >= 16384 AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_language'::regclass AND ext.objid = l.oid)
+    SELECT 'language', quote_ident(l.lanname), NULL, d.definition, format('CREATE %sLANGUAGE %I%s', CASE WHEN l.lanpltrusted THEN 'TRUSTED ' END, l.lanname, ' ' || d.functions), NULL, format('DROP LANGUAGE %I', l.lanname)
+      FROM pg_language l CROSS JOIN LATERAL (SELECT concat_ws(' ', 'HANDLER ' || nullif(l.lanplcallfoid, 0)::regproc, 'INLINE ' || nullif(l.laninline, 0)::regproc, 'VALIDATOR ' || nullif(l.lanvalidator, 0)::regproc)) f(functions)
+      CROSS JOIN LATERAL (SELECT concat_ws(' ', CASE WHEN l.lanpltrusted THEN 'TRUSTED' END, f.functions), f.functions) d(definition, functions)
+     WHERE l.oid >= 16384 AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_language'::regclass AND ext.objid = l.oid)
     UNION ALL
-    SELECT 'transform', format('for %s language %I', format_type(f.trftype, NULL), l.lanname), NULL, concat_ws(' ', f.trffromsql::regproc::text, f.trftosql::regproc::text), NULL, NULL, NULL
-      FROM pg_transform f JOIN pg_language l ON l.oid = f.trflang WHERE f.oid >= 16384 AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_transform'::regclass AND ext.objid = f.oid)
+    SELECT 'transform', format('for %s language %I', format_type(f.trftype, NULL), l.lanname), NULL, d.definition, format('CREATE TRANSFORM FOR %s LANGUAGE %I (%s)', format_type(f.trftype, NULL), l.lanname, d.definition), NULL,
+           format('DROP TRANSFORM FOR %s LANGUAGE %I', format_type(f.trftype, NULL), l.lanname)
+      FROM pg_transform f JOIN pg_language l ON l.oid = f.trflang
+      CROSS JOIN LATERAL (SELECT concat_ws(', ', 'FROM SQL WITH FUNCTION ' || nullif(f.trffromsql, 0)::regprocedure, 'TO SQL WITH FUNCTION ' || nullif(f.trftosql, 0)::regprocedure)) d(definition)
+     WHERE f.oid >= 16384 AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_transform'::regclass AND ext.objid = f.oid)
     UNION ALL
-    SELECT 'access_method', quote_ident(m.amname), NULL, m.amhandler::text, NULL, NULL, NULL FROM pg_am m WHERE m.oid >= 16384 AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_am'::regclass AND ext.objid = m.oid)";
+    SELECT 'access_method', quote_ident(m.amname), NULL, d.definition, format('CREATE ACCESS METHOD %I %s', m.amname, d.definition), NULL, format('DROP ACCESS METHOD %I', m.amname)
+      FROM pg_am m CROSS JOIN LATERAL (SELECT format('TYPE %s HANDLER %s', CASE m.amtype WHEN 't' THEN 'TABLE' ELSE 'INDEX' END, m.amhandler)) d(definition)
+     WHERE m.oid >= 16384 AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_am'::regclass AND ext.objid = m.oid)";

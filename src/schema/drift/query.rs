@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::users::{self, Users};
 use super::{Kind, Roles, access, objects, tables};
 use crate::error::{Result, WrapErr};
 use crate::server::{Session, SimpleRow};
@@ -17,6 +18,8 @@ pub(super) struct Row {
     pub(super) make: Option<String>,
     pub(super) mend: Option<String>,
     pub(super) away: Option<String>,
+    /// What `mend` cannot change.
+    pub(super) fixed: Option<String>,
 }
 
 /// The server's own words for what the rows speak of. What names a column of another object finds it by the catalogs' own
@@ -36,9 +39,10 @@ const PRELUDE: &str = "
               FROM pg_class c JOIN nsp n ON n.oid = c.relnamespace
              WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relpersistence <> 't' AND c.relname !~ '^flare_replication_status'
                AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_class'::regclass AND ext.objid = c.oid)),
-    col AS (SELECT x.*, concat_ws(' ', x.column_name, x.type_name || x.collated, x.made, 'DEFAULT ' || CASE WHEN x.generated = '' THEN x.default_expression END, CASE WHEN x.attnotnull THEN 'NOT NULL' END) AS definition,
+    col AS (SELECT x.*, concat_ws(' ', x.column_name, x.type_name || x.foreign_options || x.collated, x.made, 'DEFAULT ' || CASE WHEN x.generated = '' THEN x.default_expression END, CASE WHEN x.attnotnull THEN 'NOT NULL' END) AS definition,
                    concat_ws(' ', x.type_name || x.collated, x.made_as) AS body
-              FROM (SELECT a.attrelid, a.attnum, a.attnotnull, a.attidentity, a.attinhcount, a.attislocal, nullif(ARRAY(SELECT o FROM unnest(a.attoptions) o WHERE o !~ '^pg_attver='), '{}') AS attoptions, g.generated, r.name || '.' || quote_ident(a.attname) AS name, r.name AS table_name,
+              FROM (SELECT a.attrelid, a.attnum, a.attnotnull, a.attidentity, a.attinhcount, a.attislocal, nullif(ARRAY(SELECT o FROM unnest(a.attoptions) o WHERE o !~ '^pg_attver='), '{}') AS attoptions,
+                           coalesce((SELECT ' OPTIONS (' || string_agg(quote_ident(option_name) || ' ' || quote_literal(option_value), ', ') || ')' FROM pg_options_to_table(a.attfdwoptions)), '') AS foreign_options, g.generated, r.name || '.' || quote_ident(a.attname) AS name, r.name AS table_name,
                            quote_ident(a.attname) AS column_name, format_type(a.atttypid, a.atttypmod) AS type_name, e.default_expression,
                            coalesce((SELECT format(' COLLATE %I.%I', n.nspname, o.collname) FROM pg_collation o JOIN pg_namespace n ON n.oid = o.collnamespace WHERE o.oid = a.attcollation AND o.oid <> t.typcollation), '') AS collated,
                            CASE g.generated WHEN 's' THEN 'GENERATED ALWAYS AS (' || e.default_expression || ') STORED' WHEN 'v' THEN 'GENERATED ALWAYS AS (' || e.default_expression || ')' ELSE i.made_as || i.sequence END AS made,
@@ -60,7 +64,8 @@ const PRELUDE: &str = "
              WHERE t.typtype <> 'm' AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind <> 'c') AND NOT EXISTS (SELECT FROM pg_type e WHERE e.oid = t.typelem AND e.typarray = t.oid)
                AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_type'::regclass AND ext.objid = t.oid)),
     fun AS (SELECT p.oid, p.proowner, p.proacl, p.proparallel, k.kind, CASE k.kind WHEN 'p' THEN 'PROCEDURE' WHEN 'a' THEN 'AGGREGATE' ELSE 'FUNCTION' END AS word,
-                   format('%s.%I(%s)', n.q, p.proname, coalesce(nullif(CASE k.kind WHEN 'p' THEN regexp_replace(pg_get_function_identity_arguments(p.oid), '(^|, )IN ', '\\1', 'g') ELSE pg_get_function_identity_arguments(p.oid) END, ''), CASE k.kind WHEN 'a' THEN '*' ELSE '' END)) AS name
+                   format('%s.%I(%s)', n.q, p.proname, coalesce(nullif(CASE k.kind WHEN 'p' THEN regexp_replace(pg_get_function_identity_arguments(p.oid), '(^|, )IN ', '\\1', 'g') ELSE pg_get_function_identity_arguments(p.oid) END, ''), CASE k.kind WHEN 'a' THEN '*' ELSE '' END)) AS name,
+                   format('%s.%I(%s)', n.q, p.proname, (SELECT string_agg(format_type(a.t, NULL), ', ' ORDER BY a.at) FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY a(t, at))) AS signature
               FROM pg_proc p JOIN nsp n ON n.oid = p.pronamespace
               CROSS JOIN LATERAL (SELECT CASE WHEN EXISTS (SELECT FROM pg_aggregate a WHERE a.aggfnoid = p.oid) THEN 'a' ELSE coalesce(to_jsonb(p) ->> 'prokind', 'f') END) k(kind)
              WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_proc'::regclass AND ext.objid = p.oid)
@@ -80,11 +85,15 @@ const BEGIN: &str = "
 
 /// The columns' names and types come from the first row.
 fn rows() -> String {
-    let families = [tables::ROWS, objects::ROWS, access::ROWS];
-    let selects: Vec<&str> = families.into_iter().flatten().copied().collect();
+    let plain = [tables::ROWS, objects::ROWS, access::ROWS];
+    let plain = plain.into_iter().flatten();
+    let plain = plain.map(|select| format!("SELECT plain.*, NULL::text FROM ({select}) plain"));
+    let fixed = [tables::FIXED_ROWS, objects::FIXED_ROWS];
+    let fixed = fixed.into_iter().flatten().map(|it| (*it).to_owned());
+    let selects: Vec<String> = plain.chain(fixed).collect();
     format!(
-        "{PRELUDE}, rows(kind, name, parent, body, make, mend, away) AS ({})",
-        selects.join("\n    UNION ALL")
+        "{PRELUDE}, rows(kind, name, parent, body, make, mend, away, fixed) AS ({})",
+        selects.join("\n    UNION ALL ")
     )
 }
 
@@ -136,10 +145,10 @@ impl<'s> Printing<'s> {
             .collect())
     }
 
-    /// The objects of some kinds.
+    /// The objects of some kinds; of all where none is named.
     pub(super) fn objects(&self, kinds: &[String]) -> Result<Vec<(Kind, Row)>> {
         let found = self.printed(
-            "SELECT kind, name, parent, coalesce(body, ''), make, mend, away FROM rows WHERE kind = ANY ($3)",
+            "SELECT kind, name, parent, coalesce(body, ''), make, mend, away, fixed FROM rows WHERE kind = ANY ($3) OR cardinality($3) = 0",
             kinds,
         )?;
         let row = |row: &SimpleRow| {
@@ -153,9 +162,19 @@ impl<'s> Printing<'s> {
                     make: text(4),
                     mend: text(5),
                     away: text(6),
+                    fixed: text(7),
                 },
             ))
         };
         found.iter().map(row).collect()
+    }
+
+    /// What rests on objects of this side, by the objects' kinds and names.
+    pub(super) fn users(&self) -> Result<Users> {
+        let found = self
+            .session
+            .simple(&format!("{BEGIN}; {PRELUDE}, {}; COMMIT", users::USERS))
+            .wrap_err("read what rests on the objects that differ")?;
+        users::read(&found)
     }
 }

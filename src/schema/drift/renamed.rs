@@ -2,12 +2,103 @@
 
 use std::collections::BTreeMap;
 
-use super::{Drift, Kind, Pairs, Sides};
+use super::{Drift, Kind, Pairs, Row, Sides};
+use crate::schema::keywords::names_of_10;
 
 /// Takes them out of the pairs, with what belongs to them: they are to be renamed, not made.
 pub(super) fn take(pairs: &mut Pairs) -> Vec<Drift> {
     let mut found = tables(pairs);
     found.extend(columns(pairs));
+    found.extend(identities(pairs));
+    functions(pairs);
+    found
+}
+
+/// A function whose arguments have other names is the same by its types: it is removed and made again.
+fn functions(pairs: &mut Pairs) {
+    let away = |name: &String, pairs: &Pairs| {
+        let sides = pairs.get(&(Kind::Function, name.clone()))?;
+        let row = sides.publisher.as_ref().or(sides.subscriber.as_ref())?;
+        row.away.as_deref().map(names_of_10)
+    };
+    let extra = one_sided(pairs, Kind::Function, EXTRA);
+    for new in one_sided(pairs, Kind::Function, LACKING) {
+        let wanted = away(&new, pairs);
+        let old = extra
+            .iter()
+            .find(|old| wanted.is_some() && away(old, pairs) == wanted);
+        let Some(sides) = old.and_then(|old| pairs.remove(&(Kind::Function, old.clone()))) else {
+            continue;
+        };
+        if let Some(old) = old {
+            rename_what_belongs(pairs, old, &new);
+        }
+        if let Some(both) = pairs.get_mut(&(Kind::Function, new)) {
+            both.subscriber = sides.subscriber;
+        }
+    }
+}
+
+/// The owner, the privileges and the comment of what the subscriber has under another name.
+fn rename_what_belongs(pairs: &mut Pairs, old: &str, new: &str) {
+    let belongs = |sides: &Sides| sides.publisher.is_none() && sides.parent() == Some(old);
+    let keys: Vec<(Kind, String)> = pairs
+        .iter()
+        .filter(|(_, sides)| belongs(sides))
+        .map(|(key, _)| key.clone())
+        .collect();
+    for key in keys {
+        let Some(row) = pairs.remove(&key).and_then(|sides| sides.subscriber) else {
+            continue;
+        };
+        let name = row.name.replacen(old, new, 1);
+        let parent = Some(new.to_owned());
+        let both = pairs.entry((key.0, name.clone())).or_default();
+        both.subscriber = Some(Row {
+            name,
+            parent,
+            ..row
+        });
+    }
+}
+
+/// The sequence of an identity column has no statement of its own: it is the column that becomes an identity, or stops, and
+/// where both are, the sequence is renamed.
+fn identities(pairs: &mut Pairs) -> Vec<Drift> {
+    let of_identity = |name: &String, pairs: &Pairs| {
+        let sides = pairs.get(&(Kind::Sequence, name.clone()))?;
+        let row = sides.publisher.as_ref().or(sides.subscriber.as_ref())?;
+        row.make.is_none().then(|| row.parent.clone())?
+    };
+    let (lacking, extra) = (
+        one_sided(pairs, Kind::Sequence, LACKING),
+        one_sided(pairs, Kind::Sequence, EXTRA),
+    );
+    let column = |name: &String| pairs.contains_key(&(Kind::Column, name.clone()));
+    let owned = |names: Vec<String>| -> Vec<(String, String)> {
+        let owned = names.into_iter().filter_map(|name| {
+            let owner = of_identity(&name, pairs)?;
+            column(&owner).then_some((owner, name))
+        });
+        owned.collect()
+    };
+    let (lacking, extra) = (owned(lacking), owned(extra));
+    let found = lacking.iter().filter_map(|(owner, new)| {
+        let (_, old) = extra.iter().find(|(other, _)| other == owner)?;
+        Some(Drift {
+            object: new.clone(),
+            kind: Kind::Sequence,
+            publisher: Some(new.clone()),
+            subscriber: Some(old.clone()),
+            statement: Some(format!("ALTER SEQUENCE {old} RENAME TO {}", parts(new).1)),
+            missing: false,
+            advice: None,
+        })
+    });
+    let found: Vec<Drift> = found.collect();
+    for (_, name) in lacking.into_iter().chain(extra) {
+        pairs.remove(&(Kind::Sequence, name));
+    }
     found
 }
 
@@ -55,7 +146,8 @@ fn tables(pairs: &mut Pairs) -> Vec<Drift> {
                     .is_some_and(|rest| rest.starts_with('.'))
         };
         pairs.retain(|(kind, name), sides| {
-            let itself = kind.is_an_object() && (name == old || name == new);
+            let of_table = matches!(kind, Kind::Cluster | Kind::ReplicaIdentity);
+            let itself = (kind.is_an_object() || of_table) && (name == old || name == new);
             !itself && !belongs(sides, old) && !belongs(sides, new)
         });
         found.push(Drift {
@@ -65,6 +157,7 @@ fn tables(pairs: &mut Pairs) -> Vec<Drift> {
             subscriber: Some(old.clone()),
             statement: Some(statement),
             missing: false,
+            advice: None,
         });
     }
     found
@@ -153,6 +246,7 @@ fn columns(pairs: &mut Pairs) -> Vec<Drift> {
                 column(new)
             )),
             missing: false,
+            advice: None,
         });
         taken.extend([old.clone(), new.clone()]);
     }

@@ -1,12 +1,11 @@
 //! Tables with their columns, and what hangs on them.
 
 /// `kind, name, parent, body, make, mend, away`, one row an object. The statements are as the publisher's server writes
-/// them: `make` where it is missing, `mend` where it differs; `away` removes what the subscriber alone has.
+/// them: `make` where it is missing, `mend` where it differs; `away` removes what the subscriber alone has. Where there is
+/// no `mend`, an object that differs is removed and made again.
 pub(super) const ROWS: &[&str] = &[
-    TABLES,
     INHERITANCE,
     FACETS,
-    COLUMNS,
     COLUMN_ORDER,
     DEFAULTS,
     NOT_NULL,
@@ -19,28 +18,37 @@ pub(super) const ROWS: &[&str] = &[
     STATISTICS,
 ];
 
+/// With an eighth column: what `mend` cannot change.
+pub(super) const FIXED_ROWS: &[&str] = &[TABLES, COLUMNS];
+
+/// Only whether it is logged, and where the version has that its access method, is changed by a statement.
 const TABLES: &str = "
     SELECT 'table', r.name, NULL::text,
            concat_ws(' ', CASE r.relpersistence WHEN 'u' THEN 'unlogged' END,
                      CASE r.relkind WHEN 'f' THEN 'foreign table of server ' || quote_ident(s.srvname) WHEN 'p' THEN 'partitioned table by ' || pg_get_partkeydef(r.oid) ELSE 'table' END,
-                     CASE WHEN r.reloftype <> 0 THEN 'of ' || format_type(r.reloftype, NULL) END,
-                     (SELECT 'options ' || string_agg(o, ', ' ORDER BY o) FROM unnest(f.ftoptions) o)),
-           format('CREATE %s%s %s (%s)%s%s', CASE r.relpersistence WHEN 'u' THEN 'UNLOGGED ' ELSE '' END,
+                     CASE WHEN r.reloftype <> 0 THEN 'of ' || format_type(r.reloftype, NULL) END, 'using ' || m.method),
+           format('CREATE %s%s %s (%s)%s%s%s', CASE r.relpersistence WHEN 'u' THEN 'UNLOGGED ' ELSE '' END,
                   CASE r.relkind WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, r.name,
                   k.columns,
-                  CASE r.relkind WHEN 'p' THEN ' PARTITION BY ' || pg_get_partkeydef(r.oid) WHEN 'f' THEN ' SERVER ' || quote_ident(s.srvname) ELSE '' END,
+                  CASE r.relkind WHEN 'p' THEN ' PARTITION BY ' || pg_get_partkeydef(r.oid) WHEN 'f' THEN ' SERVER ' || quote_ident(s.srvname) ELSE '' END, ' USING ' || m.method,
                   (SELECT ' OPTIONS (' || string_agg(quote_ident(option_name) || ' ' || quote_literal(option_value), ', ') || ')' FROM pg_options_to_table(f.ftoptions))),
-           CASE WHEN r.relkind = 'r' AND r.reloftype = 0 THEN format('ALTER TABLE %s SET %s', r.name, CASE r.relpersistence WHEN 'u' THEN 'UNLOGGED' ELSE 'LOGGED' END) END,
-           format('DROP %s %s', CASE r.relkind WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, r.name)
+           CASE WHEN r.relkind = 'r' THEN format('ALTER TABLE %s SET %s%s', r.name, CASE r.relpersistence WHEN 'u' THEN 'UNLOGGED' ELSE 'LOGGED' END,
+                                                 CASE WHEN current_setting('server_version_num')::int >= 150000 THEN ', SET ACCESS METHOD ' || coalesce(m.method, 'heap') END) END,
+           format('DROP %s %s', CASE r.relkind WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, r.name),
+           concat_ws(' ', r.relkind, s.srvname, CASE r.relkind WHEN 'p' THEN pg_get_partkeydef(r.oid) END, CASE WHEN r.reloftype <> 0 THEN format_type(r.reloftype, NULL) END, CASE WHEN current_setting('server_version_num')::int < 150000 THEN m.method END) || ';'
       FROM rel r LEFT JOIN pg_foreign_table f ON f.ftrelid = r.oid LEFT JOIN pg_foreign_server s ON s.oid = f.ftserver
       LEFT JOIN (SELECT c.attrelid, string_agg(c.definition, ', ' ORDER BY c.attnum) FROM col c GROUP BY c.attrelid) k(attrelid, columns) ON k.attrelid = r.oid
+      CROSS JOIN LATERAL (SELECT (SELECT quote_ident(a.amname) FROM pg_class c JOIN pg_am a ON a.oid = c.relam WHERE c.oid = r.oid AND r.relkind = 'r' AND a.amname NOT IN ('heap'))) m(method)
      WHERE r.relkind IN ('r', 'p', 'f')";
 
+/// Of several parents the order counts, and not the numbers, which have gaps.
 const INHERITANCE: &str = "
-    SELECT 'inheritance', format('%s from %s', r.name, p.name), r.name, coalesce(pg_get_expr(r.relpartbound, r.oid), i.inhseqno::text),
+    SELECT 'inheritance', format('%s from %s', r.name, p.name), r.name, coalesce(pg_get_expr(r.relpartbound, r.oid), (SELECT count(*)::text FROM pg_inherits b WHERE b.inhrelid = i.inhrelid AND b.inhseqno <= i.inhseqno)),
            CASE WHEN r.relispartition THEN format('ALTER TABLE %s ATTACH PARTITION %s %s', p.name, r.name, pg_get_expr(r.relpartbound, r.oid))
                 ELSE format('ALTER TABLE %s INHERIT %s', r.name, p.name) END,
-           CASE WHEN r.relispartition THEN format('ALTER TABLE %s DETACH PARTITION %s; ALTER TABLE %1$s ATTACH PARTITION %2$s %3$s', p.name, r.name, pg_get_expr(r.relpartbound, r.oid)) END,
+           CASE WHEN r.relispartition THEN format('ALTER TABLE %s DETACH PARTITION %s; ALTER TABLE %1$s ATTACH PARTITION %2$s %3$s', p.name, r.name, pg_get_expr(r.relpartbound, r.oid))
+                ELSE (SELECT string_agg(format('ALTER TABLE %s NO INHERIT %s', r.name, b.name), '; ' ORDER BY b.inhseqno) || '; ' || string_agg(format('ALTER TABLE %s INHERIT %s', r.name, b.name), '; ' ORDER BY b.inhseqno)
+                        FROM (SELECT bi.inhseqno, format('%I.%I', bn.nspname, bc.relname) AS name FROM pg_inherits bi JOIN pg_class bc ON bc.oid = bi.inhparent JOIN pg_namespace bn ON bn.oid = bc.relnamespace WHERE bi.inhrelid = i.inhrelid) b) END,
            CASE WHEN r.relispartition THEN format('ALTER TABLE %s DETACH PARTITION %s', p.name, r.name)
                 ELSE format('ALTER TABLE %s NO INHERIT %s', r.name, p.name) END
       FROM pg_inherits i JOIN rel r ON r.oid = i.inhrelid JOIN rel p ON p.oid = i.inhparent WHERE r.relkind IN ('r', 'p', 'f')";
@@ -48,11 +56,12 @@ const INHERITANCE: &str = "
 /// What a relation has beside its columns. A replica identity that is the default is none.
 const FACETS: &str = "
     SELECT f.* FROM rel r CROSS JOIN LATERAL (
-        SELECT 'options', r.name, r.name, (SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(r.reloptions) o),
-               format('ALTER %s %s SET (%s)', r.word, r.name, (SELECT string_agg(quote_ident(option_name) || ' = ' || quote_literal(option_value), ', ') FROM pg_options_to_table(r.reloptions))),
-               format('ALTER %s %s SET (%s)', r.word, r.name, (SELECT string_agg(quote_ident(option_name) || ' = ' || quote_literal(option_value), ', ') FROM pg_options_to_table(r.reloptions))),
-               format('ALTER %s %s RESET (%s)', r.word, r.name, (SELECT string_agg(quote_ident(option_name), ', ') FROM pg_options_to_table(r.reloptions)))
-         WHERE r.reloptions IS NOT NULL AND r.relkind IN ('r', 'p', 'm', 'v')
+        SELECT 'options', r.name, r.name, o.body, format('ALTER %s %s SET (%s)', r.word, r.name, o.given), format('ALTER %s %s SET (%s)', r.word, r.name, o.given), format('ALTER %s %s RESET (%s)', r.word, r.name, o.names)
+          FROM (SELECT string_agg(l.option, ', ' ORDER BY l.option), string_agg(l.name || ' = ' || quote_literal(l.value), ', ' ORDER BY l.name), string_agg(l.name, ', ' ORDER BY l.name)
+                  FROM (SELECT option_name || '=' || option_value, quote_ident(option_name), option_value FROM pg_options_to_table(r.reloptions)
+                        UNION ALL SELECT 'toast.' || option_name || '=' || option_value, 'toast.' || quote_ident(option_name), option_value
+                          FROM pg_class c JOIN pg_class t ON t.oid = c.reltoastrelid CROSS JOIN LATERAL pg_options_to_table(t.reloptions) WHERE c.oid = r.oid) l(option, name, value)) o(body, given, names)
+         WHERE o.body IS NOT NULL AND r.relkind IN ('r', 'p', 'm', 'v')
         UNION ALL
         SELECT 'row_security', r.name, r.name, concat_ws(', ', CASE WHEN r.relrowsecurity THEN 'enabled' END, CASE WHEN r.relforcerowsecurity THEN 'forced' END),
                concat_ws('; ', CASE WHEN r.relrowsecurity THEN format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', r.name) END,
@@ -62,16 +71,25 @@ const FACETS: &str = "
                format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', r.name)
          WHERE r.relrowsecurity OR r.relforcerowsecurity
         UNION ALL
-        SELECT 'replica_identity', r.name, r.name, i.identity, format('ALTER TABLE %s REPLICA IDENTITY %s', r.name, i.identity),
+        SELECT 'replica_identity', r.name, coalesce(i.parent, r.name), i.identity, format('ALTER TABLE %s REPLICA IDENTITY %s', r.name, i.identity),
                format('ALTER TABLE %s REPLICA IDENTITY %s', r.name, i.identity), format('ALTER TABLE %s REPLICA IDENTITY DEFAULT', r.name)
-          FROM (SELECT CASE r.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING'
-                       ELSE 'USING INDEX ' || (SELECT quote_ident(c.relname) FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid WHERE x.indrelid = r.oid AND x.indisreplident) END) i(identity)
-         WHERE r.relkind IN ('r', 'p') AND r.relreplident <> 'd' AND i.identity IS NOT NULL) f";
+          FROM (SELECT CASE r.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING' ELSE 'USING INDEX ' || quote_ident(x.name) END, CASE r.relreplident WHEN 'i' THEN x.parent END
+                  FROM (SELECT 1) one LEFT JOIN LATERAL (SELECT c.relname AS name, coalesce((SELECT format('%I on %s', k.conname, r.name) FROM pg_constraint k WHERE k.conindid = c.oid AND k.contype IN ('p', 'u', 'x')), format('%s.%I', r.schema_name, c.relname)) AS parent
+                                                          FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid WHERE x.indrelid = r.oid AND x.indisreplident) x ON true) i(identity, parent)
+         WHERE r.relkind IN ('r', 'p') AND r.relreplident <> 'd' AND i.identity IS NOT NULL
+        UNION ALL
+        SELECT 'cluster', r.name, i.parent, 'ON ' || i.name, format('ALTER %s %s CLUSTER ON %s', r.word, r.name, i.name), format('ALTER %s %s CLUSTER ON %s', r.word, r.name, i.name), format('ALTER %s %s SET WITHOUT CLUSTER', r.word, r.name)
+          FROM (SELECT quote_ident(c.relname), coalesce((SELECT format('%I on %s', k.conname, r.name) FROM pg_constraint k WHERE k.conindid = c.oid AND k.contype IN ('p', 'u', 'x')), format('%s.%I', r.schema_name, c.relname))
+                  FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid WHERE x.indrelid = r.oid AND x.indisclustered) i(name, parent)
+         WHERE r.relkind IN ('r', 'm')) f";
 
+/// What it is beside its type is no matter of `ALTER COLUMN .. TYPE`.
 const COLUMNS: &str = "
     SELECT 'column', c.name, c.table_name, c.body, format('ALTER TABLE %s ADD COLUMN %s', c.table_name, c.definition),
-           CASE WHEN c.generated = '' AND c.attidentity = '' THEN format('ALTER TABLE %s ALTER COLUMN %s TYPE %s%s', c.table_name, c.column_name, c.type_name, c.collated) END,
-           format('ALTER TABLE %s DROP COLUMN %s', c.table_name, c.column_name)
+           format('ALTER TABLE %s', c.table_name) || CASE WHEN c.generated <> '' THEN format(' ALTER COLUMN %s TYPE %s%s', c.column_name, c.type_name, c.collated)
+             WHEN c.attidentity <> '' THEN format(' ALTER COLUMN %s TYPE %s%s USING %1$s::%2$s', c.column_name, c.type_name, c.collated)
+             ELSE format(' ALTER COLUMN %s DROP DEFAULT, ALTER COLUMN %1$s TYPE %s%s USING %1$s::%2$s', c.column_name, c.type_name, c.collated) || coalesce(', ALTER COLUMN ' || c.column_name || ' SET DEFAULT ' || c.default_expression, '') END,
+           format('ALTER TABLE %s DROP COLUMN %s', c.table_name, c.column_name), c.made_as
       FROM col c WHERE c.attinhcount = 0 OR c.attislocal";
 
 const COLUMN_ORDER: &str = "
@@ -114,22 +132,24 @@ const COLUMN_OPTIONS: &str = "
 const CONSTRAINTS: &str = "
     SELECT 'constraint', format('%I on %s', k.conname, r.name), r.name, d.definition,
            format('ALTER TABLE %s ADD CONSTRAINT %I %s', r.name, k.conname, d.definition),
-           format('ALTER TABLE %s DROP CONSTRAINT %I; ALTER TABLE %1$s ADD CONSTRAINT %2$I %3$s', r.name, k.conname, d.definition),
+           NULL,
            format('ALTER TABLE %s DROP CONSTRAINT %I', r.name, k.conname)
       FROM pg_constraint k JOIN rel r ON r.oid = k.conrelid CROSS JOIN LATERAL (SELECT pg_get_constraintdef(k.oid)) d(definition)
      WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND coalesce(to_jsonb(k) ->> 'conparentid', '0') = '0' AND (k.conislocal OR k.coninhcount = 0)
     UNION ALL
     SELECT 'constraint', format('%I on domain %s', k.conname, t.name), t.name, d.definition,
            format('ALTER DOMAIN %s ADD CONSTRAINT %I %s', t.name, k.conname, d.definition),
-           format('ALTER DOMAIN %s DROP CONSTRAINT %I; ALTER DOMAIN %1$s ADD CONSTRAINT %2$I %3$s', t.name, k.conname, d.definition),
+           NULL,
            format('ALTER DOMAIN %s DROP CONSTRAINT %I', t.name, k.conname)
       FROM pg_constraint k JOIN typ t ON t.oid = k.contypid CROSS JOIN LATERAL (SELECT pg_get_constraintdef(k.oid)) d(definition) WHERE k.contype = 'c'";
 
 /// An index that is not valid does not count; those of constraints are theirs, those of partitions the parent's.
 const INDEXES: &str = "
-    SELECT 'index', format('%s.%I', r.schema_name, c.relname), r.name, d.definition, d.definition,
-           format('DROP INDEX %s.%I; %s', r.schema_name, c.relname, d.definition), format('DROP INDEX %s.%I', r.schema_name, c.relname)
+    SELECT 'index', format('%s.%I', r.schema_name, c.relname), r.name, concat_ws(' ', d.definition, t.targets), concat_ws('; ', d.definition, t.altered),
+           NULL, format('DROP INDEX %s.%I', r.schema_name, c.relname)
       FROM pg_index i JOIN rel r ON r.oid = i.indrelid JOIN pg_class c ON c.oid = i.indexrelid CROSS JOIN LATERAL (SELECT pg_get_indexdef(i.indexrelid)) d(definition)
+      CROSS JOIN LATERAL (SELECT string_agg(format('statistics %s of %s', a.attstattarget, a.attnum), ', ' ORDER BY a.attnum), string_agg(format('ALTER INDEX %s.%I ALTER COLUMN %s SET STATISTICS %s', r.schema_name, c.relname, a.attnum, a.attstattarget), '; ' ORDER BY a.attnum)
+                            FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attstattarget >= 0) t(targets, altered)
      WHERE (i.indisvalid OR c.relkind = 'I') AND NOT c.relispartition
        AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x'))";
 
@@ -145,7 +165,7 @@ const RULES: &str = "
 const TRIGGERS: &str = "
     SELECT 'trigger', format('%I on %s', t.tgname, r.name), r.name, concat_ws(' ', d.definition, CASE t.tgenabled WHEN 'D' THEN 'disabled' WHEN 'A' THEN 'enabled always' WHEN 'R' THEN 'enabled replica' END),
            concat_ws('; ', d.definition, e.enabled),
-           concat_ws('; ', format('DROP TRIGGER %I ON %s', t.tgname, r.name), d.definition, e.enabled),
+           NULL,
            format('DROP TRIGGER %I ON %s', t.tgname, r.name)
       FROM pg_trigger t JOIN rel r ON r.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
       CROSS JOIN LATERAL (SELECT pg_get_triggerdef(t.oid)) d(definition)
@@ -157,13 +177,13 @@ const TRIGGERS: &str = "
 const POLICIES: &str = "
     SELECT 'policy', format('%I on %s', o.polname, r.name), r.name, d.definition,
            format('CREATE POLICY %I ON %s %s', o.polname, r.name, d.definition),
-           format('DROP POLICY %I ON %s; CREATE POLICY %1$I ON %2$s %3$s', o.polname, r.name, d.definition), format('DROP POLICY %I ON %s', o.polname, r.name)
+           NULL, format('DROP POLICY %I ON %s', o.polname, r.name)
       FROM pg_policy o JOIN rel r ON r.oid = o.polrelid CROSS JOIN LATERAL (SELECT concat_ws(' ', CASE WHEN NOT o.polpermissive THEN 'AS RESTRICTIVE' END,
            'FOR ' || CASE o.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
            'TO ' || (SELECT string_agg(CASE role WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(role)) END, ', ' ORDER BY CASE role WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(role)::text END) FROM unnest(o.polroles) role),
            'USING (' || pg_get_expr(o.polqual, o.polrelid) || ')', 'WITH CHECK (' || pg_get_expr(o.polwithcheck, o.polrelid) || ')')) d(definition)";
 
 const STATISTICS: &str = "
-    SELECT 'statistics', format('%s.%I', n.q, s.stxname), r.name, pg_get_statisticsobjdef(s.oid), pg_get_statisticsobjdef(s.oid),
-           format('DROP STATISTICS %s.%I; %s', n.q, s.stxname, pg_get_statisticsobjdef(s.oid)), format('DROP STATISTICS %s.%I', n.q, s.stxname)
-      FROM pg_statistic_ext s JOIN rel r ON r.oid = s.stxrelid JOIN nsp n ON n.oid = s.stxnamespace";
+    SELECT 'statistics', format('%s.%I', n.q, s.stxname), r.name, concat_ws(' ', d.definition, 'statistics ' || d.target), d.definition || coalesce(format('; ALTER STATISTICS %s.%I SET STATISTICS ', n.q, s.stxname) || d.target, ''),
+           NULL, format('DROP STATISTICS %s.%I', n.q, s.stxname)
+      FROM pg_statistic_ext s JOIN rel r ON r.oid = s.stxrelid JOIN nsp n ON n.oid = s.stxnamespace CROSS JOIN LATERAL (SELECT pg_get_statisticsobjdef(s.oid), nullif(to_jsonb(s) ->> 'stxstattarget', '-1')) d(definition, target)";
