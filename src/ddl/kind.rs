@@ -224,6 +224,30 @@ pub(super) fn functions_called(text: &str) -> Vec<String> {
     called.filter_map(|at| tokens.name(at)).collect()
 }
 
+/// The table whose columns get another type, as the statement names it: rows of the new shape fit the old one, too.
+pub(super) fn retyped_table(text: &str) -> Option<String> {
+    let tokens = Tokens::of(text.as_bytes());
+    let retypes = (5..tokens.len()).any(|at| {
+        let column = tokens.is(at - 2, "ALTER") || tokens.is(at - 2, "COLUMN");
+        tokens.is(at, "TYPE") && (column || tokens.is(at - 1, "DATA"))
+    });
+    if !retypes || !tokens.start("ALTER TABLE") {
+        return None;
+    }
+    let mut first = 2;
+    for words in ["IF EXISTS", "ONLY"] {
+        if tokens.are(first, words) {
+            first += words.split(' ').count();
+        }
+    }
+    let mut last = first;
+    while tokens.is(last + 1, ".") {
+        last += 2;
+    }
+    let named = !tokens.is(last + 1, "&");
+    named.then(|| String::from_utf8_lossy(tokens.between(first, last)).into_owned())
+}
+
 /// Functions that are not volatile, and have another value on another server, or a moment later.
 const ELSEWHERE: [&str; 15] = [
     "now",
@@ -360,6 +384,22 @@ mod tests {
             Kind::Both(First::Receiving)
         );
         assert_eq!(of("SET search_path = app"), Kind::Setting);
+    }
+
+    #[test]
+    fn the_table_of_a_new_type_is_known() {
+        for (text, table) in [
+            ("ALTER TABLE t ALTER a TYPE int", Some("t")),
+            (
+                "alter table if exists only \"a.b\" . c alter column \"x\" set data type int",
+                Some("\"a.b\" . c"),
+            ),
+            ("ALTER TABLE t ADD type int", None),
+            ("ALTER TABLE t ADD a int", None),
+            ("ALTER TYPE t ALTER ATTRIBUTE a TYPE int", None),
+        ] {
+            assert_eq!(retyped_table(text).as_deref(), table, "{text}");
+        }
     }
 
     #[test]

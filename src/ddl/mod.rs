@@ -4,6 +4,7 @@
 //! statements; who may run them when is the journal's.
 
 mod arm;
+mod barrier;
 mod carried;
 mod decide;
 mod drain;
@@ -29,6 +30,6 @@ pub use decide::Decision;
 pub(crate) use keys::clear_the_way;
 pub(crate) use record::forget;
 pub use report::{DdlOutcome, DdlReport, DdlStatement};
-pub(crate) use run::{decide, follow, retry, run, take_over, unsettled};
+pub(crate) use run::{decide, follow, half_done, retry, run, take_over, unsettled};
 pub use script::Script;
 pub(crate) use sides::Sides;

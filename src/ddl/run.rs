@@ -50,7 +50,8 @@ pub(crate) fn run(
         return Ok(report);
     }
     record::create(&sides.pair.publisher)?;
-    report.notes = settle::settle(sides, run)?;
+    let settled = settle::settle(sides, run)?;
+    report.notes = settled.notes;
     sides.act_as(role.unwrap_or(sides.owner()))?;
     let before = tables::ordinary(&sides.open)?;
     let ran = Runner {
@@ -60,6 +61,10 @@ pub(crate) fn run(
         majors,
         settings: Vec::new(),
         before: &before,
+        finished: match script.file {
+            Some(_) => Vec::new(),
+            None => settled.done,
+        },
         run,
     }
     .all(&mut report);
@@ -85,7 +90,7 @@ pub(crate) fn retry(sides: &Sides<'_>, run: &Run) -> Result<DdlReport> {
         report.notes = notes.collect();
         return Ok(report);
     }
-    report.notes = settle::settle(sides, run)?;
+    report.notes = settle::settle(sides, run)?.notes;
     let aside = keys::clear(sides, run)?;
     report.notes.extend(decide::retry(sides)?);
     sides.act_as(sides.owner())?;
@@ -216,6 +221,9 @@ struct Runner<'a> {
     settings: Vec<String>,
     /// The tables that were there before the script.
     before: &'a BTreeSet<TableName>,
+    /// What an earlier run had begun and both sides have now: whoever gives it again has not seen its end. Files know by
+    /// the place.
+    finished: Vec<String>,
     run: &'a Run,
 }
 
@@ -226,6 +234,9 @@ impl Runner<'_> {
             let kind = kind_of(&item.text, self.majors);
             let outcome = match (&kind, place < done) {
                 (Kind::Setting, _) => self.setting(place, item),
+                (_, false) if self.finished.contains(&item.text) => {
+                    Ok(item.became(DdlOutcome::Already, None))
+                }
                 (_, true) => Ok(item.became(DdlOutcome::Already, None)),
                 (kind, false) => self.one(place, item, kind, report),
             };
@@ -359,17 +370,23 @@ impl Runner<'_> {
     }
 }
 
-/// Statements of which not both sides are known to have them, for whoever must not go on then: what stands on one side
-/// alone would be on one server for good after a switch.
-///
-/// # Errors
-/// When the record cannot be read.
-pub(crate) fn unsettled(pair: &Pair, config: &Config, dbname: &str) -> Result<Vec<String>> {
+/// Statements of `flare ddl` of which not both sides are known to have them.
+pub(crate) fn half_done(pair: &Pair, config: &Config, dbname: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for server in [&*pair.publisher, &*pair.subscriber] {
         let records = record::unfinished(server.admin(), config, dbname)?;
         found.extend(records.iter().map(|it| shown(&it.statement)));
     }
+    Ok(found)
+}
+
+/// The same, and carried ones, for whoever must not go on then: what stands on one side
+/// alone would be on one server for good after a switch.
+///
+/// # Errors
+/// When the record cannot be read.
+pub(crate) fn unsettled(pair: &Pair, config: &Config, dbname: &str) -> Result<Vec<String>> {
+    let mut found = half_done(pair, config, dbname)?;
     let (open, receiving) = (
         pair.publisher.connect(Login::Superuser, dbname)?,
         pair.subscriber.connect(Login::Superuser, dbname)?,

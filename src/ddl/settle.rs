@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::barrier;
 use super::kind::First;
 use super::outside;
 use super::record::{self, Record, Stage};
@@ -15,17 +16,33 @@ use crate::server::{Session, interrupt, params};
 /// How long a transaction whose client has gone may take to end.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Finishes what earlier runs have left in this database; what was done, in words.
-pub(super) fn settle(sides: &Sides<'_>, run: &Run) -> Result<Vec<String>> {
-    let mut words = Vec::new();
+const NEITHER: &str = "neither side has it";
+
+/// What became of the statements of earlier runs.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// In words.
+    pub(super) notes: Vec<String>,
+    /// Those that both sides have.
+    pub(super) done: Vec<String>,
+}
+
+/// Finishes what earlier runs have left in this database.
+pub(super) fn settle(sides: &Sides<'_>, run: &Run) -> Result<Settled> {
+    let mut settled = Settled::default();
     let admin = sides.pair.publisher.admin();
     for record in record::unfinished(admin, sides.config, sides.dbname())? {
         let shown = redact(&record.statement);
         let became = settle_one(sides, &record, run)
             .wrap_err_with(|| format!("finish the statement of an earlier run: {shown}"))?;
-        words.push(format!("an earlier run of {shown}: {became}"));
+        settled
+            .notes
+            .push(format!("an earlier run of {shown}: {became}"));
+        if became != NEITHER {
+            settled.done.push(record.statement);
+        }
     }
-    Ok(words)
+    Ok(settled)
 }
 
 fn settle_one(sides: &Sides<'_>, record: &Record, run: &Run) -> Result<&'static str> {
@@ -52,8 +69,11 @@ fn settle_one(sides: &Sides<'_>, record: &Record, run: &Run) -> Result<&'static 
     };
     let became = match (open, receiving) {
         (false, false) => {
+            sides.act_as(&record.role)?;
+            settle_in(&sides.receiving, &record.settings)?;
+            barrier::lift(&sides.receiving, &record.receiving)?;
             record::ended(admin, record.id, Stage::Undone)?;
-            return Ok("neither side has it");
+            return Ok(NEITHER);
         }
         (true, true) => "both sides have it",
         (true, false) => {
@@ -91,6 +111,9 @@ fn finish(sides: &Sides<'_>, record: &Record, session: &Session, run: &Run) -> R
     let on_open = std::ptr::eq(session, &sides.open);
     run.ddl.retry(session, || {
         session.batch("BEGIN READ WRITE")?;
+        if !on_open {
+            barrier::lift(session, &record.receiving)?;
+        }
         session.batch(if on_open {
             &record.statement
         } else {

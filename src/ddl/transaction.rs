@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
 
-use super::failpoint;
 use super::kind::First;
 use super::record::{self, Record, Stage};
 use super::sides::Sides;
 use super::tables::fence_new;
 use super::values::would_differ;
+use super::{barrier, failpoint};
 use crate::error::{Advise, Report, Result, WrapErr};
 use crate::replicate::Run;
 use crate::server::{Session, is_lost, params, sqlstate_of};
@@ -42,6 +42,7 @@ pub(super) fn carry_out(
             && !is_lost(report)
         {
             roll_back(&sides.receiving)?;
+            barrier::lift(&sides.receiving, &record.receiving)?;
         }
         held.set(tried?);
         Ok(())
@@ -64,6 +65,7 @@ fn attempt(sides: &Sides<'_>, record: &Record, first: First) -> Result<Duration>
     let open_xid = transaction_of(open)?;
     would_differ(open, &sides.reader, &record.statement)?;
     sides.drain(DRAINED_WITHIN)?;
+    barrier::raise(receiving, &record.receiving)?;
     receiving
         .batch(&record.receiving)
         .wrap_err("run it on the receiving side")?;

@@ -8,7 +8,7 @@ use crate::catalog::{publications, subscriptions};
 use crate::config::{DdlMode, Subscription};
 use crate::cutover::Wanted;
 use crate::ddl::{self, DdlReport, Decision, Script, Sides, StuckStatement};
-use crate::error::{Error, Failure, Result};
+use crate::error::{Error, Failure, Result, WrapErr};
 use crate::journal::{Direction, Stream};
 use crate::replicate::{Mode, refresh};
 use crate::server::{Pair, Server, Session};
@@ -303,17 +303,23 @@ impl Flare {
     /// Refuses a switch while a statement may be on one side only.
     pub(super) fn refuse_unsettled(&self, pair: &Pair, dbname: &str) -> Result<()> {
         let unsettled = ddl::unsettled(pair, &self.config, dbname)?;
-        let Some(first) = unsettled.first() else {
-            return Ok(());
-        };
-        Failure::new(format!(
-            "{} {dbname:?}: a statement may be on one side only: {first}",
-            self.command
-        ))
+        on_both_sides(&unsettled, dbname).wrap_err_with(|| format!("{} {dbname:?}", self.command))
+    }
+
+    /// Fails where a statement of `flare ddl` may be on one side only; what is carried is looked at elsewhere.
+    pub(super) fn refuse_half_done(&self, pair: &Pair, dbname: &str) -> Result<()> {
+        on_both_sides(&ddl::half_done(pair, &self.config, dbname)?, dbname)
+    }
+}
+
+fn on_both_sides(unsettled: &[String], dbname: &str) -> Result<()> {
+    let Some(first) = unsettled.first() else {
+        return Ok(());
+    };
+    Failure::new(format!("a statement may be on one side only: {first}"))
         .hint(format!(
             "flare ddl {} --retry finishes it, or says what is in its way",
             ShellWord(dbname)
         ))
         .err()
-    }
 }

@@ -159,16 +159,29 @@ impl Flare {
                 let stuck = self.carried(pair, direction, name, subscription, new_tables);
                 standing.statements = kept(stuck, &mut warnings).unwrap_or_default();
             }
-            if let (true, Some(pair)) = (standing.may_switch(), &pair) {
-                let in_the_way = self.in_the_way(pair, &standing, subscription);
-                standing.drift = kept(self.drift(pair, &standing), &mut warnings);
-                if let Err(report) = in_the_way {
+            if let Some(pair) = &pair {
+                let may_switch = standing.may_switch();
+                let (half_done, in_the_way) = at_once(
+                    || self.refuse_half_done(pair, dbname),
+                    || {
+                        if may_switch {
+                            self.in_the_way(pair, &standing, subscription)
+                        } else {
+                            Ok(())
+                        }
+                    },
+                );
+                if may_switch {
+                    standing.drift = kept(self.drift(pair, &standing), &mut warnings);
+                }
+                if let Err(report) = half_done.and(in_the_way) {
                     standing.obstructed(&report);
-                } else if let Err(report) = self.differs(pair, &standing) {
+                } else if may_switch && let Err(report) = self.differs(pair, &standing) {
                     standing.differs = true;
                     standing.obstructed(&report);
-                } else if let Err(report) =
-                    self.blocks_switch(pair, standing.direction, &standing.dbname)
+                } else if may_switch
+                    && let Err(report) =
+                        self.blocks_switch(pair, standing.direction, &standing.dbname)
                 {
                     standing.obstructed(&report);
                 }

@@ -34,6 +34,8 @@ fn a_kill_at_any_step_is_finished_or_undone() {
         let [from, to] = names;
         let statement = format!("ALTER TABLE deploy RENAME COLUMN {from} TO {to}");
         killed_before(&pair, step, &statement);
+        pair.flare(&["status"])
+            .prints("a statement may be on one side only: ALTER TABLE deploy RENAME");
         // Rows are written between the sides.
         std::thread::sleep(Duration::from_millis(300));
         pair.flare(&["cutover", pair.subname(), "--yes"])
@@ -51,6 +53,16 @@ fn a_kill_at_any_step_is_finished_or_undone() {
             _ => drop(retried.prints("both sides have it")),
         }
     }
+    // Rows of the new type fit the old one: they wait until it is there.
+    let marked = "ALTER TABLE deploy ALTER label TYPE text USING label || '!'";
+    for step in ["first", "second"] {
+        killed_before(&pair, step, marked);
+        std::thread::sleep(Duration::from_millis(500));
+        pair.flare(&["ddl", pair.db(), "--retry"]).ok();
+    }
+    pair.flare(&["ddl", pair.db(), marked]).ok();
+    let kept = "SELECT count(*) FROM pg_constraint WHERE conname = 'flare_interrupted'";
+    assert_eq!(pair.subscriber().value(pair.db(), kept), "0");
     for step in ["first", "second"] {
         let table = format!("CREATE TABLE made_{step} (id int PRIMARY KEY)");
         killed_before(&pair, step, &table);
@@ -59,6 +71,22 @@ fn a_kill_at_any_step_is_finished_or_undone() {
     let index = "CREATE INDEX CONCURRENTLY made ON deploy (label)";
     killed_before(&pair, "second", index);
     pair.flare(&["ddl", pair.db(), index]).ok();
+    // Whoever gives the same statement again has it once.
+    pair.flare(&[
+        "ddl",
+        pair.db(),
+        "CREATE TABLE once (id int PRIMARY KEY, n int)",
+    ])
+    .ok();
+    pair.publisher()
+        .sql(pair.db(), "INSERT INTO once VALUES (1, 1)");
+    let twice = "ALTER TABLE once ALTER n TYPE int USING n * 2";
+    for step in ["first", "second", "ended"] {
+        killed_before(&pair, step, twice);
+        pair.flare(&["ddl", pair.db(), twice]).ok();
+    }
+    let n = pair.publisher().value(pair.db(), "SELECT n FROM once");
+    assert_eq!(n, "8");
     writer.stop();
     assert_same(&pair);
 }
