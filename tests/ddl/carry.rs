@@ -77,7 +77,7 @@ pub fn settle(pair: &Pair, open: Side) {
 }
 
 /// The page's table of kinds, through the habits of programs. ROUND makes names anew.
-const HABITS: [&str; 61] = [
+const HABITS: [&str; 62] = [
     // psql: one at a time
     "CREATE TABLE ROUND_t (id int PRIMARY KEY, a text, b int)",
     "INSERT INTO ROUND_t SELECT n, 'a' || n, n FROM generate_series(1, 100) n",
@@ -145,6 +145,7 @@ const HABITS: [&str; 61] = [
     "CREATE /* x */ TEMP TABLE scratch AS SELECT 1 AS a; CREATE TABLE ROUND_ctas3 AS SELECT 1 AS a WITH /* all /* of */ it */ DATA -- here",
     "CREATE TABLE ROUND_ctas4 AS SELECT 'with data' AS \"with data\" -- with data",
     "--liquibase formatted sql\n--changeset a:1\nCREATE TABLE ROUND_liq (id int PRIMARY KEY);\n--rollback DROP TABLE ROUND_liq;\n--changeset a:2\nALTER TABLE ROUND_liq ADD y int DEFAULT 2;\n--rollback ALTER TABLE ROUND_liq DROP y;",
+    "CREATE MATERIALIZED VIEW ROUND_mv AS SELECT id FROM ROUND_lex; CREATE UNIQUE INDEX ROUND_mvi ON ROUND_mv (id); REFRESH MATERIALIZED VIEW CONCURRENTLY ROUND_mv",
     // A cutover wants every table to have an identity.
     "ALTER TABLE ROUND_ctas3 REPLICA IDENTITY FULL; ALTER TABLE ROUND_ctas4 REPLICA IDENTITY FULL",
     "ALTER TABLE ROUND_ctas REPLICA IDENTITY FULL; ALTER TABLE ROUND_ctas2 REPLICA IDENTITY FULL; ALTER TABLE ROUND_p1 REPLICA IDENTITY FULL; ALTER TABLE ROUND_p2 REPLICA IDENTITY FULL",

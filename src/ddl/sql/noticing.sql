@@ -93,7 +93,8 @@ BEGIN
     -- CREATE TABLE AS: its rows must come by a copy, so the table has to be there before them.
     GET DIAGNOSTICS context = PG_CONTEXT;
     SELECT * INTO seen FROM flare.ddl_text(context, tg_tag, false);
-    IF seen.plain ~* '^\s*create\s+((global|local)\s+)?temp' THEN
+    -- REFRESH MATERIALIZED VIEW CONCURRENTLY has one of its own in minor versions before 2024.
+    IF seen.plain ~* '^\s*create\s+((global|local)\s+)?temp' OR context ~* '^[^\n]*\nSQL statement "create\s+temp' THEN
         RETURN;
     END IF;
     IF seen.unseen IS NULL AND context ~ '^[^\n]*\nSQL statement '
