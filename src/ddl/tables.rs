@@ -8,6 +8,7 @@ use super::sides::Sides;
 use crate::catalog::tables::listed;
 use crate::catalog::{publications, subscriptions};
 use crate::error::{Advise, Result, WrapErr};
+use crate::replicate::made::{self, Made};
 use crate::replicate::{Run, closed, fence, refresh, status_table, unsubscribe};
 use crate::server::{ActAs, Login, Server, Session, params};
 use crate::value::{Ident, TableName};
@@ -175,12 +176,15 @@ fn run_briefly(session: &Session, statement: &str) -> Result<()> {
 /// A table that the receiving side's user cannot read, and whose owners can change that.
 #[derive(Deserialize)]
 struct Unreadable {
+    schema: u32,
     schema_owner: Option<String>,
+    table: u32,
     table_owner: Option<String>,
 }
 
 const UNREADABLE: &str = "
     SELECT jsonb_build_object(
+             'schema', n.oid::bigint, 'table', c.oid::bigint,
              'schema_owner', CASE WHEN NOT has_schema_privilege($1, n.oid, 'USAGE') THEN pg_get_userbyid(n.nspowner) END,
              'table_owner', CASE WHEN NOT has_table_privilege($1, c.oid, 'SELECT') THEN pg_get_userbyid(c.relowner) END)
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $2 AND c.relname = $3";
@@ -199,15 +203,27 @@ fn grant(sides: &Sides<'_>, tables: &[TableName]) -> Result<()> {
         let grants = [
             (
                 found.schema_owner,
-                format!("GRANT USAGE ON SCHEMA {} TO {to}", table.schema),
+                found.schema,
+                "USAGE",
+                format!("SCHEMA {}", table.schema),
             ),
             (
                 found.table_owner,
-                format!("GRANT SELECT ON {table} TO {to}"),
+                found.table,
+                "SELECT",
+                format!("TABLE {table}"),
             ),
         ];
-        for (owner, grant) in grants {
+        for (owner, oid, privilege, on) in grants {
             let Some(owner) = owner else { continue };
+            let grant = format!("GRANT {privilege} ON {on} TO {to}");
+            let made = Made::Privilege {
+                on,
+                oid: Some(oid),
+                privilege: privilege.to_owned(),
+                to: user.to_owned(),
+            };
+            made::put_on_record(&sides.pair.publisher, sides.dbname(), vec![made])?;
             run_briefly(
                 session,
                 &format!("SET LOCAL ROLE {}; {grant}", Ident::new(owner)),

@@ -4,13 +4,17 @@
 //! Whatever a command makes is found by looking before and after it: only what was not there before is on record, and
 //! only what is as flare left it is taken back. A command that was killed has left what it saw before; the next one looks.
 
+mod known;
 mod state;
 mod undoing;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use self::known::Known;
 pub(crate) use self::state::Made;
-use self::state::{State, made_between};
+use self::state::{State, given_by_default, made_between};
 use super::{Change, Mode, Plan, Run};
 use crate::error::{Result, WrapErr, message_of};
 use crate::server::{ActAs, Login, Server, is_denied, params};
@@ -27,8 +31,11 @@ const EXISTS: &str = "
 
 /// What is on record of one database.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Record {
+pub(crate) struct Record {
     made: Vec<Made>,
+    /// What roles held before flare gave them default privileges.
+    #[serde(default)]
+    held_before: Vec<Made>,
     /// What a command that has not ended yet saw before it began.
     before: Option<State>,
 }
@@ -53,7 +60,7 @@ impl Record {
     fn write(&self, server: &Server, dbname: &str) -> Result<bool> {
         let admin = server.admin();
         let there = admin.value::<bool>(EXISTS, params![])?;
-        if self.made.is_empty() && self.before.is_none() {
+        if self.is_empty() {
             if there {
                 forget(server, dbname)?;
             }
@@ -72,13 +79,93 @@ impl Record {
         Ok(true)
     }
 
+    fn is_empty(&self) -> bool {
+        self.made.is_empty() && self.before.is_none()
+    }
+
     /// Adds what has come since `before`; what is on record already stays as it was first seen.
     fn add(&mut self, before: &State, now: &State) {
-        for made in made_between(before, now) {
-            if !self.made.iter().any(|known| known.is_of_the_same(&made)) {
-                self.made.push(made);
-            }
+        let known = Known::of(&self.made);
+        let mut come = made_between(before, now);
+        come.retain(|it| known.find(it).is_none());
+        let given = come.iter().filter_map(|it| match it {
+            Made::DefaultPrivilege { to, .. } => Some(to.as_str()),
+            _ => None,
+        });
+        let given: BTreeSet<&str> = given.collect();
+        let known_before = Known::of(&self.held_before);
+        let held_before = before.held.iter().filter(|it| {
+            matches!(it, Made::Privilege { to, .. } if given.contains(to.as_str()))
+                && known.find(it).is_none()
+                && known_before.find(it).is_none()
+        });
+        let held_before: Vec<Made> = held_before.cloned().collect();
+        self.held_before.extend(held_before);
+        self.made.extend(come);
+    }
+
+    /// With what the schema has brought from the publisher, under the names of now: all that a dump calls ALL was given
+    /// here, where the subscriber knows more privileges.
+    pub(crate) fn with_those_of(mut self, publisher: &Record, majors: [i32; 2]) -> Record {
+        let without_oid = |it: &Made| match it.clone() {
+            Made::Privilege {
+                on, privilege, to, ..
+            } => Made::Privilege {
+                on,
+                oid: None,
+                privilege,
+                to,
+            },
+            Made::ReplicaIdentity { table, was, is, .. } => Made::ReplicaIdentity {
+                table,
+                oid: None,
+                was,
+                is,
+            },
+            other => other,
+        };
+        let mut brought: Vec<Made> = publisher.made.iter().map(without_oid).collect();
+        let [of_publisher, of_subscriber] = majors;
+        if of_publisher < MAINTAIN_SINCE && of_subscriber >= MAINTAIN_SINCE {
+            let maintain: BTreeSet<Made> = brought.iter().filter_map(maintain_beside).collect();
+            brought.extend(maintain);
         }
+        let known = Known::of(&self.made);
+        brought.retain(|it| known.find(it).is_none());
+        self.made.extend(brought);
+        // What was held on the subscriber then had come with the schema.
+        self.held_before = publisher.held_before.iter().map(without_oid).collect();
+        self
+    }
+}
+
+/// The first version with MAINTAIN, which GRANT ALL on a table gives.
+const MAINTAIN_SINCE: i32 = 17;
+
+/// What a dump from before it gives beside a privilege on a table.
+fn maintain_beside(it: &Made) -> Option<Made> {
+    let privilege = || "MAINTAIN".to_owned();
+    match it {
+        Made::Privilege { on, to, .. } if on.starts_with("TABLE ") => Some(Made::Privilege {
+            on: on.clone(),
+            oid: None,
+            privilege: privilege(),
+            to: to.clone(),
+        }),
+        Made::DefaultPrivilege {
+            role,
+            schema,
+            on,
+            to,
+            ..
+        } if on == "TABLES" => Some(Made::DefaultPrivilege {
+            role: role.clone(),
+            schema: schema.clone(),
+            on: on.clone(),
+            privilege: privilege(),
+            to: to.clone(),
+        }),
+        _ => None,
     }
 }
 
@@ -164,12 +251,11 @@ pub(super) fn recording(
 }
 
 /// Puts on record what is about to be done; whether there is a place for it.
-pub(super) fn put_on_record(server: &Server, dbname: &str, made: Vec<Made>) -> Result<bool> {
+pub(crate) fn put_on_record(server: &Server, dbname: &str, made: Vec<Made>) -> Result<bool> {
     let mut record = Record::read(server, dbname)?;
-    for made in made {
-        record.made.retain(|known| !known.is_of_the_same(&made));
-        record.made.push(made);
-    }
+    let about = Known::of(&made);
+    record.made.retain(|known| about.find(known).is_none());
+    record.made.extend(made.iter().cloned());
     record.write(server, dbname)
 }
 
@@ -183,30 +269,49 @@ fn own_roles(server: &Server) -> Vec<String> {
     repl.into_iter().chain(all).collect()
 }
 
-/// What is on record of a server's database.
-pub(crate) fn on_record(server: &Server, dbname: &str) -> Result<Vec<Made>> {
+/// What is on record of a server's database, under the names of now, with what default privileges of flare's have given since.
+pub(crate) fn on_record(server: &Server, dbname: &str) -> Result<Record> {
     let mut record = Record::read(server, dbname)?;
+    if record.is_empty() || !is_there(server, dbname)? {
+        return Ok(record);
+    }
+    let session = server.connect(Login::Superuser, dbname)?;
     if let Some(before) = record.before.take() {
-        let session = server.connect(Login::Superuser, dbname)?;
         let now = State::of(&session, &own_roles(server))?;
         record.add(&before, &now);
     }
-    Ok(record.made)
+    let now = State::of(&session, &undoing::roles_of(&record.made))?;
+    now.rename(&mut record.made);
+    now.rename(&mut record.held_before);
+    Ok(record)
+}
+
+fn is_there(server: &Server, dbname: &str) -> Result<bool> {
+    server.admin().value(
+        "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1 AND datallowconn)",
+        params![dbname],
+    )
 }
 
 /// Takes back what is as flare left it; what no right is left for is named with its statement.
-pub(crate) fn take_back(server: &Server, dbname: &str, made: &[Made], run: &Run) -> Result<Change> {
-    let there = server.admin().value::<bool>(
-        "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1 AND datallowconn)",
-        params![dbname],
-    )?;
-    if made.is_empty() || !there {
+pub(crate) fn take_back(
+    server: &Server,
+    dbname: &str,
+    record: &Record,
+    run: &Run,
+) -> Result<Change> {
+    if record.made.is_empty() || !is_there(server, dbname)? {
         return Ok(Change::none(run));
     }
     let session = server.connect(ActAs::Tables, dbname)?;
-    let now = State::of(&session, &undoing::roles_of(made))?.with_constraints(&session, made)?;
+    let mut made = record.made.clone();
+    let held_before = Known::of(&record.held_before);
+    let mut given = given_by_default(&session, &made)?;
+    given.retain(|it| held_before.find(it).is_none());
+    made.extend(given);
+    let now = State::of(&session, &undoing::roles_of(&made))?.with_constraints(&session, &made)?;
     let mut plan = Plan::new(server.side(), dbname);
-    for statement in undoing::undoing(dbname, made, &now) {
+    for statement in undoing::undoing(dbname, &made, &now) {
         plan.push(statement);
     }
     let mut failed = Vec::new();
@@ -240,16 +345,22 @@ pub(crate) fn take_back_some(
     which: impl Fn(&Made) -> bool,
     run: &Run,
 ) -> Result<Change> {
-    let (going, staying): (Vec<Made>, Vec<Made>) = on_record(server, dbname)?
-        .into_iter()
-        .partition(|it| which(it));
+    let Record {
+        made, held_before, ..
+    } = on_record(server, dbname)?;
+    let (going, made): (Vec<Made>, Vec<Made>) = made.into_iter().partition(|it| which(it));
+    let going = Record {
+        made: going,
+        ..Record::default()
+    };
     let change = take_back(server, dbname, &going, run)?;
-    if run.mode == Mode::Apply && !going.is_empty() {
-        let record = Record {
-            made: staying,
+    if run.mode == Mode::Apply && !going.made.is_empty() {
+        let staying = Record {
+            made,
+            held_before,
             before: None,
         };
-        record.write(server, dbname)?;
+        staying.write(server, dbname)?;
     }
     Ok(change)
 }

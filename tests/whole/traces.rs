@@ -1,10 +1,11 @@
 //! What flare puts there it takes away: after `cleanup` both servers are as before `prepare`, but for the database itself.
 
 use std::process::Command;
+use std::time::Duration;
 
 use crate::support::pair::Names;
 use crate::support::pair::Passwords;
-use crate::support::{Cluster, Pair, clients};
+use crate::support::{Cluster, Pair, clients, wait};
 
 /// Several schemas and owners, a table without a key, one whose rows are hidden from others, privileges of the replication
 /// user that are its own.
@@ -188,6 +189,64 @@ fn a_migration_that_ends_well_leaves_no_trace_in_either_schema() {
     pair.flare(&["cleanup", pair.subname(), "--yes"]).ok();
     for server in [publisher, pair.subscriber()] {
         assert_eq!(differences(&before, &schema(&pair, server)), "");
+    }
+}
+
+/// What the replication user has in a dump, and the identities of tables.
+fn of_repl(pair: &Pair, server: &Cluster) -> Vec<String> {
+    let repl = format!(" TO {};", pair.names().repl);
+    let dump = schema(pair, server);
+    let lines = dump
+        .lines()
+        .filter(|line| line.ends_with(&repl) || line.contains("REPLICA IDENTITY"));
+    let mut lines: Vec<String> = lines.map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+/// Deploys go on: what was granted is taken back under the names of now, from what was made since too, and with what a newer
+/// server gives by GRANT ALL beside it.
+#[test]
+fn what_deploys_have_renamed_and_made_since_leaves_no_trace() {
+    let pair = prepared(14, 18);
+    pair.configure(|config| config["ddl"] = "carry".into());
+    let before = of_repl(&pair, pair.publisher());
+    set_up(&pair);
+    let owner = format!("SET ROLE {}; ", pair.names().owner);
+    for (role, statement) in [
+        (
+            owner.as_str(),
+            "ALTER TABLE app.keyed RENAME TO \"Keyed\"; ALTER TABLE app.\"Log\" RENAME TO log",
+        ),
+        (&owner, "CREATE TABLE app.since (id serial PRIMARY KEY)"),
+        (&owner, "CREATE VIEW app.seen AS SELECT 1 AS one"),
+        ("", "CREATE TABLE app.by_admin (id int PRIMARY KEY)"),
+    ] {
+        let sql = format!("{role}{statement}");
+        pair.publisher().sql(pair.db(), &sql);
+    }
+    wait::for_("the new tables", Duration::from_secs(60), || {
+        let status = pair.flare(&["status"]);
+        status.ok().stdout().contains("ready to cut over")
+    });
+    pair.flare(&["cutover", pair.subname(), "--yes"]).ok();
+    pair.flare(&["fallback", pair.subname(), "--yes"]).ok();
+    pair.flare(&["cleanup", pair.subname(), "--yes"]).ok();
+    let renamed = |line: &String| {
+        line.replace("app.keyed ", "app.\"Keyed\" ")
+            .replace("app.\"Log\"", "app.log")
+    };
+    // What the user's own default privileges give.
+    let mut expected: Vec<String> = before.iter().map(renamed).collect();
+    for made in ["since", "seen"] {
+        expected.push(format!(
+            "GRANT UPDATE ON TABLE app.{made} TO {};",
+            pair.names().repl
+        ));
+    }
+    expected.sort();
+    for server in [pair.publisher(), pair.subscriber()] {
+        assert_eq!(of_repl(&pair, server), expected);
     }
 }
 

@@ -89,14 +89,9 @@ pub(crate) fn cleanup(
 /// What was granted and set. The schema has brought the publisher's to the subscriber as well.
 fn take_back(pair: &Pair, dbname: &str, run: &Run) -> Result<Change> {
     let on_publisher = made::on_record(&pair.publisher, dbname)?;
-    let mut on_subscriber = made::on_record(&pair.subscriber, dbname)?;
-    on_subscriber.extend(
-        on_publisher
-            .iter()
-            .filter(|it| !on_subscriber.contains(it))
-            .cloned()
-            .collect::<Vec<_>>(),
-    );
+    let majors = [pair.publisher.major(), pair.subscriber.major()];
+    let on_subscriber =
+        made::on_record(&pair.subscriber, dbname)?.with_those_of(&on_publisher, majors);
     Ok(
         made::take_back(&pair.publisher, dbname, &on_publisher, run)?.and(made::take_back(
             &pair.subscriber,

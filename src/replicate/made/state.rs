@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::known::Known;
 use crate::error::{Result, WrapErr};
 use crate::server::{Session, params};
 
@@ -11,9 +12,11 @@ use crate::server::{Session, params};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "made", rename_all = "snake_case")]
 pub(crate) enum Made {
-    /// A privilege of a role that flare works as. `on` is quoted as in GRANT.
+    /// A privilege of a role that flare works as. `on` is quoted as in GRANT; its oid stays when it is renamed.
     Privilege {
         on: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        oid: Option<u32>,
         privilege: String,
         to: String,
     },
@@ -31,6 +34,8 @@ pub(crate) enum Made {
     ReplicaIdentity {
         /// Quoted as the server does.
         table: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        oid: Option<u32>,
         was: String,
         is: String,
     },
@@ -49,34 +54,6 @@ pub(crate) enum Made {
     },
 }
 
-impl Made {
-    /// Whether both speak of one thing, whatever it was before.
-    pub(super) fn is_of_the_same(&self, other: &Made) -> bool {
-        match (self, other) {
-            (Made::ReplicaIdentity { table, .. }, Made::ReplicaIdentity { table: another, .. }) => {
-                table == another
-            }
-            (
-                Made::Setting { role, name, .. },
-                Made::Setting {
-                    role: other_role,
-                    name: other_name,
-                    ..
-                },
-            ) => (role, name) == (other_role, other_name),
-            (
-                Made::NotValid { on, conname, .. },
-                Made::NotValid {
-                    on: other,
-                    conname: another,
-                    ..
-                },
-            ) => (on, conname) == (other, another),
-            (one, other) => one == other,
-        }
-    }
-}
-
 /// What there is of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct State {
@@ -84,6 +61,9 @@ pub(super) struct State {
     pub(super) held: BTreeSet<Made>,
     /// By table, quoted; those that are DEFAULT are not named.
     pub(super) identities: BTreeMap<String, String>,
+    /// The oids of those tables.
+    #[serde(default)]
+    pub(super) oids: BTreeMap<String, u32>,
     settings: Vec<RoleSetting>,
     /// Privileges on columns, which REVOKE on the table takes as well.
     #[serde(skip)]
@@ -112,13 +92,13 @@ struct RoleSetting {
 
 /// What the roles `$1` hold in this database by grants of their own.
 const HELD: &str = "
-    WITH acl(kind, name, acl, owner) AS (
-        SELECT 'DATABASE', quote_ident(datname), datacl, datdba FROM pg_database WHERE datname = current_database()
-        UNION ALL SELECT 'SCHEMA', quote_ident(nspname), nspacl, nspowner FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'flare')
-        UNION ALL SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relacl, c.relowner
+    WITH acl(kind, name, oid, acl, owner) AS (
+        SELECT 'DATABASE', quote_ident(datname), oid, datacl, datdba FROM pg_database WHERE datname = current_database()
+        UNION ALL SELECT 'SCHEMA', quote_ident(nspname), oid, nspacl, nspowner FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'flare')
+        UNION ALL SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.oid, c.relacl, c.relowner
           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-         WHERE c.relacl IS NOT NULL AND c.relkind IN ('r', 'p', 'S') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'flare') AND c.relname !~ '^flare_replication_status')
-    SELECT jsonb_build_object('made', 'privilege', 'on', o.kind || ' ' || o.name, 'privilege', a.privilege_type, 'to', r.rolname)
+         WHERE c.relacl IS NOT NULL AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'flare') AND c.relname !~ '^flare_replication_status')
+    SELECT jsonb_build_object('made', 'privilege', 'on', o.kind || ' ' || o.name, 'oid', o.oid::bigint, 'privilege', a.privilege_type, 'to', r.rolname)
       FROM acl o, aclexplode(o.acl) a JOIN pg_roles r ON r.oid = a.grantee WHERE r.rolname = ANY ($1) AND a.grantee <> o.owner
     UNION ALL
     SELECT jsonb_build_object('made', 'default_privilege', 'role', pg_get_userbyid(d.defaclrole), 'schema', n.nspname,
@@ -134,10 +114,28 @@ const ON_COLUMNS: &str = "
      WHERE t.attacl IS NOT NULL AND r.rolname = ANY ($1)";
 
 const IDENTITIES: &str = "
-    SELECT jsonb_build_object('name', quote_ident(n.nspname) || '.' || quote_ident(c.relname), 'identity', CASE c.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING'
+    SELECT jsonb_build_object('name', quote_ident(n.nspname) || '.' || quote_ident(c.relname), 'oid', c.oid::bigint, 'identity', CASE c.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING'
              ELSE 'USING INDEX ' || (SELECT quote_ident(x.relname) FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid AND i.indisreplident) END)
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p') AND c.relreplident <> 'd' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'flare')";
+
+/// What roles hold on relations by the owner's grant, where the default privileges in `$1` have given it when the relation
+/// was made: all of them, or somebody has changed what they gave.
+const BY_DEFAULT: &str = "
+    WITH given AS (
+        SELECT d.role, d.schema, d.\"on\", d.\"to\", array_agg(d.privilege) AS privileges,
+               coalesce(array_agg(d.privilege) FILTER (WHERE d.privilege <> 'MAINTAIN'), '{}') AS surely
+          FROM jsonb_to_recordset($1) d(role text, schema text, \"on\" text, privilege text, \"to\" text)
+         GROUP BY d.role, d.schema, d.\"on\", d.\"to\")
+    SELECT jsonb_build_object('made', 'privilege', 'on', CASE c.relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || quote_ident(n.nspname) || '.' || quote_ident(c.relname),
+                              'oid', c.oid::bigint, 'privilege', privilege, 'to', g.\"to\")
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      JOIN given g ON g.role = pg_get_userbyid(c.relowner) AND coalesce(g.schema, n.nspname) = n.nspname
+                  AND g.\"on\" = CASE c.relkind WHEN 'S' THEN 'SEQUENCES' ELSE 'TABLES' END,
+           unnest(g.privileges) privilege
+     WHERE c.relacl IS NOT NULL AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_'
+       AND g.surely <@ (SELECT array_agg(a.privilege_type) FROM aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee
+                             WHERE a.grantor = c.relowner AND r.rolname = g.\"to\")";
 
 /// Of the tables and domains in `$1`.
 const CONSTRAINTS: &str = "
@@ -154,6 +152,7 @@ const SETTINGS: &str = "
 #[derive(Deserialize)]
 struct Identity {
     name: String,
+    oid: u32,
     identity: Option<String>,
 }
 
@@ -162,6 +161,10 @@ impl State {
         let read = || -> Result<State> {
             let identities: Vec<Identity> = session.list(IDENTITIES, params![])?;
             Ok(State {
+                oids: identities
+                    .iter()
+                    .map(|it| (it.name.clone(), it.oid))
+                    .collect(),
                 held: session
                     .list(HELD, params![roles.to_vec()])?
                     .into_iter()
@@ -195,7 +198,37 @@ impl State {
         Ok(self)
     }
 
-    pub(super) fn identity(&self, table: &str) -> &str {
+    /// A table under its name of now, and its replica identity. One that is DEFAULT may have another name than this.
+    pub(super) fn table_and_identity<'a>(
+        &'a self,
+        name: &'a str,
+        oid: Option<u32>,
+    ) -> (&'a str, &'a str) {
+        let Some(oid) = oid else {
+            return (name, self.identity(name));
+        };
+        let found = self.oids.iter().find(|(_, it)| **it == oid);
+        found.map_or((name, DEFAULT), |(name, _)| (name, self.identity(name)))
+    }
+
+    /// Gives what was renamed since its name of now.
+    pub(super) fn rename(&self, made: &mut [Made]) {
+        let held = Known::of(&self.held);
+        for it in made {
+            let now = held.find(it);
+            match (it, now) {
+                (Made::Privilege { on, .. }, Some(Made::Privilege { on: now, .. })) => {
+                    on.clone_from(now);
+                }
+                (Made::ReplicaIdentity { table, oid, .. }, _) => {
+                    *table = self.table_and_identity(table, *oid).0.to_owned();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn identity(&self, table: &str) -> &str {
         self.identities.get(table).map_or(DEFAULT, String::as_str)
     }
 
@@ -210,19 +243,46 @@ impl State {
 
 const DEFAULT: &str = "DEFAULT";
 
+/// What has been given since by the default privileges among these, on what was made since.
+pub(super) fn given_by_default(session: &Session, made: &[Made]) -> Result<Vec<Made>> {
+    let defaults: Vec<&Made> = made
+        .iter()
+        .filter(|it| matches!(it, Made::DefaultPrivilege { .. }))
+        .collect();
+    if defaults.is_empty() {
+        return Ok(Vec::new());
+    }
+    session
+        .list(BY_DEFAULT, params![serde_json::json!(defaults)])
+        .wrap_err("read what default privileges have given")
+}
+
 /// What has come between two moments.
 pub(super) fn made_between(before: &State, now: &State) -> Vec<Made> {
-    let mut made: Vec<Made> = now.held.difference(&before.held).cloned().collect();
-    let tables: BTreeSet<&String> = before
+    let known = Known::of(&before.held);
+    let come = now.held.iter().filter(|it| known.find(it).is_none());
+    let mut made: Vec<Made> = come.cloned().collect();
+    let before_by_name: BTreeMap<&str, &str> = before
         .identities
+        .iter()
+        .map(|(table, was)| {
+            let oid = before.oids.get(table).copied();
+            (now.table_and_identity(table, oid).0, was.as_str())
+        })
+        .collect();
+    let tables: BTreeSet<&str> = before_by_name
         .keys()
-        .chain(now.identities.keys())
+        .copied()
+        .chain(now.identities.keys().map(String::as_str))
         .collect();
     for table in tables {
-        let (was, is) = (before.identity(table), now.identity(table));
+        let was = before_by_name.get(table).copied().unwrap_or(DEFAULT);
+        let is = now.identity(table);
         if was != is {
+            let oid = now.oids.get(table).or_else(|| before.oids.get(table));
             made.push(Made::ReplicaIdentity {
-                table: table.clone(),
+                table: table.to_owned(),
+                oid: oid.copied(),
                 was: was.to_owned(),
                 is: is.to_owned(),
             });

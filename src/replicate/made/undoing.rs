@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::known::Known;
 use super::state::{Made, OnColumn, State};
 use crate::server::Statement;
 use crate::value::{Ident, Literal};
@@ -24,10 +25,20 @@ pub(super) fn undoing(dbname: &str, made: &[Made], now: &State) -> Vec<Statement
     let mut privileges: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     let mut defaults: BTreeMap<(&str, Option<&str>, &str, &str), Vec<&str>> = BTreeMap::new();
     let mut statements = Vec::new();
+    let held = Known::of(&now.held);
     for it in made {
         match it {
-            Made::Privilege { on, privilege, to } if now.held.contains(it) => {
-                privileges.entry((on, to)).or_default().push(privilege);
+            Made::Privilege { .. } => {
+                // Under the name of now.
+                if let Some(Made::Privilege {
+                    on, privilege, to, ..
+                }) = held.find(it)
+                {
+                    let known = privileges.entry((on, to)).or_default();
+                    if !known.contains(&privilege.as_str()) {
+                        known.push(privilege);
+                    }
+                }
             }
             Made::DefaultPrivilege {
                 role,
@@ -56,11 +67,20 @@ pub(super) fn undoing(dbname: &str, made: &[Made], now: &State) -> Vec<Statement
                     ),
                 ));
             }
-            Made::ReplicaIdentity { table, was, is } if now.identity(table) == is => statements
-                .push(Statement::new(
-                    format!("give {table} its replica identity back"),
-                    format!("ALTER TABLE {table} REPLICA IDENTITY {was}"),
-                )),
+            Made::ReplicaIdentity {
+                table,
+                oid,
+                was,
+                is,
+            } => {
+                let (table, identity) = now.table_and_identity(table, *oid);
+                if identity == is {
+                    statements.push(Statement::new(
+                        format!("give {table} its replica identity back"),
+                        format!("ALTER TABLE {table} REPLICA IDENTITY {was}"),
+                    ));
+                }
+            }
             Made::Setting {
                 role,
                 name,
@@ -159,6 +179,7 @@ mod tests {
     fn privilege(on: &str, privilege: &str) -> Made {
         Made::Privilege {
             on: on.into(),
+            oid: None,
             privilege: privilege.into(),
             to: "re\"pl".into(),
         }
