@@ -112,14 +112,21 @@ impl Sessions {
 }
 
 impl DatabaseSessions {
-    /// Opens them all at once.
-    pub(crate) fn open(pair: &Pair, stream: &Stream) -> Result<DatabaseSessions> {
+    /// Opens them all at once; `subowner` is as whom flare acts for the subscription, where that is known.
+    pub(crate) fn open(
+        pair: &Pair,
+        stream: &Stream,
+        subowner: Option<Login>,
+    ) -> Result<DatabaseSessions> {
         let (from, to) = (&pair.publisher, &pair.subscriber);
         let dbname = &stream.dbname;
         std::thread::scope(|scope| {
             let lock = scope.spawn(|| TrackedSession::open(from, table_login(from), dbname));
             let probe = scope.spawn(|| TrackedSession::open(from, table_login(from), dbname));
             let subscription = scope.spawn(|| {
+                if let Some(login) = subowner {
+                    return TrackedSession::open(to, login, dbname);
+                }
                 let admin = TrackedSession::open(to, Login::Superuser, dbname)?;
                 match subscriptions::find(&admin.session, &stream.subname)? {
                     Some(found) => match unsubscribe::login_of(to, &found) {

@@ -23,7 +23,7 @@ use crate::error::{Advise, Failure, Report, Result, WrapErr, message_of};
 use crate::journal::Direction;
 use crate::preflight::way;
 use crate::replicate::{Mode, Run};
-use crate::server::{Pair, Timeout, interrupt, is_lost};
+use crate::server::{Pair, Timeout, at_once, interrupt, is_lost};
 
 /// Moves the application of the wanted databases to *to*, or changes nothing.
 pub(crate) fn switch(
@@ -41,9 +41,8 @@ pub(crate) fn switch(
         Looked::Ready(pause) => *pause,
     };
     if run.mode == Mode::DryRun {
-        let plan = plan::estimate(&pause)?;
-        let mut report = SwitchReport::of(&pause, request, SwitchOutcome::DryRun).planned(plan);
-        let way_back = way_back(pair, request);
+        let (plan, way_back) = at_once(|| plan::estimate(&pause), || way_back(pair, request));
+        let mut report = SwitchReport::of(&pause, request, SwitchOutcome::DryRun).planned(plan?);
         report.cause = way_back.err().map(|cause| cause_of(&cause));
         return Ok(report);
     }

@@ -87,7 +87,8 @@ fn clients_of_all_kinds_get_over_faults_at_any_moment() {
         Fault::ToCutOff,
     ];
     let mut dice = Dice::new();
-    let mut stage = Stage::with_clients(13, 18, |pair| of_all_kinds(pair, 13));
+    // asyncpg cannot tell that a server of 10 to 13 is read-only, and stays where it has come to while the other one was away.
+    let mut stage = Stage::with_clients(15, 17, |pair| of_all_kinds(pair, 15));
     let whole = stage.undisturbed();
     for round in 1..=matrix::rounds(20, 60) {
         let fault = dice.one_of(&faults);

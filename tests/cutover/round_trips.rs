@@ -82,13 +82,19 @@ fn exchanges(passed: &[(Way, String)]) -> usize {
         .count()
 }
 
+/// The same for commands of many sessions, whose threads take their time on a busy machine.
+const LONG_LINE: Duration = Duration::from_millis(150);
+
+/// How often a command is run until it takes no more than it has to.
+const TRIES: usize = 6;
+
 #[test]
 #[ignore = "half a minute over a slow line: make soak"]
 fn looking_takes_few_round_trips() {
     let pair = ready(Pair::new(14, 18).with_accounts(10));
     let record = Record::default();
     let _lines = [Side::Publisher, Side::Subscriber]
-        .map(|side| Proxy::far(&pair, side, LINE, Some(record.clone())));
+        .map(|side| Proxy::far(&pair, side, LONG_LINE, Some(record.clone())));
     let dry_run = switch_to(&pair, Side::Subscriber, &["--dry-run"]);
     let dry_run: Vec<&str> = dry_run.iter().map(AsRef::as_ref).collect();
     // Five of them open a session, as all are opened at once; a journal that has a switch on record takes one more.
@@ -96,14 +102,15 @@ fn looking_takes_few_round_trips() {
         (vec!["status"], 10),
         (vec!["lag", pair.subname()], 9),
         (vec!["preflight"], 10),
-        (dry_run, 90),
+        (dry_run, 74),
     ] {
-        let taken = (0..3).map(|_| {
+        // On a busy machine what is asked side by side is sent one after the other: more is counted then, never less.
+        let mut taken = Vec::new();
+        while taken.len() < TRIES && !taken.iter().any(|it| *it <= most) {
             record.taken();
             pair.flare(&command).ok();
-            exchanges(&record.taken())
-        });
-        let taken: Vec<usize> = taken.collect();
+            taken.push(exchanges(&record.taken()));
+        }
         println!("{command:?}: {taken:?}");
         assert!(taken.iter().any(|it| *it <= most), "{command:?}: {taken:?}");
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use crate::catalog::privileges::DatabasePrivileges;
+use crate::catalog::{publications, subscriptions};
 use crate::config::Config;
 use crate::cutover::before::checks;
 use crate::cutover::before::ready::{self, Running};
@@ -15,14 +16,14 @@ use crate::cutover::clients::pgbouncer::Poolers;
 use crate::cutover::deadline::Deadline;
 use crate::cutover::pause::backends::no_prepared_transaction;
 use crate::cutover::pause::connect_privileges::ConnectPrivileges;
-use crate::cutover::pause::table_locks::tables;
 use crate::cutover::sessions::{DatabaseSessions, Sessions, as_database_owner, joined};
 use crate::cutover::state::{Database, Pause, PauseRequest, RoundTrip, Target, Wanted};
 use crate::error::{Failure, Result};
-use crate::journal::{self, Purpose, Step};
+use crate::journal::{self, Purpose, Step, Stream};
 use crate::preflight::Preflight;
 use crate::replicate::{closed, status_table};
-use crate::server::{Pair, Server, at_once, begin_before_autovacuum, params};
+use crate::server::{Pair, Server, Session, at_once, begin_before_autovacuum, params};
+use crate::value::TableName;
 
 /// What came of looking.
 pub(crate) enum Looked<'a> {
@@ -165,7 +166,17 @@ fn look_at(
     if request.purpose == Purpose::PauseWrite {
         no_prepared_transaction(from.admin(), dbname)?;
     }
-    if journal::is_shut(from.admin(), dbname)? {
+    let (sessions, shut) = at_once(
+        || {
+            DatabaseSessions::open(
+                pair,
+                &stream,
+                running.subowner.as_ref().map(|(_, login)| *login),
+            )
+        },
+        || journal::is_shut(from.admin(), dbname),
+    );
+    if shut? {
         return Failure::new(format!(
             "nobody can connect to {dbname:?} on the {} already",
             from.side()
@@ -173,23 +184,32 @@ fn look_at(
         .hint("flare status says by whom, and what to do")
         .err();
     }
-    let sessions = DatabaseSessions::open(pair, &stream)?;
-    let (lock, arrival) = (&sessions.lock.session, &sessions.arrival.session);
-    let published = tables(lock, &stream.pubname)?;
-    ready::status_table_is_ready((lock, arrival), &stream, &status_table::table(from))?;
-    ready::every_table_is_ready(arrival, &stream)?;
-    ready::may_lock(lock, &stream.pubname)?;
-    if request.purpose == Purpose::Switch {
-        ready::may_fence(lock, &stream.pubname)?;
-    }
-    let before = DatabasePrivileges::read(from.admin(), dbname)?;
+    let sessions = sessions?;
     let mut keep = request.keep_users.clone();
     keep.extend(running.usename.clone());
     keep.extend(from.declared().repl.as_ref().map(|repl| repl.user.clone()));
     keep.insert(from.declared().superuser.user.clone());
+    let (lock, arrival) = (&sessions.lock.session, &sessions.arrival.session);
+    // Three sessions, each with questions of its own.
+    let (tables, of_database) = at_once(
+        || {
+            tables_are_ready(
+                request,
+                (lock, arrival),
+                &stream,
+                &status_table::table(from),
+            )
+        },
+        || {
+            let before = DatabasePrivileges::read(from.admin(), dbname)?;
+            let privileges = ConnectPrivileges::new(before, needing_a_grant(from, keep)?);
+            Ok((privileges, closed::now(from.admin(), dbname, None)?))
+        },
+    );
+    let (published, (privileges, default_before)) = (tables?, of_database?);
     Ok(Database {
-        privileges: ConnectPrivileges::new(before, needing_a_grant(from, keep)?),
-        default_before: closed::now(from.admin(), dbname, None)?,
+        privileges,
+        default_before,
         target: Target::default(),
         subowner: running.subowner,
         stream,
@@ -200,6 +220,32 @@ fn look_at(
         drained: None,
         ended: BTreeSet::new(),
     })
+}
+
+/// The tables that are published, when each can be locked and fenced, and follows.
+fn tables_are_ready(
+    request: &PauseRequest,
+    (lock, arrival): (&Session, &Session),
+    stream: &Stream,
+    status: &TableName,
+) -> Result<Vec<TableName>> {
+    let (published, followed) = at_once(
+        || -> Result<Vec<TableName>> {
+            let published = publications::tables(lock, &stream.pubname)?;
+            ready::may_lock(lock, &stream.pubname)?;
+            if request.purpose == Purpose::Switch {
+                ready::may_fence(lock, &stream.pubname)?;
+            }
+            Ok(published)
+        },
+        || subscriptions::relations(arrival, &stream.subname),
+    );
+    let (mut published, followed) = (published?, followed?);
+    ready::status_table_follows(published.contains(status), &followed, stream, status)?;
+    ready::every_table_is_ready(&followed, stream)?;
+    // The probe row goes through flare's own table while the others are locked.
+    published.retain(|name| !status_table::is(name));
+    Ok(published)
 }
 
 /// Those of them who are no superusers; superusers always can.

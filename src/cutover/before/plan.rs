@@ -12,6 +12,7 @@ use crate::cutover::pause::table_locks;
 use crate::cutover::report::{StepName, StepTime};
 use crate::cutover::state::{Database, Pause};
 use crate::error::{Result, WrapErr};
+use crate::server::at_once;
 
 /// One step of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,9 +119,14 @@ pub(in crate::cutover) fn in_words(step: StepName) -> &'static str {
 /// # Errors
 /// When a server does not answer, or a table cannot be touched.
 pub(in crate::cutover) fn estimate(pause: &Pause<'_>) -> Result<Plan> {
+    let (from, to) = (
+        &pause.sessions.terminate.session,
+        &pause.sessions.target_watch.session,
+    );
+    let (ask_from, ask_to) = at_once(|| quickest(from), || quickest(to));
     let mut measured = Measured {
-        ask_from: quickest(&pause.sessions.terminate.session)?,
-        ask_to: quickest(&pause.sessions.target_watch.session)?,
+        ask_from: ask_from?,
+        ask_to: ask_to?,
         ..Measured::default()
     };
     let mut carried = Vec::new();

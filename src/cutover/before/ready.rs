@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::catalog::subscriptions;
+use crate::catalog::subscriptions::{self, Relation};
 use crate::catalog::tables;
 use crate::cutover::pause::terminating::Terminating;
 use crate::cutover::state::{Database, PauseRequest};
@@ -243,7 +243,16 @@ pub(in crate::cutover) fn status_table_is_ready(
     let (published, relations) = at_once(published, || {
         subscriptions::relations(arrival, &stream.subname)
     });
-    let (published, relations) = (published?, relations?);
+    status_table_follows(published?, &relations?, stream, status)
+}
+
+/// The same, of what is known already.
+pub(in crate::cutover) fn status_table_follows(
+    published: bool,
+    relations: &[Relation],
+    stream: &Stream,
+    status: &TableName,
+) -> Result<()> {
     let subscribed = relations.iter().any(|relation| relation.name == *status);
     let missing = match (published, subscribed) {
         (true, true) => return Ok(()),
@@ -263,8 +272,11 @@ pub(in crate::cutover) fn status_table_is_ready(
 }
 
 /// A table that is still being copied would miss what the probe does not.
-pub(in crate::cutover) fn every_table_is_ready(arrival: &Session, stream: &Stream) -> Result<()> {
-    let waiting: Vec<String> = subscriptions::relations(arrival, &stream.subname)?
+pub(in crate::cutover) fn every_table_is_ready(
+    relations: &[Relation],
+    stream: &Stream,
+) -> Result<()> {
+    let waiting: Vec<String> = relations
         .iter()
         .filter(|relation| relation.srsubstate != 'r')
         .map(|relation| relation.name.plain())
