@@ -31,7 +31,7 @@ impl Writer {
             let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
             while !stopped.load(Ordering::SeqCst) {
                 let sql = format!(
-                    "INSERT INTO deploy ({0}) VALUES ('{written}'); UPDATE deploy SET {0} = '1' || {0} WHERE id % 7 = {written} % 7 AND id > {written} - 20",
+                    "INSERT INTO deploy ({0}) VALUES ('{written}'); UPDATE deploy SET {0} = '1' || {0} WHERE id % 7 = {written} % 7 AND id > (SELECT max(id) FROM deploy) - 20",
                     NAMES[name]
                 );
                 match client.batch_execute(&sql) {
