@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::findings::{ColumnDifference, Kind, RowDifference, Shown, shown_pair};
+use super::findings::{ColumnDifference, Kind, RowDifference, Shown, shown_pair, shown_parts};
 use super::pinned::Text;
 use super::settle::{Values, Work};
-use super::statement::Key;
+use super::statement::{Key, PIECE, Value};
 use crate::error::{Result, WrapErr};
 use crate::server::Side;
 
@@ -20,7 +20,7 @@ pub(super) enum Ruling {
 }
 
 /// Position of each column that differs, with both values.
-type Differing = BTreeMap<usize, (Option<Text>, Option<Text>)>;
+type Differing = BTreeMap<usize, (Value, Value)>;
 
 /// The columns of a row, compared on the subscriber.
 struct Compared {
@@ -38,33 +38,113 @@ pub(super) fn arbitrate(
     let Some((version, values)) = values(work, key)? else {
         return Ok(Ruling::Changed);
     };
-    let Some(compared) = compare(work, key, &values)? else {
+    let Some(mut compared) = compare(work, key, &values)? else {
         return Ok(Ruling::Changed);
     };
     if version != publisher || compared.subscriber_version != subscriber {
         return Ok(Ruling::Changed);
     }
+    let mut parts = Parts::new();
+    let large: Vec<usize> = compared
+        .differing
+        .iter()
+        .filter(|(_, (ours, theirs))| ours.is_large() || theirs.is_large())
+        .map(|(at, _)| *at)
+        .collect();
+    for at in large {
+        match in_pieces(work, key, at, (publisher, subscriber))? {
+            Pieces::Changed => return Ok(Ruling::Changed),
+            Pieces::Equal => drop(compared.differing.remove(&at)),
+            Pieces::Different(shown) => drop(parts.insert(at, shown)),
+        }
+    }
     if compared.differing.is_empty() {
         return Ok(Ruling::Equal);
     }
-    Ok(Ruling::Different(name(work, key, compared.differing)))
+    Ok(Ruling::Different(name(
+        work,
+        key,
+        compared.differing,
+        parts,
+    )))
+}
+
+/// What is shown of large values.
+type Parts = BTreeMap<usize, (Shown, Shown)>;
+
+/// What has come of comparing a large value where it is.
+enum Pieces {
+    Equal,
+    Different((Shown, Shown)),
+    /// The row is another by now.
+    Changed,
+}
+
+/// Compares a value that is large on one side at least by the digests of its pieces.
+fn in_pieces(work: &Work<'_>, key: &Key, at: usize, versions: (&str, &str)) -> Result<Pieces> {
+    type Digests = (String, i64, Vec<String>);
+    let column = &work.table.columns[at];
+    let digests = |side: Side| -> Result<Option<Digests>> {
+        let rows = work
+            .rows(side, |on| on.pieces(key, column))
+            .wrap_err("compare a large value")?;
+        Ok(rows.first().map(|row| (row.get(0), row.get(1), row.get(2))))
+    };
+    let (Some(ours), Some(theirs)) = (digests(Side::Publisher)?, digests(Side::Subscriber)?) else {
+        return Ok(Pieces::Changed);
+    };
+    if (ours.0.as_str(), theirs.0.as_str()) != versions {
+        return Ok(Pieces::Changed);
+    }
+    if (ours.1, &ours.2) == (theirs.1, &theirs.2) {
+        return Ok(Pieces::Equal);
+    }
+    let null = |bytes: i64| bytes < 0;
+    if work.values == Values::Hidden || null(ours.1) || null(theirs.1) {
+        let shown = |bytes: i64| match bytes {
+            ..0 => Shown::Null(()),
+            bytes => Shown::Value(format!("... ({bytes} bytes)")),
+        };
+        return Ok(Pieces::Different((shown(ours.1), shown(theirs.1))));
+    }
+    let alike = ours.2.iter().zip(&theirs.2).take_while(|(a, b)| a == b);
+    let number = alike.count();
+    let piece = |side: Side| -> Result<Vec<u8>> {
+        let rows = work
+            .rows(side, |on| on.piece(key, column, number))
+            .wrap_err("read a piece of a large value")?;
+        Ok(rows.first().map_or_else(Vec::new, |row| row.get(0)))
+    };
+    let (one, other) = (piece(Side::Publisher)?, piece(Side::Subscriber)?);
+    Ok(Pieces::Different(shown_parts(
+        (&one, ours.1),
+        (&other, theirs.1),
+        number * PIECE,
+    )))
+}
+
+fn read(texts: Vec<Option<Text>>, bytes: Vec<Option<i64>>) -> Vec<Value> {
+    let both = texts.into_iter().zip(bytes);
+    both.map(|(text, bytes)| Value { text, bytes }).collect()
 }
 
 /// The publisher's version and values of a row.
-fn values(work: &Work<'_>, key: &Key) -> Result<Option<(String, Vec<Option<Text>>)>> {
+fn values(work: &Work<'_>, key: &Key) -> Result<Option<(String, Vec<Value>)>> {
     let rows = work
         .rows(Side::Publisher, |on| on.values(key))
         .wrap_err("read the values of a row")?;
-    Ok(rows.first().map(|row| (row.get(0), row.get(1))))
+    Ok(rows
+        .first()
+        .map(|row| (row.get(0), read(row.get(1), row.get(2)))))
 }
 
-fn compare(work: &Work<'_>, key: &Key, values: &[Option<Text>]) -> Result<Option<Compared>> {
+fn compare(work: &Work<'_>, key: &Key, values: &[Value]) -> Result<Option<Compared>> {
     let rows = work
         .rows(Side::Subscriber, |on| on.arbiter(key, values))
         .wrap_err("compare the values of a row")?;
     Ok(rows.first().map(|row| {
         let same: Vec<Option<bool>> = row.get(1);
-        let theirs: Vec<Option<Text>> = row.get(2);
+        let theirs = read(row.get(2), row.get(3));
         let differing = same.into_iter().zip(values.iter().cloned().zip(theirs));
         let differing = differing
             .enumerate()
@@ -77,12 +157,13 @@ fn compare(work: &Work<'_>, key: &Key, values: &[Option<Text>]) -> Result<Option
     }))
 }
 
-fn name(work: &Work<'_>, key: &Key, differing: Differing) -> RowDifference {
+fn name(work: &Work<'_>, key: &Key, differing: Differing, mut parts: Parts) -> RowDifference {
     let columns = differing.into_iter().map(|(at, (ours, theirs))| {
-        let text = |value: &Option<Text>| value.as_ref().map(Text::shown);
-        let (publisher, subscriber) = match work.values {
-            Values::Shown => shown_pair(text(&ours).as_deref(), text(&theirs).as_deref()),
-            Values::Hidden => (Shown::Hidden, Shown::Hidden),
+        let text = |value: &Value| value.text.as_ref().map(Text::shown);
+        let (publisher, subscriber) = match (work.values, parts.remove(&at)) {
+            (Values::Hidden, _) => (Shown::Hidden, Shown::Hidden),
+            (Values::Shown, Some(shown)) => shown,
+            (Values::Shown, None) => shown_pair(text(&ours).as_deref(), text(&theirs).as_deref()),
         };
         ColumnDifference {
             column: work.table.columns[at].name.clone(),
@@ -115,11 +196,14 @@ pub(super) fn standing_columns(work: &Work<'_>, key: &Key) -> Result<Option<RowD
             return Ok(None);
         };
         let mut differing = compared.differing;
+        // Whether large ones are equal takes longer than such a row stands still.
         differing.retain(|at, pair| {
-            before[*at] == after[*at] && standing.as_ref().is_none_or(|it| it.get(at) == Some(pair))
+            !(pair.0.is_large() || pair.1.is_large())
+                && before[*at] == after[*at]
+                && standing.as_ref().is_none_or(|it| it.get(at) == Some(pair))
         });
         standing = Some(differing);
     }
     let differing = standing.filter(|it| !it.is_empty());
-    Ok(differing.map(|differing| name(work, key, differing)))
+    Ok(differing.map(|differing| name(work, key, differing, Parts::new())))
 }

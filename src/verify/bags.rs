@@ -40,7 +40,7 @@ pub(super) fn compare(work: &Work<'_>) -> Result<Outcome> {
         rows,
         ..Outcome::default()
     };
-    for some in differing.chunks(at_once(rows.max(theirs_in_all), buckets)) {
+    for some in differing.chunks(at_once(work.table.chunk, rows.max(theirs_in_all), buckets)) {
         let (ours, theirs) = work.ask(|on| on.counts(buckets, some), Scan::Any)?;
         let counts = |rows: &[Row]| -> HashMap<i64, i64> {
             rows.iter().map(|row| (row.get(0), row.get(1))).collect()

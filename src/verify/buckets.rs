@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use postgres::Row;
 
 use super::pinned::Scan;
-use super::ranges::{CHUNK, Outcome, candidates, differing_buckets, hashed};
+use super::ranges::{Outcome, candidates, differing_buckets, hashed};
 use super::settle::{Work, settle};
 use super::statement::{Key, Range};
 use crate::error::{Result, WrapErr};
@@ -26,9 +26,9 @@ pub(super) fn counted(sums: &[Row]) -> i64 {
 }
 
 /// How many buckets are listed at once, so that they hold two chunks at most on the side that has more rows.
-pub(super) fn at_once(rows: i64, buckets: i64) -> usize {
+pub(super) fn at_once(chunk: usize, rows: i64, buckets: i64) -> usize {
     let per_bucket = (rows / buckets).max(1) as usize;
-    (2 * CHUNK / per_bucket).max(1)
+    (2 * chunk / per_bucket).max(1)
 }
 
 /// Compares the whole table.
@@ -45,7 +45,7 @@ pub(super) fn compare(work: &Work<'_>) -> Result<Outcome> {
     };
     let differing = differing_buckets(&ours, &theirs);
     drop((ours, theirs));
-    for some in differing.chunks(at_once(rows.max(theirs_in_all), buckets)) {
+    for some in differing.chunks(at_once(work.table.chunk, rows.max(theirs_in_all), buckets)) {
         let (ours, theirs) = work.ask(|on| on.rows(&whole, Some((buckets, some))), Scan::Any)?;
         let ours: HashMap<Key, i64> = ours.iter().map(hashed).collect();
         let theirs: HashMap<Key, i64> = theirs.iter().map(hashed).collect();

@@ -150,6 +150,17 @@ fn sends_alike(types: &Types, oid: u32) -> bool {
         && element.is_none_or(|element| sends_alike(types, element))
 }
 
+/// Whether values of it may be large, and equal ones have one text on every version.
+pub(super) fn is_spelled_alike(types: &Types, oid: u32) -> bool {
+    const PLAIN: [&str; 9] = [
+        "text", "varchar", "bpchar", "bytea", "json", "jsonb", "xml", "bit", "varbit",
+    ];
+    types.get(&oid).is_some_and(|found| match found.base {
+        Some(base) => is_spelled_alike(types, base),
+        None => found.is_builtin() && PLAIN.contains(&found.name.as_str()),
+    })
+}
+
 fn holds_floats(types: &Types, oid: u32) -> bool {
     let Some(found) = types.get(&oid) else {
         return false;

@@ -123,6 +123,25 @@ impl Shown {
     }
 }
 
+/// Parts of two long values from where they differ, or shortly before: the position counts bytes.
+pub(super) fn shown_parts(
+    (one, bytes): (&[u8], i64),
+    (other, other_bytes): (&[u8], i64),
+    from: usize,
+) -> (Shown, Shown) {
+    let alike = one.iter().zip(other).take_while(|(a, b)| a == b).count();
+    let skip = alike.saturating_sub(SHOWN / 4);
+    let part = |text: &[u8], bytes: i64| {
+        let rest = String::from_utf8_lossy(text.get(skip..).unwrap_or_default());
+        let rest: String = rest.chars().take(SHOWN).collect();
+        Shown::Value(format!(
+            "...{rest} (from byte {}, {bytes} bytes)",
+            from + skip + 1
+        ))
+    };
+    (part(one, bytes), part(other, other_bytes))
+}
+
 /// Of two long values, the parts from shortly before where they differ.
 pub(super) fn shown_pair(one: Option<&str>, other: Option<&str>) -> (Shown, Shown) {
     let (Some(left), Some(right)) = (one, other) else {

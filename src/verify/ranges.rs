@@ -12,14 +12,14 @@ use super::statement::{Key, Range};
 use crate::error::{Result, WrapErr};
 use crate::server::Side;
 
-/// Rows of a chunk.
+/// Rows of a chunk, but where keys are large.
 pub(super) const CHUNK: usize = 20_000;
-/// A range with more rows is walked in chunks before its rows are listed.
-const TOO_MANY: i64 = 4 * CHUNK as i64;
+/// A range with more rows than so many chunks is walked in chunks before its rows are listed.
+const TOO_MANY: usize = 4;
 /// Into how many buckets a chunk that differs is divided, so that only some of its keys are listed.
 const BUCKETS: i64 = 64;
-/// A larger share of rows that only one side has in its range, and that are equal, comes from another order there.
-const SCATTERED: usize = CHUNK / 20;
+/// A larger part of a chunk's rows that only one side has in its range, and that are equal, comes from another order there.
+const SCATTERED: usize = 20;
 
 /// What has come of comparing a range or a table.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ pub(super) fn compare(work: &Work<'_>, range: &Range) -> Result<Outcome> {
     if ours == theirs {
         return Ok(outcome);
     }
-    if ours.0.max(theirs.0) > TOO_MANY {
+    if ours.0.max(theirs.0) > (TOO_MANY * work.table.chunk) as i64 {
         // The side that has more rows divides them: on the other they may all be between two keys.
         let divides = match ours.0.cmp(&theirs.0) {
             Ordering::Greater => Side::Publisher,
@@ -85,7 +85,7 @@ pub(super) fn walk(
     let mut rest = range.clone();
     loop {
         let rows = work
-            .rows(side, |on| on.bound(&rest, CHUNK))
+            .rows(side, |on| on.bound(&rest, work.table.chunk))
             .wrap_err("find the end of a chunk")?;
         let bound = rows.first().map(key_of);
         let part = Range {
@@ -126,7 +126,7 @@ fn differing(work: &Work<'_>, range: &Range) -> Result<Outcome> {
     let found = settle(work, candidates)?;
     Ok(Outcome {
         rows: 0,
-        scattered: alone > SCATTERED && (found.count() as usize) < alone / 10,
+        scattered: alone > work.table.chunk / SCATTERED && (found.count() as usize) < alone / 10,
         found,
     })
 }

@@ -7,6 +7,7 @@ mod bags;
 mod chunks;
 mod looks;
 
+pub(super) use self::looks::{PIECE, Value};
 use super::hash::Hash;
 use super::pinned::{Argument, Text};
 use super::table::{Half, Table};
@@ -227,10 +228,12 @@ mod tests {
             columns: vec![Compared {
                 name: "a".into(),
                 declared: "integer".into(),
+                plain: false,
             }],
             bytes: 0,
             reltuples: 0.0,
             correlation: None,
+            chunk: 20_000,
             notes: Vec::new(),
         }
     }

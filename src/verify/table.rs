@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use self::found::{Column, Found, KeyIndex, read};
-use super::canonical::{FloatText, Form, Types, form};
+use super::canonical::{FloatText, Form, Types, form, is_spelled_alike};
+use super::ranges::CHUNK;
 use crate::error::{Failure, Result};
 use crate::server::Session;
 use crate::value::{Ident, TableName};
@@ -27,6 +28,8 @@ pub(super) struct Table {
     pub(super) reltuples: f64,
     /// Of the key's first column on the publisher.
     pub(super) correlation: Option<f64>,
+    /// Rows of a chunk: fewer where the keys are large.
+    pub(super) chunk: usize,
     /// What is not compared, and why.
     pub(super) notes: Vec<String>,
 }
@@ -67,6 +70,8 @@ pub(super) struct Compared {
     pub(super) name: String,
     /// Its type on the subscriber.
     pub(super) declared: String,
+    /// Equal values are spelled alike on every version: a large one is compared where it is.
+    pub(super) plain: bool,
 }
 
 /// The columns that name a row.
@@ -168,6 +173,9 @@ pub(super) fn pair(
         columns.push(Compared {
             name: column.name.clone(),
             declared: there.declared.clone(),
+            plain: column.written == there.written
+                && is_spelled_alike(&publisher.types, column.type_oid)
+                && is_spelled_alike(&subscriber.types, there.type_oid),
         });
     }
     for column in &theirs.columns {
@@ -178,7 +186,10 @@ pub(super) fn pair(
             ));
         }
     }
-    let key = common_key(ours, theirs);
+    let (key, key_bytes) = match common_key(ours, theirs) {
+        Some((key, bytes)) => (Some(key), bytes),
+        None => (None, 0),
+    };
     let key_columns: Vec<&str> = key
         .iter()
         .flat_map(|key| key.columns.iter().map(Ident::as_str))
@@ -214,9 +225,18 @@ pub(super) fn pair(
         bytes: ours.bytes,
         reltuples: rows_of(ours),
         correlation,
+        chunk: match usize::try_from(key_bytes) {
+            Ok(bytes @ 1..) => (KEYS_OF_A_CHUNK / bytes).clamp(FEWEST, CHUNK),
+            _ => CHUNK,
+        },
         notes,
     })
 }
+
+/// What a chunk's keys may take in the index: where it differs, they are listed, and take several times as much.
+const KEYS_OF_A_CHUNK: usize = 2 << 20;
+/// And however large they are, a chunk has as many rows.
+const FEWEST: usize = 200;
 
 /// Rows of so many bytes where nobody has counted them.
 const TYPICAL_BYTES: f64 = 100.0;
@@ -280,8 +300,8 @@ fn base_written(column: &Column, publisher: &Catalog, subscriber: &Catalog) -> S
     column.written.clone()
 }
 
-/// A key that both sides have, best in the same order.
-fn common_key(ours: &Found, theirs: &Found) -> Option<Key> {
+/// A key that both sides have, best in the same order, and what it takes in the index.
+fn common_key(ours: &Found, theirs: &Found) -> Option<(Key, i64)> {
     let same_order = ours.keys.iter().find_map(|key| {
         let there = theirs.keys.iter().find(|it| it.columns == key.columns);
         there.map(|there| (key, there))
@@ -299,8 +319,10 @@ fn common_key(ours: &Found, theirs: &Found) -> Option<Key> {
         let theirs = at.map_or(ours, |at| &there.operators[at]);
         (Ident::new(ours), Ident::new(theirs))
     });
-    Some(Key {
+    let bytes = key.bytes.max(there.bytes);
+    let key = Key {
         columns: key.columns.iter().map(Ident::new).collect(),
         operators: operators.collect(),
-    })
+    };
+    Some((key, bytes))
 }

@@ -10,7 +10,7 @@ use super::hash::Hash;
 use super::pace::Pace;
 use super::pinned::{Both, Pinned};
 use super::probe::Probe;
-use super::ranges::{CHUNK, Outcome, key_of};
+use super::ranges::{Outcome, key_of};
 use super::record::Record;
 use super::report::Walk;
 use super::settle::{Values, Work, settle};
@@ -176,7 +176,7 @@ impl Shared<'_> {
         };
         let mut number = 0;
         loop {
-            let (sql, arguments) = on.bound(&rest, CHUNK);
+            let (sql, arguments) = on.bound(&rest, table.chunk);
             let rows = bounds
                 .rows(&sql, arguments)
                 .wrap_err("find the end of a chunk")?;

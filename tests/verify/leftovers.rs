@@ -19,7 +19,8 @@ fn peak_kilobytes(pid: u32) -> u64 {
 
 #[test]
 fn a_killed_comparison_leaves_nothing_for_long() {
-    let heavy = "CREATE TABLE heavy (n int, v text)";
+    let heavy =
+        "CREATE TABLE heavy (n int, v text); CREATE TABLE vast (k text PRIMARY KEY, v bytea)";
     let pair = Pair::alone(14, 18)
         .with_accounts(100_000)
         .replicating_with(|pair, server| server.sql(pair.db(), heavy));
@@ -54,6 +55,42 @@ fn a_killed_comparison_leaves_nothing_for_long() {
     );
     assert!(peak < 64 * 1024, "{peak} kB");
     pair.subscriber().sql(db, "TRUNCATE heavy");
+
+    // Nor is a value that is vast, nor are all of many large keys: a value is compared where it is.
+    pair.publisher().sql(
+        db,
+        "INSERT INTO vast SELECT (SELECT string_agg(md5(i::text || j), '') FROM generate_series(1, 70) j), '' FROM generate_series(1, 8000) i;
+         INSERT INTO vast SELECT 'big', decode(repeat(md5('x'), 1310720), 'hex'); ANALYZE vast",
+    );
+    pair.await_caught_up();
+    pair.subscriber().sql(
+        db,
+        "DELETE FROM vast WHERE k <> 'big'; UPDATE vast SET v = set_byte(v, 15000000, get_byte(v, 15000000) # 1)",
+    );
+    let running = pair.spawn(&["verify_data", sub, "--table", "vast", "--format", "json"]);
+    let mut peak = 0;
+    while !running.has_ended() {
+        peak = peak.max(peak_kilobytes(running.pid()));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let json = running.wait().code(3).json();
+    assert_eq!(json["differences"], 8001, "{:#}", json["notes"]);
+    let examples = json["tables"][0]["examples"].as_array().expect("examples");
+    let big = examples.iter().find(|it| it["kind"] == "different");
+    if let Some(column) = big.map(|it| &it["columns"][0]) {
+        for side in ["publisher", "subscriber"] {
+            let shown = column[side].as_str().unwrap_or_default();
+            assert!(
+                shown.ends_with("41943040 bytes)") || shown.ends_with("41943042 bytes)"),
+                "{column}"
+            );
+        }
+        assert_ne!(column["publisher"], column["subscriber"]);
+    }
+    assert!(peak < 64 * 1024, "{peak} kB");
+    pair.publisher().sql(db, "DELETE FROM vast");
+    pair.await_caught_up();
+    pair.subscriber().sql(db, "TRUNCATE vast");
 
     // A row that differs is looked at, and so a row of flare's travels.
     pair.subscriber()

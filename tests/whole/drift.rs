@@ -319,6 +319,18 @@ fn partitions_are_attached_and_detached_and_nothing_is_dropped(pair: &Pair, old:
     pair.subscriber().sql(db, &as_owner(pair, &found[0]));
     assert_eq!(drift(pair), [] as [Value; 0], "{old}");
 
+    // A partition has its parent's CHECKs before it is attached; a child of plain inheritance comes as one.
+    let both = "CREATE TABLE later (LIKE whole); CREATE TABLE parent (a int, CONSTRAINT \"p; c\" CHECK (a > 0))";
+    for server in [pair.publisher(), pair.subscriber()] {
+        server.sql(db, &as_owner(pair, both));
+    }
+    let made = "CREATE TABLE whole_new PARTITION OF whole FOR VALUES FROM (500) TO (600);
+                ALTER TABLE later ADD CONSTRAINT \"C\" CHECK (id > 0); ALTER TABLE whole ATTACH PARTITION later FOR VALUES FROM (600) TO (700);
+                CREATE TABLE child (b int) INHERITS (parent)";
+    pair.publisher().sql(db, &as_owner(pair, made));
+    pair.flare(&["replicate_schema", "--missing", db]).ok();
+    assert_eq!(drift(pair), [] as [Value; 0], "{old}");
+
     let more = "CREATE TABLE more (a int); ALTER TABLE whole_1 ADD more int";
     pair.subscriber().sql(db, &as_owner(pair, more));
     pair.flare(&["replicate_schema", "--missing", db])

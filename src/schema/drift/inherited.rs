@@ -16,10 +16,13 @@ const SUBSCRIBER: (Side, SideMut) = (|it| it.subscriber.as_ref(), |it| &mut it.s
 
 /// Gives the side that has the parent what its child has from there, where the other has it as the child's own.
 pub(super) fn fill(pairs: &mut Pairs) {
-    for (side, side_mut) in [PUBLISHER, SUBSCRIBER] {
+    for (at, (side, side_mut)) in [PUBLISHER, SUBSCRIBER].into_iter().enumerate() {
         let parents = parents(pairs, side);
         for child in attached(pairs, side) {
             let ancestors = ancestors(&parents, &child);
+            if at == 0 {
+                add_checks(pairs, &child, &ancestors);
+            }
             let found: Vec<((Kind, String), Row)> = pairs
                 .iter()
                 .filter(|(_, sides)| sides.parent() == Some(&child) && side(sides).is_none())
@@ -34,6 +37,44 @@ pub(super) fn fill(pairs: &mut Pairs) {
             for (key, row) in found {
                 *side_mut(pairs.entry(key).or_default()) = Some(row);
             }
+        }
+    }
+}
+
+/// A table that the subscriber has, and has not attached, needs the CHECKs of its parents before: on the publisher they are
+/// no rows of its own any more.
+fn add_checks(pairs: &mut Pairs, child: &str, ancestors: &[String]) {
+    let there = pairs.get(&(Kind::Table, child.to_owned()));
+    if there.is_none_or(|sides| sides.subscriber.is_none()) {
+        return;
+    }
+    let checks: Vec<Row> = pairs
+        .iter()
+        .filter(|((kind, _), _)| *kind == Kind::Constraint)
+        .filter_map(|((_, name), sides)| {
+            let row = sides.publisher.as_ref()?;
+            let parent = row.parent.as_ref().filter(|it| ancestors.contains(it))?;
+            let is_inherited = row.body.starts_with("CHECK ") && !row.body.ends_with(" NO INHERIT");
+            let name = name.strip_suffix(parent).filter(|_| is_inherited)?;
+            let of_child = |statement: &Option<String>| {
+                let rest = statement.as_ref()?.split_once(" CONSTRAINT ")?.1.to_owned();
+                Some(format!("ALTER TABLE {child} ADD CONSTRAINT {rest}"))
+            };
+            Some(Row {
+                name: format!("{name}{child}"),
+                parent: Some(child.to_owned()),
+                make: of_child(&row.make),
+                away: None,
+                ..row.clone()
+            })
+        })
+        .collect();
+    for row in checks {
+        let both = pairs
+            .entry((Kind::Constraint, row.name.clone()))
+            .or_default();
+        if both.publisher.is_none() && both.subscriber.is_none() {
+            both.publisher = Some(row);
         }
     }
 }

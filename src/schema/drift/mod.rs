@@ -47,18 +47,26 @@ pub struct Drift {
     pub advice: Option<String>,
 }
 
+/// Before or after the changes, the kind, the name.
+type Turn = (i32, i32, String);
+
 impl Drift {
+    const BEFORE: i32 = 1;
+    const AFTER: i32 = 3;
+
     /// When it is mended. What the subscriber alone has goes before what it hangs on is changed, and after what hangs on it
     /// is: foreign keys first, types and schemas last.
-    fn turn(&self) -> (i32, i32, String) {
+    fn turn(&self) -> Turn {
         let kind = self.kind as i32;
         let is_key = |it: &String| it.starts_with("FOREIGN KEY");
         match (&self.publisher, &self.subscriber) {
             (None, Some(there)) if self.kind == Kind::Constraint && is_key(there) => {
                 (0, 0, self.object.clone())
             }
-            (None, Some(_)) if self.kind >= Kind::Default => (1, -kind, self.object.clone()),
-            (None, Some(_)) => (3, -kind, self.object.clone()),
+            (None, Some(_)) if self.kind >= Kind::Default => {
+                (Self::BEFORE, -kind, self.object.clone())
+            }
+            (None, Some(_)) => (Self::AFTER, -kind, self.object.clone()),
             _ => (2, kind, self.object.clone()),
         }
     }
@@ -267,7 +275,9 @@ fn drift(mut pairs: Pairs, target: &Target) -> Vec<Drift> {
         let Some((top, publisher)) = top.zip(sides.publisher.as_ref()) else {
             continue;
         };
-        if !kind.is_part_of_creation() {
+        // A child is made as one of its parents; a partition is attached.
+        let is_child = *kind == Kind::Inheritance && publisher.body.parse::<u32>().is_ok();
+        if !kind.is_part_of_creation() && !is_child {
             with.entry(top).or_default().extend(publisher.make.clone());
         }
     }
@@ -282,16 +292,37 @@ fn drift(mut pairs: Pairs, target: &Target) -> Vec<Drift> {
     }
     with_their_tables(&mut found);
     with_their_types(&mut found);
-    found.sort_by_cached_key(Drift::turn);
-    first_what_rests(found, target)
+    let mut turns: Vec<(Turn, Drift)> = found.into_iter().map(|it| (it.turn(), it)).collect();
+    last_where_the_last_rest(&mut turns, target);
+    turns.sort_by(|(one, _), (other, _)| one.cmp(other));
+    first_what_rests(turns, target)
+}
+
+/// What the subscriber alone has, and what goes last rests on, goes last too: a key that an extra table refers to.
+fn last_where_the_last_rest(turns: &mut [(Turn, Drift)], target: &Target) {
+    loop {
+        let held = turns.iter().position(|(turn, it)| {
+            let users = target.users.get(&(it.kind, it.object.clone()));
+            turn.0 == Drift::BEFORE
+                && users.is_some_and(|users| {
+                    let mut last = turns.iter().filter(|(turn, _)| turn.0 == Drift::AFTER);
+                    last.any(|(_, other)| users.iter().any(|user| other.is_described_by(user)))
+                })
+        });
+        let Some((turn, _)) = held.map(|at| &mut turns[at]) else {
+            return;
+        };
+        turn.0 = Drift::AFTER;
+    }
 }
 
 /// Of what the subscriber alone has, what rests on another goes before that.
-fn first_what_rests(mut found: Vec<Drift>, target: &Target) -> Vec<Drift> {
+fn first_what_rests(turns: Vec<(Turn, Drift)>, target: &Target) -> Vec<Drift> {
+    let (mut phases, mut found): (Vec<i32>, Vec<Drift>) =
+        turns.into_iter().map(|(turn, it)| (turn.0, it)).unzip();
     let mut ordered: Vec<Drift> = Vec::with_capacity(found.len());
     while !found.is_empty() {
-        let phase = found[0].turn().0;
-        let alike = found.iter().take_while(|it| it.turn().0 == phase).count();
+        let alike = phases.iter().take_while(|it| **it == phases[0]).count();
         let is_used = |at: usize| {
             let users = target
                 .users
@@ -305,6 +336,7 @@ fn first_what_rests(mut found: Vec<Drift>, target: &Target) -> Vec<Drift> {
         };
         let is_extra = found[0].publisher.is_none();
         let free = (0..alike).find(|at| !is_extra || !is_used(*at));
+        phases.remove(0);
         ordered.push(found.remove(free.unwrap_or_default()));
     }
     ordered

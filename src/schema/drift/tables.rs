@@ -21,15 +21,16 @@ pub(super) const ROWS: &[&str] = &[
 /// With an eighth column: what `mend` cannot change.
 pub(super) const FIXED_ROWS: &[&str] = &[TABLES, COLUMNS];
 
-/// Only whether it is logged, and where the version has that its access method, is changed by a statement.
+/// Only whether it is logged, and where the version has that its access method, is changed by a statement. A partition is made
+/// with the CHECKs that it has from its parent, and then attached; a child is made as one.
 const TABLES: &str = "
     SELECT 'table', r.name, NULL::text,
            concat_ws(' ', CASE r.relpersistence WHEN 'u' THEN 'unlogged' END,
                      CASE r.relkind WHEN 'f' THEN 'foreign table of server ' || quote_ident(s.srvname) WHEN 'p' THEN 'partitioned table by ' || pg_get_partkeydef(r.oid) ELSE 'table' END,
                      CASE WHEN r.reloftype <> 0 THEN 'of ' || format_type(r.reloftype, NULL) END, 'using ' || m.method),
-           format('CREATE %s%s %s (%s)%s%s%s', CASE r.relpersistence WHEN 'u' THEN 'UNLOGGED ' ELSE '' END,
+           format('CREATE %s%s %s (%s%s)%s%s%s%s', CASE r.relpersistence WHEN 'u' THEN 'UNLOGGED ' ELSE '' END,
                   CASE r.relkind WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, r.name,
-                  k.columns,
+                  CASE WHEN h.parents IS NULL THEN k.columns ELSE k.own END, h.checks, ' INHERITS (' || h.parents || ')',
                   CASE r.relkind WHEN 'p' THEN ' PARTITION BY ' || pg_get_partkeydef(r.oid) WHEN 'f' THEN ' SERVER ' || quote_ident(s.srvname) ELSE '' END, ' USING ' || m.method,
                   (SELECT ' OPTIONS (' || string_agg(quote_ident(option_name) || ' ' || quote_literal(option_value), ', ') || ')' FROM pg_options_to_table(f.ftoptions))),
            CASE WHEN r.relkind = 'r' THEN format('ALTER TABLE %s SET %s%s', r.name, CASE r.relpersistence WHEN 'u' THEN 'UNLOGGED' ELSE 'LOGGED' END,
@@ -37,8 +38,11 @@ const TABLES: &str = "
            format('DROP %s %s', CASE r.relkind WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, r.name),
            concat_ws(' ', r.relkind, s.srvname, CASE r.relkind WHEN 'p' THEN pg_get_partkeydef(r.oid) END, CASE WHEN r.reloftype <> 0 THEN format_type(r.reloftype, NULL) END, CASE WHEN current_setting('server_version_num')::int < 150000 THEN m.method END) || ';'
       FROM rel r LEFT JOIN pg_foreign_table f ON f.ftrelid = r.oid LEFT JOIN pg_foreign_server s ON s.oid = f.ftserver
-      LEFT JOIN (SELECT c.attrelid, string_agg(c.definition, ', ' ORDER BY c.attnum) FROM col c GROUP BY c.attrelid) k(attrelid, columns) ON k.attrelid = r.oid
+      LEFT JOIN (SELECT c.attrelid, string_agg(c.definition, ', ' ORDER BY c.attnum), string_agg(c.definition, ', ' ORDER BY c.attnum) FILTER (WHERE c.attislocal) FROM col c GROUP BY c.attrelid) k(attrelid, columns, own) ON k.attrelid = r.oid
       CROSS JOIN LATERAL (SELECT (SELECT quote_ident(a.amname) FROM pg_class c JOIN pg_am a ON a.oid = c.relam WHERE c.oid = r.oid AND r.relkind = 'r' AND a.amname NOT IN ('heap'))) m(method)
+      CROSS JOIN LATERAL (SELECT
+               (SELECT string_agg(format(', CONSTRAINT %I %s', o.conname, pg_get_constraintdef(o.oid)), '' ORDER BY o.conname) FROM pg_constraint o WHERE r.relispartition AND o.conrelid = r.oid AND o.contype = 'c' AND NOT o.conislocal),
+               (SELECT string_agg(format('%I.%I', bn.nspname, b.relname), ', ' ORDER BY i.inhseqno) FROM pg_inherits i JOIN pg_class b ON b.oid = i.inhparent JOIN pg_namespace bn ON bn.oid = b.relnamespace WHERE i.inhrelid = r.oid AND NOT r.relispartition)) h(checks, parents)
      WHERE r.relkind IN ('r', 'p', 'f')";
 
 /// Of several parents the order counts, and not the numbers, which have gaps.
@@ -90,7 +94,7 @@ const COLUMNS: &str = "
              WHEN c.attidentity <> '' THEN format(' ALTER COLUMN %s TYPE %s%s USING %1$s::%2$s', c.column_name, c.type_name, c.collated)
              ELSE format(' ALTER COLUMN %s DROP DEFAULT, ALTER COLUMN %1$s TYPE %s%s USING %1$s::%2$s', c.column_name, c.type_name, c.collated) || coalesce(', ALTER COLUMN ' || c.column_name || ' SET DEFAULT ' || c.default_expression, '') END,
            format('ALTER TABLE %s DROP COLUMN %s', c.table_name, c.column_name), c.made_as
-      FROM col c WHERE c.attinhcount = 0 OR c.attislocal";
+      FROM col c WHERE (c.attinhcount = 0 OR c.attislocal) AND NOT EXISTS (SELECT FROM pg_class t WHERE t.oid = c.attrelid AND t.reloftype <> 0)";
 
 const COLUMN_ORDER: &str = "
     SELECT 'column_order', c.table_name, c.table_name, string_agg(c.column_name, ', ' ORDER BY c.attnum), NULL, NULL, NULL

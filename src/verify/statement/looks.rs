@@ -3,6 +3,28 @@
 use super::{Key, On, SNAPSHOT, Taken, UNTOUCHED, VERSION, value_of};
 use crate::value::{Ident, TableName};
 use crate::verify::pinned::{Argument, Asked, Text};
+use crate::verify::table::Compared;
+
+/// A larger value does not come along.
+const LARGE: usize = 256 << 10;
+/// How much of a large value is looked at by one digest.
+pub(in crate::verify) const PIECE: usize = 64 << 10;
+
+/// A value of a row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::verify) struct Value {
+    /// None: it is NULL, or large.
+    pub(in crate::verify) text: Option<Text>,
+    /// None: it is NULL.
+    pub(in crate::verify) bytes: Option<i64>,
+}
+
+impl Value {
+    /// Whether it stayed on the server.
+    pub(in crate::verify) fn is_large(&self) -> bool {
+        self.text.is_none() && self.bytes.is_some()
+    }
+}
 
 impl On<'_> {
     /// The keys asked for, each with its number, `u.n`, joined with the table.
@@ -72,45 +94,91 @@ impl On<'_> {
         (sql, arguments)
     }
 
-    /// Version and values of one row, each value as text or NULL.
+    /// A column's text, and its bytes; of a large one none, which is compared where it is.
+    fn text_and_bytes(&self, column: &Compared) -> (String, String) {
+        let value = value_of("t", &column.name);
+        let bytes = format!("octet_length({value})");
+        if column.plain {
+            let text = format!("CASE WHEN {bytes} <= {LARGE} THEN {value} END");
+            (text, bytes)
+        } else {
+            (value, bytes)
+        }
+    }
+
+    /// Version of one row, its values, each as text or NULL, and what they take. Large ones stay on the server.
     pub(in crate::verify) fn values(&self, key: &Key) -> Asked {
         let (unnested, condition, arguments) = self.joined(std::slice::from_ref(key));
         let columns = self.table.columns.iter();
-        let values: Vec<String> = columns.map(|it| value_of("t", &it.name)).collect();
+        let (texts, bytes): (Vec<String>, Vec<String>) =
+            columns.map(|it| self.text_and_bytes(it)).unzip();
         let sql = format!(
-            "SELECT {VERSION}, ARRAY[{}]::text[] FROM {unnested} JOIN {} ON {condition}",
-            values.join(", "),
+            "SELECT {VERSION}, ARRAY[{}]::text[], ARRAY[{}]::int8[] FROM {unnested} JOIN {} ON {condition}",
+            texts.join(", "),
+            bytes.join(", "),
             self.half().from
         );
         (sql, arguments)
     }
 
     /// The final arbiter, on the subscriber: which of the publisher's values are what is here, once they are read as
-    /// replication reads them.
-    pub(in crate::verify) fn arbiter(&self, key: &Key, values: &[Option<Text>]) -> Asked {
+    /// replication reads them. NULL of those that are too large to come along.
+    pub(in crate::verify) fn arbiter(&self, key: &Key, values: &[Value]) -> Asked {
         let (unnested, condition, mut arguments) = self.joined(std::slice::from_ref(key));
-        let first = arguments.len() + 1;
         let columns = &self.table.columns;
-        let same: Vec<String> = columns
-            .iter()
-            .enumerate()
-            .map(|(at, column)| {
-                let name = Ident::new(&column.name);
-                format!(
-                    "ROW(${}::{})::text = ROW(t.{name})::text",
-                    first + at,
-                    column.declared
-                )
-            })
-            .collect();
-        let own: Vec<String> = columns.iter().map(|it| value_of("t", &it.name)).collect();
-        arguments.extend(values.iter().cloned().map(Argument::One));
+        let mut same = Vec::new();
+        for (column, value) in columns.iter().zip(values) {
+            if value.is_large() {
+                same.push("NULL".to_owned());
+                continue;
+            }
+            let name = Ident::new(&column.name);
+            arguments.push(Argument::One(value.text.clone()));
+            same.push(format!(
+                "ROW(${}::{})::text = ROW(t.{name})::text",
+                arguments.len(),
+                column.declared
+            ));
+        }
+        let (texts, bytes): (Vec<String>, Vec<String>) =
+            columns.iter().map(|it| self.text_and_bytes(it)).unzip();
         let sql = format!(
-            "SELECT {VERSION}, ARRAY[{}]::boolean[], ARRAY[{}]::text[] FROM {unnested} JOIN {} ON {condition}",
+            "SELECT {VERSION}, ARRAY[{}]::boolean[], ARRAY[{}]::text[], ARRAY[{}]::int8[] FROM {unnested} JOIN {} ON {condition}",
             same.join(", "),
-            own.join(", "),
+            texts.join(", "),
+            bytes.join(", "),
             self.half().from
         );
+        (sql, arguments)
+    }
+
+    /// A column's text as bytes in the client's encoding, of one row, with the row's version.
+    fn sent(&self, key: &Key, column: &Compared) -> (String, Vec<Argument>) {
+        let (unnested, condition, arguments) = self.joined(std::slice::from_ref(key));
+        let source = format!(
+            "(SELECT {VERSION} AS version, textsend({}) AS b FROM {unnested} JOIN {} ON {condition} OFFSET 0) x",
+            value_of("t", &column.name),
+            self.half().from
+        );
+        (source, arguments)
+    }
+
+    /// The row's version, and of a large value the digest of each piece.
+    pub(in crate::verify) fn pieces(&self, key: &Key, column: &Compared) -> Asked {
+        let (source, arguments) = self.sent(key, column);
+        let sql = format!(
+            "SELECT x.version, coalesce(octet_length(x.b), -1)::int8,
+                    ARRAY(SELECT md5(substring(x.b FROM 1 + g.n * {PIECE} FOR {PIECE})) FROM generate_series(0, (octet_length(x.b) - 1) / {PIECE}) g(n) ORDER BY g.n)
+               FROM {source}"
+        );
+        (sql, arguments)
+    }
+
+    /// One piece of it.
+    pub(in crate::verify) fn piece(&self, key: &Key, column: &Compared, number: usize) -> Asked {
+        let (source, arguments) = self.sent(key, column);
+        let from = 1 + number * PIECE;
+        let sql = format!("SELECT substring(x.b FROM {from} FOR {PIECE}) FROM {source}");
         (sql, arguments)
     }
 

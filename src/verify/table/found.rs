@@ -46,11 +46,14 @@ pub(in crate::verify) struct KeyIndex {
     pub(in crate::verify) columns: Vec<String>,
     /// Where each column's operators are.
     pub(in crate::verify) operators: Vec<String>,
+    /// What an entry takes; 0 where the table's rows were never counted.
+    pub(in crate::verify) bytes: i64,
 }
 
 /// Only indexes whose order is that of `ORDER BY` without more: default operator class, ascending, the column's collation.
 const KEYS: &str = "
-    SELECT coalesce(jsonb_agg(jsonb_build_object('columns', k.columns, 'operators', k.operators)
+    SELECT coalesce(jsonb_agg(jsonb_build_object('columns', k.columns, 'operators', k.operators,
+                              'bytes', CASE WHEN c.reltuples > 0 THEN (pg_relation_size(i.indexrelid) / c.reltuples)::int8 ELSE 0 END)
                               ORDER BY i.indisprimary DESC, cardinality(k.columns), i.indexrelid), '[]')
       FROM pg_index i
       JOIN pg_class x ON x.oid = i.indexrelid
