@@ -63,7 +63,7 @@ pub(super) fn judged(
 ) -> Judged {
     if found.is_empty() {
         found.push(if unseen.is_empty() {
-            Finding::note(title)
+            Finding::note(view.ends().of_title(title))
         } else {
             Finding::note("not looked at, or only in part")
         });

@@ -9,6 +9,7 @@ use super::run::Later;
 use crate::config::{Config, Publication};
 use crate::error::Result;
 use crate::server::Side;
+use crate::value::ShellWord;
 
 /// What one server has answered.
 #[derive(Clone, Debug)]
@@ -83,9 +84,64 @@ pub(crate) struct View<'a> {
     pub(crate) subscribed: bool,
 }
 
+/// Both ends of the stream, by the names that the configuration has for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ends {
+    pub(crate) from: Side,
+    pub(crate) to: Side,
+}
+
+impl Ends {
+    /// As the configuration has them, before a cutover.
+    #[cfg(test)]
+    pub(crate) const FORWARD: Ends = Ends {
+        from: Side::Publisher,
+        to: Side::Subscriber,
+    };
+
+    pub(crate) fn is_back(self) -> bool {
+        self.from == Side::Subscriber
+    }
+
+    /// What a title says of the way forward, for the way that the data goes.
+    pub(super) fn of_title(self, title: &str) -> String {
+        if !self.is_back() {
+            return title.to_owned();
+        }
+        let between = title.split("publisher");
+        let swapped: Vec<String> = between
+            .map(|it| it.replace("subscriber", "publisher"))
+            .collect();
+        swapped.join("subscriber")
+    }
+
+    /// What is left to do where the stream is lost, or lacks rows that are not sent again.
+    pub(super) fn anew(self, subname: &str) -> String {
+        if self.is_back() {
+            "nothing leads back any more: flare cleanup ends the migration".to_owned()
+        } else {
+            format!(
+                "flare drop_subscription {subname}, empty its tables on the {}, then flare create_subscription {subname}: the rows have to be copied anew",
+                self.to,
+                subname = ShellWord(subname)
+            )
+        }
+    }
+}
+
 impl View<'_> {
+    pub(crate) fn ends(&self) -> Ends {
+        let of_subscriber = self.subscriber.map(|it| it.side.other());
+        let from = self.publisher.map(|it| it.side).or(of_subscriber);
+        let from = from.unwrap_or(Side::Publisher);
+        Ends {
+            from,
+            to: from.other(),
+        }
+    }
+
     /// Whether the data flows back: the application has been moved already.
     pub(crate) fn is_back(&self) -> bool {
-        self.publisher.is_some_and(|it| it.side == Side::Subscriber)
+        self.ends().is_back()
     }
 }

@@ -1,6 +1,7 @@
 //! preflight: nothing is said of a healthy pair, and every planted fault is named.
 
 mod around;
+mod back;
 mod example;
 mod healthy;
 mod planted;

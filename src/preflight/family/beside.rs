@@ -6,6 +6,7 @@ use super::published::PUBLISHED;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
+use crate::server::Side;
 use crate::value::TableName;
 
 pub(crate) const CHECKS: &[Check] = &[
@@ -38,6 +39,7 @@ pub(crate) const CHECKS: &[Check] = &[
             (Some(publisher), Some(subscriber)) if view.streams => Ok(unfilled(
                 &publisher.rows(&VIEWS)?,
                 &subscriber.rows(&VIEWS)?,
+                subscriber.side,
             )),
             _ => Ok(Vec::new()),
         },
@@ -49,7 +51,7 @@ pub(crate) const CHECKS: &[Check] = &[
         place: Place::Database,
         asks: &[FOREIGN.on_publisher()],
         judge: |view| match view.publisher {
-            Some(publisher) => Ok(foreign(&publisher.rows(&FOREIGN)?)),
+            Some(publisher) => Ok(foreign(&publisher.rows(&FOREIGN)?, view.ends().to)),
             None => Ok(Vec::new()),
         },
     },
@@ -60,7 +62,7 @@ pub(crate) const CHECKS: &[Check] = &[
         place: Place::Database,
         asks: &[RULES.on_publisher(), PUBLISHED.on_publisher()],
         judge: |view| match view.publisher {
-            Some(publisher) => Ok(rules(&publisher.rows(&RULES)?)),
+            Some(publisher) => Ok(rules(&publisher.rows(&RULES)?, view.ends().to)),
             None => Ok(Vec::new()),
         },
     },
@@ -71,7 +73,7 @@ pub(crate) const CHECKS: &[Check] = &[
         place: Place::Database,
         asks: &[LABELS.on_publisher()],
         judge: |view| match view.publisher {
-            Some(publisher) => Ok(labels(&publisher.rows(&LABELS)?)),
+            Some(publisher) => Ok(labels(&publisher.rows(&LABELS)?, view.ends().to)),
             None => Ok(Vec::new()),
         },
     },
@@ -85,6 +87,7 @@ pub(crate) const CHECKS: &[Check] = &[
             (Some(publisher), Some(subscriber)) => Ok(lacking_tablespaces(
                 &publisher.rows(&TABLESPACES)?,
                 &subscriber.rows(&ALL_TABLESPACES)?,
+                subscriber.side,
             )),
             _ => Ok(Vec::new()),
         },
@@ -186,7 +189,7 @@ fn large_objects(here: i64, there: i64, stay: bool) -> Vec<Finding> {
     }
 }
 
-fn unfilled(here: &[View], there: &[View]) -> Vec<Finding> {
+fn unfilled(here: &[View], there: &[View], to: Side) -> Vec<Finding> {
     let filled = |name: &TableName| here.iter().any(|it| it.name == *name && it.relispopulated);
     let empty: Vec<&View> = there
         .iter()
@@ -195,52 +198,52 @@ fn unfilled(here: &[View], there: &[View]) -> Vec<Finding> {
     match empty.first() {
         None => Vec::new(),
         Some(first) => vec![
-            Finding::warning("materialized views were never refreshed on the subscriber: whoever reads them there fails")
+            Finding::warning(format!("materialized views were never refreshed on the {to}: whoever reads them there fails"))
                 .objects(empty.iter().map(|it| it.name.plain()))
-                .fix(format!("REFRESH MATERIALIZED VIEW {} on the subscriber", first.name)),
+                .fix(format!("REFRESH MATERIALIZED VIEW {} on the {to}", first.name)),
         ],
     }
 }
 
-fn foreign(tables: &[Foreign]) -> Vec<Finding> {
+fn foreign(tables: &[Foreign], to: Side) -> Vec<Finding> {
     if tables.is_empty() {
         Vec::new()
     } else {
         vec![
-        Finding::warning("foreign tables are copied as definitions: the subscriber has to reach their servers, and user mappings come without passwords")
+        Finding::warning(format!("foreign tables are copied as definitions: the {to} has to reach their servers, and user mappings come without passwords"))
             .objects(tables.iter().map(|it| format!("{} (server {})", it.name.plain(), it.server)))
-            .fix("let the subscriber's address in at those servers, and set the passwords with ALTER USER MAPPING"),
+            .fix(format!("let the {to}'s address in at those servers, and set the passwords with ALTER USER MAPPING")),
     ]
     }
 }
 
-fn rules(rules: &[Rule]) -> Vec<Finding> {
+fn rules(rules: &[Rule], to: Side) -> Vec<Finding> {
     match rules.first() {
         None => Vec::new(),
         Some(first) => vec![
             Finding::warning("rules that are enabled ALWAYS or REPLICA: apply does not run them, and neither does the copy")
                 .objects(rules.iter().map(|it| format!("{} on {}", it.rulename, it.table.plain())))
                 .fix(format!(
-                    "a trigger ENABLE ALWAYS on {} does on the subscriber what the rule does for statements",
+                    "a trigger ENABLE ALWAYS on {} does on the {to} what the rule does for statements",
                     first.table
                 )),
         ],
     }
 }
 
-fn labels(providers: &[String]) -> Vec<Finding> {
+fn labels(providers: &[String], to: Side) -> Vec<Finding> {
     if providers.is_empty() {
         Vec::new()
     } else {
         vec![
-        Finding::warning("there are security labels: without their provider on the subscriber the schema does not load")
+        Finding::warning(format!("there are security labels: without their provider on the {to} the schema does not load"))
             .objects(providers.iter().cloned())
             .fix("install the provider there and name it in shared_preload_libraries, or SECURITY LABEL ... IS NULL"),
     ]
     }
 }
 
-fn lacking_tablespaces(used: &[String], there: &[String]) -> Vec<Finding> {
+fn lacking_tablespaces(used: &[String], there: &[String], to: Side) -> Vec<Finding> {
     let lacking: Vec<String> = used
         .iter()
         .filter(|it| !there.contains(it))
@@ -249,9 +252,9 @@ fn lacking_tablespaces(used: &[String], there: &[String]) -> Vec<Finding> {
     match lacking.first() {
         None => Vec::new(),
         Some(first) => vec![
-            Finding::warning("the subscriber does not have tablespaces that the database uses: what lies there goes to its default one")
+            Finding::warning(format!("the {to} does not have tablespaces that the database uses: what lies there goes to its default one"))
                 .fix(format!(
-                    "CREATE TABLESPACE {} LOCATION '...' on the subscriber",
+                    "CREATE TABLESPACE {} LOCATION '...' on the {to}",
                     crate::value::Ident::new(first)
                 ))
                 .objects(lacking),
@@ -299,16 +302,25 @@ mod tests {
                 relispopulated,
             }]
         };
-        assert_eq!(unfilled(&view(true), &view(false)).len(), 1);
-        assert_eq!(unfilled(&view(false), &view(false)).len(), 0);
-        assert_eq!(unfilled(&view(true), &view(true)).len(), 0);
+        assert_eq!(
+            unfilled(&view(true), &view(false), Side::Subscriber).len(),
+            1
+        );
+        assert_eq!(
+            unfilled(&view(false), &view(false), Side::Subscriber).len(),
+            0
+        );
+        assert_eq!(
+            unfilled(&view(true), &view(true), Side::Subscriber).len(),
+            0
+        );
     }
 
     #[test]
     fn a_tablespace_that_is_missing_is_named() {
         let used = ["fast".to_owned(), "slow".to_owned()];
-        let found = lacking_tablespaces(&used, &["slow".to_owned()]);
+        let found = lacking_tablespaces(&used, &["slow".to_owned()], Side::Subscriber);
         assert_eq!(found[0].objects, ["fast"]);
-        assert!(lacking_tablespaces(&used, &used).is_empty());
+        assert!(lacking_tablespaces(&used, &used, Side::Subscriber).is_empty());
     }
 }

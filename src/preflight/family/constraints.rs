@@ -6,6 +6,8 @@ use super::published::{PUBLISHED, TABLES, Table, covered};
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
+use crate::preflight::view::Ends;
+use crate::server::Side;
 use crate::value::{Ident, TableName};
 
 pub(crate) const CHECKS: &[Check] = &[
@@ -39,10 +41,10 @@ pub(crate) const CHECKS: &[Check] = &[
                 let here = publisher.rows(&NOT_VALID)?;
                 let (domains, tables): (Vec<NotValid>, Vec<NotValid>) =
                     here.into_iter().partition(|it| it.of_domain);
-                let mut found = of_domains(&domains);
+                let mut found = of_domains(&domains, view.ends().from);
                 if !view.streams {
                     let there = subscriber.rows(&NOT_VALID)?;
-                    found.extend(not_valid(&tables, &there, view.subscribed));
+                    found.extend(not_valid(&tables, &there, view.subscribed, view.ends()));
                 }
                 Ok(found)
             }
@@ -59,6 +61,7 @@ pub(crate) const CHECKS: &[Check] = &[
             (Some(publisher), Some(subscriber)) => Ok(reordered(
                 &publisher.rows(&CHILDREN)?,
                 &subscriber.rows(&CHILDREN)?,
+                view.ends(),
             )),
             _ => Ok(Vec::new()),
         },
@@ -153,7 +156,12 @@ fn leading_out(keys: &[ForeignKey], covered: &[Table], all: &[Table]) -> Vec<Fin
 
 /// Where they stand on the subscriber while rows are copied, old rows are held against them. `initial_copy` makes them after
 /// the rows, and `create_subscription` takes off those that it may until then.
-fn not_valid(here: &[NotValid], there: &[NotValid], subscribed: bool) -> Vec<Finding> {
+fn not_valid(
+    here: &[NotValid],
+    there: &[NotValid],
+    subscribed: bool,
+    Ends { from, to }: Ends,
+) -> Vec<Finding> {
     let stands = |it: &&NotValid| {
         let same = |other: &&NotValid| (&other.table, &other.conname) == (&it.table, &it.conname);
         let other = there.iter().find(same);
@@ -163,10 +171,10 @@ fn not_valid(here: &[NotValid], there: &[NotValid], subscribed: bool) -> Vec<Fin
     let mut found = Vec::new();
     if let Some(first) = standing.first() {
         found.push(
-            Finding::warning("constraints are NOT VALID, and stand on the subscriber while the rows are copied: rows that violate them are refused there")
+            Finding::warning(format!("constraints are NOT VALID, and stand on the {to} while the rows are copied: rows that violate them are refused there"))
                 .objects(named(&standing))
                 .fix(format!(
-                    "ALTER TABLE {} VALIDATE CONSTRAINT {} on the publisher, which names the first row; or drop it on the subscriber until the rows are copied",
+                    "ALTER TABLE {} VALIDATE CONSTRAINT {} on the {from}, which names the first row; or drop it on the {to} until the rows are copied",
                     first.table,
                     Ident::new(&first.conname)
                 )),
@@ -183,7 +191,7 @@ fn not_valid(here: &[NotValid], there: &[NotValid], subscribed: bool) -> Vec<Fin
 
 /// Apply reads each row as text: its values are held against every constraint of their domains, valid or not, also where
 /// an UPDATE on the publisher left them alone.
-fn of_domains(found: &[NotValid]) -> Vec<Finding> {
+fn of_domains(found: &[NotValid], from: Side) -> Vec<Finding> {
     let Some(first) = found.first() else {
         return Vec::new();
     };
@@ -192,7 +200,7 @@ fn of_domains(found: &[NotValid]) -> Vec<Finding> {
         Finding::warning("constraints of domains are NOT VALID: the first UPDATE of a row that violates one stops the subscription")
             .objects(named)
             .fix(format!(
-                "ALTER DOMAIN {} VALIDATE CONSTRAINT {} on the publisher, which names the first column; mend its rows, or drop the constraint on both sides until the cutover",
+                "ALTER DOMAIN {} VALIDATE CONSTRAINT {} on the {from}, which names the first column; mend its rows, or drop the constraint on both sides until the switch",
                 first.table,
                 Ident::new(&first.conname)
             )),
@@ -207,7 +215,7 @@ fn named(found: &[&NotValid]) -> Vec<String> {
 }
 
 /// Where a child is on the subscriber, its columns are compared; where it is not yet, what a dump makes of it.
-fn reordered(here: &[Child], there: &[Child]) -> Vec<Finding> {
+fn reordered(here: &[Child], there: &[Child], Ends { from, to }: Ends) -> Vec<Finding> {
     let sorted = |columns: &str| {
         let mut columns: Vec<&str> = columns.split(", ").collect();
         columns.sort_unstable();
@@ -225,10 +233,10 @@ fn reordered(here: &[Child], there: &[Child]) -> Vec<Finding> {
             None => {}
         }
     }
-    let finding = |children: &[&Child], message: &str| {
+    let finding = |children: &[&Child], message: String| {
         let first = children.first()?;
         let fix = format!(
-            "name the columns in INSERT, and these tables in leave_behind of the publication's configuration; on the publisher {} has them in this order: {}",
+            "name the columns in INSERT, and these tables in leave_behind of the publication's configuration; on the {from} {} has them in this order: {}",
             first.table, first.columns
         );
         let objects = children.iter().map(|it| it.table.plain());
@@ -236,11 +244,15 @@ fn reordered(here: &[Child], there: &[Child]) -> Vec<Finding> {
     };
     let differing = finding(
         &differing,
-        "partitions or children have their columns in another order on the subscriber: an INSERT without a list of columns meets other ones",
+        format!(
+            "partitions or children have their columns in another order on the {to}: an INSERT without a list of columns meets other ones"
+        ),
     );
     let later = finding(
         &later,
-        "children will have their columns in another order on the subscriber, those of their parents first, as every dump makes them: an INSERT without a list of columns meets other ones",
+        format!(
+            "children will have their columns in another order on the {to}, those of their parents first, as every dump makes them: an INSERT without a list of columns meets other ones"
+        ),
     );
     differing.into_iter().chain(later).collect()
 }
@@ -279,7 +291,7 @@ mod tests {
         let here = ["a", "b", "c"].map(|it| constraint(it, true));
         let there = [constraint("a", true), constraint("b", false)];
         let named = |subscribed| -> Vec<(Severity, Vec<String>)> {
-            let found = not_valid(&here, &there, subscribed);
+            let found = not_valid(&here, &there, subscribed, Ends::FORWARD);
             found
                 .into_iter()
                 .map(|it| (it.severity, it.objects))
@@ -296,8 +308,11 @@ mod tests {
             ]
         );
         assert_eq!(named(true)[0], (Severity::Warning, objects(&["a", "b"])));
-        assert!(not_valid(&[], &there, true).is_empty());
-        assert_eq!(of_domains(&here)[0].severity, Severity::Warning);
+        assert!(not_valid(&[], &there, true, Ends::FORWARD).is_empty());
+        assert_eq!(
+            of_domains(&here, Side::Publisher)[0].severity,
+            Severity::Warning
+        );
     }
 
     #[test]
@@ -309,12 +324,15 @@ mod tests {
                 dumped: "a, b".into(),
             }]
         };
-        assert_eq!(reordered(&child("a, b"), &child("b, a")).len(), 1);
-        assert!(reordered(&child("a, b"), &child("a, b")).is_empty());
+        assert_eq!(
+            reordered(&child("a, b"), &child("b, a"), Ends::FORWARD).len(),
+            1
+        );
+        assert!(reordered(&child("a, b"), &child("a, b"), Ends::FORWARD).is_empty());
         // Another set of columns is drift.
-        assert!(reordered(&child("a, b"), &child("a")).is_empty());
-        assert!(reordered(&child("a, b"), &[]).is_empty());
-        let later = &reordered(&child("b, a"), &[])[0];
+        assert!(reordered(&child("a, b"), &child("a"), Ends::FORWARD).is_empty());
+        assert!(reordered(&child("a, b"), &[], Ends::FORWARD).is_empty());
+        let later = &reordered(&child("b, a"), &[], Ends::FORWARD)[0];
         assert!(later.message.starts_with("children will have"), "{later:?}");
     }
 }

@@ -7,6 +7,7 @@ use crate::config::Publication as Wanted;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
+use crate::preflight::view::{Ends, Moving};
 use crate::value::{Ident, ShellWord, TableName};
 
 pub(crate) const CHECKS: &[Check] = &[
@@ -19,7 +20,7 @@ pub(crate) const CHECKS: &[Check] = &[
         judge: |view| match (view.moving, view.publisher) {
             (Some(moving), Some(publisher)) => Ok(publisher
                 .first(&PUBLICATION)?
-                .map(|it| partial(&it, moving.dbname, view.subscribed))
+                .map(|it| partial(&it, moving, view.ends(), view.subscribed))
                 .unwrap_or_default()),
             _ => Ok(Vec::new()),
         },
@@ -44,7 +45,7 @@ pub(crate) const CHECKS: &[Check] = &[
                 moving.publication,
                 existing.as_ref(),
                 &publisher.rows(&PUBLISHED)?,
-                moving.dbname,
+                (moving, view.ends()),
             ))
         },
     },
@@ -78,7 +79,7 @@ pub(crate) const CHECKS: &[Check] = &[
             };
             let tables = publisher.rows(&TABLES)?;
             Ok(if listed && publisher.major < 13 {
-                leaves_are_listed(&tables, moving.publication, moving.dbname)
+                leaves_are_listed(&tables, moving, view.ends())
             } else {
                 Vec::new()
             })
@@ -128,7 +129,12 @@ const UNLOGGED: Question<TableName> = Question::database(
       ORDER BY n.nspname, c.relname",
 );
 
-fn partial(found: &Publication, dbname: &str, subscribed: bool) -> Vec<Finding> {
+fn partial(found: &Publication, moving: Moving<'_>, ends: Ends, subscribed: bool) -> Vec<Finding> {
+    let Ends { from, to } = ends;
+    let anew = format!(
+        "what is missing already is not sent again: {}",
+        ends.anew(moving.subname.unwrap_or_default())
+    );
     let mut findings = Vec::new();
     let publication = Ident::new(&found.pubname);
     if let Some(first) = found.partial.first() {
@@ -140,7 +146,7 @@ fn partial(found: &Publication, dbname: &str, subscribed: bool) -> Vec<Finding> 
         let table = &first.table;
         findings.push(
             Finding::blocker(format!(
-                "publication {:?} sends only some rows or columns: the others would be missing on the subscriber",
+                "publication {:?} sends only some rows or columns: the others would be missing on the {to}",
                 found.pubname
             ))
             .objects(
@@ -150,11 +156,11 @@ fn partial(found: &Publication, dbname: &str, subscribed: bool) -> Vec<Finding> 
                     .map(|it| format!("{} ({})", it.table.plain(), what(it))),
             )
             .fix(format!(
-                "ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table}{}",
+                "ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table} on the {from}{}",
                 if subscribed {
-                    "; what is missing already has to be copied anew (flare drop_subscription, flare create_subscription)"
+                    format!("; {anew}")
                 } else {
-                    ""
+                    String::new()
                 }
             )),
         );
@@ -180,10 +186,24 @@ fn partial(found: &Publication, dbname: &str, subscribed: bool) -> Vec<Finding> 
             found.pubname,
             lacking.join(", ")
         );
-        findings.push(if subscribed { Finding::blocker(format!("{words}: what was done so is missing on the subscriber")).fix(format!(
-            "flare create_publication {} adds them; what is missing already has to be copied anew (flare drop_subscription, flare create_subscription)",
-            ShellWord(dbname)
-        )) } else { Finding::note(format!("{words}: flare create_publication adds them")) });
+        findings.push(if subscribed {
+            let add = if ends.is_back() {
+                let operations: Vec<&str> = operations.iter().map(|(name, _)| *name).collect();
+                format!(
+                    "ALTER PUBLICATION {publication} SET (publish = '{}') on the {from} adds them",
+                    operations.join(", ")
+                )
+            } else {
+                format!(
+                    "flare create_publication {} adds them",
+                    ShellWord(moving.dbname)
+                )
+            };
+            Finding::blocker(format!("{words}: what was done so is missing on the {to}"))
+                .fix(format!("{add}; {anew}"))
+        } else {
+            Finding::note(format!("{words}: flare create_publication adds them"))
+        });
     }
     findings
 }
@@ -198,8 +218,9 @@ fn unpublished(
     wanted: &Wanted,
     existing: Option<&Publication>,
     published: &[TableName],
-    dbname: &str,
+    (moving, ends): (Moving<'_>, Ends),
 ) -> Vec<Finding> {
+    let dbname = moving.dbname;
     let covers = |table: &Table| match (existing, &wanted.tables) {
         (Some(existing), _) if existing.puballtables => true,
         (_, None) => existing.is_none() || table.is_of(published),
@@ -215,6 +236,10 @@ fn unpublished(
         return found;
     };
     let fix = match &wanted.tables {
+        _ if ends.is_back() => format!(
+            "{}, or name them in publications.{dbname}.leave_behind",
+            by_hand(moving, ends, &first.name.to_string())
+        ),
         Some(_) => format!(
             "add {} to publications.{dbname}.tables and run flare create_publication {}, or name it in publications.{dbname}.leave_behind",
             first.name.plain(),
@@ -233,6 +258,16 @@ fn unpublished(
     found
 }
 
+/// The commands that publish and subscribe work on the way forward alone.
+fn by_hand(moving: Moving<'_>, ends: Ends, tables: &str) -> String {
+    let Ends { from, to } = ends;
+    format!(
+        "ALTER PUBLICATION {} ADD TABLE {tables} on the {from}, and ALTER SUBSCRIPTION {} REFRESH PUBLICATION on the {to}",
+        Ident::new(moving.pubname),
+        Ident::new(moving.subname.unwrap_or_default())
+    )
+}
+
 /// What the configuration lets stay.
 fn staying<'t>(names: impl Iterator<Item = &'t TableName>) -> Vec<Finding> {
     let names: Vec<String> = names.map(TableName::plain).collect();
@@ -247,21 +282,28 @@ fn unlogged(tables: &[TableName], wanted: &Wanted) -> Vec<Finding> {
     let (stay, left): (Vec<&TableName>, Vec<&TableName>) =
         tables.iter().partition(|it| may_stay(wanted, it));
     let mut found = staying(stay.into_iter());
-    if let Some(first) = left.first() {
-        found.push(
-            Finding::blocker("unlogged tables are not replicated: their rows would stay behind")
-                .objects(left.iter().map(|it| it.plain()))
-                .fix(format!(
-                    "ALTER TABLE {first} SET LOGGED, or name it in leave_behind of the publication's configuration"
-                )),
-        );
+    if left.is_empty() {
+        return found;
     }
+    let statements: Vec<String> = left
+        .iter()
+        .map(|it| format!("ALTER TABLE {it} SET LOGGED"))
+        .collect();
+    let them = if left.len() == 1 { "it" } else { "them" };
+    found.push(
+        Finding::blocker("unlogged tables are not replicated: their rows would stay behind")
+            .objects(left.iter().map(|it| it.plain()))
+            .fix(format!(
+                "{}, or name {them} in leave_behind of the publication's configuration",
+                statements.join("; ")
+            )),
+    );
     found
 }
 
-fn leaves_are_listed(tables: &[Table], wanted: &Wanted, dbname: &str) -> Vec<Finding> {
+fn leaves_are_listed(tables: &[Table], moving: Moving<'_>, ends: Ends) -> Vec<Finding> {
     let meant = |it: &&Table| {
-        let listed = wanted.tables.as_deref();
+        let listed = moving.publication.tables.as_deref();
         listed.is_none_or(|names| it.is_of(names))
     };
     let roots = tables
@@ -275,10 +317,14 @@ fn leaves_are_listed(tables: &[Table], wanted: &Wanted, dbname: &str) -> Vec<Fin
         vec![
         Finding::warning("before 13 a partitioned table is published by its partitions, each by name: one that is made later is not")
             .objects(roots)
-            .fix(format!(
-                "flare create_publication {} after each new partition, or publish all tables",
-                ShellWord(dbname)
-            )),
+            .fix(if ends.is_back() {
+                format!("for each new partition: {}", by_hand(moving, ends, "..."))
+            } else {
+                format!(
+                    "flare create_publication {} after each new partition, or publish all tables",
+                    ShellWord(moving.dbname)
+                )
+            }),
     ]
     }
 }
@@ -308,7 +354,15 @@ mod tests {
 
     #[test]
     fn filters_and_column_lists_block_with_the_statement() {
-        assert!(partial(&publication(), "d", true).is_empty());
+        assert!(
+            partial(
+                &publication(),
+                super::super::moving(&wanted(None)),
+                Ends::FORWARD,
+                true
+            )
+            .is_empty()
+        );
         let filtered = Publication {
             partial: vec![Partial {
                 table: "app.t".parse().unwrap(),
@@ -317,7 +371,12 @@ mod tests {
             }],
             ..publication()
         };
-        let found = &partial(&filtered, "d", false)[0];
+        let found = &partial(
+            &filtered,
+            super::super::moving(&wanted(None)),
+            Ends::FORWARD,
+            false,
+        )[0];
         assert_eq!(found.objects, ["app.t (row filter)"]);
         assert!(
             found
@@ -335,14 +394,30 @@ mod tests {
             pubtruncate: Some(false),
             ..publication()
         };
-        let severity = |subscribed| partial(&inserts, "d", subscribed)[0].severity;
+        let severity = |subscribed| {
+            partial(
+                &inserts,
+                super::super::moving(&wanted(None)),
+                Ends::FORWARD,
+                subscribed,
+            )[0]
+            .severity
+        };
         assert_eq!(severity(false), Severity::Pass);
         assert_eq!(severity(true), Severity::Blocker);
         let of_10 = Publication {
             pubtruncate: None,
             ..publication()
         };
-        assert!(partial(&of_10, "d", true).is_empty());
+        assert!(
+            partial(
+                &of_10,
+                super::super::moving(&wanted(None)),
+                Ends::FORWARD,
+                true
+            )
+            .is_empty()
+        );
     }
 
     #[test]
@@ -356,7 +431,13 @@ mod tests {
             },
         ];
         let objects = |wanted: &Wanted, existing, published: &[TableName]| {
-            let found = unpublished(&tables, wanted, existing, published, "d");
+            let found = unpublished(
+                &tables,
+                wanted,
+                existing,
+                published,
+                (super::super::moving(wanted), Ends::FORWARD),
+            );
             found
                 .first()
                 .map(|it| it.objects.clone())
@@ -383,9 +464,17 @@ mod tests {
             ..super::super::table("root")
         };
         let tables = [root, super::super::table("a")];
-        assert_eq!(leaves_are_listed(&tables, &wanted(None), "d").len(), 1);
         assert_eq!(
-            leaves_are_listed(&tables, &wanted(Some(&["a"])), "d").len(),
+            leaves_are_listed(&tables, super::super::moving(&wanted(None)), Ends::FORWARD).len(),
+            1
+        );
+        assert_eq!(
+            leaves_are_listed(
+                &tables,
+                super::super::moving(&wanted(Some(&["a"]))),
+                Ends::FORWARD
+            )
+            .len(),
             0
         );
     }

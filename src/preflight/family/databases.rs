@@ -7,8 +7,9 @@ use crate::error::Result;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
-use crate::preflight::view::{Refusal, View};
+use crate::preflight::view::{Ends, Refusal, View};
 use crate::schema::same_icu_locale;
+use crate::server::Side;
 use crate::value::Ident;
 
 pub(crate) const CHECKS: &[Check] = &[
@@ -37,7 +38,7 @@ pub(crate) const CHECKS: &[Check] = &[
                 let databases = publisher.rows(&DATABASES)?;
                 if !databases.iter().any(|it| it.datname == moving.dbname) {
                     found.push(
-                        Finding::blocker("the publisher has no such database").fix(
+                        Finding::blocker(format!("the {} has no such database", publisher.side)).fix(
                             "correct publications in the configuration; names are exact and never folded",
                         ),
                     );
@@ -64,7 +65,12 @@ pub(crate) const CHECKS: &[Check] = &[
                 return Ok(Vec::new());
             };
             let collations = subscriber.rows(&COLLATIONS)?;
-            Ok(locale_of(&source, &there, &collations, subscriber.major))
+            Ok(locale_of(
+                &source,
+                &there,
+                &collations,
+                (subscriber.side, subscriber.major),
+            ))
         },
     },
     Check {
@@ -89,7 +95,7 @@ pub(crate) const CHECKS: &[Check] = &[
                 publisher.first(&COLLATION_VERSION)?,
                 subscriber.first(&COLLATION_VERSION)?,
             );
-            Ok(order(&here, &there, versions))
+            Ok(order(&here, &there, versions, view.ends()))
         },
     },
     Check {
@@ -218,10 +224,10 @@ fn locale_of(
     source: &Database,
     there: &[Database],
     collations: &[String],
-    major: i32,
+    (to, major): (Side, i32),
 ) -> Vec<Finding> {
     let by_hand = format!(
-        "install the locale on the subscriber's system, or create database {} there yourself with one that it has: flare loads into an empty database",
+        "install the locale on the {to}'s system, or create database {} there yourself with one that it has: flare loads into an empty database",
         Ident::new(&source.datname)
     );
     let since = match source.datlocprovider.as_deref() {
@@ -232,7 +238,7 @@ fn locale_of(
     if let Some((provider, since)) = since.filter(|(_, since)| major < *since) {
         return vec![
             Finding::blocker(format!(
-                "its locale is of the provider {provider}, which exists only from {since} on, and the subscriber runs {major}"
+                "its locale is of the provider {provider}, which exists only from {since} on, and the {to} runs {major}"
             ))
             .fix(by_hand),
         ];
@@ -256,9 +262,11 @@ fn locale_of(
         Vec::new()
     } else {
         vec![
-            Finding::blocker("the subscriber's system does not have the database's locale")
-                .objects(lacking)
-                .fix(by_hand),
+            Finding::blocker(format!(
+                "the {to}'s system does not have the database's locale"
+            ))
+            .objects(lacking)
+            .fix(by_hand),
         ]
     }
 }
@@ -267,6 +275,7 @@ fn order(
     here: &Database,
     there: &Database,
     versions: (Option<Version>, Option<Version>),
+    Ends { from, to }: Ends,
 ) -> Vec<Finding> {
     let provider = |it: &Database| it.datlocprovider.clone().unwrap_or_else(|| "c".into());
     let locale = |it: &Database| {
@@ -276,7 +285,7 @@ fn order(
             _ => of_provider.unwrap_or_default(),
         }
     };
-    let advice = "indexes are built anew on the subscriber; look at ranges, partitions by text and code that depends on the order";
+    let advice = "indexes are right on either; look at ranges, partitions by text and code that depends on the order";
     let same_locale = match provider(here).as_str() {
         "i" => same_icu_locale(&locale(here), &locale(there)),
         _ => locale(here) == locale(there),
@@ -285,8 +294,8 @@ fn order(
         return vec![
             Finding::warning("the database's collation differs between the servers, so text may be ordered otherwise")
                 .objects([
-                    format!("{} of provider {} on the publisher", locale(here), provider(here)),
-                    format!("{} of provider {} on the subscriber", locale(there), provider(there)),
+                    format!("{} of provider {} on the {from}", locale(here), provider(here)),
+                    format!("{} of provider {} on the {to}", locale(there), provider(there)),
                 ])
                 .fix(advice),
         ];
@@ -297,8 +306,8 @@ fn order(
                 "the systems' libraries order text by other versions of the collation",
             )
             .objects([
-                format!("{} {one} on the publisher", locale(here)),
-                format!("{} {other} on the subscriber", locale(there)),
+                format!("{} {one} on the {from}", locale(here)),
+                format!("{} {other} on the {to}", locale(there)),
             ])
             .fix(advice),
         ],
@@ -340,10 +349,18 @@ mod tests {
     #[test]
     fn a_locale_is_known_by_any_of_its_spellings() {
         let offered = ["en_US.utf8".to_owned()];
-        assert!(locale_of(&libc("en_US.UTF-8"), &[], &offered, 18).is_empty());
-        assert!(locale_of(&libc("C"), &[], &[], 18).is_empty());
-        assert!(locale_of(&libc("de_DE"), &[libc("de_DE")], &[], 18).is_empty());
-        let lacking = &locale_of(&libc("ja_JP.eucjp"), &[], &offered, 18)[0];
+        assert!(locale_of(&libc("en_US.UTF-8"), &[], &offered, (Side::Subscriber, 18)).is_empty());
+        assert!(locale_of(&libc("C"), &[], &[], (Side::Subscriber, 18)).is_empty());
+        assert!(
+            locale_of(
+                &libc("de_DE"),
+                &[libc("de_DE")],
+                &[],
+                (Side::Subscriber, 18)
+            )
+            .is_empty()
+        );
+        let lacking = &locale_of(&libc("ja_JP.eucjp"), &[], &offered, (Side::Subscriber, 18))[0];
         assert_eq!(lacking.objects, ["ja_JP.eucjp"]);
         assert_eq!(lacking.severity, Severity::Blocker);
     }
@@ -354,9 +371,18 @@ mod tests {
             datlocprovider: Some(provider.into()),
             ..libc("C")
         };
-        assert_eq!(locale_of(&of("i"), &[], &[], 14).len(), 1);
-        assert_eq!(locale_of(&of("i"), &[], &[], 15).len(), 0);
-        assert_eq!(locale_of(&of("b"), &[], &[], 16).len(), 1);
+        assert_eq!(
+            locale_of(&of("i"), &[], &[], (Side::Subscriber, 14)).len(),
+            1
+        );
+        assert_eq!(
+            locale_of(&of("i"), &[], &[], (Side::Subscriber, 15)).len(),
+            0
+        );
+        assert_eq!(
+            locale_of(&of("b"), &[], &[], (Side::Subscriber, 16)).len(),
+            1
+        );
     }
 
     #[test]
@@ -374,15 +400,32 @@ mod tests {
     #[test]
     fn another_collation_or_another_version_of_it_is_a_warning() {
         let none = || (None, None);
-        assert!(order(&libc("C"), &libc("C"), none()).is_empty());
-        assert_eq!(order(&libc("C"), &libc("en_US.UTF-8"), none()).len(), 1);
+        assert!(order(&libc("C"), &libc("C"), none(), Ends::FORWARD).is_empty());
+        assert_eq!(
+            order(&libc("C"), &libc("en_US.UTF-8"), none(), Ends::FORWARD).len(),
+            1
+        );
         let versions = |one: &str, other: &str| {
             let of = |it: &str| Some(Version(Some(it.into())));
             (of(one), of(other))
         };
-        assert!(order(&libc("x"), &libc("x"), versions("2.28", "2.28")).is_empty());
+        assert!(
+            order(
+                &libc("x"),
+                &libc("x"),
+                versions("2.28", "2.28"),
+                Ends::FORWARD
+            )
+            .is_empty()
+        );
         assert_eq!(
-            order(&libc("x"), &libc("x"), versions("2.28", "2.36")).len(),
+            order(
+                &libc("x"),
+                &libc("x"),
+                versions("2.28", "2.36"),
+                Ends::FORWARD
+            )
+            .len(),
             1
         );
     }

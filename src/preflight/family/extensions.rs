@@ -7,6 +7,8 @@ use serde::Deserialize;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
+use crate::preflight::view::Ends;
+use crate::server::Side;
 use crate::value::Ident;
 
 pub(crate) const CHECKS: &[Check] = &[
@@ -24,6 +26,7 @@ pub(crate) const CHECKS: &[Check] = &[
                     &publisher.rows(&EXTENSIONS)?,
                     &subscriber.rows(&EXTENSIONS)?,
                     &subscriber.rows(&OFFERED)?,
+                    view.ends(),
                 ))
             }
             _ => Ok(Vec::new()),
@@ -44,7 +47,7 @@ pub(crate) const CHECKS: &[Check] = &[
                 let libraries = subscriber.rows(&LIBRARIES)?;
                 Ok(untrusted(
                     &publisher.rows(&FUNCTIONS)?,
-                    subscriber.superuser,
+                    (subscriber.side, subscriber.superuser),
                     seen.then_some(libraries.as_slice()),
                 ))
             }
@@ -117,7 +120,12 @@ impl Function {
     }
 }
 
-fn not_offered(wanted: &[Extension], installed: &[Extension], offered: &[Offered]) -> Vec<Finding> {
+fn not_offered(
+    wanted: &[Extension],
+    installed: &[Extension],
+    offered: &[Offered],
+    Ends { from, to }: Ends,
+) -> Vec<Finding> {
     let offers: BTreeMap<&str, Option<&str>> = offered
         .iter()
         .map(|it| (it.name.as_str(), it.default_version.as_deref()))
@@ -130,10 +138,10 @@ fn not_offered(wanted: &[Extension], installed: &[Extension], offered: &[Offered
     let mut found = Vec::new();
     if let Some(first) = missing.first() {
         found.push(
-            Finding::blocker("the subscriber does not offer extensions of the database")
+            Finding::blocker(format!("the {to} does not offer extensions of the database"))
                 .objects(missing.iter().map(|it| format!("{} {}", it.extname, it.extversion)))
                 .fix(format!(
-                    "install the package of the extension on the subscriber's machine, or DROP EXTENSION {} on the publisher when nothing uses it",
+                    "install the package of the extension on the {to}'s machine, or DROP EXTENSION {} on the {from} when nothing uses it",
                     Ident::new(&first.extname)
                 )),
         );
@@ -149,8 +157,10 @@ fn not_offered(wanted: &[Extension], installed: &[Extension], offered: &[Offered
         .collect();
     if !newer.is_empty() {
         found.push(
-            Finding::note("extensions are installed in the version that the subscriber offers")
-                .objects(newer),
+            Finding::note(format!(
+                "extensions are installed in the version that the {to} offers"
+            ))
+            .objects(newer),
         );
     }
     found
@@ -158,7 +168,7 @@ fn not_offered(wanted: &[Extension], installed: &[Extension], offered: &[Offered
 
 fn untrusted(
     functions: &[Function],
-    superuser: bool,
+    (to, superuser): (Side, bool),
     libraries: Option<&[String]>,
 ) -> Vec<Finding> {
     let described = |it: &&Function| match &it.probin {
@@ -176,29 +186,37 @@ fn untrusted(
     let mut found = Vec::new();
     if !lacking.is_empty() {
         found.push(
-            Finding::blocker("functions in C that belong to no extension: the subscriber does not have their libraries")
-                .objects(lacking.iter().map(described))
-                .fix("install these libraries there, made for its version, or drop the functions"),
+            Finding::blocker(format!(
+                "functions in C that belong to no extension: the {to} does not have their libraries"
+            ))
+            .objects(lacking.iter().map(described))
+            .fix("install these libraries there, made for its version, or drop the functions"),
         );
     }
     if !unseen.is_empty() {
         found.push(
-            Finding::warning("functions in C that belong to no extension: their libraries have to be on the subscriber, made for its version")
+            Finding::warning(format!("functions in C that belong to no extension: their libraries have to be on the {to}, made for its version"))
                 .objects(unseen.iter().map(described))
                 .fix("install these libraries there before the schema is loaded"),
         );
     }
     if !offered.is_empty() {
         found.push(
-            Finding::note("functions in C that belong to no extension: the subscriber has libraries of these names")
-                .objects(offered.iter().map(described)),
+            Finding::note(format!(
+                "functions in C that belong to no extension: the {to} has libraries of these names"
+            ))
+            .objects(offered.iter().map(described)),
         );
     }
     if !others.is_empty() && !superuser {
         found.push(
-            Finding::blocker("functions in untrusted languages: only a superuser may create them on the subscriber")
-                .objects(others.iter().map(described))
-                .fix("let a superuser of the subscriber load the schema, or drop them"),
+            Finding::blocker(format!(
+                "functions in untrusted languages: only a superuser may create them on the {to}"
+            ))
+            .objects(others.iter().map(described))
+            .fix(format!(
+                "let a superuser of the {to} load the schema, or drop them"
+            )),
         );
     }
     found
@@ -220,7 +238,7 @@ mod tests {
             default_version: Some(version.into()),
         };
         let wanted = [extension("a"), extension("b\"c")];
-        let found = not_offered(&wanted, &[extension("a")], &[]);
+        let found = not_offered(&wanted, &[extension("a")], &[], Ends::FORWARD);
         assert_eq!(found[0].objects, ["b\"c 1.0"]);
         assert!(
             found[0]
@@ -229,7 +247,12 @@ mod tests {
                 .unwrap()
                 .contains(r#"DROP EXTENSION "b""c""#)
         );
-        let found = not_offered(&wanted, &[], &[offered("a", "1.0"), offered("b\"c", "2")]);
+        let found = not_offered(
+            &wanted,
+            &[],
+            &[offered("a", "1.0"), offered("b\"c", "2")],
+            Ends::FORWARD,
+        );
         assert_eq!(
             (found[0].severity, found[0].objects[0].as_str()),
             (Severity::Pass, "b\"c 1.0 -> 2")
@@ -244,14 +267,25 @@ mod tests {
             probin: library.map(str::to_owned),
         };
         let python = function("plpython3u", None);
-        assert!(untrusted(std::slice::from_ref(&python), true, None).is_empty());
+        assert!(
+            untrusted(
+                std::slice::from_ref(&python),
+                (Side::Subscriber, true),
+                None
+            )
+            .is_empty()
+        );
         assert_eq!(
-            untrusted(&[python], false, None)[0].severity,
+            untrusted(&[python], (Side::Subscriber, false), None)[0].severity,
             Severity::Blocker
         );
         let libraries = ["there.so".to_owned()];
         let severity = |library: &str, libraries: Option<&[String]>| {
-            let found = untrusted(&[function("c", Some(library))], true, libraries);
+            let found = untrusted(
+                &[function("c", Some(library))],
+                (Side::Subscriber, true),
+                libraries,
+            );
             assert_eq!(found.len(), 1, "{found:?}");
             found[0].severity
         };

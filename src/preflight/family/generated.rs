@@ -7,6 +7,7 @@ use crate::config::Publication;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
+use crate::preflight::view::Ends;
 use crate::value::{Ident, TableName};
 
 pub(crate) const CHECKS: &[Check] = &[Check {
@@ -39,6 +40,7 @@ pub(crate) const CHECKS: &[Check] = &[Check {
                 &columns,
                 publisher.major,
                 back.map(|it| it.major),
+                view.ends(),
             ))
         }
         _ => Ok(Vec::new()),
@@ -84,6 +86,7 @@ fn generated(
     columns: &[Generated],
     publisher: i32,
     subscriber: Option<i32>,
+    Ends { from, to }: Ends,
 ) -> Vec<Finding> {
     let mut found = Vec::new();
     let of = |table: &TableName| tables.iter().find(|it| it.name == *table);
@@ -96,7 +99,7 @@ fn generated(
         .collect();
     if !refused.is_empty() {
         found.push(
-            Finding::blocker("the publication sends generated columns that the subscriber generates itself: neither the copy nor apply passes (incompatible generated column)")
+            Finding::blocker(format!("the publication sends generated columns that the {to} generates itself: neither the copy nor apply passes (incompatible generated column)"))
                 .objects(refused.iter().map(described))
                 .fix("ALTER PUBLICATION ... SET (publish_generated_columns = none)"),
         );
@@ -107,10 +110,10 @@ fn generated(
         .collect();
     if let (Some(first), Some(_)) = (plain.first(), subscriber) {
         found.push(
-            Finding::blocker("columns are generated on the publisher and ordinary ones on the subscriber, which sends them on the way back: its first row stops there")
+            Finding::blocker(format!("columns are generated on the {from} and ordinary ones on the {to}, which sends them after the switch: its first row stops there"))
                 .objects(plain.iter().map(described))
                 .fix(format!(
-                    "ALTER TABLE {} ALTER COLUMN {} DROP EXPRESSION on the publisher (13 and later), generate it on the subscriber as well, or do without a way back (--no-reverse, cutover: {{reverse: false}})",
+                    "ALTER TABLE {} ALTER COLUMN {} DROP EXPRESSION on the {from} (13 and later), generate it on the {to} as well, or do without a way back (--no-reverse, cutover: {{reverse: false}})",
                     first.table,
                     Ident::new(&first.column)
                 )),
@@ -144,8 +147,8 @@ fn generated(
         return found;
     };
     let refusing = match (publisher, subscriber) {
-        (18.., _) => Some("the publisher"),
-        (_, Some(18..)) => Some("the subscriber, after the cutover,"),
+        (18.., _) => Some(format!("the {from}")),
+        (_, Some(18..)) => Some(format!("the {to}, after the switch,")),
         _ => None,
     };
     if let Some(server) = refusing {
@@ -186,6 +189,7 @@ mod tests {
                 &[column],
                 publisher,
                 subscriber,
+                Ends::FORWARD,
             )
             .len()
         };

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
+use crate::preflight::view::Ends;
+use crate::server::Side;
 
 pub(crate) const CHECKS: &[Check] = &[
     Check {
@@ -18,8 +20,8 @@ pub(crate) const CHECKS: &[Check] = &[
         judge: |view| match (view.publisher, view.subscriber) {
             (Some(publisher), Some(subscriber)) => Ok(gone(
                 &publisher.rows(&GONE)?,
-                publisher.major,
-                subscriber.major,
+                (publisher.side, publisher.major),
+                (subscriber.side, subscriber.major),
             )),
             _ => Ok(Vec::new()),
         },
@@ -34,6 +36,7 @@ pub(crate) const CHECKS: &[Check] = &[
             (Some(publisher), Some(subscriber)) => Ok(gone_columns(
                 &publisher.rows(&READ)?,
                 &subscriber.rows(&SYSTEM_VIEWS)?,
+                view.ends(),
             )),
             _ => Ok(Vec::new()),
         },
@@ -76,8 +79,8 @@ const GONE: Question<Gone> = Question::database(
       ORDER BY o.object",
 );
 
-fn gone(objects: &[Gone], publisher: i32, subscriber: i32) -> Vec<Finding> {
-    let gone = |it: &&Gone| publisher < it.since && it.since <= subscriber;
+fn gone(objects: &[Gone], from: (Side, i32), to: (Side, i32)) -> Vec<Finding> {
+    let gone = |it: &&Gone| from.1 < it.since && it.since <= to.1;
     let mut by_kind: BTreeMap<(i32, bool), Vec<&Gone>> = BTreeMap::new();
     for it in objects.iter().filter(gone) {
         let kind = (it.since, it.with_oids.is_some());
@@ -85,12 +88,12 @@ fn gone(objects: &[Gone], publisher: i32, subscriber: i32) -> Vec<Finding> {
     }
     let found = by_kind.into_iter().map(|((since, _), objects)| {
         let fix = match &objects[0].with_oids {
-            Some(table) => format!("ALTER TABLE {table} SET WITHOUT OIDS on the publisher, and so on, where nothing reads the oids"),
+            Some(table) => format!("ALTER TABLE {table} SET WITHOUT OIDS on the {}, and so on, where nothing reads the oids", from.0),
             None => "drop them, or make them anew in a way that both versions know, before the schema is loaded".to_owned(),
         };
         let words = |it: &&Gone| format!("{} ({})", it.object, it.why);
         Finding::blocker(format!(
-            "these cannot be made on the subscriber: versions from {since} on refuse them"
+            "these cannot be made on the {}: versions from {since} on refuse them", to.0
         ))
         .objects(objects.iter().map(words))
         .fix(fix)
@@ -132,7 +135,7 @@ const SYSTEM_VIEWS: Question<SystemView> = Question::server(
       GROUP BY c.relname",
 );
 
-fn gone_columns(read: &[Read], there: &[SystemView]) -> Vec<Finding> {
+fn gone_columns(read: &[Read], there: &[SystemView], Ends { from, to }: Ends) -> Vec<Finding> {
     let is_there = |it: &&Read| {
         let mut views = there.iter();
         views.any(|view| view.relation == it.relation && view.columns.contains(&it.column))
@@ -144,12 +147,10 @@ fn gone_columns(read: &[Read], there: &[SystemView]) -> Vec<Finding> {
     };
     let words = |it: &&Read| format!("{} (reads {}.{})", it.view, it.relation, it.column);
     vec![
-        Finding::blocker(
-            "views read columns of the system's views that the subscriber's version has not: the schema cannot be loaded with them",
-        )
+        Finding::blocker(format!("views read columns of the system's views that the {to}'s version has not: the schema cannot be loaded with them"))
         .objects(gone.iter().map(words))
         .fix(format!(
-            "DROP VIEW {}, or CREATE OR REPLACE it without that column, on the publisher",
+            "DROP VIEW {}, or CREATE OR REPLACE it without that column, on the {from}",
             first.view
         )),
     ]
@@ -169,17 +170,24 @@ mod tests {
             with_oids: None,
         };
         let objects = [object(12), object(14)];
-        assert!(gone(&objects, 14, 18).is_empty());
-        assert!(gone(&objects, 10, 11).is_empty());
-        let found = gone(&objects, 12, 18);
+        assert!(gone(&objects, (Side::Publisher, 14), (Side::Subscriber, 18)).is_empty());
+        assert!(gone(&objects, (Side::Publisher, 10), (Side::Subscriber, 11)).is_empty());
+        let found = gone(&objects, (Side::Publisher, 12), (Side::Subscriber, 18));
         assert_eq!(found[0].objects, ["operator !! of 14 (gone)"]);
         assert_eq!(found[0].severity, Severity::Blocker);
-        assert_eq!(gone(&objects, 10, 18).len(), 2);
+        assert_eq!(
+            gone(&objects, (Side::Publisher, 10), (Side::Subscriber, 18)).len(),
+            2
+        );
         let oids = Gone {
             with_oids: Some("a".into()),
             ..object(12)
         };
-        let found = gone(&[object(12), oids], 11, 12);
+        let found = gone(
+            &[object(12), oids],
+            (Side::Publisher, 11),
+            (Side::Subscriber, 12),
+        );
         assert_eq!(found.len(), 2);
         assert!(
             found[1]
@@ -200,13 +208,16 @@ mod tests {
             relation: "pg_stat_wal".into(),
             columns: BTreeSet::from(["wal_bytes".to_owned()]),
         }];
-        assert!(gone_columns(&[read("pg_stat_wal", "wal_bytes")], &there).is_empty());
+        assert!(
+            gone_columns(&[read("pg_stat_wal", "wal_bytes")], &there, Ends::FORWARD).is_empty()
+        );
         let found = gone_columns(
             &[
                 read("pg_stat_wal", "wal_sync"),
                 read("pg_shadow", "usename"),
             ],
             &there,
+            Ends::FORWARD,
         );
         assert_eq!(
             found[0].objects,

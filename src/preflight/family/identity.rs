@@ -8,6 +8,8 @@ use crate::config::Publication;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
+use crate::preflight::view::Ends;
+use crate::server::Side;
 use crate::value::{Ident, TableName};
 
 pub(crate) const CHECKS: &[Check] = &[
@@ -48,7 +50,11 @@ pub(crate) const CHECKS: &[Check] = &[
         place: Place::Database,
         asks: &[TABLES.on_publisher(), PUBLISHED.on_publisher()],
         judge: |view| match view.moving {
-            Some(moving) => Ok(slow_identity(&covered(view)?, moving.publication)),
+            Some(moving) => Ok(slow_identity(
+                &covered(view)?,
+                moving.publication,
+                view.ends().to,
+            )),
             None => Ok(Vec::new()),
         },
     },
@@ -78,9 +84,11 @@ pub(crate) const CHECKS: &[Check] = &[
         place: Place::Database,
         asks: &[TABLES.on_both(), PUBLISHED.on_publisher()],
         judge: |view| match view.subscriber {
-            Some(subscriber) if view.subscribed => {
-                Ok(differs(&covered(view)?, &subscriber.rows(&TABLES)?))
-            }
+            Some(subscriber) if view.subscribed => Ok(differs(
+                &covered(view)?,
+                &subscriber.rows(&TABLES)?,
+                view.ends(),
+            )),
             _ => Ok(Vec::new()),
         },
     },
@@ -190,7 +198,7 @@ const LARGE_BYTES: i64 = 64 << 20;
 /// So many changes show that it is not only inserted into.
 const MANY_CHANGES: i64 = 1000;
 
-fn slow_identity(tables: &[Table], wanted: &Publication) -> Vec<Finding> {
+fn slow_identity(tables: &[Table], wanted: &Publication, to: Side) -> Vec<Finding> {
     let slow: Vec<&Table> = tables
         .iter()
         .filter(|it| it.is_searched(wanted))
@@ -199,7 +207,7 @@ fn slow_identity(tables: &[Table], wanted: &Publication) -> Vec<Finding> {
     match slow.first() {
         None => Vec::new(),
         Some(first) => vec![
-            Finding::warning("REPLICA IDENTITY FULL on large tables that are often updated: the subscriber reads the whole table for each changed row")
+            Finding::warning(format!("REPLICA IDENTITY FULL on large tables that are often updated: the {to} reads the whole table for each changed row"))
                 .objects(names(slow.iter().copied()))
                 .fix(format!("ALTER TABLE {} ADD PRIMARY KEY (...)", first.name)),
         ],
@@ -230,7 +238,7 @@ fn incomparable(tables: &[Table], wanted: &Publication, columns: &[Column]) -> V
     }
 }
 
-fn differs(here: &[Table], there: &[Table]) -> Vec<Finding> {
+fn differs(here: &[Table], there: &[Table], Ends { from, to }: Ends) -> Vec<Finding> {
     let identity = |it: &Table| {
         let index = it.identity_index.clone().filter(|_| it.relreplident == 'i');
         (it.relreplident, index)
@@ -255,8 +263,8 @@ fn differs(here: &[Table], there: &[Table]) -> Vec<Finding> {
     match differing.first() {
         None => Vec::new(),
         Some((_, fix)) => vec![
-            Finding::warning("the replica identity on the subscriber is another than on the publisher: the way back would send other rows")
-                .fix(format!("{fix} on the subscriber, and so on; the cutover does it where it may"))
+            Finding::warning(format!("the replica identity on the {to} is another than on the {from}: after the switch other rows would be sent"))
+                .fix(format!("{fix} on the {to}, and so on; the switch does it where it may"))
                 .objects(differing.iter().map(|(name, _)| name.clone())),
         ],
     }
@@ -317,7 +325,12 @@ mod tests {
             ..keyless("full")
         };
         assert_eq!(
-            slow_identity(std::slice::from_ref(&large), &wanted_with_exceptions()).len(),
+            slow_identity(
+                std::slice::from_ref(&large),
+                &wanted_with_exceptions(),
+                Side::Subscriber
+            )
+            .len(),
             1
         );
         let keyed = Table {
@@ -328,7 +341,9 @@ mod tests {
             changes: 3,
             ..large
         };
-        assert!(slow_identity(&[keyed, still], &wanted_with_exceptions()).is_empty());
+        assert!(
+            slow_identity(&[keyed, still], &wanted_with_exceptions(), Side::Subscriber).is_empty()
+        );
     }
 
     #[test]
@@ -351,9 +366,12 @@ mod tests {
             identity_index: Some(index.into()),
             ..table("a")
         };
-        assert!(differs(&[by("x")], &[by("x")]).is_empty());
-        assert_eq!(differs(&[by("x")], &[by("y")])[0].objects, ["public.a"]);
-        let fix = differs(&[by("x\"y")], &[table("a")])[0]
+        assert!(differs(&[by("x")], &[by("x")], Ends::FORWARD).is_empty());
+        assert_eq!(
+            differs(&[by("x")], &[by("y")], Ends::FORWARD)[0].objects,
+            ["public.a"]
+        );
+        let fix = differs(&[by("x\"y")], &[table("a")], Ends::FORWARD)[0]
             .fix
             .clone()
             .unwrap();
@@ -361,6 +379,6 @@ mod tests {
             fix.contains(r#"REPLICA IDENTITY USING INDEX "x""y""#),
             "{fix}"
         );
-        assert!(differs(&[by("x")], &[]).is_empty());
+        assert!(differs(&[by("x")], &[], Ends::FORWARD).is_empty());
     }
 }

@@ -61,6 +61,17 @@ fn wanted() -> crate::config::Publication {
     }
 }
 
+/// A database that moves, with its publication.
+#[cfg(test)]
+fn moving(publication: &crate::config::Publication) -> crate::preflight::view::Moving<'_> {
+    crate::preflight::view::Moving {
+        dbname: "d",
+        publication,
+        pubname: "p",
+        subname: Some("s"),
+    }
+}
+
 /// A table without a key.
 #[cfg(test)]
 fn keyless(name: &str) -> published::Table {

@@ -6,6 +6,8 @@ use super::subscription::{SUBSCRIPTIONS, Subscription};
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
+use crate::preflight::view::Ends;
+use crate::server::Side;
 use crate::value::{Ident, ShellWord};
 
 pub(crate) const CHECKS: &[Check] = &[
@@ -25,7 +27,7 @@ pub(crate) const CHECKS: &[Check] = &[
                 };
                 Ok(subscriber
                     .first(&SOURCE)?
-                    .and_then(|found| leads_elsewhere(&found, &declared))
+                    .and_then(|found| leads_elsewhere(&found, &declared, view.ends().to))
                     .into_iter()
                     .collect())
             }
@@ -50,6 +52,7 @@ pub(crate) const CHECKS: &[Check] = &[
                 moving.subname,
                 &publisher.rows(&SUBSCRIPTIONS)?,
                 &there,
+                view.ends(),
             ))
         },
     },
@@ -73,7 +76,7 @@ const SOURCE: Question<Source> = Question::database(
 )
 .privileged();
 
-fn leads_elsewhere(found: &Source, declared: &Source) -> Option<Finding> {
+fn leads_elsewhere(found: &Source, declared: &Source, to: Side) -> Option<Finding> {
     let differs = |one: &Option<String>, other: &Option<String>| one.is_some() && one != other;
     // A name with blanks or quotes is cut short: it cannot be told apart then.
     let other_database = differs(&found.dbname, &declared.dbname)
@@ -100,20 +103,25 @@ fn leads_elsewhere(found: &Source, declared: &Source) -> Option<Finding> {
         Finding::warning("the subscription's connection leads to another address than the configuration's: it may be another migration's, which cleanup would drop")
             .objects([
                 format!("{} in the subscription", words(found)),
-                format!("{} in the configuration (host_via_subscriber, port_via_subscriber)", words(declared)),
+                format!("{} in the configuration (host_via_{to}, port_via_{to})", words(declared)),
             ])
             .fix("name the subscription otherwise in the configuration, or correct the address there"),
     )
 }
 
-fn others(subname: Option<&str>, here: &[Subscription], there: &[Subscription]) -> Vec<Finding> {
+fn others(
+    subname: Option<&str>,
+    here: &[Subscription],
+    there: &[Subscription],
+    Ends { from, to }: Ends,
+) -> Vec<Finding> {
     let mut found = Vec::new();
     let chained: Vec<&Subscription> = here.iter().filter(|it| it.subenabled).collect();
     if let Some(first) = chained.first() {
         found.push(
-            Finding::blocker("the publisher follows another server in this database itself: its rows would go on arriving at the server that was left")
+            Finding::blocker(format!("the {from} follows another server in this database itself: its rows would go on arriving at the server that was left"))
                 .objects(chained.iter().map(|it| it.subname.clone()))
-                .fix(format!("end that subscription before the cutover: ALTER SUBSCRIPTION {} DISABLE", Ident::new(&first.subname))),
+                .fix(format!("end that subscription before the switch: ALTER SUBSCRIPTION {} DISABLE on the {from}", Ident::new(&first.subname))),
         );
     }
     let others: Vec<String> = there
@@ -125,7 +133,7 @@ fn others(subname: Option<&str>, here: &[Subscription], there: &[Subscription]) 
         .collect();
     if !others.is_empty() {
         found.push(
-            Finding::blocker("the subscriber has other subscriptions in this database, whose rows would not follow the cutover")
+            Finding::blocker(format!("the {to} has other subscriptions in this database, whose rows would not follow the switch"))
                 .fix(match subname {
                     Some(_) => "finish or drop them first".to_owned(),
                     None => format!("name it in subscriptions of the configuration, or drop it: flare drop_subscription {}", ShellWord(&others[0])),
@@ -158,23 +166,23 @@ mod tests {
             dbname: Some("d".into()),
         };
         let declared = source("old", "5432");
-        assert!(leads_elsewhere(&declared, &declared).is_none());
-        assert!(leads_elsewhere(&Source::default(), &declared).is_none());
-        assert!(leads_elsewhere(&source("third", "5432"), &declared).is_some());
-        assert!(leads_elsewhere(&source("old", "5433"), &declared).is_some());
+        assert!(leads_elsewhere(&declared, &declared, Side::Subscriber).is_none());
+        assert!(leads_elsewhere(&Source::default(), &declared, Side::Subscriber).is_none());
+        assert!(leads_elsewhere(&source("third", "5432"), &declared, Side::Subscriber).is_some());
+        assert!(leads_elsewhere(&source("old", "5433"), &declared, Side::Subscriber).is_some());
     }
 
     #[test]
     fn other_subscriptions_are_named_on_both_sides() {
-        assert!(others(Some("s"), &[], &[subscription()]).is_empty());
+        assert!(others(Some("s"), &[], &[subscription()], Ends::FORWARD).is_empty());
         let mut other = subscription();
         other.subname = "x".into();
         assert_eq!(
-            others(Some("s"), &[other.clone()], &[other.clone()]).len(),
+            others(Some("s"), &[other.clone()], &[other.clone()], Ends::FORWARD).len(),
             2
         );
         other.subenabled = false;
-        assert!(others(Some("s"), &[other.clone()], &[other.clone()]).is_empty());
-        assert_eq!(others(None, &[], &[other]).len(), 1);
+        assert!(others(Some("s"), &[other.clone()], &[other.clone()], Ends::FORWARD).is_empty());
+        assert_eq!(others(None, &[], &[other], Ends::FORWARD).len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Whom the subscriber logs in to the publisher as: that it may, and may replicate.
+//! Whom the receiving server logs in to the sending one as: that it may, and may replicate.
 
 use serde::Deserialize;
 
@@ -28,9 +28,11 @@ pub(crate) const CHECKS: &[Check] = &[
         place: Place::Database,
         asks: &[REPL_CONNECT.on_publisher()],
         judge: |view| match (view.moving, view.publisher) {
-            (Some(moving), Some(publisher)) if view.subscribed => {
-                Ok(kept_out(publisher.first(&REPL_CONNECT)?, moving.dbname))
-            }
+            (Some(moving), Some(publisher)) if view.subscribed => Ok(kept_out(
+                publisher.first(&REPL_CONNECT)?,
+                moving.dbname,
+                publisher.side,
+            )),
             _ => Ok(Vec::new()),
         },
     },
@@ -92,7 +94,7 @@ fn replicates(repl: Option<Repl>, side: Side) -> Vec<Finding> {
     finding.into_iter().collect()
 }
 
-fn kept_out(repl: Option<Connect>, dbname: &str) -> Vec<Finding> {
+fn kept_out(repl: Option<Connect>, dbname: &str, side: Side) -> Vec<Finding> {
     match repl.filter(|it| !it.connect) {
         None => Vec::new(),
         Some(repl) => vec![
@@ -101,7 +103,7 @@ fn kept_out(repl: Option<Connect>, dbname: &str) -> Vec<Finding> {
                 repl.rolname
             ))
             .fix(format!(
-                "GRANT CONNECT ON DATABASE {} TO {} on the publisher",
+                "GRANT CONNECT ON DATABASE {} TO {} on the {side}",
                 Ident::from(dbname),
                 Ident::new(&repl.rolname)
             )),

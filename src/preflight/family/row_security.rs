@@ -160,7 +160,7 @@ fn hidden(secured: &[Secured], superuser: bool) -> Option<Finding> {
         ))
     } else {
         Finding::blocker(format!(
-            "{words}: they would be missing on the subscriber, in silence"
+            "{words}: they would be missing on the other server, in silence"
         ))
         .fix("ALTER ROLE ... BYPASSRLS of repl_user on the publisher, as a superuser")
     };

@@ -5,6 +5,8 @@ use serde::Deserialize;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
+use crate::preflight::view::Ends;
+use crate::server::Side;
 use crate::value::{Ident, TableName};
 
 pub(crate) const CHECKS: &[Check] = &[
@@ -15,7 +17,10 @@ pub(crate) const CHECKS: &[Check] = &[
         place: Place::Database,
         asks: &[SEQUENCES.on_publisher()],
         judge: |view| match view.publisher {
-            Some(publisher) => Ok(unreadable(&publisher.rows(&SEQUENCES)?, &publisher.user)),
+            Some(publisher) => Ok(unreadable(
+                &publisher.rows(&SEQUENCES)?,
+                (publisher.side, &publisher.user),
+            )),
             None => Ok(Vec::new()),
         },
     },
@@ -29,6 +34,7 @@ pub(crate) const CHECKS: &[Check] = &[
             (Some(publisher), Some(subscriber)) if view.subscribed => Ok(unlike(
                 &publisher.rows(&SEQUENCES)?,
                 &subscriber.rows(&SEQUENCES)?,
+                view.ends(),
             )),
             _ => Ok(Vec::new()),
         },
@@ -61,7 +67,7 @@ const SEQUENCES: Question<Sequence> = Question::database(
       ORDER BY n.nspname, c.relname",
 );
 
-fn unreadable(sequences: &[Sequence], user: &str) -> Vec<Finding> {
+fn unreadable(sequences: &[Sequence], (side, user): (Side, &str)) -> Vec<Finding> {
     let denied: Vec<&Sequence> = sequences.iter().filter(|it| !it.readable).collect();
     match denied.first() {
         None => Vec::new(),
@@ -71,16 +77,17 @@ fn unreadable(sequences: &[Sequence], user: &str) -> Vec<Finding> {
             ))
             .objects(denied.iter().map(|it| it.name.plain()))
             .fix(format!(
-                "GRANT USAGE ON SCHEMA {} TO {user}; GRANT SELECT, UPDATE ON SEQUENCE {} TO {user}",
+                "GRANT USAGE ON SCHEMA {} TO {user}; GRANT SELECT, UPDATE ON SEQUENCE {} TO {user} on the {}",
                 first.name.schema,
                 first.name,
+                side,
                 user = Ident::new(user)
             )),
         ],
     }
 }
 
-fn unlike(here: &[Sequence], there: &[Sequence]) -> Vec<Finding> {
+fn unlike(here: &[Sequence], there: &[Sequence], Ends { from, to }: Ends) -> Vec<Finding> {
     let mut found = Vec::new();
     let other = |name: &TableName| there.iter().find(|it| it.name == *name);
     let missing: Vec<String> = here
@@ -90,9 +97,9 @@ fn unlike(here: &[Sequence], there: &[Sequence]) -> Vec<Finding> {
         .collect();
     if !missing.is_empty() {
         found.push(
-            Finding::blocker("the subscriber does not have sequences of the publisher")
+            Finding::blocker(format!("the {to} does not have sequences of the {from}"))
                 .objects(missing)
-                .fix("CREATE SEQUENCE there, as it is on the publisher"),
+                .fix(format!("CREATE SEQUENCE there, as it is on the {from}")),
         );
     }
     let shape = |it: &Sequence| (it.kind.clone(), it.increment, it.min, it.max, it.cycle);
@@ -103,12 +110,12 @@ fn unlike(here: &[Sequence], there: &[Sequence]) -> Vec<Finding> {
         .collect();
     if let Some((first, _)) = differing.first() {
         found.push(
-            Finding::warning(
-                "sequences have another type, increment, bound or cycle on the subscriber",
-            )
+            Finding::warning(format!(
+                "sequences have another type, increment, bound or cycle on the {to}"
+            ))
             .objects(differing.iter().map(|(it, _)| it.name.plain()))
             .fix(format!(
-                "ALTER SEQUENCE {} AS {} INCREMENT {} MINVALUE {} MAXVALUE {} {} on the subscriber",
+                "ALTER SEQUENCE {} AS {} INCREMENT {} MINVALUE {} MAXVALUE {} {} on the {to}",
                 first.name,
                 first.kind,
                 first.increment,
@@ -144,7 +151,7 @@ mod tests {
             readable: false,
             ..sequence("app.s")
         };
-        let found = unreadable(&[sequence("a"), hidden], "a\"dm");
+        let found = unreadable(&[sequence("a"), hidden], (Side::Publisher, "a\"dm"));
         assert_eq!(found[0].objects, ["app.s"]);
         let fix = found[0].fix.as_deref().unwrap();
         assert!(fix.contains(r#"ON SEQUENCE "app"."s" TO "a""dm""#), "{fix}");
@@ -156,10 +163,10 @@ mod tests {
             cycle: true,
             ..sequence("b")
         };
-        let found = unlike(&[sequence("a"), cycling], &[sequence("b")]);
+        let found = unlike(&[sequence("a"), cycling], &[sequence("b")], Ends::FORWARD);
         assert_eq!(found[0].objects, ["public.a"]);
         assert_eq!(found[1].objects, ["public.b"]);
         assert!(found[1].fix.as_deref().unwrap().contains(" CYCLE on"));
-        assert!(unlike(&[sequence("a")], &[sequence("a")]).is_empty());
+        assert!(unlike(&[sequence("a")], &[sequence("a")], Ends::FORWARD).is_empty());
     }
 }

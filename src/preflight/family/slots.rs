@@ -9,17 +9,26 @@ use crate::catalog::slots;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
+use crate::preflight::view::Ends;
+use crate::server::Side;
 use crate::value::Size;
 
 pub(crate) const CHECKS: &[Check] = &[
     Check {
         id: "slot_limit",
-        title: "no limit of the publisher ends a slot while the rows are copied",
+        title: "no limit of the publisher ends the slot",
         before: Before::Subscription,
         place: Place::Database,
         asks: &[SETTINGS.on_publisher(), TABLES.on_publisher()],
         judge: |view| match view.publisher {
-            Some(publisher) => Ok(limits(&Settings::of(publisher)?, &publisher.rows(&TABLES)?)),
+            Some(publisher) => {
+                // What streams has copied its rows.
+                let tables = match view.streams {
+                    true => Vec::new(),
+                    false => publisher.rows(&TABLES)?,
+                };
+                Ok(limits(&Settings::of(publisher)?, &tables, view.ends()))
+            }
             None => Ok(Vec::new()),
         },
     },
@@ -33,6 +42,7 @@ pub(crate) const CHECKS: &[Check] = &[
             Some(publisher) => Ok(retaining(
                 &publisher.rows(&SLOTS)?,
                 view.config.lag.warning.retained_wal,
+                publisher.side,
             )),
             None => Ok(Vec::new()),
         },
@@ -75,7 +85,12 @@ pub(crate) const CHECKS: &[Check] = &[
             let names = settings
                 .text("synchronous_standby_names")
                 .unwrap_or_default();
-            Ok(waits_for(names, &publisher.rows(&SENDERS)?, moving.subname))
+            Ok(waits_for(
+                names,
+                &publisher.rows(&SENDERS)?,
+                moving.subname,
+                publisher.side,
+            ))
         },
     },
 ];
@@ -96,7 +111,7 @@ const SENDERS: Question<Sender> = Question::server(
 const MB: i64 = 1 << 20;
 
 /// The copy retains what is written meanwhile: about as much as there is to copy, where nothing better is known.
-fn limits(settings: &Settings, tables: &[Table]) -> Vec<Finding> {
+fn limits(settings: &Settings, tables: &[Table], Ends { from, to }: Ends) -> Vec<Finding> {
     let mut found = Vec::new();
     let bytes: i64 = tables.iter().map(|it| it.bytes).sum();
     if let Some(keep) = settings
@@ -106,11 +121,11 @@ fn limits(settings: &Settings, tables: &[Table]) -> Vec<Finding> {
     {
         found.push(
             Finding::warning(format!(
-                "max_slot_wal_keep_size of the publisher is {}, less than the {} of rows to copy: when so much is written meanwhile, the slot is lost and the copy begins anew",
+                "max_slot_wal_keep_size of the {from} is {}, less than the {} of rows to copy: when so much is written meanwhile, the slot is lost and the copy begins anew",
                 size(keep * MB),
                 size(bytes)
             ))
-            .fix("ALTER SYSTEM SET max_slot_wal_keep_size = -1 on the publisher while the migration runs; SELECT pg_reload_conf()"),
+            .fix(format!("ALTER SYSTEM SET max_slot_wal_keep_size = -1 on the {from} while the migration runs; SELECT pg_reload_conf()")),
         );
     }
     if let Some(seconds) = settings
@@ -119,9 +134,9 @@ fn limits(settings: &Settings, tables: &[Table]) -> Vec<Finding> {
     {
         found.push(
             Finding::warning(format!(
-                "idle_replication_slot_timeout of the publisher is {seconds} s: a subscriber that is away for so long loses its slot"
+                "idle_replication_slot_timeout of the {from} is {seconds} s: a {to} that is away for so long loses its slot"
             ))
-            .fix("ALTER SYSTEM SET idle_replication_slot_timeout = 0 on the publisher while the migration runs; SELECT pg_reload_conf()"),
+            .fix(format!("ALTER SYSTEM SET idle_replication_slot_timeout = 0 on the {from} while the migration runs; SELECT pg_reload_conf()")),
         );
     }
     found
@@ -131,7 +146,7 @@ fn size(bytes: i64) -> String {
     Size(bytes.unsigned_abs()).to_string()
 }
 
-fn retaining(slots: &[Slot], limit: Size) -> Vec<Finding> {
+fn retaining(slots: &[Slot], limit: Size, side: Side) -> Vec<Finding> {
     let much: Vec<String> = slots
         .iter()
         .filter_map(|slot| {
@@ -145,7 +160,7 @@ fn retaining(slots: &[Slot], limit: Size) -> Vec<Finding> {
         Vec::new()
     } else {
         vec![
-        Finding::warning("slots of the publisher retain much WAL, which may fill its disk")
+        Finding::warning(format!("slots of the {side} retain much WAL, which may fill its disk"))
             .objects(much)
             .fix("let whoever reads from them catch up; a slot that nobody will ever read again is yours to drop"),
     ]
@@ -170,14 +185,14 @@ fn others(slots: &[Slot], dbname: &str, own: Option<&str>) -> Vec<Finding> {
         Vec::new()
     } else {
         vec![
-        Finding::warning("others read this database's changes (a feed, a warehouse, another subscriber): their slots do not follow the cutover")
+        Finding::warning("others read this database's changes (a feed, a warehouse, another subscriber): their slots do not follow a switch")
             .objects(others)
-            .fix("plan with whoever reads them: after the cutover they need slots on the new server, from its first change on"),
+            .fix("plan with whoever reads them: after it they need slots on the other server, from its first change on"),
     ]
     }
 }
 
-fn waits_for(names: &str, senders: &[Sender], subname: Option<&str>) -> Vec<Finding> {
+fn waits_for(names: &str, senders: &[Sender], subname: Option<&str>, side: Side) -> Vec<Finding> {
     let Some(subname) = subname.filter(|_| !names.is_empty()) else {
         return Vec::new();
     };
@@ -199,7 +214,7 @@ fn waits_for(names: &str, senders: &[Sender], subname: Option<&str>) -> Vec<Find
             "synchronous_standby_names is {names:?}, and only this subscription satisfies it: every commit would wait from the moment it stops"
         ))
         .objects([subname.to_owned()])
-        .fix("name a standby in synchronous_standby_names of the publisher, or ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()"),
+        .fix(format!("name a standby in synchronous_standby_names of the {side}, or ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()")),
     ]
     }
 }
@@ -216,13 +231,13 @@ mod tests {
         };
         let of = |keep, bytes| {
             let settings = Settings::from(&[("max_slot_wal_keep_size", keep)]);
-            limits(&settings, &[table(bytes)]).len()
+            limits(&settings, &[table(bytes)], Ends::FORWARD).len()
         };
         assert_eq!(of("-1", 1 << 40), 0);
         assert_eq!(of("64", 1 << 20), 0);
         assert_eq!(of("64", 1 << 30), 1);
         let idle = Settings::from(&[("idle_replication_slot_timeout", "60")]);
-        assert_eq!(limits(&idle, &[]).len(), 1);
+        assert_eq!(limits(&idle, &[], Ends::FORWARD).len(), 1);
     }
 
     #[test]
@@ -253,12 +268,12 @@ mod tests {
         };
         let (own, standby) = (sender("s", "sync"), sender("standby", "potential"));
         assert_eq!(
-            waits_for("*", std::slice::from_ref(&own), Some("s")).len(),
+            waits_for("*", std::slice::from_ref(&own), Some("s"), Side::Publisher).len(),
             1
         );
-        assert!(waits_for("*", &[own.clone(), standby], Some("s")).is_empty());
-        assert!(waits_for("", &[own], Some("s")).is_empty());
-        assert!(waits_for("x", &[sender("s", "async")], Some("s")).is_empty());
+        assert!(waits_for("*", &[own.clone(), standby], Some("s"), Side::Publisher).is_empty());
+        assert!(waits_for("", &[own], Some("s"), Side::Publisher).is_empty());
+        assert!(waits_for("x", &[sender("s", "async")], Some("s"), Side::Publisher).is_empty());
     }
 
     #[test]
@@ -269,9 +284,9 @@ mod tests {
             ..Slot::default()
         };
         let limit = Size(1 << 30);
-        assert!(retaining(&[slot(5), slot(-3)], limit).is_empty());
+        assert!(retaining(&[slot(5), slot(-3)], limit, Side::Publisher).is_empty());
         assert_eq!(
-            retaining(&[slot(2 << 30)], limit)[0].objects,
+            retaining(&[slot(2 << 30)], limit, Side::Publisher)[0].objects,
             ["s (2 GB, inactive)"]
         );
     }

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Ask, Place, Question};
 use crate::preflight::registry::{Before, Check};
-use crate::preflight::view::View;
+use crate::preflight::view::{Ends, View};
 use crate::server::Side;
 use crate::value::{Ident, TableName};
 
@@ -23,7 +23,7 @@ pub(crate) const CHECKS: &[Check] = &[
         asks: &[SUBSCRIPTIONS.on_subscriber(), SLOTS.on_publisher()],
         judge: |view| match (own(view)?, view.publisher) {
             (Some(own), Some(publisher)) => {
-                Ok(stopped(&own, &publisher.rows(&SLOTS)?, publisher.side))
+                Ok(stopped(&own, &publisher.rows(&SLOTS)?, view.ends()))
             }
             _ => Ok(Vec::new()),
         },
@@ -35,7 +35,7 @@ pub(crate) const CHECKS: &[Check] = &[
         place: Place::Database,
         asks: &[SUBSCRIPTIONS.on_subscriber()],
         judge: |view| match (own(view)?, view.moving) {
-            (Some(own), Some(moving)) => Ok(publications_of(&own, moving.pubname)),
+            (Some(own), Some(moving)) => Ok(publications_of(&own, moving.pubname, view.ends().to)),
             _ => Ok(Vec::new()),
         },
     },
@@ -58,6 +58,7 @@ pub(crate) const CHECKS: &[Check] = &[
                 subname,
                 &publisher.rows(&PUBLISHED)?,
                 &subscriber.rows(&SUBSCRIBED)?,
+                view.ends(),
             )),
             _ => Ok(Vec::new()),
         },
@@ -140,9 +141,9 @@ pub(crate) fn own(view: &View<'_>) -> Result<Option<Subscription>> {
     Ok(all.find(|it| it.subname == subname))
 }
 
-fn stopped(own: &Subscription, slots: &[Slot], from: Side) -> Vec<Finding> {
-    let to = from.other();
-    let again = "flare drop_subscription, empty its tables on the subscriber, then flare create_subscription: the rows have to be copied anew";
+fn stopped(own: &Subscription, slots: &[Slot], ends: Ends) -> Vec<Finding> {
+    let Ends { from, to } = ends;
+    let again = ends.anew(&own.subname);
     if !own.subenabled {
         return vec![
             Finding::blocker(format!("subscription {:?} is disabled", own.subname)).fix(format!(
@@ -185,7 +186,7 @@ fn stopped(own: &Subscription, slots: &[Slot], from: Side) -> Vec<Finding> {
     }
 }
 
-fn publications_of(own: &Subscription, pubname: &str) -> Vec<Finding> {
+fn publications_of(own: &Subscription, pubname: &str, to: Side) -> Vec<Finding> {
     let others: Vec<String> = own
         .subpublications
         .iter()
@@ -205,17 +206,31 @@ fn publications_of(own: &Subscription, pubname: &str) -> Vec<Finding> {
         format!("subscription {subname:?} does not have publication {pubname:?}")
     };
     vec![Finding::blocker(message).objects(others).fix(format!(
-        "ALTER SUBSCRIPTION {} SET PUBLICATION {} on the subscriber",
+        "ALTER SUBSCRIPTION {} SET PUBLICATION {} on the {to}",
         Ident::new(subname),
         Ident::new(pubname)
     ))]
 }
 
-fn taken(subname: &str, published: &[TableName], subscribed: &[Subscribed]) -> Vec<Finding> {
+fn taken(
+    subname: &str,
+    published: &[TableName],
+    subscribed: &[Subscribed],
+    ends: Ends,
+) -> Vec<Finding> {
+    let Ends { from, to } = ends;
     let mut found = Vec::new();
+    let does_that = |command| {
+        if ends.is_back() {
+            String::new()
+        } else {
+            format!(" (flare {command} does that)")
+        }
+    };
     let refresh = format!(
-        "create them on the subscriber where they are missing, then ALTER SUBSCRIPTION {} REFRESH PUBLICATION (flare create_subscription does that)",
-        Ident::new(subname)
+        "create them on the {to} where they are missing, then ALTER SUBSCRIPTION {} REFRESH PUBLICATION there{}",
+        Ident::new(subname),
+        does_that("create_subscription")
     );
     let missing: Vec<String> = published
         .iter()
@@ -239,7 +254,7 @@ fn taken(subname: &str, published: &[TableName], subscribed: &[Subscribed]) -> V
         found.push(
             Finding::blocker(format!("subscription {subname:?} takes tables that are not published any more: what is written there does not arrive"))
                 .objects(left)
-                .fix("ALTER PUBLICATION ... ADD TABLE on the publisher (flare create_publication), or the REFRESH that lets them go"),
+                .fix(format!("ALTER PUBLICATION ... ADD TABLE on the {from}{}, or ALTER SUBSCRIPTION {} REFRESH PUBLICATION on the {to}, which lets them go", does_that("create_publication"), Ident::new(subname))),
         );
     }
     let copying: Vec<String> = subscribed
@@ -282,9 +297,9 @@ mod tests {
 
     #[test]
     fn a_subscription_stops_in_five_ways() {
-        assert!(stopped(&subscription(), &[slot()], Side::Publisher).is_empty());
+        assert!(stopped(&subscription(), &[slot()], Ends::FORWARD).is_empty());
         let message = |own: Subscription, slots: &[Slot]| {
-            stopped(&own, slots, Side::Publisher)[0].message.clone()
+            stopped(&own, slots, Ends::FORWARD)[0].message.clone()
         };
         let disabled = Subscription {
             subenabled: false,
@@ -311,12 +326,15 @@ mod tests {
 
     #[test]
     fn a_second_publication_or_another_one_is_refused() {
-        assert!(publications_of(&subscription(), "p").is_empty());
+        assert!(publications_of(&subscription(), "p", Side::Subscriber).is_empty());
         let mut two = subscription();
         two.subpublications.push("q".into());
-        assert_eq!(publications_of(&two, "p")[0].objects, ["q"]);
+        assert_eq!(
+            publications_of(&two, "p", Side::Subscriber)[0].objects,
+            ["q"]
+        );
         assert!(
-            publications_of(&subscription(), "x")[0]
+            publications_of(&subscription(), "x", Side::Subscriber)[0]
                 .message
                 .contains("does not have")
         );
@@ -329,8 +347,21 @@ mod tests {
             srsubstate,
         };
         let published = ["a".parse().unwrap(), "b".parse().unwrap()];
-        assert!(taken("s", &published, &[table("a", 'r'), table("b", 'r')]).is_empty());
-        let found = taken("s", &published, &[table("a", 'd'), table("c", 'r')]);
+        assert!(
+            taken(
+                "s",
+                &published,
+                &[table("a", 'r'), table("b", 'r')],
+                Ends::FORWARD
+            )
+            .is_empty()
+        );
+        let found = taken(
+            "s",
+            &published,
+            &[table("a", 'd'), table("c", 'r')],
+            Ends::FORWARD,
+        );
         let objects: Vec<&[String]> = found.iter().map(|it| it.objects.as_slice()).collect();
         assert_eq!(objects, [["public.b"], ["public.c"], ["public.a"]]);
     }

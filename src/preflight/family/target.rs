@@ -5,6 +5,8 @@ use serde::Deserialize;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
+use crate::preflight::view::Ends;
+use crate::server::Side;
 use crate::value::{Ident, ShellWord, TableName};
 
 pub(crate) const CHECKS: &[Check] = &[
@@ -15,9 +17,11 @@ pub(crate) const CHECKS: &[Check] = &[
         place: Place::Database,
         asks: &[UNANALYZED.on_subscriber()],
         judge: |view| match (view.moving, view.subscriber) {
-            (Some(moving), Some(subscriber)) if view.streams => {
-                Ok(unanalyzed(&subscriber.rows(&UNANALYZED)?, moving.dbname))
-            }
+            (Some(moving), Some(subscriber)) if view.streams => Ok(unanalyzed(
+                &subscriber.rows(&UNANALYZED)?,
+                moving.dbname,
+                view.ends(),
+            )),
             _ => Ok(Vec::new()),
         },
     },
@@ -28,9 +32,10 @@ pub(crate) const CHECKS: &[Check] = &[
         place: Place::Database,
         asks: &[OUT_OF_REACH.on_subscriber()],
         judge: |view| match view.subscriber {
-            Some(subscriber) if view.subscribed => {
-                Ok(out_of_reach(&subscriber.rows(&OUT_OF_REACH)?))
-            }
+            Some(subscriber) if view.subscribed => Ok(out_of_reach(
+                &subscriber.rows(&OUT_OF_REACH)?,
+                subscriber.side,
+            )),
             _ => Ok(Vec::new()),
         },
     },
@@ -63,19 +68,26 @@ const OUT_OF_REACH: Question<OutOfReach> = Question::database(
 )
 .since(16);
 
-fn unanalyzed(tables: &[TableName], dbname: &str) -> Vec<Finding> {
+fn unanalyzed(tables: &[TableName], dbname: &str, ends: Ends) -> Vec<Finding> {
+    let to = ends.to;
     if tables.is_empty() {
         Vec::new()
     } else {
         vec![
-        Finding::warning("tables of the subscriber were never analyzed: plans go wrong right after the cutover")
+            Finding::warning(format!(
+                "tables of the {to} were never analyzed: plans go wrong right after the switch"
+            ))
             .objects(tables.iter().map(TableName::plain))
-            .fix(format!("flare vacuum_analyze {}", ShellWord(dbname))),
-    ]
+            .fix(if ends.is_back() {
+                format!("ANALYZE on the {to}, in that database; fallback does it")
+            } else {
+                format!("flare vacuum_analyze {}", ShellWord(dbname))
+            }),
+        ]
     }
 }
 
-fn out_of_reach(owners: &[OutOfReach]) -> Vec<Finding> {
+fn out_of_reach(owners: &[OutOfReach], to: Side) -> Vec<Finding> {
     match owners.first() {
         None => Vec::new(),
         Some(first) => vec![
@@ -85,7 +97,7 @@ fn out_of_reach(owners: &[OutOfReach]) -> Vec<Finding> {
             ))
             .objects(owners.iter().map(|it| it.relowner.clone()))
             .fix(format!(
-                "GRANT {} TO {} WITH SET TRUE on the subscriber",
+                "GRANT {} TO {} WITH SET TRUE on the {to}",
                 Ident::new(&first.relowner),
                 Ident::new(&first.subowner)
             )),
@@ -99,14 +111,17 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_with_its_statement() {
-        assert!(unanalyzed(&[], "d").is_empty());
-        let found = unanalyzed(&["app.t".parse().unwrap()], "it's");
+        assert!(unanalyzed(&[], "d", Ends::FORWARD).is_empty());
+        let found = unanalyzed(&["app.t".parse().unwrap()], "it's", Ends::FORWARD);
         assert_eq!(found[0].objects, ["app.t"]);
-        assert!(out_of_reach(&[]).is_empty());
-        let found = out_of_reach(&[OutOfReach {
-            subowner: "adm".into(),
-            relowner: "o\"o".into(),
-        }]);
+        assert!(out_of_reach(&[], Side::Subscriber).is_empty());
+        let found = out_of_reach(
+            &[OutOfReach {
+                subowner: "adm".into(),
+                relowner: "o\"o".into(),
+            }],
+            Side::Subscriber,
+        );
         let fix = found[0].fix.as_deref().unwrap();
         assert!(fix.starts_with(r#"GRANT "o""o" TO "adm""#), "{fix}");
     }

@@ -6,7 +6,7 @@ use crate::error::{Result, hint_of, message_of};
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
-use crate::preflight::view::SideView;
+use crate::preflight::view::{Ends, SideView};
 use crate::server::{KNOWN_MAJORS, Side};
 use crate::tools::{DumpProgram, Job, Toolbox};
 use crate::value::Ident;
@@ -88,6 +88,7 @@ pub(crate) const CHECKS: &[Check] = &[
                 &publisher.rows(&FLOATS)?,
                 subscriber.first(&DIGITS)?,
                 view.moving.and_then(|it| it.subname).unwrap_or_default(),
+                view.ends(),
             )),
             _ => Ok(Vec::new()),
         },
@@ -187,6 +188,7 @@ fn rounded(
     columns: &[String],
     digits: Option<Digits>,
     subname: &str,
+    ends: Ends,
 ) -> Vec<Finding> {
     let exact = from >= 12 || to >= 15 || digits.is_none_or(|it| it.0);
     if exact || columns.is_empty() {
@@ -194,12 +196,14 @@ fn rounded(
     } else {
         vec![
         Finding::blocker(format!(
-            "a publisher of {from} sends floats with 15 digits to a subscriber of {to}: their last bits are lost"
+            "a {} of {from} sends floats with 15 digits to a {} of {to}: their last bits are lost", ends.from, ends.to
         ))
         .objects(columns.iter().cloned())
         .fix(format!(
-            "flare drop_subscription and flare create_subscription copy them anew; ALTER SUBSCRIPTION {} CONNECTION '... options=''-c extra_float_digits=3''' mends what comes from now on",
-            Ident::from(subname)
+            "ALTER SUBSCRIPTION {} CONNECTION '... options=''-c extra_float_digits=3''' on the {} mends what comes from now on; what came before: {}",
+            Ident::from(subname),
+            ends.to,
+            ends.anew(subname)
         )),
     ]
     }
@@ -237,13 +241,13 @@ mod tests {
     fn floats_are_rounded_between_old_versions_unless_asked_otherwise() {
         let columns = ["public.t.f".to_owned()];
         let of = |versions, digits: Option<bool>| {
-            rounded(versions, &columns, digits.map(Digits), "s").len()
+            rounded(versions, &columns, digits.map(Digits), "s", Ends::FORWARD).len()
         };
         assert_eq!(of((10, 14), Some(false)), 1);
         assert_eq!(of((10, 14), Some(true)), 0);
         assert_eq!(of((10, 14), None), 0);
         assert_eq!(of((10, 15), Some(false)), 0);
         assert_eq!(of((12, 13), Some(false)), 0);
-        assert!(rounded((10, 14), &[], Some(Digits(false)), "s").is_empty());
+        assert!(rounded((10, 14), &[], Some(Digits(false)), "s", Ends::FORWARD).is_empty());
     }
 }
