@@ -128,6 +128,34 @@ fn an_apply_worker_that_fails_is_critical_and_what_ends_it_is_named() {
         assert!(verified.took() < Duration::from_secs(60), "{verified}");
         mended_by(&pair, &found);
 
+        // Keys of more than columns: what an exclusion constraint compares, an expression, a predicate.
+        let keys = "ALTER TABLE pgbench_branches ADD CONSTRAINT apart EXCLUDE USING gist (int4range(bbalance, bbalance + 10) WITH &&);
+             CREATE UNIQUE INDEX alike ON pgbench_tellers (lower(filler)) WHERE tbalance > 0";
+        publisher.sql(db, keys);
+        sql_on_subscriber(
+            &pair,
+            &format!(
+                "{keys}; INSERT INTO pgbench_branches VALUES (50, 105); INSERT INTO pgbench_tellers VALUES (9001, 1, 5, 'Ann')"
+            ),
+        );
+        publisher.sql(db, "INSERT INTO pgbench_branches VALUES (51, 100)");
+        let found = suspect(
+            &pair,
+            "key_collision",
+            "conflicts with one in public.pgbench_branches of the subscriber: bbalance = 100 (constraint apart: EXCLUDE",
+        );
+        mended_by(&pair, &found);
+        publisher.sql(
+            db,
+            "UPDATE pgbench_tellers SET filler = 'ANN', tbalance = 1 WHERE tid = 1",
+        );
+        let found = suspect(
+            &pair,
+            "key_collision",
+            "public.pgbench_tellers of the subscriber already: ",
+        );
+        mended_by(&pair, &found);
+
         sql_on_subscriber(
             &pair,
             "CREATE FUNCTION by_path(int) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN 1; END';

@@ -20,6 +20,14 @@ pub(super) struct Table {
     pub(super) there: Option<Taken>,
 }
 
+impl Table {
+    /// The columns of the key that identifies a row that is sent; none where the whole row does, or nothing.
+    pub(super) fn identity(&self) -> &[String] {
+        let keyed = self.here.as_ref().filter(|it| !it.full);
+        keyed.map_or(&[], |it| &it.identity)
+    }
+}
+
 /// What the publisher sends of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 struct Sent {
@@ -48,21 +56,22 @@ struct Constraint {
 
 /// A column that is sent, with its type.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-struct Column {
-    name: String,
-    kind: String,
+pub(super) struct Column {
+    pub(super) name: String,
+    pub(super) kind: String,
     /// Has to have a value that nobody sends.
     #[serde(default)]
-    required: bool,
+    pub(super) required: bool,
 }
 
 /// What the subscriber has of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Taken {
-    columns: Vec<Column>,
+    pub(super) columns: Vec<Column>,
     /// The columns of the key that apply searches by, where there is one.
     key: Vec<String>,
-    /// Unique indexes on plain columns.
+    /// Unique indexes and exclusion constraints; those over functions that are not the server's own are left out, since no
+    /// administrator runs code of the database.
     pub(super) uniques: Vec<Unique>,
     /// As whom rows are written.
     writer: String,
@@ -76,11 +85,26 @@ pub(super) struct Taken {
     triggers: Vec<String>,
 }
 
-/// A unique index, and its columns with their types.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// A unique index, or the one of an exclusion constraint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Unique {
     pub(super) index: String,
+    /// The columns that its elements and its predicate read, with their types.
     pub(super) columns: Vec<Key>,
+    pub(super) elements: Vec<Element>,
+    pub(super) predicate: Option<String>,
+    /// The definition of a constraint whose elements are compared by operators of their own: EXCLUDE, WITHOUT OVERLAPS.
+    pub(super) excludes: Option<String>,
+}
+
+/// A column of an index, or an expression.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Element {
+    /// Whether it is a column.
+    pub(super) plain: bool,
+    pub(super) text: String,
+    /// None: equality.
+    pub(super) operator: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -131,12 +155,24 @@ const THERE: &str = "
         'key', coalesce((SELECT (SELECT jsonb_agg(a.attname) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (i.indkey::int2[]))
                            FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND (i.indisreplident OR i.indisprimary)
                           ORDER BY i.indisreplident DESC LIMIT 1), '[]'),
-        'uniques', (SELECT coalesce(jsonb_agg(jsonb_build_object('index', x.relname, 'columns', k.columns) ORDER BY i.indisprimary DESC, x.relname), '[]')
-                      FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid,
-                      LATERAL (SELECT jsonb_agg(jsonb_build_object('name', a.attname, 'kind', format_type(a.atttypid, a.atttypmod)) ORDER BY p.at) AS columns
-                                 FROM unnest(i.indkey::int2[]) WITH ORDINALITY p(attnum, at) JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.attnum
-                                WHERE p.at <= coalesce((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)) k
-                     WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL),
+        'uniques', (SELECT coalesce(jsonb_agg(jsonb_build_object('index', x.relname, 'columns', k.columns, 'elements', e.elements,
+                              'predicate', pg_get_expr(i.indpred, i.indrelid), 'excludes', CASE WHEN e.compared THEN pg_get_constraintdef(con.oid) END)
+                              ORDER BY i.indisprimary DESC, x.relname), '[]')
+                      FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid LEFT JOIN pg_constraint con ON con.conindid = i.indexrelid AND con.contype IN ('p', 'u', 'x'),
+                      LATERAL (SELECT jsonb_agg(jsonb_build_object('plain', i.indkey[p.at - 1] <> 0, 'text', pg_get_indexdef(i.indexrelid, p.at, false),
+                                        'operator', (SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname) FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace
+                                                      WHERE o.oid = con.conexclop[p.at])) ORDER BY p.at) AS elements, con.conexclop IS NOT NULL AS compared
+                                 FROM generate_series(1, coalesce((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts)) p(at)) e,
+                      LATERAL (SELECT jsonb_agg(jsonb_build_object('name', a.attname, 'kind', format_type(a.atttypid, a.atttypmod)) ORDER BY array_position(i.indkey::int2[], a.attnum), a.attnum) AS columns
+                                 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0
+                                  AND (a.attnum = ANY ((i.indkey::int2[])[0:coalesce((to_jsonb(i) ->> 'indnkeyatts')::int, i.indnatts) - 1])
+                                       OR (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND a.attnum IN (SELECT d.refobjsubid FROM pg_depend d
+                                           WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid))) k
+                     WHERE i.indrelid = c.oid AND (i.indisunique OR i.indisexclusion) AND i.indisvalid
+                       AND (i.indpred IS NULL AND i.indexprs IS NULL OR NOT EXISTS (SELECT FROM pg_depend d
+                             WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)))
+                       AND NOT EXISTS (SELECT FROM unnest(con.conexclop) o(oid) WHERE o.oid >= 16384
+                             AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_operator'::regclass AND d.objid = o.oid AND d.deptype = 'e'))),
         'triggers', (SELECT coalesce(jsonb_agg(format('%s (%s)', t.tgname, t.tgfoid::regproc) ORDER BY t.tgname), '[]')
                        FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace f ON f.oid = p.pronamespace
                       WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R') AND f.nspname <> 'flare'))
