@@ -1,5 +1,5 @@
-//! Expressions that the copy and apply evaluate with an empty search_path: of indexes, generated columns and CHECK
-//! constraints.
+//! Expressions that the copy and apply evaluate with an empty search_path: of indexes, generated columns, partition keys and
+//! CHECK constraints of tables and domains.
 //!
 //! Their functions are code of whoever owns the table: no administrator runs it. The administrator has bodies of SQL read,
 //! which runs nothing. The databases' owner evaluates what roles own that could act as it anyway.
@@ -25,24 +25,42 @@ pub(crate) struct Expression {
     pub(crate) why: Option<String>,
 }
 
-/// The expressions, each with a row: `what`, `relation`, `expression`, `owner`, `functions`, `oids`, `sql`.
+/// The expressions, each with a row: `what`, `relation`, `expression`, `relowner`, `functions`, `oids`, `sql`. A row that goes
+/// to a partition is held against the partition's bounds, and a value of a domain is read anew; one column that has the domain
+/// stands for all. The expression of a partition key is printed later: until 13 opening its table plans it.
 macro_rules! expressions {
     () => {
-        "SELECT e.what, e.relation, e.expression, c.relowner,
+        "SELECT e.what, e.relation, e.expression, coalesce(e.owner, c.relowner) AS relowner,
                 string_agg(DISTINCT p.oid::regprocedure::text, ', ') AS functions, array_agg(DISTINCT p.oid) AS oids,
                 bool_and(l.lanname = 'sql') AS sql
            FROM (SELECT 'pg_class'::regclass AS classid, i.indexrelid AS objid, format('index %s', i.indexrelid::regclass) AS what,
-                        i.indrelid::regclass AS relation, concat_ws(', ', pg_get_expr(i.indexprs, i.indrelid), pg_get_expr(i.indpred, i.indrelid)) AS expression
+                        i.indrelid::regclass AS relation, concat_ws(', ', pg_get_expr(i.indexprs, i.indrelid), pg_get_expr(i.indpred, i.indrelid)) AS expression,
+                        NULL::oid AS owner
                    FROM pg_index i WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
                  UNION ALL
                  SELECT 'pg_constraint'::regclass, k.oid, format('constraint %I of %s', k.conname, k.conrelid::regclass), k.conrelid::regclass,
-                        pg_get_expr(k.conbin, k.conrelid)
+                        pg_get_expr(k.conbin, k.conrelid), NULL
                    FROM pg_constraint k WHERE k.contype = 'c' AND k.conrelid <> 0
                  UNION ALL
                  SELECT 'pg_attrdef'::regclass, d.oid, format('column %s.%I', d.adrelid::regclass, a.attname), d.adrelid::regclass,
-                        pg_get_expr(d.adbin, d.adrelid)
+                        pg_get_expr(d.adbin, d.adrelid), NULL
                    FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
-                  WHERE to_jsonb(a) ->> 'attgenerated' <> '') e
+                  WHERE to_jsonb(a) ->> 'attgenerated' <> ''
+                 UNION ALL
+                 SELECT 'pg_class'::regclass, t.partrelid, format('partition key of %s', t.partrelid::regclass), t.partrelid::regclass,
+                        'partition key', NULL
+                   FROM pg_partitioned_table t WHERE t.partexprs IS NOT NULL
+                 UNION ALL
+                 SELECT 'pg_constraint'::regclass, k.oid, format('constraint %I of domain %s', k.conname, k.contypid::regtype), u.relation,
+                        u.expression, d.typowner
+                   FROM pg_constraint k JOIN pg_type d ON d.oid = k.contypid,
+                        LATERAL (WITH RECURSIVE made(oid) AS (
+                                     SELECT d.oid UNION SELECT t.oid FROM made m JOIN pg_type t ON m.oid IN (t.typbasetype, t.typelem) WHERE t.oid >= 16384)
+                                 SELECT a.attrelid::regclass AS relation, format('%I::text::%s', a.attname, format_type(a.atttypid, a.atttypmod)) AS expression
+                                   FROM pg_attribute a JOIN pg_class r ON r.oid = a.attrelid
+                                  WHERE a.atttypid IN (SELECT oid FROM made) AND r.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+                                  ORDER BY r.relpages DESC, a.attrelid, a.attnum LIMIT 1) u
+                  WHERE k.contype = 'c' AND k.contypid <> 0) e
            JOIN pg_depend w ON w.classid = e.classid AND w.objid = e.objid AND w.refclassid = 'pg_proc'::regclass
            JOIN pg_proc p ON p.oid = w.refobjid JOIN pg_language l ON l.oid = p.prolang
            JOIN pg_class c ON c.oid = e.relation
@@ -113,6 +131,9 @@ pub(crate) const FAILING: &str = concat!(
          -- A whole row is the table's, which the rows that are read here are of.
          one.expression := replace(one.expression, (SELECT quote_ident(relname) FROM pg_class WHERE oid = one.relation) || '.*', format('(one.*)::%s', one.relation));
          BEGIN
+           IF one.expression = 'partition key' THEN
+             one.expression := (SELECT pg_get_expr(t.partexprs, t.partrelid) FROM pg_partitioned_table t WHERE t.partrelid = one.relation);
+           END IF;
            EXECUTE format('EXPLAIN SELECT %s FROM (SELECT (r).* FROM (SELECT NULL::%s AS r OFFSET 0) x OFFSET 0) one', one.expression, one.relation);
            filled := false;
            BEGIN

@@ -39,6 +39,7 @@ const FAMILIES: &[&[Check]] = &[
     family::versions::CHECKS,
     family::gone::CHECKS,
     family::extensions::CHECKS,
+    family::owners::CHECKS,
     family::identity::CHECKS,
     family::generated::CHECKS,
     family::coverage::CHECKS,

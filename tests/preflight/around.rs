@@ -106,6 +106,11 @@ fn what_fires_or_fails_on_apply_is_named() {
               CREATE FUNCTION known(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false';
               CREATE FUNCTION fine(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';
               CREATE INDEX t_known ON t (known(name)); CREATE INDEX t_fine ON t (fine(name));
+              CREATE DOMAIN wording AS text CHECK (known(VALUE)); CREATE TABLE worded (id int PRIMARY KEY, w wording);
+              CREATE DOMAIN harmless AS text CHECK (fine(VALUE) <> ''); CREATE TABLE tame (id int PRIMARY KEY, w harmless);
+              CREATE FUNCTION placed(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower($1)';
+              CREATE TABLE spread (name text) PARTITION BY LIST (placed(name));
+              CREATE OR REPLACE FUNCTION placed(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT word FROM words WHERE word = $1';
               CREATE OR REPLACE FUNCTION known(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT EXISTS (SELECT 1 FROM words WHERE word = $1)';
               CREATE FUNCTION deep(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN EXISTS (SELECT 1 FROM words); END';
               CREATE TABLE empty (id int PRIMARY KEY, name text, CHECK (deep(name)));
@@ -125,6 +130,8 @@ fn what_fires_or_fails_on_apply_is_named() {
                      CREATE TABLE of_{role} (id int PRIMARY KEY); INSERT INTO of_{role} VALUES (1);
                      CREATE INDEX takes_{role} ON of_{role} ({role}_takes(id)); CREATE INDEX takes_1_{role} ON of_{role} ((id + {role}_takes(1)));
                      CREATE INDEX reads_{role} ON of_{role} ({role}_reads(id));
+                     CREATE DOMAIN d_{role} AS int CHECK ({role}_takes(VALUE) > 0); ALTER DOMAIN d_{role} OWNER TO {role};
+                     CREATE TABLE in_{role} (id int PRIMARY KEY, d d_{role}); INSERT INTO in_{role} VALUES (1, 1);
                      CREATE OR REPLACE FUNCTION {role}_takes(int) RETURNS int LANGUAGE plpgsql VOLATILE AS $$ BEGIN
                        RESET ROLE; COPY (SELECT 1) TO '{directory}/taken_{role}';
                        RETURN 1; EXCEPTION WHEN insufficient_privilege THEN PERFORM * FROM words_{role}; END $$;
@@ -147,17 +154,25 @@ fn what_fires_or_fails_on_apply_is_named() {
         assert_found(&json, "search_path", "blocker", "index public.t_known");
         assert_found(&json, "search_path", "blocker", "public.empty");
         let failing = of(&json, "search_path")[0].to_string();
-        assert!(!failing.contains("t_fine"), "{failing}");
+        for harmless in ["t_fine", "harmless"] {
+            assert!(!failing.contains(harmless), "{failing}");
+        }
+        for checked in ["of domain public.wording", "partition key of public.spread"] {
+            assert_found(&json, "search_path", "blocker", checked);
+        }
         let (app, owner) = (&pair.names().app, &pair.names().owner);
         // The owner's is evaluated by the owner; of others' it is only read.
         for index in [
             format!("public.takes_{owner}"),
             format!("public.reads_{owner}"),
             format!("public.reads_{app}"),
+            format!("of domain public.d_{owner}"),
         ] {
             assert_found(&json, "search_path", "blocker", &index);
         }
-        assert!(!failing.contains(&format!("takes_{app}")), "{failing}");
+        for not_run in [format!("takes_{app}"), format!("d_{app}")] {
+            assert!(!failing.contains(&not_run), "{failing}");
+        }
         assert_found(&json, "search_path", "pass", &format!("public.takes_{app}"));
         let taken = "SELECT count(*) FROM pg_ls_dir('.') f WHERE f LIKE 'taken%'";
         assert_eq!(publisher.value(db, taken), "0", "no administrator ran it");
@@ -190,7 +205,10 @@ fn foreign_keys_that_lead_out_and_login_triggers_are_named() {
          CREATE FUNCTION lost(bytea, text) RETURNS bytea LANGUAGE c AS '$libdir/pgcrypto', 'pg_digest';
          UPDATE pg_proc SET probin = '/opt/pgcrypto' WHERE proname = 'deep'; UPDATE pg_proc SET probin = '$libdir/lost' WHERE proname = 'lost';
          CREATE SCHEMA app; CREATE TABLE app.flare_replication_status (id int PRIMARY KEY); CREATE VIEW flare_replication_statuses AS SELECT 1 AS one;
-         CREATE EVENT TRIGGER hello ON login EXECUTE FUNCTION hello()",
+         CREATE FUNCTION \"note it\"() RETURNS void LANGUAGE sql BEGIN ATOMIC INSERT INTO public.seen DEFAULT VALUES; END;
+         CREATE FUNCTION hello_too() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM public.\"note it\" (); END';
+         CREATE EVENT TRIGGER hello ON login EXECUTE FUNCTION hello();
+         CREATE EVENT TRIGGER hello_too ON login EXECUTE FUNCTION hello_too()",
     );
     pair.subscriber().sql(
         "postgres",
@@ -209,7 +227,7 @@ fn foreign_keys_that_lead_out_and_login_triggers_are_named() {
         &json,
         "login_triggers",
         "warning",
-        "hello (login, on the publisher)",
+        "hello (login, on the publisher)\",\"hello_too (login, on the publisher)",
     );
     for (severity, function) in [
         ("pass", "from; a library"),
@@ -234,7 +252,7 @@ fn foreign_keys_that_lead_out_and_login_triggers_are_named() {
     look(&pair);
     let after = pair.publisher().value(db, "SELECT count(*) FROM seen");
     let count = |text: String| text.parse::<u32>().expect("a number");
-    assert_eq!(count(after), count(before) + 1);
+    assert_eq!(count(after), count(before) + 2);
 }
 
 #[test]

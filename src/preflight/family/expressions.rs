@@ -1,4 +1,5 @@
-//! Expressions that apply evaluates with an empty search_path: of indexes, generated columns and CHECK constraints.
+//! Expressions that apply evaluates with an empty search_path: of indexes, generated columns, partition keys and CHECK
+//! constraints.
 
 use crate::catalog::expressions::{self, Expression, Failing};
 use crate::preflight::finding::Finding;
@@ -7,7 +8,7 @@ use crate::preflight::registry::{Before, Check};
 
 pub(crate) const CHECKS: &[Check] = &[Check {
     id: "search_path",
-    title: "no index, generated column or CHECK needs a search_path",
+    title: "no index, generated column, partition key or CHECK needs a search_path",
     before: Before::Subscription,
     place: Place::Database,
     asks: &[EXPRESSIONS.on_both(), FAILING.on_both()],
@@ -47,7 +48,7 @@ fn not_evaluated(unread: &[Expression]) -> Option<Finding> {
         .map(|it| format!("{} ({}) of {:?}", it.what, it.functions, it.owner));
     (!unread.is_empty()).then(|| {
         Finding::note(
-            "functions in indexes, generated columns or CHECK constraints of other roles' tables were not evaluated, since that would run their code with more rights than they have: see that they set their search_path or name schemas",
+            "functions in indexes, generated columns, partition keys or CHECK constraints of other roles' tables were not evaluated, since that would run their code with more rights than they have: see that they set their search_path or name schemas",
         )
         .objects(objects)
     })
@@ -63,7 +64,7 @@ fn needing_a_path(failing: &[Failing]) -> Vec<Finding> {
         None => first.functions.clone(),
     };
     vec![
-        Finding::blocker("functions in indexes, generated columns or CHECK constraints find their own names by search_path, which is empty in the copy and in apply: the first row stops it")
+        Finding::blocker("functions in indexes, generated columns, partition keys or CHECK constraints find their own names by search_path, which is empty in the copy and in apply: the first row stops it")
             .objects(failing.iter().map(|it| format!("{} ({}: {})", it.what, it.functions, it.why)))
             .fix(format!(
                 "ALTER FUNCTION {function} SET search_path = ..., with the schema of what it names, on both sides"

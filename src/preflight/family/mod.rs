@@ -15,6 +15,7 @@ pub(super) mod locks;
 pub(super) mod logins;
 pub(super) mod other_subscriptions;
 pub(super) mod own_names;
+pub(super) mod owners;
 mod published;
 pub(super) mod replication_user;
 pub(super) mod role_settings;

@@ -100,6 +100,7 @@ struct EventTrigger {
     evtname: String,
     evtevent: String,
     evtenabled: char,
+    /// Of its function, and of those that are called in it by name.
     body: String,
 }
 
@@ -128,11 +129,21 @@ impl EventTrigger {
 
 const EVENT_TRIGGERS: Question<EventTrigger> = Question::database(
     "event_triggers",
-    "SELECT jsonb_build_object('evtname', e.evtname, 'evtevent', e.evtevent, 'evtenabled', e.evtenabled, 'body', p.prosrc)
+    r#"WITH RECURSIVE bodies(oid, name, body) AS (
+         SELECT p.oid, p.proname::text, CASE p.prosrc WHEN '' THEN pg_get_functiondef(p.oid) ELSE p.prosrc END
+           FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+          WHERE p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal') AND EXISTS (SELECT FROM pg_event_trigger)),
+     called(trigger, function, body) AS (
+         SELECT e.oid, b.oid, b.body FROM pg_event_trigger e JOIN bodies b ON b.oid = e.evtfoid
+         UNION
+         SELECT c.trigger, b.oid, b.body FROM called c JOIN bodies b
+             ON strpos(lower(c.body), lower(b.name)) > 0 AND c.body ~* ('\m' || regexp_replace(b.name, '(\W)', '\\\1', 'g') || '"?\s*\('))
+     SELECT jsonb_build_object('evtname', e.evtname, 'evtevent', e.evtevent, 'evtenabled', e.evtenabled,
+              'body', coalesce((SELECT string_agg(c.body, chr(10)) FROM called c WHERE c.trigger = e.oid), p.prosrc))
        FROM pg_event_trigger e JOIN pg_proc p ON p.oid = e.evtfoid JOIN pg_namespace n ON n.oid = p.pronamespace
       WHERE e.evtenabled <> 'D' AND n.nspname <> 'flare'
         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_event_trigger'::regclass AND d.objid = e.oid AND d.deptype = 'e')
-      ORDER BY e.evtname",
+      ORDER BY e.evtname"#,
 );
 
 /// A table's name that stands in a body where a statement names a table, without its schema: apply runs with an empty
