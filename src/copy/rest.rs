@@ -11,7 +11,7 @@ use postgres::error::SqlState;
 use order::{Relation, Task, analyses, order};
 
 use super::record;
-use crate::error::{Advise, Report, Result, WrapErr};
+use crate::error::{Advise, Report, Result, WrapErr, message_of};
 use crate::progress::Unit;
 use crate::replicate::Run;
 use crate::schema::PostData;
@@ -28,6 +28,8 @@ pub(super) struct Rest<'a> {
     jobs: usize,
     /// Sessions that have done something and are to do more.
     free: Mutex<Vec<Session>>,
+    /// What was made otherwise than it is on the publisher.
+    notes: Mutex<Vec<String>>,
 }
 
 impl<'a> Rest<'a> {
@@ -37,18 +39,19 @@ impl<'a> Rest<'a> {
             dbname,
             jobs,
             free: Mutex::default(),
+            notes: Mutex::default(),
         }
     }
 }
 
 impl Rest<'_> {
-    /// Makes what is not on record yet; `look` is called all along.
+    /// Makes what is not on record yet; `look` is called all along. Says what was made otherwise than on the publisher.
     pub(super) fn make(
         &self,
         post: &PostData,
         run: &Run,
         mut look: impl FnMut() -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Vec<String>> {
         let session = self.session(&post.settings)?;
         let done = record::pieces(&session)?.into_iter().collect();
         let tables = self.relations(&session)?;
@@ -65,7 +68,9 @@ impl Rest<'_> {
             self.jobs,
         )?;
         pool("check foreign keys", order.foreign_keys, self.jobs)?;
-        pool("create triggers and the rest", order.last, 1)
+        pool("create triggers and the rest", order.last, 1)?;
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(std::mem::take(&mut *notes))
     }
 
     fn relations(&self, session: &Session) -> Result<Vec<Relation>> {
@@ -134,7 +139,11 @@ impl Rest<'_> {
                     let work = || -> Result<()> {
                         let session = self.worker(settings)?;
                         while let Some(task) = next() {
-                            task.run(&session)?;
+                            let note = task.run(&session)?;
+                            let mut notes =
+                                self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+                            notes.extend(note);
+                            drop(notes);
                             ended.send(Ok(false)).unwrap_or_default();
                         }
                         self.set_free(session);
@@ -174,7 +183,8 @@ impl Rest<'_> {
 
 /// What pg_restore would say as well: the schema that a function of the application's takes for granted is not searched.
 fn advise(report: Report) -> Result<()> {
-    let not_found = sqlstate_of(&report).is_some_and(|it| {
+    let state = sqlstate_of(&report);
+    let not_found = state.is_some_and(|it| {
         [
             SqlState::UNDEFINED_FUNCTION,
             SqlState::UNDEFINED_TABLE,
@@ -182,10 +192,15 @@ fn advise(report: Report) -> Result<()> {
         ]
         .contains(it)
     });
+    let violated = state.is_some_and(|it| it.code().starts_with("23"));
     let failed = Err(report);
     if not_found {
         failed.hint(|| {
             "what is loaded searches no schema: a function that names others without their schema needs ALTER FUNCTION .. SET search_path, on the publisher and on the subscriber; then run flare initial_copy again, which goes on with what is missing".into()
+        })
+    } else if violated {
+        failed.hint(|| {
+            "the rows are those of the copy's snapshot, and what changes on the publisher arrives once the copy has ended: UPDATE or DELETE the row on the publisher, and on the subscriber too (as a superuser: SET default_transaction_read_only = off; SET session_replication_role = replica), then run flare initial_copy again; or mend it on the publisher and copy anew with --restart".into()
         })
     } else {
         failed
@@ -193,13 +208,44 @@ fn advise(report: Report) -> Result<()> {
 }
 
 impl Task {
-    /// Its statements and what is on record of them, as one transaction.
-    fn run(&self, session: &Session) -> Result<()> {
+    /// Its statements and what is on record of them, as one transaction. A foreign key that rows violate is made NOT VALID:
+    /// they violate it on the publisher, too, and are mended there once the stream brings what is done.
+    fn run(&self, session: &Session) -> Result<Option<String>> {
+        let made = self.make(session, &self.statements.concat());
+        let Err(report) = made else {
+            return Ok(None);
+        };
+        let violated = sqlstate_of(&report) == Some(&SqlState::FOREIGN_KEY_VIOLATION);
+        let Some(statement) = self.not_valid().filter(|_| violated) else {
+            return advise(report).map(|()| None);
+        };
+        if let Err(why) = self.make(session, &statement) {
+            log::info!("make it NOT VALID: {}", message_of(&why));
+            return advise(report).map(|()| None);
+        }
+        Ok(Some(format!(
+            "{} is NOT VALID on the subscriber, since rows violate it, on the publisher too: mend them there; flare status has the statement that validates it then ({})",
+            self.what,
+            message_of(&report)
+        )))
+    }
+
+    /// The one foreign key that it makes, for new rows alone.
+    fn not_valid(&self) -> Option<String> {
+        let [statement] = &self.statements[..] else {
+            return None;
+        };
+        let statement = statement.trim_end().strip_suffix(';')?;
+        let is_checked = statement.contains(" FOREIGN KEY (") && !statement.ends_with(" NOT VALID");
+        is_checked.then(|| format!("{statement} NOT VALID;\n"))
+    }
+
+    fn make(&self, session: &Session, statements: &str) -> Result<()> {
         // Foreign keys beside each other may lock their tables in the other's order.
         let ddl = Ddl::default();
         ddl.retry(session, || {
             session.batch("BEGIN")?;
-            session.batch(&self.statements.concat())?;
+            session.batch(statements)?;
             if !self.ids.is_empty() {
                 session.execute(
                     "INSERT INTO flare.copy_piece SELECT unnest($1)",
@@ -209,6 +255,28 @@ impl Task {
             session.batch("COMMIT")
         })
         .wrap_err_with(|| format!("create {}", self.what))
-        .or_else(advise)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_foreign_key_that_is_checked_can_be_made_without_a_check() {
+        let of = |statement: &str| {
+            let task = Task {
+                statements: vec![statement.to_owned()],
+                ..Task::default()
+            };
+            task.not_valid()
+        };
+        let key = "ALTER TABLE ONLY s.a\n    ADD CONSTRAINT k FOREIGN KEY (x) REFERENCES s.b(id)";
+        assert_eq!(
+            of(&format!("{key};\n\n")),
+            Some(format!("{key} NOT VALID;\n"))
+        );
+        assert_eq!(of(&format!("{key} NOT VALID;\n")), None);
+        assert_eq!(of("CREATE UNIQUE INDEX i ON s.a USING btree (x);\n"), None);
     }
 }

@@ -149,7 +149,8 @@ impl Copy<'_> {
         match post_data(script.as_slice())?.filter(|_| superuser) {
             Some(post) => {
                 let rest = Rest::new(&self.pair.subscriber, self.dbname(), self.options.jobs);
-                rest.make(&post, self.run, || watch.look())?;
+                let notes = rest.make(&post, self.run, || watch.look())?;
+                self.report.notes.extend(notes);
             }
             // One that may act for the owners only in this transaction; or text that only psql can send.
             None => {

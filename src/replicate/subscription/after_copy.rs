@@ -1,7 +1,9 @@
 //! A subscription over rows that were copied up to its slot, in one transaction: it begins where the copy's snapshot ends.
 
+use std::collections::BTreeSet;
+
 use super::{Target, Wanted};
-use crate::catalog::{slots, subscriptions};
+use crate::catalog::{slots, subscriptions, tables};
 use crate::error::{Failure, Result, WrapErr};
 use crate::replicate::options::Options;
 use crate::replicate::{Change, Plan, Run, granted, identity, reverse};
@@ -107,6 +109,7 @@ impl Wanted<'_> {
     /// The states of tables that were not copied with the slot's own snapshot: what they got before theirs is left out by
     /// the apply worker, as it does after a table sync of its own; what came after the copy is copied by it.
     fn states(&self, plan: &mut Plan, copied: &[Copied]) -> Result<()> {
+        let copied = self.with_roots(copied)?;
         let known = |name: &TableName| copied.iter().find(|(copied, _)| copied == name);
         let set = |name: &TableName, state: &str, lsn: &str| {
             format!(
@@ -141,15 +144,47 @@ impl Wanted<'_> {
                 }
             }
         }
-        if !self.pair.subscriber.facts().superuser && !plan_is_ordinary(copied, &new) {
+        if !self.pair.subscriber.facts().superuser && !plan_is_ordinary(&copied, &new) {
             return Failure::new(format!(
                 "tables need another beginning than the slot's ({}), and only a superuser of the subscriber can give them one",
-                crate::catalog::tables::listed(&new)
+                tables::listed(&new)
             ))
             .hint("start over: flare initial_copy --restart")
             .err();
         }
         self.check_tables_to_take(&new)
+    }
+
+    /// What was copied, and the partitioned tables whose partitions were: a publication with publish_via_partition_root
+    /// sends changes as theirs, and they are what the subscription takes. A partition that came later brings all its rows
+    /// by the stream.
+    fn with_roots(&self, copied: &[Copied]) -> Result<Vec<Copied>> {
+        let mut all = copied.to_vec();
+        let lacks = |name: &&TableName| !copied.iter().any(|(copied, _)| copied == *name);
+        let others: Vec<&TableName> = self.published.iter().filter(lacks).collect();
+        if others.is_empty() {
+            return Ok(all);
+        }
+        let owner = &self.pair.publisher.declared().db_owner.user;
+        let tables = tables::all(&self.on_publisher, owner)?;
+        for root in others {
+            let is_part = |name: &TableName| {
+                let part = tables.iter().find(|it| it.name == *name);
+                part.is_some_and(|it| it.ancestors.contains(root))
+            };
+            let parts = copied.iter().filter(|(name, _)| is_part(name));
+            let begins: BTreeSet<Option<Lsn>> = parts.map(|(_, lsn)| *lsn).collect();
+            if begins.len() > 1 {
+                return Failure::new(format!(
+                    "the partitions of {} were copied as of different points, and changes are sent as the whole table's (publish_via_partition_root)",
+                    root.plain()
+                ))
+                .hint("start over: flare initial_copy --restart")
+                .err();
+            }
+            all.extend(begins.into_iter().map(|lsn| (root.clone(), lsn)));
+        }
+        Ok(all)
     }
 }
 
