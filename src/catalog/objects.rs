@@ -1,5 +1,7 @@
 //! What a database holds: its schemas, its first object of a user, and the roles and tablespaces it names.
 
+use serde::Deserialize;
+
 use crate::error::Result;
 use crate::server::{Session, params};
 use crate::value::TableName;
@@ -85,12 +87,30 @@ pub(crate) fn has_schema(session: &Session, nspname: &str) -> Result<bool> {
     )
 }
 
-/// The roles that hold CREATE on schema public by a grant of their own.
-pub(crate) fn creators_in_public(session: &Session) -> Result<Vec<String>> {
-    session.value(
-        "SELECT array(SELECT r.rolname::text
-                        FROM pg_namespace n, aclexplode(n.nspacl) a JOIN pg_roles r ON r.oid = a.grantee
-                       WHERE n.nspname = 'public' AND a.privilege_type = 'CREATE' ORDER BY 1)",
+/// A schema, and who makes things in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct SchemaOwners {
+    pub(crate) nspname: String,
+    /// Who owns something in it and is not its owner.
+    pub(crate) owners: Vec<String>,
+    /// Who holds CREATE by a grant of their own.
+    pub(crate) creators: Vec<String>,
+}
+
+/// The schemas of the database, the system's and flare's own left out.
+pub(crate) fn schema_owners(session: &Session) -> Result<Vec<SchemaOwners>> {
+    session.list(
+        "SELECT jsonb_build_object('nspname', n.nspname,
+                  'owners', (SELECT coalesce(jsonb_agg(DISTINCT pg_get_userbyid(o.owner)), '[]') FROM (
+                       SELECT relnamespace, relowner FROM pg_class UNION SELECT pronamespace, proowner FROM pg_proc UNION SELECT typnamespace, typowner FROM pg_type
+                       UNION SELECT oprnamespace, oprowner FROM pg_operator UNION SELECT opfnamespace, opfowner FROM pg_opfamily
+                       UNION SELECT opcnamespace, opcowner FROM pg_opclass UNION SELECT connamespace, conowner FROM pg_conversion
+                       UNION SELECT collnamespace, collowner FROM pg_collation UNION SELECT cfgnamespace, cfgowner FROM pg_ts_config
+                       UNION SELECT dictnamespace, dictowner FROM pg_ts_dict UNION SELECT stxnamespace, stxowner FROM pg_statistic_ext) o(nspoid, owner)
+                     WHERE o.nspoid = n.oid AND o.owner <> n.nspowner),
+                  'creators', (SELECT coalesce(jsonb_agg(r.rolname ORDER BY r.rolname), '[]') FROM aclexplode(n.nspacl) a JOIN pg_roles r ON r.oid = a.grantee
+                                WHERE a.privilege_type = 'CREATE'))
+           FROM pg_namespace n WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'flare') ORDER BY n.nspname",
         params![],
     )
 }

@@ -28,6 +28,8 @@ pub(crate) struct DumpTarget {
     pub(crate) restrict: Restrict,
     /// Schemas that the database has already: `public`, and those that extensions were installed in.
     pub(crate) schemas: BTreeSet<String>,
+    /// What is to follow once a schema has its owner.
+    pub(crate) opened: BTreeMap<String, String>,
 }
 
 /// What was changed on the way.
@@ -58,7 +60,12 @@ pub(crate) fn rewrite_dump(
         let item = item?;
         report.statements += u64::from(item.kind == Kind::Statement);
         match target.verdict(&item) {
-            Verdict::Keep => output.write_all(&item.text)?,
+            Verdict::Keep => {
+                output.write_all(&item.text)?;
+                if let Some(opened) = target.opens(&item) {
+                    output.write_all(opened.as_bytes())?;
+                }
+            }
             Verdict::Remove(why) => {
                 log::debug!(
                     "leave out line {}, {}: {why}",
@@ -113,6 +120,15 @@ impl DumpTarget {
                 verdict => verdict,
             },
         }
+    }
+
+    /// What follows `ALTER SCHEMA s OWNER TO r`.
+    fn opens(&self, item: &Item) -> Option<&str> {
+        let head = Tokens::head(&item.text, 6);
+        let owned =
+            item.kind == Kind::Statement && head.start("ALTER SCHEMA") && head.are(3, "OWNER TO");
+        let opened = self.opened.get(&head.name(2).filter(|_| owned)?)?;
+        Some(opened.as_str())
     }
 
     fn setting(&self, head: &Tokens) -> Option<String> {
@@ -251,7 +267,25 @@ mod tests {
             loader,
             restrict: Restrict::Remove,
             schemas: BTreeSet::from(["public".to_owned()]),
+            opened: BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn a_schema_is_opened_once_it_has_its_owner() {
+        let dump = "CREATE SCHEMA \"a b\";\n\n\nALTER SCHEMA \"a b\" OWNER TO o;\n\nALTER SCHEMA c OWNER TO o;\n";
+        let opens = DumpTarget {
+            opened: BTreeMap::from([("a b".to_owned(), "GRANT x;\n".to_owned())]),
+            ..target(18, Loader::Ordinary)
+        };
+        let (output, _) = rewrite(dump.as_bytes(), &opens);
+        let output = String::from_utf8(output).unwrap();
+        let (before, after) = output.split_once("GRANT x;\n").unwrap();
+        assert!(
+            before.trim_end().ends_with("\"a b\" OWNER TO o;"),
+            "{output}"
+        );
+        assert!(after.trim_start().starts_with("ALTER SCHEMA c"), "{output}");
     }
 
     fn rewrite(dump: &[u8], target: &DumpTarget) -> (Vec<u8>, DumpReport) {

@@ -1,6 +1,6 @@
 //! The SQL of a whole database for psql, creation included: for whoever wants to read it, or to load it by hand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 
@@ -32,7 +32,12 @@ pub(crate) fn print(pair: &Pair, tools: &Tools, dbname: &str, login: Login) -> R
     head.push_str(&format!("\\connect {}\n\n", connection_to(dbname)));
     let (file, _) = written(|output| {
         output.write_all(head.as_bytes()).wrap_err(WRITING)?;
-        work.rewrite(dumped, output, BTreeSet::from(["public".to_owned()]))
+        work.rewrite(
+            dumped,
+            output,
+            BTreeSet::from(["public".to_owned()]),
+            BTreeMap::new(),
+        )
     })?;
     Ok(file)
 }

@@ -1,12 +1,12 @@
 //! The script that psql is given: the publisher's dump, rewritten for the subscriber, between what lets the administrator
 //! act for the owners and what takes that back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Write};
 
 use super::Work;
-use crate::catalog::objects;
+use crate::catalog::objects::{self, SchemaOwners};
 use crate::catalog::roles::foreign_roles;
 use crate::error::{Advise, Report, Result, WrapErr};
 use crate::replicate::borrowed::Borrowed;
@@ -51,6 +51,7 @@ impl Work<'_> {
         dumped: File,
         output: &mut impl Write,
         schemas: BTreeSet<String>,
+        opened: BTreeMap<String, String>,
     ) -> Result<DumpReport> {
         let subscriber = &self.pair.subscriber;
         let target = DumpTarget {
@@ -62,6 +63,7 @@ impl Work<'_> {
             },
             restrict: Restrict::Keep,
             schemas,
+            opened,
         };
         rewrite_dump(BufReader::new(dumped), output, &target)
             .wrap_err("rewrite the schema for the subscriber")
@@ -121,17 +123,19 @@ impl Work<'_> {
         let subscriber = &self.pair.subscriber;
         let borrowed = Borrowed::of(subscriber, foreign_roles(subscriber, &self.roles.owners)?)?;
         let (mut head, mut tail) = borrowed.script();
+        let mut opened = BTreeMap::new();
         if !subscriber.facts().superuser {
-            let owners = PublicSchema::read(self)?;
-            head.push_str(&owners.opened());
-            tail.insert_str(0, &owners.closed());
+            let schemas = OwnersSchemas::read(self)?;
+            opened = schemas.opened();
+            head.extend(opened.remove("public"));
+            tail.insert_str(0, &schemas.closed());
         }
         if !objects::has_schema(&*self.pair.publisher.visit(self.dbname)?, "public")? {
             tail.push_str(WITHOUT_PUBLIC);
         }
         written(|output| {
             write!(output, "SET TRANSACTION READ WRITE;\n{head}").wrap_err(WRITING)?;
-            let report = self.rewrite(dumped, output, schemas)?;
+            let report = self.rewrite(dumped, output, schemas, opened)?;
             output.write_all(tail.as_bytes()).wrap_err(WRITING)?;
             output.write_all(more.as_bytes()).wrap_err(WRITING)?;
             Ok(report)
@@ -140,7 +144,8 @@ impl Work<'_> {
 
     /// A dump as it is loaded into a new database, whatever the subscriber's already has.
     pub(super) fn canonical(&self, dumped: File) -> Result<(File, DumpReport)> {
-        written(|output| self.rewrite(dumped, output, BTreeSet::from(["public".to_owned()])))
+        let public = BTreeSet::from(["public".to_owned()]);
+        written(|output| self.rewrite(dumped, output, public, BTreeMap::new()))
     }
 }
 
@@ -161,41 +166,51 @@ fn hinted(report: Report, server: &Server, login: Login) -> Report {
     Err::<(), _>(report).hint(|| advice).unwrap_err()
 }
 
-/// Schema public while an ordinary role gives its new tables to their owners: each of them needs CREATE there, which
-/// from 15 on not everybody has, and which pg_dump grants only at the end.
-struct PublicSchema {
-    owners: Vec<String>,
-    /// Those who hold CREATE on the publisher by a grant of their own.
-    granted: Vec<String>,
-}
+/// Schemas while an ordinary role gives what it makes in them to its owners: each of them needs CREATE there, which
+/// pg_dump grants only at the end, and which somebody may have lost since.
+struct OwnersSchemas(Vec<SchemaOwners>);
 
-impl PublicSchema {
-    fn read(work: &Work) -> Result<PublicSchema> {
+impl OwnersSchemas {
+    /// In public, which is the subscriber's own until it is loaded, all owners are let in but the database's.
+    fn read(work: &Work) -> Result<OwnersSchemas> {
         let session = work.pair.publisher.visit_as(work.login, work.dbname)?;
-        let mut owners = work.roles.owners.clone();
-        owners.retain(|owner| *owner != work.source.owner);
-        Ok(PublicSchema {
-            owners,
-            granted: objects::creators_in_public(&session)?,
-        })
+        let mut schemas = objects::schema_owners(&session)?;
+        let known = schemas.iter().position(|it| it.nspname == "public");
+        let mut public = known.map(|at| schemas.remove(at)).unwrap_or_default();
+        public.nspname = "public".to_owned();
+        public.owners = work.roles.owners.clone();
+        public.owners.retain(|owner| *owner != work.source.owner);
+        schemas.push(public);
+        Ok(OwnersSchemas(schemas))
     }
 
-    fn opened(&self) -> String {
-        let grant = |owner| format!("GRANT CREATE ON SCHEMA public TO {};\n", Ident::new(owner));
-        self.owners.iter().map(grant).collect()
+    /// By schema: its owners are let in.
+    fn opened(&self) -> BTreeMap<String, String> {
+        let schemas = self.0.iter().map(|schema| {
+            let name = Ident::new(&schema.nspname);
+            let grant =
+                |owner| format!("GRANT CREATE ON SCHEMA {name} TO {};\n", Ident::new(owner));
+            (
+                schema.nspname.clone(),
+                schema.owners.iter().map(grant).collect(),
+            )
+        });
+        schemas.collect()
     }
 
     fn closed(&self) -> String {
-        self.owners
-            .iter()
-            .filter(|owner| !self.granted.contains(owner))
-            .map(|owner| {
+        let revokes = self.0.iter().flat_map(|schema| {
+            let name = Ident::new(&schema.nspname);
+            let only_now = |owner: &&String| !schema.creators.contains(owner);
+            let revoke = move |owner| {
                 format!(
-                    "REVOKE CREATE ON SCHEMA public FROM {};\n",
+                    "REVOKE CREATE ON SCHEMA {name} FROM {};\n",
                     Ident::new(owner)
                 )
-            })
-            .collect()
+            };
+            schema.owners.iter().filter(only_now).map(revoke)
+        });
+        revokes.collect()
     }
 }
 
@@ -204,18 +219,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn public_is_open_to_owners_only_while_the_schema_is_loaded() {
-        let public = PublicSchema {
+    fn schemas_are_open_to_owners_only_while_they_are_loaded() {
+        let schemas = OwnersSchemas(vec![SchemaOwners {
+            nspname: "s p".into(),
             owners: vec!["a\"b".into(), "app".into()],
-            granted: vec!["app".into()],
-        };
+            creators: vec!["app".into()],
+        }]);
         assert_eq!(
-            public.opened(),
-            "GRANT CREATE ON SCHEMA public TO \"a\"\"b\";\nGRANT CREATE ON SCHEMA public TO \"app\";\n"
+            schemas.opened()["s p"],
+            "GRANT CREATE ON SCHEMA \"s p\" TO \"a\"\"b\";\nGRANT CREATE ON SCHEMA \"s p\" TO \"app\";\n"
         );
         assert_eq!(
-            public.closed(),
-            "REVOKE CREATE ON SCHEMA public FROM \"a\"\"b\";\n"
+            schemas.closed(),
+            "REVOKE CREATE ON SCHEMA \"s p\" FROM \"a\"\"b\";\n"
         );
     }
 }
