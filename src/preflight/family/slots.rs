@@ -23,9 +23,10 @@ pub(crate) const CHECKS: &[Check] = &[
         judge: |view| match view.publisher {
             Some(publisher) => {
                 // What streams has copied its rows.
-                let tables = match view.streams {
-                    true => Vec::new(),
-                    false => publisher.rows(&TABLES)?,
+                let tables = if view.streams {
+                    Vec::new()
+                } else {
+                    publisher.rows(&TABLES)?
                 };
                 Ok(limits(&Settings::of(publisher)?, &tables, view.ends()))
             }
