@@ -207,7 +207,8 @@ impl MigrationStatus {
         }
     }
 
-    /// Differences of the schemas, where something else stands in the way: the first ten.
+    /// Differences of the schemas, where something else stands in the way: the first ten, each with the statement that mends
+    /// it on the side that follows.
     pub(super) fn unsaid_drift(&self) -> Vec<String> {
         const SHOWN: usize = 10;
         let Some(found) = self.drift.as_ref().filter(|_| !self.differs) else {
@@ -220,7 +221,13 @@ impl MigrationStatus {
         let mut words: Vec<String> = found
             .iter()
             .take(SHOWN)
-            .map(|it| it.in_words(from, to))
+            .map(|it| {
+                let statement = it.statement.as_ref().map(|sql| {
+                    let sql = sql.replace('\n', "\n        ");
+                    format!("\n        on the {to}: {sql};")
+                });
+                it.in_words(from, to) + &statement.unwrap_or_default()
+            })
             .collect();
         if found.len() > SHOWN {
             words.push(format!("and {} more", found.len() - SHOWN));

@@ -8,6 +8,7 @@ use super::ddl::NewTables;
 use super::direction::{Journals, oriented};
 use super::migration_status::{MigrationStatus, OnRecord, statements_in_words};
 use super::sides::{OnPublisher, OnSubscriber, on_publisher, on_subscriber};
+use super::stage::Stage;
 use super::{Flare, SwitchOptions};
 use crate::catalog::databases;
 use crate::config::Subscription;
@@ -171,7 +172,8 @@ impl Flare {
                         }
                     },
                 );
-                if may_switch {
+                // A difference is among the causes where it is broken.
+                if may_switch || standing.stage == Stage::Broken {
                     standing.drift = kept(self.drift(pair, &standing), &mut warnings);
                 }
                 if let Err(report) = half_done.and(in_the_way) {

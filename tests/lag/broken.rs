@@ -185,6 +185,21 @@ fn an_apply_worker_that_fails_is_critical_and_what_ends_it_is_named() {
         );
         drop(lock);
 
+        publisher.sql(
+            db,
+            "ALTER TABLE pgbench_tellers RENAME TO \"Tellers\"; UPDATE \"Tellers\" SET tbalance = 1",
+        );
+        suspect(
+            &pair,
+            "missing_table",
+            "table public.Tellers is changed on the publisher and is not on the subscriber",
+        );
+        let renaming = "ALTER TABLE public.pgbench_tellers RENAME TO \"Tellers\"";
+        let status = pair.flare(&["status"]);
+        status.ok().prints("BROKEN").prints(renaming);
+        sql_on_subscriber(&pair, renaming);
+        wait::for_("the subscription to go on", Duration::from_secs(30), is_ok);
+
         if new >= 16 {
             let owner = &pair.names().owner;
             sql_on_subscriber(

@@ -37,7 +37,7 @@ impl Wanted<'_> {
                 listed(&missing)
             ))
             .hint(format!(
-                "run flare replicate_schema {} (with --missing where the other tables are there), or create them as they are on the publisher",
+                "run flare replicate_schema {0} (with --missing where the other tables are there); where tables were renamed, flare verify_schema {0} has the statements",
                 ShellWord(dbname)
             ))
             .err();

@@ -21,7 +21,7 @@ pub(in crate::observe::suspects) fn judge(
                 SuspectKind::MissingTable,
                 format!("table {name} is changed on the {from} and is not on the {to}"),
                 format!(
-                    "create it on the {to} as it is on the {from}: flare replicate_schema --missing"
+                    "where it is new, flare replicate_schema --missing makes it on the {to}; where it was renamed, flare status has the statement"
                 ),
             )],
             None => Vec::new(),
