@@ -10,8 +10,8 @@ use crate::report::Outcome;
 #[command(after_help = "\
 Changes: the same as cutover with the servers' parts exchanged: the subscriber is left, fenced, and follows the \
 publisher again; the publisher's fence is taken away and it is opened. What was written on the subscriber since \
-the cutover is on the publisher. With --abandon-target the subscriber is left as it is: make sure that it is dead, since \
-one that is only frozen or cut off goes on taking writes.
+the cutover is on the publisher. With --abandon-target the dead subscriber is left as it is, or the publisher that died \
+before a fallback could open it: make sure that it is dead, since one that is only frozen or cut off goes on taking writes.
 
 Example:
   flare fallback bench1 --yes
@@ -20,7 +20,7 @@ Example:
 pub(crate) struct Fallback {
     #[command(flatten)]
     switch: SwitchArgs,
-    /// The subscriber is dead: open the publisher with what it has; what had not come back is lost, and said
+    /// The server that was switched to is dead: open the other with what it has; what had not come back is lost, and said
     #[arg(long)]
     abandon_target: bool,
 }
@@ -28,10 +28,11 @@ pub(crate) struct Fallback {
 impl Fallback {
     pub(crate) fn run(&self, flare: &Flare) -> Result<Outcome> {
         if self.abandon_target {
-            self.switch
-                .run(flare, "abandon the subscriber of", |flare, subnames, _| {
-                    flare.abandon_target(subnames)
-                })
+            self.switch.run(
+                flare,
+                "abandon the server that was switched to, of",
+                |flare, subnames, _| flare.abandon_target(subnames),
+            )
         } else {
             self.switch.run(flare, "fall back with", Flare::fallback)
         }

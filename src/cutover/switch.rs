@@ -20,7 +20,6 @@ use crate::cutover::report::{StepName, cause_of};
 use crate::cutover::state::{Pause, PauseRequest};
 use crate::cutover::switch_report::{SwitchOutcome, SwitchReport};
 use crate::error::{Advise, Failure, Report, Result, WrapErr, message_of};
-use crate::journal::Direction;
 use crate::preflight::way;
 use crate::replicate::{Mode, Run};
 use crate::server::{Pair, Timeout, at_once, interrupt, is_lost};
@@ -122,12 +121,10 @@ fn open_target(pause: &mut Pause<'_>) -> Result<()> {
             report.wrap_err(who)
         })
         .hint_first(|| {
-            // Only the subscriber can be given up.
-            let dead = match pause.entry.direction {
-                Direction::Forward => ". If the subscriber is dead: flare fallback --abandon-target",
-                Direction::Back => "",
-            };
-            format!("the guard process goes on trying for two minutes; after that any flare command that reaches both servers finishes it (flare status){dead}")
+            format!(
+                "the guard process goes on trying for two minutes; after that any flare command that reaches both servers finishes it (flare status). If the {} is dead: flare fallback --abandon-target",
+                pause.pair.subscriber.side()
+            )
         })?;
     if pause.poolers.is_empty() {
         return Ok(());

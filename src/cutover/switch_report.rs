@@ -208,12 +208,14 @@ impl SwitchReport {
         }
     }
 
-    /// The subscriber was given up.
+    /// The side that the data would flow to was given up.
     pub(crate) fn abandoned(request: &PauseRequest, lost: Vec<String>, dry_run: bool) -> Self {
         let mut warnings = lost;
-        warnings.push(
-            "should the subscriber come back, it is open, and both servers take writes: one that is frozen or cut off does not answer either; keep clients away from it, and begin a new migration with an empty one".into(),
-        );
+        let side = in_words(written_before(request.direction));
+        warnings.push(match request.direction {
+            Direction::Back => format!("should the {side} come back, it is open, and both servers take writes: one that is frozen or cut off does not answer either; keep clients away from it, and begin a new migration with an empty one"),
+            Direction::Forward => format!("should the {side} come back, it may be open, and both servers take writes: one that is frozen or cut off does not answer either; keep clients away from it"),
+        });
         SwitchReport {
             outcome: if dry_run {
                 SwitchOutcome::DryRun
@@ -227,6 +229,7 @@ impl SwitchReport {
             },
             warnings,
             abandoned: true,
+            command: "fallback",
             ..SwitchReport::already(request)
         }
     }
@@ -245,6 +248,14 @@ pub(crate) fn written_before(direction: Direction) -> Writable {
     }
 }
 
+fn in_words(writable: Writable) -> &'static str {
+    match writable {
+        Writable::Publisher => "publisher",
+        Writable::Subscriber => "subscriber",
+        Writable::None => "neither server",
+    }
+}
+
 fn written_after(direction: Direction) -> Writable {
     written_before(direction.flipped())
 }
@@ -257,18 +268,21 @@ impl fmt::Display for SwitchReport {
             .map(|database| format!("{:?}", database.dbname))
             .collect();
         let (names, command) = (names.join(", "), self.command);
-        let writable = match self.writable {
-            Writable::Publisher => "publisher",
-            Writable::Subscriber => "subscriber",
-            Writable::None => "neither server",
+        let writable = match self.outcome {
+            SwitchOutcome::DryRun if self.abandoned => in_words(written_after(self.direction)),
+            _ => in_words(self.writable),
         };
         write!(f, "The application can write to {names} on the {writable}")?;
         match self.outcome {
             SwitchOutcome::Switched if self.abandoned => {
-                writeln!(f, "; the subscriber was abandoned as it was.")?
+                let abandoned = in_words(written_before(self.direction));
+                writeln!(f, "; the {abandoned} was abandoned as it was.")?
             }
             SwitchOutcome::Switched => writeln!(f, ", and nowhere else.")?,
             SwitchOutcome::Undone => writeln!(f, ", as before: the {command} was undone.")?,
+            SwitchOutcome::DryRun if self.abandoned => {
+                writeln!(f, " afterwards; nothing was changed.")?
+            }
             SwitchOutcome::DryRun => writeln!(f, "; nothing was changed.")?,
             SwitchOutcome::Already => writeln!(
                 f,
@@ -309,6 +323,7 @@ impl fmt::Display for SwitchReport {
                 ..
             } = database;
             match self.outcome {
+                _ if self.abandoned => {}
                 SwitchOutcome::Switched => writeln!(
                     f,
                     "{dbname:?}: {tables} tables locked, {sequences} sequences, {terminated_backends} sessions ended"

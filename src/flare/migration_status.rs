@@ -45,6 +45,9 @@ pub struct MigrationStatus {
     /// The pause is a step of a cutover or fallback, not pause_write's.
     #[serde(skip)]
     pub(super) switching: bool,
+    /// The side that does not answer, though a run past its point of no return has yet to open it.
+    #[serde(skip)]
+    pub(super) unopened: Option<Side>,
     /// Since when writes are paused.
     pub paused_since: Option<String>,
     /// The host and process that paused them.
@@ -157,6 +160,12 @@ impl MigrationStatus {
             cleaned_up,
             finishing: record.finishing,
             switching: pause.is_some_and(|it| it.purpose == Purpose::Switch),
+            unopened: pause.filter(|it| it.step.is_past_return()).and_then(|it| {
+                match it.direction {
+                    Direction::Forward => subscriber.is_none().then_some(Side::Subscriber),
+                    Direction::Back => publisher.is_none().then_some(Side::Publisher),
+                }
+            }),
             paused_since: pause.map(|it| it.changed_at.clone()),
             paused_by: pause.map(|it| it.holder.clone()),
             roles: subscriber.as_ref().map(|it| it.roles),

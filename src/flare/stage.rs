@@ -144,6 +144,9 @@ impl MigrationStatus {
             Stage::OneWay => format!("flare cleanup {subname}"),
             Stage::CleanedUp => "nothing is left to do".to_owned(),
             Stage::Broken => format!("flare lag {subname}"),
+            Stage::Paused if let Some(side) = self.unopened => format!(
+                "start the {side} again, and flare status; when it is lost for good, flare fallback {subname} --abandon-target"
+            ),
             Stage::Paused if self.switching => {
                 "flare status, which finishes or undoes the run when it has stopped and both servers answer".to_owned()
             }
@@ -174,6 +177,7 @@ mod tests {
             cleaned_up: false,
             abandoned: false,
             switching: false,
+            unopened: None,
             finishing: false,
             paused_since: None,
             paused_by: None,

@@ -313,6 +313,12 @@ impl fmt::Display for StatusReport {
                     f,
                     "Nobody but superusers can connect to {dbname:?}, on either server."
                 )?,
+                Some(Writable::None) if let Some(side) = standing.unopened => writeln!(
+                    f,
+                    "Nobody can write to {dbname:?}, unless the {side} was opened unheard: it does not answer, and a cutover or fallback is past its point of no return since {}, by {}.",
+                    standing.paused_since.as_deref().unwrap_or("?"),
+                    standing.paused_by.as_deref().unwrap_or("?"),
+                )?,
                 Some(Writable::None) if standing.switching => writeln!(
                     f,
                     "Nobody but superusers can write to {dbname:?}: in the pause of a cutover or fallback since {}, by {}.",

@@ -67,23 +67,30 @@ impl Flare {
     }
 
     /// Opens the publisher again although the subscriber, which was written since the cutover, does not answer: what had
-    /// not come back is lost, and said.
+    /// not come back is lost, and said. Or the subscriber, where a fallback is past its point of no return and the
+    /// publisher died before it was opened.
     ///
     /// # Errors
-    /// When the subscriber answers, or was not switched to.
+    /// When both answer, or the one that does not was not switched to.
     pub fn abandon_target(&self, subnames: &[String]) -> Result<SwitchReport, Error> {
         let wanted = self.wanted(subnames)?;
         let opened = self.open().any()?;
-        let (publisher, subscriber) = opened.publisher_first()?;
-        let Err(dead) = subscriber else {
+        let (from, to, direction) = if opened.publisher.is_ok() {
+            let (publisher, subscriber) = opened.publisher_first()?;
+            (publisher, subscriber.err(), Direction::Forward)
+        } else {
+            let (subscriber, publisher) = opened.subscriber_first()?;
+            (subscriber.as_publisher(), publisher.err(), Direction::Back)
+        };
+        let Some(dead) = to else {
             return Failure::usage("abandon the subscriber: it answers")
                 .hint("flare fallback without --abandon-target loses nothing")
                 .err();
         };
         let dbnames: Vec<&str> = wanted.iter().map(|it| it.dbname.as_str()).collect();
-        self.begin_in(Direction::Back, &[&publisher], &dbnames)?;
-        let lost = cutover::abandon(&publisher, &self.config, &wanted, &dead, &self.run)?;
-        let request = self.request(Direction::Back, wanted, &SwitchOptions::default());
+        self.begin_in(direction.flipped(), &[&from], &dbnames)?;
+        let lost = cutover::abandon(&from, direction, &self.config, &wanted, &dead, &self.run)?;
+        let request = self.request(direction.flipped(), wanted, &SwitchOptions::default());
         Ok(SwitchReport::abandoned(
             &request,
             lost,

@@ -8,8 +8,8 @@ use crate::support::output::Output;
 use crate::support::{Cluster, Pair, process, wait};
 
 use super::fixture::{
-    Everything, Objects, assert_fenced, assert_first_line, assert_settled, is_open, is_open_in,
-    open_sides, privileges, ready, stopped_at, switch_to, switched_to,
+    Everything, Objects, assert_fenced, assert_first_line, assert_settled, await_streaming_from,
+    is_open, is_open_in, open_sides, privileges, ready, stopped_at, switch_to, switched_to,
 };
 use super::several::Second;
 
@@ -182,4 +182,56 @@ fn a_target_that_died_before_it_was_opened_takes_nothing_with_it() {
     pair.subscriber().start();
     assert_first_line(pair.flare(&["status"]).ok(), BACK);
     assert_eq!(open_sides(&pair), [BACK]);
+}
+
+#[test]
+fn a_publisher_that_died_before_a_fallback_opened_it_is_no_dead_end() {
+    let pair = ready(Pair::alone(14, 18).with_accounts(10));
+    let open = privileges(pair.subscriber(), pair.db());
+    switched_to(&pair, THERE);
+    let application = Application::start(&pair);
+    application.await_writes_on(THERE, 30);
+    pair.publisher().kill_9();
+    let refused = abandon(&pair, &[]);
+    refused
+        .fails_with("abandon the publisher of")
+        .says("the application writes on the subscriber already");
+    pair.publisher().start();
+    await_streaming_from(&pair, THERE);
+
+    let run = stopped_at(&pair, BACK, "open", &["--max-pause", "2s"]);
+    pair.publisher().kill_9();
+    for guard in process::children_of(run.pid()) {
+        process::signal(guard, libc::SIGKILL);
+    }
+    run.kill_9();
+    run.wait();
+    let status = pair.flare(&["status"]);
+    status
+        .ok()
+        .prints("Nobody can write")
+        .prints("--abandon-target");
+    assert!(!is_open(&pair, THERE), "{status}");
+    abandon(&pair, &["--dry-run"])
+        .ok()
+        .prints("nothing was changed");
+    assert!(!is_open(&pair, THERE));
+
+    let run = abandon(&pair, &[]);
+    run.ok().prints("the publisher was abandoned");
+    assert_first_line(&run, THERE);
+    assert_eq!(privileges(pair.subscriber(), pair.db()), open, "{run}");
+    let left = Objects::of(pair.subscriber(), pair.db());
+    assert_eq!(left.slot_names(), [] as [&str; 0], "{left:?}");
+    assert_eq!(left.subscriptions_enabled(), [], "{left:?}");
+    assert!(left.triggers.is_empty(), "{left:?}");
+    application.await_writes_on(THERE, 30);
+    let written = application.stop();
+    written
+        .verify(pair.subscriber())
+        .assert_sides(slice::from_ref(&THERE));
+    // It was never opened, and stays shut when it comes back.
+    pair.publisher().start();
+    assert_first_line(pair.flare(&["status"]).ok(), THERE);
+    assert_eq!(open_sides(&pair), [THERE]);
 }

@@ -1,5 +1,7 @@
-//! `fallback --abandon-target`: the subscriber died after the switch, and the application goes back to what the publisher
-//! has. The only way that loses something, so it has to be asked for.
+//! `fallback --abandon-target`: *to* died after the point of no return, and the application goes back to what *from* has.
+//! The only way that loses something, so it has to be asked for.
+//!
+//! After a cutover *to* is the subscriber. After a fallback that could not open the publisher any more it is that one.
 
 use uuid::Uuid;
 
@@ -13,26 +15,33 @@ use crate::cutover::state::Wanted;
 use crate::error::{Failure, Report, Result};
 use crate::journal::{self, Direction, Entry, Purpose, Step, Stream, Transition};
 use crate::replicate::{Mode, Run, closed, fence, slot, unsubscribe};
-use crate::server::{ActAs, Login, Publisher, params};
+use crate::server::{ActAs, Login, Publisher, Side, params};
 
-/// Opens the publisher for the application again. What is lost is returned, in words.
+/// Opens *from* for the application again, after runs of this direction. What is lost is returned, in words.
 pub(crate) fn abandon(
-    publisher: &Publisher,
+    from: &Publisher,
+    direction: Direction,
     config: &Config,
     wanted: &[Wanted],
     dead: &Report,
     run: &Run,
 ) -> Result<Vec<String>> {
-    let admin = publisher.admin();
+    let admin = from.admin();
     let entries = journal::entries(admin, config)?;
-    let left = left_with(&entries, wanted)?;
+    let left = left_with(&entries, direction, wanted)?;
     let mut lost = Vec::new();
     let mut shut_databases = Vec::new();
     let mut defaults = Vec::new();
     for wanted in wanted {
         let dbname = &wanted.dbname;
-        let back = Stream::of(dbname, &wanted.subname, &wanted.pubname, Direction::Back);
-        lost.push(what_is_lost(publisher, &back)?);
+        let stream = |direction| Stream::of(dbname, &wanted.subname, &wanted.pubname, direction);
+        let (fed, back) = (stream(direction), stream(direction.flipped()));
+        lost.push(match direction {
+            Direction::Forward => what_is_lost(from, &back)?,
+            Direction::Back => format!(
+                "lost: what was written to {dbname:?} on the publisher, if it had opened before it died"
+            ),
+        });
         if let Some(shut) = journal::shut_database(admin, dbname)? {
             shut_databases.push(ConnectPrivileges::new(
                 shut.privileges,
@@ -45,7 +54,7 @@ pub(crate) fn abandon(
         let unreachable = Err(Failure::new(format!("{dead:#}")).into());
         let how = (unsubscribe::OldSlot::Drop, unsubscribe::Unreachable::Detach);
         unsubscribe::drop(
-            &publisher.as_subscriber(),
+            &from.as_subscriber(),
             &unreachable,
             &back.subname,
             dbname,
@@ -53,8 +62,8 @@ pub(crate) fn abandon(
             run,
         )?;
         // A target that died before it was opened has left the slot that it was fed from.
-        slot::drop(publisher, &slots::name_for(&wanted.subname))?;
-        let session = publisher.connect(ActAs::Tables, dbname)?;
+        slot::drop(from, &slots::name_for(&fed.subname))?;
+        let session = from.connect(ActAs::Tables, dbname)?;
         let member = left.iter().find_map(|entry| entry.member(dbname));
         let default = match closed::recorded(&session, dbname)? {
             Some(recorded) => Some(recorded),
@@ -72,7 +81,7 @@ pub(crate) fn abandon(
         run: Uuid::new_v4(),
         generation,
         command: "fallback".into(),
-        direction: Direction::Back,
+        direction: direction.flipped(),
         reverse: false,
         step: Step::Closed,
         databases: left
@@ -80,14 +89,14 @@ pub(crate) fn abandon(
             .flat_map(|entry| entry.databases.clone())
             .filter(|member| wanted.iter().any(|it| it.dbname == member.dbname))
             .collect(),
-        backends: vec![backend_of(publisher.facts())],
+        backends: vec![backend_of(from.facts())],
         ..match left.first() {
             Some(entry) => (*entry).clone(),
             None => return Failure::usage("name at least one subscription").err(),
         }
     };
     let dbnames: Vec<&str> = wanted.iter().map(|it| it.dbname.as_str()).collect();
-    as_database_owner(publisher, &dbnames, |session| {
+    as_database_owner(from, &dbnames, |session| {
         again_while_it_passes(|| {
             session.transaction(|session| {
                 // A run that moved others, too, goes on being theirs.
@@ -109,22 +118,39 @@ pub(crate) fn abandon(
         })
     })?;
     for Wanted { dbname, .. } in wanted {
-        closed::open(publisher, dbname, run)?;
+        closed::open(from, dbname, run)?;
     }
     Ok(lost)
 }
 
-/// The runs that moved these databases to the subscriber: each is given up as a whole.
-fn left_with<'a>(entries: &'a [Entry], wanted: &[Wanted]) -> Result<Vec<&'a Entry>> {
+/// The runs that moved these databases to the side that is dead: each is given up as a whole. A publisher that was opened by
+/// a fallback is no target any more.
+fn left_with<'a>(
+    entries: &'a [Entry],
+    direction: Direction,
+    wanted: &[Wanted],
+) -> Result<Vec<&'a Entry>> {
+    let (from, to) = match direction {
+        Direction::Forward => (Side::Publisher, Side::Subscriber),
+        Direction::Back => (Side::Subscriber, Side::Publisher),
+    };
+    let moved = |entry: &&Entry| {
+        entry.direction == direction
+            && (direction == Direction::Forward || entry.step == Step::Switching)
+    };
     let mut left: Vec<&Entry> = Vec::new();
     for Wanted { dbname, .. } in wanted {
         let newest = newest_switch(entries, dbname);
-        let Some(entry) = newest.filter(|entry| entry.direction == Direction::Forward) else {
-            return Failure::new(format!(
-                "abandon the subscriber of {dbname:?}: the application writes on the publisher already"
-            ))
-            .hint("flare status")
-            .err();
+        let Some(entry) = newest.filter(moved) else {
+            let why = match newest.map_or(Direction::Back, |entry| entry.direction) {
+                newest if newest == direction => {
+                    format!("the application writes on the {to}, no run is half-way")
+                }
+                _ => format!("the application writes on the {from} already"),
+            };
+            return Failure::new(format!("abandon the {to} of {dbname:?}: {why}"))
+                .hint("flare status")
+                .err();
         };
         let others = entry.databases.iter().filter(|member| {
             newest_switch(entries, &member.dbname) == Some(entry)
@@ -133,10 +159,12 @@ fn left_with<'a>(entries: &'a [Entry], wanted: &[Wanted]) -> Result<Vec<&'a Entr
         let others: Vec<&str> = others.map(|member| member.subname.as_str()).collect();
         if !others.is_empty() {
             return Failure::usage(format!(
-                "abandon the subscriber of {dbname:?}: it was cut over in one pause with {}",
+                "abandon the {to} of {dbname:?}: it was moved in one pause with {}",
                 others.join(", ")
             ))
-            .hint("name those subscriptions too, or --all: the subscriber is dead for them as well")
+            .hint(format!(
+                "name those subscriptions too, or --all: the {to} is dead for them as well"
+            ))
             .err();
         }
         if !left.contains(&entry) {
