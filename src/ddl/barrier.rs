@@ -6,7 +6,9 @@
 
 use super::kind::retyped_table;
 use crate::error::{Result, WrapErr};
-use crate::server::Session;
+use crate::replicate::{Change, Plan, Run, status_table};
+use crate::server::{ActAs, Server, Session, params};
+use crate::value::TableName;
 
 const NAME: &str = "flare_interrupted";
 
@@ -34,4 +36,35 @@ pub(super) fn lift(receiving: &Session, statement: &str) -> Result<()> {
             "ALTER TABLE IF EXISTS {table} DROP CONSTRAINT IF EXISTS {NAME}"
         ))
         .wrap_err("let rows arrive again on the receiving side")
+}
+
+/// Where it stands: those of partitions and children go with their parents'.
+const STANDING: &str = "
+    SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
+      FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE k.conname = $1 AND k.contype = 'c' AND k.coninhcount = 0 ORDER BY n.nspname, c.relname";
+
+/// Takes away what a statement that nobody finishes any more has left: the table would never take a row again.
+pub(crate) fn lift_left(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
+    if !status_table::has_database(server, dbname)? {
+        return Ok(Change::none(run));
+    }
+    let session = server.connect(ActAs::Tables, dbname)?;
+    let tables: Vec<TableName> = session
+        .list(STANDING, params![NAME])
+        .wrap_err("look for what interrupted statements have left")?;
+    let mut plan = Plan::new(server.side(), dbname);
+    for table in tables {
+        plan.step(
+            format!(
+                "let {} take rows again, which an interrupted flare ddl kept back",
+                table.plain()
+            ),
+            format!("ALTER TABLE {table} DROP CONSTRAINT {NAME}"),
+        );
+    }
+    if plan.is_empty() {
+        return Ok(Change::none(run));
+    }
+    plan.carry_out(&session, run)
 }

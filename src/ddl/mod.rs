@@ -24,6 +24,7 @@ mod transaction;
 mod values;
 
 pub(crate) use arm::{arm, check_rights, disarm, renew};
+pub(crate) use barrier::lift_left as lift_barriers;
 pub use carried::StuckStatement;
 pub(crate) use carried::{ALL_HAVE_COME, COUNTED, leaves_unvalidated, stuck, stuck_where_carried};
 pub use decide::Decision;

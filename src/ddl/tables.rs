@@ -89,7 +89,7 @@ pub(super) fn take(
     if missing.is_empty() {
         return Ok((Vec::new(), notes));
     }
-    grant(sides, &missing)?;
+    grant(sides, &missing, &mut notes)?;
     without_identity(sides, &missing, &mut notes)?;
     let Some(subscription) = subscriptions::find(&sides.reader, &sides.stream.subname)? else {
         return Ok((Vec::new(), notes));
@@ -190,7 +190,7 @@ const UNREADABLE: &str = "
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $2 AND c.relname = $3";
 
 /// Lets the receiving side's user read them.
-fn grant(sides: &Sides<'_>, tables: &[TableName]) -> Result<()> {
+fn grant(sides: &Sides<'_>, tables: &[TableName], notes: &mut Vec<String>) -> Result<()> {
     let session = sides.reader_of_open();
     let user = replicating_user(&sides.pair.publisher);
     let to = Ident::new(user);
@@ -223,7 +223,11 @@ fn grant(sides: &Sides<'_>, tables: &[TableName]) -> Result<()> {
                 privilege: privilege.to_owned(),
                 to: user.to_owned(),
             };
-            made::put_on_record(&sides.pair.publisher, sides.dbname(), vec![made])?;
+            if !made::put_on_record(&sides.pair.publisher, sides.dbname(), vec![made])? {
+                notes.push(format!(
+                    "{grant} is not on record: cleanup will not take it back"
+                ));
+            }
             run_briefly(
                 session,
                 &format!("SET LOCAL ROLE {}; {grant}", Ident::new(owner)),

@@ -170,7 +170,9 @@ impl Flare {
     ) -> Result<Change> {
         let mut change = Change::none(&self.run);
         for server in servers {
-            change = change.and(ddl::disarm(server, dbname, &self.run)?);
+            change = change
+                .and(ddl::disarm(server, dbname, &self.run)?)
+                .and(ddl::lift_barriers(server, dbname, &self.run)?);
         }
         Ok(change)
     }

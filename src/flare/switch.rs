@@ -6,6 +6,7 @@ use super::direction::oriented;
 use super::{Change, Flare};
 use crate::copy;
 use crate::cutover::{self, PauseRequest, SwitchReport, Terminating, Wanted};
+use crate::ddl;
 use crate::error::{Error, Failure, Report, Result, message_of};
 use crate::journal::{Direction, Purpose, Stream};
 use crate::replicate::Mode;
@@ -90,6 +91,9 @@ impl Flare {
         let dbnames: Vec<&str> = wanted.iter().map(|it| it.dbname.as_str()).collect();
         self.begin_in(direction.flipped(), &[&from], &dbnames)?;
         let lost = cutover::abandon(&from, direction, &self.config, &wanted, &dead, &self.run)?;
+        for dbname in dbnames {
+            ddl::lift_barriers(&from, dbname, &self.run)?;
+        }
         let request = self.request(direction.flipped(), wanted, &SwitchOptions::default());
         Ok(SwitchReport::abandoned(
             &request,

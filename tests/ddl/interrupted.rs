@@ -89,4 +89,8 @@ fn a_kill_at_any_step_is_finished_or_undone() {
     assert_eq!(n, "8");
     writer.stop();
     assert_same(&pair);
+    // One that nobody finishes keeps no row back once the migration is given up.
+    killed_before(&pair, "second", marked);
+    pair.flare(&["cleanup", pair.subname(), "--yes"]).ok();
+    assert_eq!(pair.subscriber().value(pair.db(), kept), "0");
 }

@@ -1,6 +1,7 @@
-//! The pause: the engine that sends its rounds, and a file for each batch, in the order of the protocol.
+//! The pause: the engine with its first round, and a file for each batch, in the order of the protocol.
 
 pub(super) mod engine;
+mod round;
 
 pub(super) mod guard;
 pub(crate) mod guard_process;

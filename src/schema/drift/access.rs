@@ -92,49 +92,49 @@ const DEFAULT_PRIVILEGES: &str = "
                  (SELECT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END AS grantee) n) s
      WHERE g.held IS DISTINCT FROM g.initial AND (g.grantee = o.defaclrole OR pg_get_userbyid(g.grantee) <> ALL ($1))";
 
-const COMMENTS: &str = "
+/// What a description or label `d` is of: whose part it is, and its name as COMMENT ON and SECURITY LABEL have it.
+macro_rules! described {
+    () => {
+        "CROSS JOIN LATERAL (SELECT i.type, i.schema, i.identity,
+               CASE d.classoid WHEN 'pg_proc'::regclass THEN coalesce((SELECT p.name FROM fun p WHERE p.oid = d.objoid), i.identity)
+                 WHEN 'pg_operator'::regclass THEN (SELECT format('%I.%s (%s, %s)', n.nspname, o.oprname, CASE WHEN o.oprleft = 0 THEN 'NONE' ELSE format_type(o.oprleft, NULL) END, CASE WHEN o.oprright = 0 THEN 'NONE' ELSE format_type(o.oprright, NULL) END) FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = d.objoid)
+                 WHEN 'pg_cast'::regclass THEN (SELECT format('%s as %s', format_type(c.castsource, NULL), format_type(c.casttarget, NULL)) FROM pg_cast c WHERE c.oid = d.objoid)
+                 WHEN 'pg_ts_config'::regclass THEN 'configuration ' || i.identity WHEN 'pg_ts_dict'::regclass THEN 'dictionary ' || i.identity
+                 WHEN 'pg_opclass'::regclass THEN replace(i.identity, ' USING ', ' using ') WHEN 'pg_opfamily'::regclass THEN replace(i.identity, ' USING ', ' using ')
+                 WHEN 'pg_constraint'::regclass THEN CASE i.type WHEN 'domain constraint' THEN replace(i.identity, ' on ', ' on domain ') ELSE i.identity END
+                 ELSE i.identity END AS parent,
+               CASE WHEN i.type LIKE '% column' THEN 'COLUMN ' || i.identity WHEN i.type = 'domain constraint' THEN 'CONSTRAINT ' || replace(i.identity, ' on ', ' ON DOMAIN ')
+                 WHEN i.type LIKE '% constraint' THEN 'CONSTRAINT ' || i.identity WHEN i.type = 'composite type' THEN 'TYPE ' || i.identity
+                 WHEN i.type = 'foreign-data wrapper' THEN 'FOREIGN DATA WRAPPER ' || i.identity WHEN i.type = 'statistics object' THEN 'STATISTICS ' || i.identity
+                 WHEN i.type = 'aggregate' THEN 'AGGREGATE ' || coalesce((SELECT p.name FROM fun p WHERE p.oid = d.objoid), i.identity)
+                 WHEN i.type = 'operator' THEN (SELECT format('OPERATOR %I.%s (%s, %s)', n.nspname, o.oprname, CASE WHEN o.oprleft = 0 THEN 'NONE' ELSE format_type(o.oprleft, NULL) END, CASE WHEN o.oprright = 0 THEN 'NONE' ELSE format_type(o.oprright, NULL) END) FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = d.objoid)
+                 WHEN i.type = 'transform' THEN 'TRANSFORM ' || replace(i.identity, ' on language ', ' LANGUAGE ')
+                 ELSE upper(i.type) || ' ' || i.identity END AS target
+          FROM pg_identify_object(d.classoid, d.objoid, d.objsubid) i) i"
+    };
+}
+
+const COMMENTS: &str = concat!(
+    "
     SELECT 'comment', format('%s %s', i.type, i.identity), i.parent, d.description,
            format('COMMENT ON %s IS %L', i.target, d.description), format('COMMENT ON %s IS %L', i.target, d.description), format('COMMENT ON %s IS NULL', i.target)
-      FROM pg_description d CROSS JOIN LATERAL (SELECT i.type, i.schema, i.identity,
-               CASE d.classoid WHEN 'pg_proc'::regclass THEN coalesce((SELECT p.name FROM fun p WHERE p.oid = d.objoid), i.identity)
-                 WHEN 'pg_operator'::regclass THEN (SELECT format('%I.%s (%s, %s)', n.nspname, o.oprname, CASE WHEN o.oprleft = 0 THEN 'NONE' ELSE format_type(o.oprleft, NULL) END, CASE WHEN o.oprright = 0 THEN 'NONE' ELSE format_type(o.oprright, NULL) END) FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = d.objoid)
-                 WHEN 'pg_cast'::regclass THEN (SELECT format('%s as %s', format_type(c.castsource, NULL), format_type(c.casttarget, NULL)) FROM pg_cast c WHERE c.oid = d.objoid)
-                 WHEN 'pg_ts_config'::regclass THEN 'configuration ' || i.identity WHEN 'pg_ts_dict'::regclass THEN 'dictionary ' || i.identity
-                 WHEN 'pg_opclass'::regclass THEN replace(i.identity, ' USING ', ' using ') WHEN 'pg_opfamily'::regclass THEN replace(i.identity, ' USING ', ' using ')
-                 WHEN 'pg_constraint'::regclass THEN CASE i.type WHEN 'domain constraint' THEN replace(i.identity, ' on ', ' on domain ') ELSE i.identity END
-                 ELSE i.identity END AS parent,
-               CASE WHEN i.type LIKE '% column' THEN 'COLUMN ' || i.identity WHEN i.type = 'domain constraint' THEN 'CONSTRAINT ' || replace(i.identity, ' on ', ' ON DOMAIN ')
-                 WHEN i.type LIKE '% constraint' THEN 'CONSTRAINT ' || i.identity WHEN i.type = 'composite type' THEN 'TYPE ' || i.identity
-                 WHEN i.type = 'foreign-data wrapper' THEN 'FOREIGN DATA WRAPPER ' || i.identity WHEN i.type = 'statistics object' THEN 'STATISTICS ' || i.identity
-                 WHEN i.type = 'aggregate' THEN 'AGGREGATE ' || coalesce((SELECT p.name FROM fun p WHERE p.oid = d.objoid), i.identity)
-                 WHEN i.type = 'operator' THEN (SELECT format('OPERATOR %I.%s (%s, %s)', n.nspname, o.oprname, CASE WHEN o.oprleft = 0 THEN 'NONE' ELSE format_type(o.oprleft, NULL) END, CASE WHEN o.oprright = 0 THEN 'NONE' ELSE format_type(o.oprright, NULL) END) FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = d.objoid)
-                 WHEN i.type = 'transform' THEN 'TRANSFORM ' || replace(i.identity, ' on language ', ' LANGUAGE ')
-                 ELSE upper(i.type) || ' ' || i.identity END AS target
-          FROM pg_identify_object(d.classoid, d.objoid, d.objsubid) i) i
+      FROM pg_description d ",
+    described!(),
+    "
      WHERE (d.objoid >= 16384 OR d.classoid = 'pg_namespace'::regclass AND d.description <> 'standard public schema' AND i.identity = 'public')
        AND d.classoid NOT IN ('pg_extension'::regclass, 'pg_publication'::regclass, 'pg_subscription'::regclass)
-       AND coalesce(i.schema, '') !~ '^(pg_|flare$)' AND i.identity !~ '^flare$|flare_fence|flare_replication_status' AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = d.classoid AND ext.objid = d.objoid)";
+       AND coalesce(i.schema, '') !~ '^(pg_|flare$)' AND i.identity !~ '^flare$|flare_fence|flare_replication_status' AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = d.classoid AND ext.objid = d.objoid)",
+);
 
-const LABELS: &str = "
+const LABELS: &str = concat!(
+    "
     SELECT 'security_label', format('%s on %s %s', d.provider, i.type, i.identity), i.parent, d.label, format('SECURITY LABEL FOR %I ON %s IS %L', d.provider, i.target, d.label),
            format('SECURITY LABEL FOR %I ON %s IS %L', d.provider, i.target, d.label), format('SECURITY LABEL FOR %I ON %s IS NULL', d.provider, i.target)
-      FROM pg_seclabel d CROSS JOIN LATERAL (SELECT i.type, i.schema, i.identity,
-               CASE d.classoid WHEN 'pg_proc'::regclass THEN coalesce((SELECT p.name FROM fun p WHERE p.oid = d.objoid), i.identity)
-                 WHEN 'pg_operator'::regclass THEN (SELECT format('%I.%s (%s, %s)', n.nspname, o.oprname, CASE WHEN o.oprleft = 0 THEN 'NONE' ELSE format_type(o.oprleft, NULL) END, CASE WHEN o.oprright = 0 THEN 'NONE' ELSE format_type(o.oprright, NULL) END) FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = d.objoid)
-                 WHEN 'pg_cast'::regclass THEN (SELECT format('%s as %s', format_type(c.castsource, NULL), format_type(c.casttarget, NULL)) FROM pg_cast c WHERE c.oid = d.objoid)
-                 WHEN 'pg_ts_config'::regclass THEN 'configuration ' || i.identity WHEN 'pg_ts_dict'::regclass THEN 'dictionary ' || i.identity
-                 WHEN 'pg_opclass'::regclass THEN replace(i.identity, ' USING ', ' using ') WHEN 'pg_opfamily'::regclass THEN replace(i.identity, ' USING ', ' using ')
-                 WHEN 'pg_constraint'::regclass THEN CASE i.type WHEN 'domain constraint' THEN replace(i.identity, ' on ', ' on domain ') ELSE i.identity END
-                 ELSE i.identity END AS parent,
-               CASE WHEN i.type LIKE '% column' THEN 'COLUMN ' || i.identity WHEN i.type = 'domain constraint' THEN 'CONSTRAINT ' || replace(i.identity, ' on ', ' ON DOMAIN ')
-                 WHEN i.type LIKE '% constraint' THEN 'CONSTRAINT ' || i.identity WHEN i.type = 'composite type' THEN 'TYPE ' || i.identity
-                 WHEN i.type = 'foreign-data wrapper' THEN 'FOREIGN DATA WRAPPER ' || i.identity WHEN i.type = 'statistics object' THEN 'STATISTICS ' || i.identity
-                 WHEN i.type = 'aggregate' THEN 'AGGREGATE ' || coalesce((SELECT p.name FROM fun p WHERE p.oid = d.objoid), i.identity)
-                 WHEN i.type = 'operator' THEN (SELECT format('OPERATOR %I.%s (%s, %s)', n.nspname, o.oprname, CASE WHEN o.oprleft = 0 THEN 'NONE' ELSE format_type(o.oprleft, NULL) END, CASE WHEN o.oprright = 0 THEN 'NONE' ELSE format_type(o.oprright, NULL) END) FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = d.objoid)
-                 WHEN i.type = 'transform' THEN 'TRANSFORM ' || replace(i.identity, ' on language ', ' LANGUAGE ')
-                 ELSE upper(i.type) || ' ' || i.identity END AS target
-          FROM pg_identify_object(d.classoid, d.objoid, d.objsubid) i) i
-     WHERE coalesce(i.schema, '') !~ '^(pg_|flare$)' AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = d.classoid AND ext.objid = d.objoid)";
+      FROM pg_seclabel d ",
+    described!(),
+    "
+     WHERE coalesce(i.schema, '') !~ '^(pg_|flare$)' AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = d.classoid AND ext.objid = d.objoid)",
+);
 
 /// The body says whether a role has to do with this database: it owns something, holds a privilege, has settings for it,
 /// is connected, or is a member of such a role.
