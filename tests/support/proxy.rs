@@ -27,13 +27,21 @@ pub enum Way {
     ToClient,
 }
 
-/// What has passed, of all proxies that share it, in order: which way, and the text.
+/// What has passed at once.
+pub struct Passed {
+    /// The port of its server, and which of the connections there.
+    pub connection: (u16, usize),
+    pub way: Way,
+    pub text: String,
+}
+
+/// What has passed, of all proxies that share it, in order.
 #[derive(Clone, Default)]
-pub struct Record(Arc<Mutex<Vec<(Way, String)>>>);
+pub struct Record(Arc<Mutex<Vec<Passed>>>);
 
 impl Record {
     /// What has passed so far.
-    pub fn taken(&self) -> Vec<(Way, String)> {
+    pub fn taken(&self) -> Vec<Passed> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -311,9 +319,12 @@ impl Road {
                 ));
             }
             if let (Some(record), false) = (&self.record, bytes.is_empty()) {
-                let text = String::from_utf8_lossy(&bytes).into_owned();
                 let mut passed = record.0.lock().unwrap_or_else(PoisonError::into_inner);
-                passed.push((way, text));
+                passed.push(Passed {
+                    connection: (self.server, number),
+                    way,
+                    text: String::from_utf8_lossy(&bytes).into_owned(),
+                });
             }
             if ended || bytes.is_empty() || to.write_all(&bytes).is_err() {
                 break;
