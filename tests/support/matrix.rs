@@ -7,20 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// The versions there are servers for.
 pub const VERSIONS: RangeInclusive<u32> = 10..=18;
 
-/// Every version on each side, each single step, and the longest leap.
-const SAMPLE: [(u32, u32); 11] = [
-    (10, 18),
-    (10, 10),
-    (10, 11),
-    (11, 12),
-    (12, 13),
-    (13, 14),
-    (14, 15),
-    (15, 16),
-    (16, 17),
-    (17, 18),
-    (18, 18),
-];
+/// Every version once, and the longest leap.
+const SAMPLE: [(u32, u32); 5] = [(10, 18), (11, 12), (13, 14), (15, 16), (17, 18)];
 
 /// The pairs, old version first, that `PAIRS` asks for.
 pub fn pairs() -> Vec<(u32, u32)> {

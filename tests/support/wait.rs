@@ -3,16 +3,19 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Between two looks, of which many cost a session: at first, and where it takes long.
 const STEP: Duration = Duration::from_millis(10);
+const LONG_STEP: Duration = Duration::from_millis(100);
 
 /// Whether `holds` came true before the limit.
 pub fn until(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + limit;
+    let since = Instant::now();
     while !holds() {
-        if Instant::now() > deadline {
+        let waited = since.elapsed();
+        if waited > limit {
             return false;
         }
-        thread::sleep(STEP);
+        thread::sleep((waited / 5).clamp(STEP, LONG_STEP));
     }
     true
 }

@@ -13,7 +13,7 @@ use super::{Sessions, Side, Table, lock};
 use crate::support::sql;
 
 /// Between two writes: both servers and flare share the machine.
-const THINKS: Duration = Duration::from_millis(1);
+const THINKS: Duration = Duration::from_millis(5);
 /// The server's own, whatever lies between.
 const PORT: &str = "current_setting('port')";
 /// How many rows a client keeps before it deletes the oldest.
@@ -283,10 +283,10 @@ impl Client {
         refused.or_insert((0, words.to_owned())).0 += 1;
     }
 
-    /// Two to five milliseconds.
+    /// Ten to twenty milliseconds.
     fn pause_for_breath(&mut self) {
         self.tries += 1;
-        let jitter = self.random.hash_one(self.tries) % 3000;
-        std::thread::sleep(Duration::from_micros(2000 + jitter));
+        let jitter = self.random.hash_one(self.tries) % 10_000;
+        std::thread::sleep(Duration::from_micros(10_000 + jitter));
     }
 }
