@@ -61,7 +61,8 @@ pub(crate) fn switch(
         process.dismiss(pause.poolers.any_is_owed().then_some(Settled::Finished));
     }
     pause.heartbeat = None;
-    let mut report = SwitchReport::of(&pause, request, SwitchOutcome::Switched);
+    let mut report =
+        SwitchReport::of(&pause, request, SwitchOutcome::Switched).leaving_out(&pause, config.ddl);
     report.cause = after
         .err()
         .map(|cause| cause_of(&unfinished(cause, request)));

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::config::DdlMode;
 use crate::cutover::before::plan::{self, Plan};
 use crate::cutover::report::{StepName, StepTime, Writable};
 use crate::cutover::state::{Pause, PauseRequest};
@@ -103,15 +104,6 @@ impl SwitchReport {
         request: &PauseRequest,
         outcome: SwitchOutcome,
     ) -> SwitchReport {
-        let mut warnings = pause.warnings.clone();
-        let (from, to) = (&pause.pair.publisher, &pause.pair.subscriber);
-        if pause.entry.reverse && from.major() < 11 && outcome == SwitchOutcome::Switched {
-            warnings.push(format!(
-                "TRUNCATE on the {} is not carried back: the {} is a PostgreSQL 10, which dies of it",
-                to.side(),
-                from.side()
-            ));
-        }
         let databases = pause.databases.iter().zip(&request.databases);
         let databases = databases.map(|(database, wanted)| SwitchedDatabase {
             dbname: wanted.dbname.clone(),
@@ -142,9 +134,22 @@ impl SwitchReport {
                 SwitchOutcome::Switched => written_after(request.direction),
                 _ => written_before(request.direction),
             },
-            warnings,
+            warnings: pause.warnings.clone(),
             ..SwitchReport::already(request)
         }
+    }
+
+    /// With what does not come back to *from*: where statements are carried or refused, so is this one.
+    pub(super) fn leaving_out(mut self, pause: &Pause<'_>, ddl: DdlMode) -> SwitchReport {
+        let (from, to) = (&pause.pair.publisher, &pause.pair.subscriber);
+        if pause.entry.reverse && from.major() < 11 && ddl == DdlMode::Watch {
+            self.warnings.push(format!(
+                "TRUNCATE on the {} is not carried back: the {} is a PostgreSQL 10, which dies of it",
+                to.side(),
+                from.side()
+            ));
+        }
+        self
     }
 
     /// With what a dry run has found out.

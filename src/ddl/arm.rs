@@ -7,6 +7,7 @@ use super::carried::{RECORD, stuck_for_good};
 use super::installed::{
     Installing, TAKE_FUNCTIONS_AWAY, TAKE_TABLE_AWAY, armed, installation, mode_is,
 };
+use super::truncates;
 use crate::catalog::{publications, subscriptions};
 use crate::config::DdlMode;
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
@@ -66,13 +67,22 @@ pub(crate) fn arm(
         )?,
     ];
     let in_place = sides.iter().all(|it| it.armed.as_ref() == Some(&wanted));
-    if in_place && sides.iter().all(|it| it.as_wanted) {
+    let truncates_are_lost = truncates::are_lost(&pair.publisher, &pair.subscriber);
+    let mut unwatched = false;
+    for side in &sides {
+        unwatched |= truncates_are_lost && !truncates::unwatched(side.session)?.is_empty();
+    }
+    if in_place && !unwatched && sides.iter().all(|it| it.as_wanted) {
         return Ok(Change::none(run));
     }
     let mut plan = Plan::new(pair.publisher.side(), dbname);
     plan.step(
         what(),
-        "event triggers flare_ddl_*, flare_drop_*, flare_start_*, flare_rewrite and their functions in schema flare, on both sides",
+        if truncates_are_lost {
+            "event triggers flare_ddl_*, flare_drop_*, flare_start_*, flare_rewrite, a trigger flare_truncate on every table, and their functions in schema flare, on both sides"
+        } else {
+            "event triggers flare_ddl_*, flare_drop_*, flare_start_*, flare_rewrite and their functions in schema flare, on both sides"
+        },
     );
     plan.carry_out_by(run, |_| {
         for side in &sides {
@@ -84,6 +94,9 @@ pub(crate) fn arm(
             };
             if !in_place || !side.as_wanted {
                 side.install(mode, meanwhile).wrap_err_with(what)?;
+            }
+            if truncates_are_lost {
+                truncates::watch(side.server, side.session).wrap_err_with(what)?;
             }
         }
         if in_place {
@@ -272,6 +285,7 @@ pub(crate) fn disarm(server: &Server, dbname: &str, run: &Run) -> Result<Change>
         "DROP EVENT TRIGGER flare_ddl_1 and so on; DROP TABLE flare.ddl",
     );
     plan.carry_out_by(run, |_| {
+        truncates::unwatch(server, &session)?;
         run.ddl.run(
             &session,
             &[Statement::new(

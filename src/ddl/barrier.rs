@@ -4,9 +4,9 @@
 //! Until the receiving side has the statement its table takes no rows: a CHECK that is false stops apply, which begins
 //! again where it stopped. It goes in the transaction of the statement.
 
-use super::kind::retyped_table;
 use crate::error::{Result, WrapErr};
 use crate::replicate::{Change, Plan, Run, status_table};
+use crate::schema::Tokens;
 use crate::server::{ActAs, Server, Session, params};
 use crate::value::TableName;
 
@@ -67,4 +67,49 @@ pub(crate) fn lift_left(server: &Server, dbname: &str, run: &Run) -> Result<Chan
         return Ok(Change::none(run));
     }
     plan.carry_out(&session, run)
+}
+
+/// The table whose columns get another type, as the statement names it: rows of the new shape fit the old one, too.
+fn retyped_table(text: &str) -> Option<String> {
+    let tokens = Tokens::of(text.as_bytes());
+    let retypes = (5..tokens.len()).any(|at| {
+        let column = tokens.is(at - 2, "ALTER") || tokens.is(at - 2, "COLUMN");
+        tokens.is(at, "TYPE") && (column || tokens.is(at - 1, "DATA"))
+    });
+    if !retypes || !tokens.start("ALTER TABLE") {
+        return None;
+    }
+    let mut first = 2;
+    for words in ["IF EXISTS", "ONLY"] {
+        if tokens.are(first, words) {
+            first += words.split(' ').count();
+        }
+    }
+    let mut last = first;
+    while tokens.is(last + 1, ".") {
+        last += 2;
+    }
+    let named = !tokens.is(last + 1, "&");
+    named.then(|| String::from_utf8_lossy(tokens.between(first, last)).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_a_new_type_is_known() {
+        for (text, table) in [
+            ("ALTER TABLE t ALTER a TYPE int", Some("t")),
+            (
+                "alter table if exists only \"a.b\" . c alter column \"x\" set data type int",
+                Some("\"a.b\" . c"),
+            ),
+            ("ALTER TABLE t ADD type int", None),
+            ("ALTER TABLE t ADD a int", None),
+            ("ALTER TYPE t ALTER ATTRIBUTE a TYPE int", None),
+        ] {
+            assert_eq!(retyped_table(text).as_deref(), table, "{text}");
+        }
+    }
 }

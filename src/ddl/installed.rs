@@ -3,6 +3,7 @@
 use postgres::error::SqlState;
 
 use super::arm::needs;
+use super::truncates;
 use crate::config::DdlMode;
 use crate::error::{Advise, Result, WrapErr};
 use crate::server::{Ddl, Server, Session, Statement, params, sqlstate_of};
@@ -12,6 +13,7 @@ const OBJECTS: &str = include_str!("sql/objects.sql");
 const TEXT: &str = include_str!("sql/text.sql");
 const NOTICING: &str = include_str!("sql/noticing.sql");
 const APPLYING: &str = include_str!("sql/applying.sql");
+const TRUNCATE: &str = include_str!("sql/truncate.sql");
 
 /// The event triggers and the functions go.
 pub(super) const TAKE_FUNCTIONS_AWAY: &str = "
@@ -130,22 +132,27 @@ pub(super) fn installation(
     } else {
         NOTICING.replace(" SET lc_messages = 'C'", "")
     };
+    let truncate = if truncates::are_lost(server, other) {
+        TRUNCATE
+    } else {
+        ""
+    };
     match mode {
         // The cutover's sessions are the owner's where the administrator is no superuser. Texts may hold secrets.
         DdlMode::Carry => format!(
-            "{constants};\n{OBJECTS}{TEXT}{noticing}{APPLYING}
+            "{constants};\n{OBJECTS}{TEXT}{noticing}{truncate}{APPLYING}
              GRANT USAGE ON SCHEMA flare TO {owner}; GRANT SELECT (id, tag, outcome) ON flare.ddl TO {owner}",
             owner = Ident::new(&host.db_owner.user)
         ),
         DdlMode::Refuse | DdlMode::Watch => format!(
-            "{constants};\n{TEXT}{noticing}REVOKE ALL ON ALL FUNCTIONS IN SCHEMA flare FROM public"
+            "{constants};\n{TEXT}{noticing}{truncate}REVOKE ALL ON ALL FUNCTIONS IN SCHEMA flare FROM public"
         ),
     }
 }
 
 /// A side on which it is to be in place.
 pub(super) struct Installing<'a> {
-    server: &'a Server,
+    pub(super) server: &'a Server,
     pub(super) session: &'a Session,
     sql: String,
     /// The mode that it has.

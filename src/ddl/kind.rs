@@ -168,7 +168,7 @@ fn flares_own(tokens: &Tokens<'_>) -> Option<Kind> {
     let own = (0..tokens.len()).any(|at| {
         let name = tokens.name(at).unwrap_or_default();
         name.starts_with("flare_replication_status")
-            || name == "flare_fence"
+            || ["flare_fence", "flare_truncate"].contains(&name.as_str())
             || (name == "flare"
                 && (tokens.is(at + 1, ".") || tokens.is(at.wrapping_sub(1), "SCHEMA")))
     });
@@ -208,95 +208,6 @@ pub(super) fn without_rows(text: &str) -> String {
 /// Whether it makes a foreign key, which is checked for the rows that are there.
 pub(super) fn refers_to_rows(text: &str) -> bool {
     Tokens::of(text.as_bytes()).find("REFERENCES").is_some()
-}
-
-/// Every name in it, and every word.
-pub(super) fn names_in(text: &str) -> Vec<String> {
-    let tokens = Tokens::of(text.as_bytes());
-    let names = (0..tokens.len()).filter_map(|at| tokens.name(at));
-    names.collect()
-}
-
-/// Names that are called as functions in it, lower-cased where unquoted.
-pub(super) fn functions_called(text: &str) -> Vec<String> {
-    let tokens = Tokens::of(text.as_bytes());
-    let called = (0..tokens.len()).filter(|at| tokens.is(at + 1, "("));
-    called.filter_map(|at| tokens.name(at)).collect()
-}
-
-/// The table whose columns get another type, as the statement names it: rows of the new shape fit the old one, too.
-pub(super) fn retyped_table(text: &str) -> Option<String> {
-    let tokens = Tokens::of(text.as_bytes());
-    let retypes = (5..tokens.len()).any(|at| {
-        let column = tokens.is(at - 2, "ALTER") || tokens.is(at - 2, "COLUMN");
-        tokens.is(at, "TYPE") && (column || tokens.is(at - 1, "DATA"))
-    });
-    if !retypes || !tokens.start("ALTER TABLE") {
-        return None;
-    }
-    let mut first = 2;
-    for words in ["IF EXISTS", "ONLY"] {
-        if tokens.are(first, words) {
-            first += words.split(' ').count();
-        }
-    }
-    let mut last = first;
-    while tokens.is(last + 1, ".") {
-        last += 2;
-    }
-    let named = !tokens.is(last + 1, "&");
-    named.then(|| String::from_utf8_lossy(tokens.between(first, last)).into_owned())
-}
-
-/// Functions that are not volatile, and have another value on another server, or a moment later.
-const ELSEWHERE: [&str; 15] = [
-    "now",
-    "statement_timestamp",
-    "transaction_timestamp",
-    "txid_current",
-    "pg_current_xact_id",
-    "age",
-    "current_setting",
-    "current_database",
-    "version",
-    "pg_backend_pid",
-    "inet_client_addr",
-    "inet_server_addr",
-    "inet_server_port",
-    "pg_postmaster_start_time",
-    "pg_conf_load_time",
-];
-
-/// The same without parentheses.
-const ELSEWHERE_WORDS: [&str; 8] = [
-    "CURRENT_TIMESTAMP",
-    "CURRENT_DATE",
-    "CURRENT_TIME",
-    "LOCALTIME",
-    "LOCALTIMESTAMP",
-    "SESSION_USER",
-    "SYSTEM_USER",
-    "CURRENT_CATALOG",
-];
-
-/// What stands behind USING and has another value on the other side, though it is not volatile.
-pub(super) fn differs_elsewhere(text: &str) -> Option<String> {
-    let tokens = Tokens::of(text.as_bytes());
-    let using = tokens.find("USING")?;
-    (using + 1..tokens.len()).find_map(|at| {
-        let raw = String::from_utf8_lossy(tokens.raw(at));
-        let calls = tokens.is(at + 1, "(")
-            && tokens
-                .name(at)
-                .is_some_and(|name| ELSEWHERE.contains(&name.as_str()));
-        let says = ELSEWHERE_WORDS.iter().any(|word| tokens.is(at, word));
-        let constant = raw.trim_matches(['\'', ' ']).to_ascii_lowercase();
-        let time = raw.starts_with('\'')
-            && ["now", "today", "tomorrow", "yesterday"].contains(&constant.as_str());
-        // It may be the name of any function.
-        let escaped = tokens.are(at, "U &") && tokens.raw(at + 2).starts_with(b"\"");
-        (calls || says || time || escaped).then(|| raw.into_owned())
-    })
 }
 
 #[cfg(test)]
@@ -387,37 +298,6 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_a_new_type_is_known() {
-        for (text, table) in [
-            ("ALTER TABLE t ALTER a TYPE int", Some("t")),
-            (
-                "alter table if exists only \"a.b\" . c alter column \"x\" set data type int",
-                Some("\"a.b\" . c"),
-            ),
-            ("ALTER TABLE t ADD type int", None),
-            ("ALTER TABLE t ADD a int", None),
-            ("ALTER TYPE t ALTER ATTRIBUTE a TYPE int", None),
-        ] {
-            assert_eq!(retyped_table(text).as_deref(), table, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_has_another_value_elsewhere_is_found() {
-        for (using, found) in [
-            ("now /* x */ ()", Some("now")),
-            ("Current_Date", Some("Current_Date")),
-            ("' today '::date", Some("' today '")),
-            ("U&\"r\\0061ndom\"()", Some("U")),
-            ("age::int + version", None),
-            ("'tonight'", None),
-        ] {
-            let text = format!("ALTER TABLE t ALTER now TYPE date USING {using}");
-            assert_eq!(differs_elsewhere(&text).as_deref(), found, "{using}");
-        }
-    }
-
-    #[test]
     fn a_table_of_a_query_comes_without_rows() {
         assert!(makes_table_of_query("CREATE TABLE a AS SELECT 1"));
         assert!(makes_table_of_query("create table a (x) as (select 1)"));
@@ -432,6 +312,5 @@ mod tests {
             without_rows("CREATE TABLE a AS SELECT 1 ;"),
             "CREATE TABLE a AS SELECT 1 ; WITH NO DATA"
         );
-        assert_eq!(functions_called("x USING f(a) + \"G\" (b)"), ["f", "G"]);
     }
 }

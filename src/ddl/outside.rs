@@ -4,12 +4,13 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::failpoint;
-use super::kind::{First, names_in};
+use super::kind::First;
 use super::record::{self, Record, Stage};
 use super::sides::Sides;
 use super::transaction::{Carried, says_already};
 use crate::error::{Result, WrapErr};
 use crate::replicate::Run;
+use crate::schema::Tokens;
 use crate::server::{Session, is_lost, params, sqlstate_of};
 use crate::value::TableName;
 
@@ -100,4 +101,11 @@ fn drop_index(session: &Session, index: &TableName) -> Result<()> {
     session
         .batch(&format!("DROP INDEX CONCURRENTLY {index}"))
         .wrap_err_with(|| format!("drop the invalid index {}", index.plain()))
+}
+
+/// Every name in it, and every word.
+fn names_in(text: &str) -> Vec<String> {
+    let tokens = Tokens::of(text.as_bytes());
+    let names = (0..tokens.len()).filter_map(|at| tokens.name(at));
+    names.collect()
 }

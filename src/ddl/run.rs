@@ -5,9 +5,6 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::carried::{leaves_unvalidated, stuck_for_good};
-use super::decide::{self, Decision};
-use super::keys::{self, Aside};
 use super::kind::{First, Kind, kind_of, makes_table_of_query, refers_to_rows, without_rows};
 use super::record::{self, Record, Stage};
 use super::report::{DdlOutcome, DdlReport, DdlStatement};
@@ -16,12 +13,9 @@ use super::settle;
 use super::sides::{Sides, settle_in};
 use super::transaction::{Carried, roll_back};
 use super::{failpoint, outside, tables, transaction};
-use crate::catalog::foreign_keys::ForeignKey;
-use crate::catalog::{publications, subscriptions};
-use crate::config::Config;
 use crate::error::{Failure, Result, WrapErr};
-use crate::replicate::{Mode, Run, refresh};
-use crate::server::{Login, Pair, is_lost, params};
+use crate::replicate::{Mode, Run};
+use crate::server::{is_lost, params};
 use crate::value::TableName;
 
 /// Brings the statements of a script to both sides.
@@ -77,89 +71,7 @@ pub(crate) fn run(
     Ok(report)
 }
 
-/// Finishes what earlier runs have left on one side, and takes the tables that the subscription lacks.
-pub(crate) fn retry(sides: &Sides<'_>, run: &Run) -> Result<DdlReport> {
-    sides.streaming()?;
-    let mut report = empty(sides, run);
-    if report.dry_run {
-        let admin = sides.pair.publisher.admin();
-        let left = record::unfinished(admin, sides.config, sides.dbname())?;
-        let notes = left
-            .iter()
-            .map(|it| format!("would finish {}", shown(&it.statement)));
-        report.notes = notes.collect();
-        return Ok(report);
-    }
-    report.notes = settle::settle(sides, run)?.notes;
-    let aside = keys::clear(sides, run)?;
-    report.notes.extend(decide::retry(sides)?);
-    sides.act_as(sides.owner())?;
-    tables::close(sides, run)?;
-    let all = tables::ordinary(&sides.open)?;
-    let (tables, notes) = tables::take(sides, &all, run)?;
-    report.tables = tables;
-    report.notes.extend(notes);
-    report.notes.extend(returned(sides, &aside)?);
-    if leaves_unvalidated(sides.records().1)? {
-        sides.copied()?;
-        sides.validate()?;
-        // What is still left has failed.
-        report.notes.extend(decide::retry(sides)?);
-    }
-    if report.notes.is_empty() && report.tables.is_empty() {
-        // Apply tries again by itself, too.
-        report.notes.push("no statement waits any more".to_owned());
-    }
-    Ok(report)
-}
-
-/// Has the subscription take what the receiving side has been given since, closed as the rest is, and awaits its rows.
-pub(crate) fn take_over(sides: &Sides<'_>, run: &Run) -> Result<(Vec<TableName>, Vec<String>)> {
-    sides.streaming()?;
-    sides.act_as(sides.owner())?;
-    tables::close(sides, run)?;
-    let aside = keys::clear(sides, run)?;
-    let all = tables::ordinary(&sides.open)?;
-    let (tables, mut notes) = tables::take(sides, &all, run)?;
-    sides.copied()?;
-    notes.extend(returned(sides, &aside)?);
-    sides.validate()?;
-    Ok((tables, notes))
-}
-
-/// Foreign keys that were set aside are made again, when what they stood in the way of has been applied.
-fn returned(sides: &Sides<'_>, aside: &Aside) -> Result<Option<String>> {
-    if aside.keys.is_empty() {
-        return Ok(None);
-    }
-    sides.copied()?;
-    sides.catch_up()?;
-    keys::give_back(sides, aside)?;
-    let names: Vec<String> = aside.keys.iter().map(ForeignKey::to_string).collect();
-    Ok(Some(format!(
-        "{} taken away for TRUNCATE to pass, and made again",
-        names.join(", ")
-    )))
-}
-
-/// Has a carried statement skipped, or another run instead, on the receiving side.
-pub(crate) fn decide(
-    sides: &Sides<'_>,
-    id: i64,
-    decision: &Decision,
-    run: &Run,
-) -> Result<DdlReport> {
-    let mut report = empty(sides, run);
-    report.notes = if report.dry_run {
-        vec![format!("would decide about statement {id}")]
-    } else {
-        decide::decide(sides, id, decision)?
-    };
-    report.decided = !report.dry_run;
-    Ok(report)
-}
-
-fn empty(sides: &Sides<'_>, run: &Run) -> DdlReport {
+pub(super) fn empty(sides: &Sides<'_>, run: &Run) -> DdlReport {
     DdlReport {
         dbname: sides.dbname().to_owned(),
         direction: sides.direction,
@@ -368,46 +280,4 @@ impl Runner<'_> {
         record::ended(admin, record.id, Stage::Done)?;
         Ok(Carried::Done(since.elapsed()))
     }
-}
-
-/// Statements of `flare ddl` of which not both sides are known to have them.
-pub(crate) fn half_done(pair: &Pair, config: &Config, dbname: &str) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for server in [&*pair.publisher, &*pair.subscriber] {
-        let records = record::unfinished(server.admin(), config, dbname)?;
-        found.extend(records.iter().map(|it| shown(&it.statement)));
-    }
-    Ok(found)
-}
-
-/// The same, and carried ones, for whoever must not go on then: what stands on one side
-/// alone would be on one server for good after a switch.
-///
-/// # Errors
-/// When the record cannot be read.
-pub(crate) fn unsettled(pair: &Pair, config: &Config, dbname: &str) -> Result<Vec<String>> {
-    let mut found = half_done(pair, config, dbname)?;
-    let (open, receiving) = (
-        pair.publisher.connect(Login::Superuser, dbname)?,
-        pair.subscriber.connect(Login::Superuser, dbname)?,
-    );
-    let mut stuck = stuck_for_good(&open, &receiving)?;
-    stuck.sort_by_key(|it| it.error.is_none());
-    found.extend(stuck.iter().map(|it| it.in_words(dbname)));
-    Ok(found)
-}
-
-/// Has the subscription take tables that carried statements have made, once they have come, and waits for their rows.
-pub(crate) fn follow(sides: &Sides<'_>, run: &Run) -> Result<Vec<TableName>> {
-    let published = publications::tables(sides.reader_of_open(), &sides.stream.pubname)?;
-    let relations = subscriptions::relations(&sides.reader, &sides.stream.subname)?;
-    if refresh::missing(&published, &relations).is_empty() {
-        sides.validate()?;
-        return Ok(Vec::new());
-    }
-    keys::clear_the_way(sides, run)?;
-    sides.catch_up()?;
-    let all = tables::ordinary(&sides.open)?;
-    let (taken, _) = tables::take(sides, &all, run)?;
-    Ok(taken)
 }

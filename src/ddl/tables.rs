@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use super::sides::Sides;
+use super::truncates;
 use crate::catalog::tables::listed;
 use crate::catalog::{publications, subscriptions};
 use crate::error::{Advise, Result, WrapErr};
@@ -82,6 +83,7 @@ pub(super) fn take(
     let new: Vec<TableName> = now.difference(before).cloned().collect();
     if !new.is_empty() {
         publish(sides, &new, &mut notes)?;
+        truncates::watch_new(sides)?;
     }
     let published = publications::tables(&sides.open, &sides.stream.pubname)?;
     let relations = subscriptions::relations(&sides.reader, &sides.stream.subname)?;

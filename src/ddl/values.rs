@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::kind::{differs_elsewhere, functions_called};
 use crate::error::{Failure, Result, WrapErr};
+use crate::schema::Tokens;
 use crate::server::{Session, params};
 use crate::value::{Ident, Literal, TableName};
 
@@ -122,14 +122,17 @@ impl Computed {
     }
 }
 
-/// `ALTER COLUMN .. TYPE .. USING` computes every row again on each side.
+/// `ALTER COLUMN .. TYPE .. USING` computes every row again on each side. A stable function of a user may read the time.
 fn refuse_volatile_using(session: &Session, statement: &str) -> Result<()> {
     if !statement.to_ascii_lowercase().contains("using") {
         return Ok(());
     }
     let called = functions_called(statement);
     let volatile: Option<String> = session.value(
-        "SELECT min(proname::text) || '() is volatile' FROM pg_proc WHERE proname = ANY ($1) AND provolatile = 'v'",
+        "SELECT min(p.proname || CASE p.provolatile WHEN 'v' THEN '() is volatile' ELSE '() is not immutable' END)
+           FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+          WHERE p.proname = ANY ($1)
+            AND (p.provolatile = 'v' OR p.provolatile = 's' AND p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal'))",
         params![called],
     )?;
     let volatile = volatile.or_else(|| {
@@ -142,5 +145,88 @@ fn refuse_volatile_using(session: &Session, statement: &str) -> Result<()> {
         ))
         .hint("in three statements: ADD COLUMN of the new type; UPDATE; then DROP COLUMN and RENAME COLUMN")
         .err(),
+    }
+}
+
+/// Names that are called as functions in it, lower-cased where unquoted.
+fn functions_called(text: &str) -> Vec<String> {
+    let tokens = Tokens::of(text.as_bytes());
+    let called = (0..tokens.len()).filter(|at| tokens.is(at + 1, "("));
+    called.filter_map(|at| tokens.name(at)).collect()
+}
+
+/// Functions that are not volatile, and have another value on another server, or a moment later.
+const ELSEWHERE: [&str; 15] = [
+    "now",
+    "statement_timestamp",
+    "transaction_timestamp",
+    "txid_current",
+    "pg_current_xact_id",
+    "age",
+    "current_setting",
+    "current_database",
+    "version",
+    "pg_backend_pid",
+    "inet_client_addr",
+    "inet_server_addr",
+    "inet_server_port",
+    "pg_postmaster_start_time",
+    "pg_conf_load_time",
+];
+
+/// The same without parentheses.
+const ELSEWHERE_WORDS: [&str; 8] = [
+    "CURRENT_TIMESTAMP",
+    "CURRENT_DATE",
+    "CURRENT_TIME",
+    "LOCALTIME",
+    "LOCALTIMESTAMP",
+    "SESSION_USER",
+    "SYSTEM_USER",
+    "CURRENT_CATALOG",
+];
+
+/// What stands behind USING and has another value on the other side, though it is not volatile.
+fn differs_elsewhere(text: &str) -> Option<String> {
+    let tokens = Tokens::of(text.as_bytes());
+    let using = tokens.find("USING")?;
+    (using + 1..tokens.len()).find_map(|at| {
+        let raw = String::from_utf8_lossy(tokens.raw(at));
+        let calls = tokens.is(at + 1, "(")
+            && tokens
+                .name(at)
+                .is_some_and(|name| ELSEWHERE.contains(&name.as_str()));
+        let says = ELSEWHERE_WORDS.iter().any(|word| tokens.is(at, word));
+        let constant = raw.trim_matches(['\'', ' ']).to_ascii_lowercase();
+        let time = raw.starts_with('\'')
+            && ["now", "today", "tomorrow", "yesterday"].contains(&constant.as_str());
+        // It may be the name of any function.
+        let escaped = tokens.are(at, "U &") && tokens.raw(at + 2).starts_with(b"\"");
+        (calls || says || time || escaped).then(|| raw.into_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_another_value_elsewhere_is_found() {
+        for (using, found) in [
+            ("now /* x */ ()", Some("now")),
+            ("Current_Date", Some("Current_Date")),
+            ("' today '::date", Some("' today '")),
+            ("U&\"r\\0061ndom\"()", Some("U")),
+            ("age::int + version", None),
+            ("'tonight'", None),
+        ] {
+            let text = format!("ALTER TABLE t ALTER now TYPE date USING {using}");
+            assert_eq!(differs_elsewhere(&text).as_deref(), found, "{using}");
+        }
+    }
+
+    #[test]
+    fn functions_are_known_by_their_parentheses() {
+        assert_eq!(functions_called("x USING f(a) + \"G\" (b)"), ["f", "G"]);
     }
 }

@@ -29,11 +29,11 @@ impl Key {
         &self.kind
     }
 
-    /// flare's own table, schema, fence and replication are not the user's.
+    /// flare's own table, schema, triggers and replication are not the user's.
     fn is_ours(&self) -> bool {
         const TABLE: &str = "flare_replication_status";
         const SCHEMA: &str = "flare";
-        const FENCE: &str = "flare_fence";
+        const TRIGGERS: [&str; 2] = ["flare_fence", "flare_truncate"];
         let is_schema = match self.kind.as_str() {
             "SCHEMA" => self.name == SCHEMA,
             "ACL" | "COMMENT" => self.name == format!("SCHEMA {SCHEMA}"),
@@ -41,7 +41,8 @@ impl Key {
         };
         self.schema == SCHEMA
             || is_schema
-            || self.kind == "TRIGGER" && self.name.rsplit(' ').next() == Some(FENCE)
+            || self.kind == "TRIGGER"
+                && (self.name.rsplit(' ').next()).is_some_and(|it| TRIGGERS.contains(&it))
             || self
                 .name
                 .split([' ', '.'])
@@ -184,6 +185,12 @@ pub(super) mod tests {
                 "public",
                 "t flare_fence",
                 "CREATE TRIGGER flare_fence BEFORE INSERT ON t;",
+            ),
+            entry(
+                "TRIGGER",
+                "public",
+                "t flare_truncate",
+                "CREATE TRIGGER flare_truncate BEFORE TRUNCATE ON t;",
             ),
         ]
         .concat();

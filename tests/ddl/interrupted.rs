@@ -91,6 +91,7 @@ fn a_kill_at_any_step_is_finished_or_undone() {
     assert_same(&pair);
     // One that nobody finishes keeps no row back once the migration is given up.
     killed_before(&pair, "second", marked);
+    assert_eq!(pair.subscriber().value(pair.db(), kept), "1");
     pair.flare(&["cleanup", pair.subname(), "--yes"]).ok();
     assert_eq!(pair.subscriber().value(pair.db(), kept), "0");
 }

@@ -53,6 +53,18 @@ fn what_would_differ_is_refused_or_corrected() {
                 "another value there",
             ),
             (
+                "CREATE FUNCTION \"Any (x\"() RETURNS text LANGUAGE sql AS 'SELECT random()::text'; ALTER TABLE filled ALTER t TYPE text USING \"Any (x\" ()",
+                "another value there",
+            ),
+            (
+                "CREATE FUNCTION \"Any\"() RETURNS text LANGUAGE sql AS 'SELECT random()::text'; ALTER TABLE filled ALTER t TYPE text USING public.\"Any\"()",
+                "another value there",
+            ),
+            (
+                "CREATE FUNCTION stable_now() RETURNS text STABLE LANGUAGE sql AS 'SELECT now()::text'; ALTER TABLE filled ALTER t TYPE text USING stable_now()",
+                "another value there",
+            ),
+            (
                 "ALTER TABLE filled ALTER t TYPE text USING session_user",
                 "another value there",
             ),
@@ -120,6 +132,11 @@ fn what_would_differ_is_refused_or_corrected() {
             works_as_the_hint_says(&mut client, &format!("ALTER TABLE filled ADD {column}"));
             runs(&mut client, "ALTER TABLE filled DROP n");
         }
+        // Nobody has them there.
+        runs(
+            &mut client,
+            "SELECT lo_create(4711); COMMENT ON LARGE OBJECT 4711 IS 'x'; GRANT SELECT ON LARGE OBJECT 4711 TO public; SELECT lo_unlink(4711)",
+        );
         // Columns that are called like functions.
         runs(
             &mut client,

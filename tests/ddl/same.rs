@@ -36,7 +36,7 @@ const SCHEMA: &str = "
      WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
     UNION ALL
     SELECT 'trigger', tgrelid::regclass || ' ' || tgname, tgenabled::text FROM pg_trigger
-     WHERE NOT tgisinternal AND tgname <> 'flare_fence'
+     WHERE NOT tgisinternal AND tgname NOT IN ('flare_fence', 'flare_truncate')
     UNION ALL
     SELECT 'comment', pg_describe_object(classoid, objoid, objsubid), description FROM pg_description
      WHERE classoid = 'pg_class'::regclass AND objoid >= 16384
@@ -74,7 +74,10 @@ fn rows_of(server: &Cluster, db: &str) -> Rows {
             "SELECT '{}', count(*), md5(string_agg(t::text, '|' ORDER BY t::text)) FROM {table} t",
             table.replace('\'', "''")
         );
-        server.rows(db, &sql).remove(0)
+        // Versions before 12 print more digits of a float than it takes.
+        server
+            .rows(db, &format!("SET extra_float_digits = 0; {sql}"))
+            .remove(0)
     });
     each.collect()
 }

@@ -1,5 +1,5 @@
 //! A TRUNCATE of a table to which one refers that the subscription does not follow: apply truncates what it follows alone,
-//! which the server refuses.
+//! which the server refuses. And what PostgreSQL 10 neither sends nor takes is carried as a statement.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::cutover::fixture::switched_to;
 use crate::support::application::Side;
 use crate::support::{Pair, matrix, wait};
 
-use super::carry::{armed, owner, runs, settle};
+use super::carry::{armed, is_refused, owner, runs, settle};
 use super::same::assert_same;
 
 /// Before 11 none is replicated.
@@ -88,4 +88,69 @@ fn passes(pair: &Pair, open: Side, round: &str) {
     assert_eq!(receiving.value(db, &rows), "7");
     settle(pair, open);
     assert_same(pair);
+}
+
+const ON_A_10: [&str; 7] = [
+    "TRUNCATE ROUND_top CASCADE; INSERT INTO ROUND_top VALUES (5); INSERT INTO ROUND_low VALUES (5, 5)",
+    "BEGIN; SAVEPOINT a; TRUNCATE ROUND_low; ROLLBACK TO a; INSERT INTO ROUND_low VALUES (6, 5); COMMIT",
+    // Its rows are copied after the first TRUNCATE, which must not empty it then.
+    "CREATE TABLE ROUND_new AS SELECT 1 AS id; TRUNCATE ROUND_new; INSERT INTO ROUND_new VALUES (2)",
+    "CREATE TABLE \"ROUND ; \"\"new\" (id int PRIMARY KEY); INSERT INTO \"ROUND ; \"\"new\" VALUES (1); CREATE TABLE ROUND_more (id int PRIMARY KEY)",
+    "ALTER TABLE ROUND_new REPLICA IDENTITY FULL",
+    "BEGIN; INSERT INTO ROUND_p VALUES (2, '2026-01-06'); TRUNCATE ROUND_p; INSERT INTO ROUND_p VALUES (3, '2026-01-07'); COMMIT",
+    "DO $$ BEGIN TRUNCATE ROUND_low, ROUND_top RESTART IDENTITY; END $$; INSERT INTO ROUND_top VALUES (7)",
+];
+
+#[test]
+fn a_truncate_that_a_10_neither_sends_nor_takes_is_carried() {
+    let pair = armed(Pair::new(10, 18), "carry");
+    // A thousand defaults: the catalogs of both sides are compared in a moment all the same.
+    let columns: Vec<String> = (0..1000).map(|n| format!("c{n} int DEFAULT {n}")).collect();
+    let wide = format!(
+        "CREATE TABLE wide (id int PRIMARY KEY, {})",
+        columns.join(", ")
+    );
+    runs(&mut owner(&pair, Side::Publisher), &wide);
+    settle(&pair, Side::Publisher);
+    let status = pair.flare(&["status"]);
+    assert!(!status.stdout().contains("no answer"), "{status}");
+    for (open, round) in [(Side::Publisher, "there"), (Side::Subscriber, "back")] {
+        if open == Side::Subscriber {
+            switched_to(&pair, Side::Subscriber);
+        }
+        let mut client = owner(&pair, open);
+        let mut run = |sql: &str| runs(&mut client, &sql.replace("ROUND", round));
+        run("CREATE TABLE ROUND_top (id int PRIMARY KEY); CREATE TABLE ROUND_low (id int PRIMARY KEY, top int REFERENCES ROUND_top);
+             CREATE TABLE ROUND_p (id int, at date) PARTITION BY RANGE (at); CREATE TABLE ROUND_p1 PARTITION OF ROUND_p FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+             ALTER TABLE ROUND_p1 ADD PRIMARY KEY (id); INSERT INTO ROUND_p VALUES (1, '2026-01-05'); INSERT INTO ROUND_top VALUES (1); INSERT INTO ROUND_low VALUES (1, 1)");
+        settle(&pair, open);
+        for sql in ON_A_10 {
+            run(sql);
+        }
+        settle(&pair, open);
+        assert_same(&pair);
+        run("TRUNCATE ROUND_new, \"ROUND ; \"\"new\"; INSERT INTO ROUND_new VALUES (3)");
+        settle(&pair, open);
+        assert_same(&pair);
+        let compared = pair.flare(&["verify_schema", pair.subname()]);
+        assert!(!compared.stdout().contains("flare_truncate"), "{compared}");
+        let rows = format!(
+            "SELECT (SELECT string_agg(id::text, ' ') FROM {round}_new) || (SELECT count(*) FROM {round}_low)"
+        );
+        assert_eq!(open.other().of(&pair).value(pair.db(), &rows), "30");
+    }
+    pair.configure(|config| config["ddl"] = "refuse".into());
+    pair.flare(&["fallback", pair.subname(), "--yes"]).ok();
+    pair.flare(&["create_subscription", pair.subname()]).ok();
+    let mut client = owner(&pair, Side::Publisher);
+    is_refused(
+        &mut client,
+        "TRUNCATE there_new",
+        "TRUNCATE of public.there_new is refused",
+    );
+    pair.flare(&["cleanup", pair.subname(), "--yes"]).ok();
+    for server in [pair.publisher(), pair.subscriber()] {
+        let left = "SELECT count(*) FROM pg_trigger WHERE tgname ~ '^flare'";
+        assert_eq!(server.value(pair.db(), left), "0");
+    }
 }

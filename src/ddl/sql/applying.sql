@@ -281,13 +281,21 @@ BEGIN
         IF new.tag ~ '^(ALTER|DROP) ' AND flare.ddl_shapes(new.tag) THEN
             back := flare.ddl_keys_back(new.tag, statement);
         END IF;
-        left_to_do := flare.ddl_shape(new.role, new.tag, statement, new.settings);
+        IF new.tag = 'TRUNCATE TABLE' AND decided.outcome IS NULL THEN
+            PERFORM flare.ddl_truncate(new.role, statement, new.settings);
+            left_to_do := '[]';
+        ELSE
+            left_to_do := flare.ddl_shape(new.role, new.tag, statement, new.settings);
+        END IF;
         FOR one IN SELECT jsonb_array_elements(fixes) LOOP
             CONTINUE WHEN EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(one ->> 'table')
                                      AND attname = one ->> 'column' AND attnum <= (one ->> 'before')::int);
             PERFORM flare.ddl_sandbox(new.role, one ->> 'sql', new.settings);
         END LOOP;
         PERFORM flare.ddl_close();
+        IF to_regprocedure('flare.truncated()') IS NOT NULL THEN
+            PERFORM flare.ddl_watch_truncate(array(SELECT attrelid FROM pg_attribute WHERE attname = 'ctid' AND attnum < 0 AND age(xmin) <= 0 AND flare.ddl_own(xmin)));
+        END IF;
         IF back <> '[]' THEN
             PERFORM flare.ddl_keys_aside(back);
         END IF;

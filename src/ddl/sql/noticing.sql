@@ -121,6 +121,16 @@ CREATE OR REPLACE FUNCTION flare.ddl_reads_time(statement text) RETURNS boolean 
     SELECT statement OPERATOR(pg_catalog.~*) '''\s*(now|today|tomorrow|yesterday)\s*'''
 $f$;
 
+-- Functions that a statement calls, by their names, and that have another value there or may have: those of users that are
+-- stable may read the time or a setting; those in C that are, as unaccent, read dictionaries.
+CREATE OR REPLACE FUNCTION flare.ddl_calls_another(plain text) RETURNS SETOF oid LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+    SELECT p.oid FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+           CROSS JOIN LATERAL (SELECT lower(replace(p.proname, '"', '""'))) it(name)
+     WHERE (p.provolatile = 'v' OR p.provolatile = 's' AND p.oid >= '16384' AND l.lanname NOT IN ('c', 'internal'))
+       AND strpos(plain, it.name) > 0
+       AND plain ~ ('(^|[^[:alnum:]_$\u0080-\uffff])' || regexp_replace(it.name, '(\W)', '\\\1', 'g') || '"?\s*\(')
+$f$;
+
 -- What a new column would get other values for on the other side: refused, or corrected there.
 CREATE OR REPLACE FUNCTION flare.ddl_values(tables oid[], statement text, OUT fix jsonb, OUT refused text, OUT hint text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
@@ -179,8 +189,7 @@ BEGIN
             OR flare.ddl_plain(statement) ~* '\musing\M.*\m((current_timestamp|current_date|current_time|localtime|localtimestamp|session_user|system_user|current_catalog)\M|(now|statement_timestamp|transaction_timestamp|txid_current|pg_current_xact_id|age|current_setting|current_database|version|pg_backend_pid|inet_(client|server)_(addr|port)|pg_postmaster_start_time|pg_conf_load_time)"?\s*\()'
             -- Names that are written in another way may be any.
             OR statement ~* '\musing\M.*u&"'
-            OR EXISTS (SELECT FROM pg_proc WHERE provolatile = 'v' AND proname::text IN (
-                     SELECT lower((regexp_matches(flare.ddl_plain(statement), '([[:alnum:]_]+)"?\s*\(', 'g'))[1])))) THEN
+            OR EXISTS (SELECT FROM flare.ddl_calls_another(lower(flare.ddl_plain(statement))))) THEN
         refused := 'USING calls a function that has another value there: rows would get other values on the subscriber';
         hint := 'In three statements: ADD COLUMN of the new type; UPDATE; then DROP COLUMN and RENAME COLUMN.';
     END IF;
@@ -283,8 +292,9 @@ BEGIN
         SELECT array_agg(object_type || coalesce(' ' || object_identity, '')), bool_or(its_own), bool_or(NOT its_own AND NOT flares),
                array_agg(objid) FILTER (WHERE NOT its_own AND NOT flares AND classid = '1259')
           INTO named, temporary, keeps, tables
-          FROM (SELECT *, coalesce(schema_name = 'pg_temp' OR object_identity LIKE 'pg\_temp%', false) AS its_own,
-                       coalesce(schema_name = 'flare' OR object_identity || '.' LIKE 'flare.%' OR object_identity || '.' LIKE '% on flare.%', false) AS flares
+          FROM (SELECT *, -- Large objects are not there, since replication does not carry them.
+                       coalesce(schema_name = 'pg_temp' OR object_identity LIKE 'pg\_temp%' OR lower(object_type) = 'large object', false) AS its_own,
+                       coalesce(schema_name = 'flare' OR object_identity || '.' LIKE 'flare.%' OR object_identity || '.' LIKE '% on flare.%' OR object_identity LIKE 'flare\_truncate on %', false) AS flares
                   FROM pg_event_trigger_ddl_commands() WHERE NOT in_extension OR object_type = 'extension') c;
         IF named IS NULL AND current_setting('flare.extension', true) = 'on' AND flare.ddl_in_extension() THEN
             -- Its script's own statements are not the string's.
@@ -325,6 +335,9 @@ BEGIN
         END IF;
         RETURN;
     ELSIF tg_tag = 'CREATE TABLE AS' THEN
+        IF to_regprocedure('flare.truncated()') IS NOT NULL THEN
+            PERFORM flare.ddl_watch_truncate(tables);
+        END IF;
         RETURN;
     END IF;
     IF tg_tag = 'CREATE EXTENSION' THEN
@@ -390,6 +403,10 @@ BEGIN
     INSERT INTO flare.ddl (id, role, tag, text, settings, objects, fix)
     VALUES (nextval('flare.ddl_id_seq'), current_setting('flare.who')::jsonb ->> 'role', tg_tag, seen.statement, current_setting('flare.who')::jsonb -> 'settings', named,
             corrections);
+    -- Last, since it is a statement of its own, and has been run by flare.
+    IF tg_tag IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE SCHEMA') AND to_regprocedure('flare.truncated()') IS NOT NULL THEN
+        PERFORM flare.ddl_watch_truncate(tables);
+    END IF;
 END $f$;
 
 DROP EVENT TRIGGER IF EXISTS flare_ddl_1;

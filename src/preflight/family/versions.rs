@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::config::DdlMode;
 use crate::error::{Result, hint_of, message_of};
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
@@ -72,6 +73,7 @@ pub(crate) const CHECKS: &[Check] = &[
                 (publisher.side, publisher.major),
                 (subscriber.side, subscriber.major),
                 view.reverse,
+                view.config.ddl,
             )),
             _ => Ok(Vec::new()),
         },
@@ -156,9 +158,13 @@ fn never_tested(untested: Vec<String>) -> Vec<Finding> {
     }
 }
 
-/// Known from the versions alone, and nothing to mend: it is said, and no warning.
-fn truncates(from: (Side, i32), to: (Side, i32), reverse: bool) -> Vec<Finding> {
+/// Known from the versions alone, and nothing to mend: it is said, and no warning. Where statements are watched alone:
+/// else triggers carry or refuse it.
+fn truncates(from: (Side, i32), to: (Side, i32), reverse: bool, ddl: DdlMode) -> Vec<Finding> {
     let mut found = Vec::new();
+    if ddl != DdlMode::Watch {
+        return found;
+    }
     if from.1 < 11 {
         found.push(
             Finding::note(format!(
@@ -166,7 +172,7 @@ fn truncates(from: (Side, i32), to: (Side, i32), reverse: bool) -> Vec<Finding> 
                 from.0, from.1, to.0
             ))
             .objects([from.0.to_string()])
-            .fix("DELETE instead of TRUNCATE while the migration runs; or REVOKE TRUNCATE from who might"),
+            .fix("DELETE instead of TRUNCATE while the migration runs; or ddl: carry, which carries it, or ddl: refuse"),
         );
     }
     if reverse && from.1 < 11 && to.1 >= 11 {
@@ -176,7 +182,7 @@ fn truncates(from: (Side, i32), to: (Side, i32), reverse: bool) -> Vec<Finding> 
                 from.1
             ))
             .objects([to.0.to_string()])
-            .fix("DELETE instead of TRUNCATE until cleanup"),
+            .fix("DELETE instead of TRUNCATE until cleanup; or ddl: carry, which carries it"),
         );
     }
     found
@@ -229,12 +235,19 @@ mod tests {
 
     #[test]
     fn truncate_is_lost_from_10_and_left_out_back_to_it() {
-        let of = |from, to, reverse| {
-            truncates((Side::Publisher, from), (Side::Subscriber, to), reverse).len()
+        let of = |from, to, reverse, ddl| {
+            truncates(
+                (Side::Publisher, from),
+                (Side::Subscriber, to),
+                reverse,
+                ddl,
+            )
+            .len()
         };
-        assert_eq!(of(10, 18, true), 2);
-        assert_eq!(of(10, 18, false), 1);
-        assert_eq!(of(11, 18, true), 0);
+        assert_eq!(of(10, 18, true, DdlMode::Watch), 2);
+        assert_eq!(of(10, 18, false, DdlMode::Watch), 1);
+        assert_eq!(of(11, 18, true, DdlMode::Watch), 0);
+        assert_eq!(of(10, 18, true, DdlMode::Carry), 0);
     }
 
     #[test]
