@@ -48,7 +48,8 @@ impl PauseWrite {
         };
         let flare = flare.dry_run_if(self.dry_run);
         let report = flare.pause_write(&self.dbname, self.subname.as_deref(), &options)?;
-        let outcome = Outcome::of(&report)?.changed(report.outcome == PauseOutcome::Paused);
+        let changed = [PauseOutcome::Paused, PauseOutcome::Unfinished];
+        let outcome = Outcome::of(&report)?.changed(changed.contains(&report.outcome));
         Ok(outcome.verdict(report.verdict()))
     }
 }

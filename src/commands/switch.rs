@@ -54,7 +54,8 @@ impl SwitchArgs {
             },
         };
         let report = switch(&flare.dry_run_if(self.dry_run), &self.subnames, &options)?;
-        let outcome = Outcome::of(&report)?.changed(report.outcome == SwitchOutcome::Switched);
+        let changed = [SwitchOutcome::Switched, SwitchOutcome::Unfinished];
+        let outcome = Outcome::of(&report)?.changed(changed.contains(&report.outcome));
         Ok(outcome.verdict(report.verdict()))
     }
 }

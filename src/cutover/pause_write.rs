@@ -46,6 +46,11 @@ pub(crate) fn pause_write(
             report.cause = Some(cause_of(&cause));
             Ok(report)
         }
+        Ending::Unfinished { cause, writable } => Ok(PauseReport {
+            cause: Some(cause_of(&cause)),
+            writable,
+            ..report(&pause, request, PauseOutcome::Unfinished)
+        }),
     }
 }
 
@@ -61,14 +66,18 @@ fn hold(pause: &mut Pause<'_>) -> Result<()> {
     Ok(())
 }
 
-fn empty(request: &PauseRequest, outcome: PauseOutcome, writable: Writable) -> PauseReport {
+fn empty(
+    request: &PauseRequest,
+    outcome: PauseOutcome,
+    writable: impl Into<Option<Writable>>,
+) -> PauseReport {
     let wanted = request.databases.first();
     PauseReport {
         outcome,
         run_id: None,
         dbname: wanted.map(|it| it.dbname.clone()).unwrap_or_default(),
         subname: wanted.map(|it| it.subname.clone()).unwrap_or_default(),
-        writable,
+        writable: writable.into(),
         pause_ms: None,
         steps: Vec::new(),
         terminated_backends: 0,

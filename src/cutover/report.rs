@@ -20,6 +20,8 @@ pub enum PauseOutcome {
     Undone,
     /// Nothing was changed; this is what would be done.
     DryRun,
+    /// It could be neither completed nor undone: the guards go on with it.
+    Unfinished,
 }
 
 /// Where the application can write.
@@ -120,8 +122,8 @@ pub struct PauseReport {
     pub dbname: String,
     /// The subscription.
     pub subname: String,
-    /// Where the application can write now.
-    pub writable: Writable,
+    /// Where the application can write now; none: that is not known.
+    pub writable: Option<Writable>,
     /// Milliseconds from the guards to the last row on the subscriber.
     pub pause_ms: Option<f64>,
     /// Each step.
@@ -185,6 +187,16 @@ impl fmt::Display for PauseReport {
                     "The application can write to {dbname:?} on the publisher, as before: the pause was undone."
                 )?;
             }
+            PauseOutcome::Unfinished => match self.writable {
+                Some(_) => writeln!(
+                    f,
+                    "Nobody can write to {dbname:?}: the pause could not be undone."
+                )?,
+                None => writeln!(
+                    f,
+                    "Who can write to {dbname:?} is not known: the pause could not be undone."
+                )?,
+            },
             PauseOutcome::DryRun => {
                 writeln!(
                     f,

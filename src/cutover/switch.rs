@@ -12,13 +12,12 @@ use crate::cutover::deadline::Deadline;
 use crate::cutover::exits::settle::Settled;
 use crate::cutover::failpoint;
 use crate::cutover::pause::engine::{self, Ending};
-use crate::cutover::pause::fencing;
 use crate::cutover::pause::guard;
 use crate::cutover::pause::open;
 use crate::cutover::pause::switching;
-use crate::cutover::report::{StepName, cause_of};
+use crate::cutover::report::{StepName, Writable, cause_of};
 use crate::cutover::state::{Pause, PauseRequest};
-use crate::cutover::switch_report::{SwitchOutcome, SwitchReport};
+use crate::cutover::switch_report::{SwitchOutcome, SwitchReport, written_after};
 use crate::error::{Advise, Failure, Report, Result, WrapErr, message_of};
 use crate::preflight::way;
 use crate::replicate::{Mode, Run};
@@ -53,9 +52,21 @@ pub(crate) fn switch(
             report.cause = Some(cause_of(&cause));
             return Ok(report);
         }
+        Ending::Unfinished { cause, writable } => {
+            return Ok(SwitchReport::of(&pause, request, SwitchOutcome::Unfinished)
+                .unfinished(writable, &cause));
+        }
     };
     // A guard that is not dismissed finishes what is past the point of no return, until all of it is done.
-    open_target(&mut pause)?;
+    if let Err(cause) = open_target(&mut pause) {
+        let writable = match pause.opened_at {
+            Some(_) => Some(written_after(request.direction)),
+            // It may have opened, and what it answered is lost.
+            None => (!is_lost(&cause)).then_some(Writable::None),
+        };
+        return Ok(SwitchReport::of(&pause, request, SwitchOutcome::Unfinished)
+            .unfinished(writable, &cause));
+    }
     let after = afterwards(&mut pause, config, run);
     if after.is_ok() {
         process.dismiss(pause.poolers.any_is_owed().then_some(Settled::Finished));
@@ -113,10 +124,8 @@ fn open_target(pause: &mut Pause<'_>) -> Result<()> {
     let _shield = interrupt::Shield::raise();
     pause.deadline = Deadline::after(PAST_RETURN);
     pause.set_timeout(Timeout::For(PAST_RETURN));
-    let opened = failpoint::before(StepName::Open.as_str(), &pause.deadline)
-        .and_then(|()| open::open(pause));
-    fencing::decided(pause);
-    opened
+    failpoint::before(StepName::Open.as_str(), &pause.deadline)
+        .and_then(|()| open::open(pause))
         .map_err(|report| {
             let who = who_can_write(pause.pair, &report);
             report.wrap_err(who)

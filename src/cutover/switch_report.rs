@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use crate::config::DdlMode;
 use crate::cutover::before::plan::{self, Plan};
-use crate::cutover::report::{StepName, StepTime, Writable};
+use crate::cutover::report::{StepName, StepTime, Writable, cause_of};
 use crate::cutover::state::{Pause, PauseRequest};
-use crate::error::{Error, Failure};
+use crate::error::{Error, Failure, Report};
 use crate::journal::Direction;
 use crate::preflight::{Checked, Preflight, Severity};
 use crate::value::Lsn;
@@ -27,6 +27,8 @@ pub enum SwitchOutcome {
     DryRun,
     /// It had been switched before.
     Already,
+    /// It could be neither completed nor undone: the guard goes on with it, or the next command.
+    Unfinished,
 }
 
 /// One database of a switch.
@@ -80,8 +82,8 @@ pub struct SwitchReport {
     pub databases: Vec<SwitchedDatabase>,
     /// The subscription that brings the data back from now on.
     pub reverse_subscription: Option<String>,
-    /// Where the application can write now.
-    pub writable: Writable,
+    /// Where the application can write now; none: that is not known.
+    pub writable: Option<Writable>,
     /// In a dry run, what stands in the way of the switch, and what else the checks of `preflight` have found.
     pub checks: Vec<Checked>,
     /// When the rows of each database were last compared; none: that was not looked at.
@@ -131,8 +133,9 @@ impl SwitchReport {
             reverse_subscription: (pause.way_back_runs && outcome == SwitchOutcome::Switched)
                 .then(|| back.join(", ")),
             writable: match outcome {
-                SwitchOutcome::Switched => written_after(request.direction),
-                _ => written_before(request.direction),
+                SwitchOutcome::Switched => Some(written_after(request.direction)),
+                SwitchOutcome::Unfinished => None,
+                _ => Some(written_before(request.direction)),
             },
             warnings: pause.warnings.clone(),
             ..SwitchReport::already(request)
@@ -164,13 +167,22 @@ impl SwitchReport {
         }
     }
 
+    /// With where the application can write, if that is known, and why it is not complete.
+    pub(super) fn unfinished(self, writable: Option<Writable>, cause: &Report) -> SwitchReport {
+        SwitchReport {
+            writable,
+            cause: Some(cause_of(cause)),
+            ..self
+        }
+    }
+
     /// It would be refused: all that stands in the way.
     pub(super) fn blocked(request: &PauseRequest, found: &Preflight) -> SwitchReport {
         let command = request.command();
         let ids: Vec<&str> = found.found(Severity::Blocker).map(|it| it.id).collect();
         SwitchReport {
             outcome: SwitchOutcome::DryRun,
-            writable: written_before(request.direction),
+            writable: Some(written_before(request.direction)),
             checks: found.worth_a_word(),
             cause: Some(
                 Failure::no(format!(
@@ -203,7 +215,7 @@ impl SwitchReport {
             steps: Vec::new(),
             databases: databases.collect(),
             reverse_subscription: None,
-            writable: written_after(request.direction),
+            writable: Some(written_after(request.direction)),
             checks: Vec::new(),
             verified: Vec::new(),
             warnings: Vec::new(),
@@ -227,11 +239,11 @@ impl SwitchReport {
             } else {
                 SwitchOutcome::Switched
             },
-            writable: if dry_run {
+            writable: Some(if dry_run {
                 Writable::None
             } else {
                 written_after(request.direction)
-            },
+            }),
             warnings,
             abandoned: true,
             command: "fallback",
@@ -261,7 +273,7 @@ fn in_words(writable: Writable) -> &'static str {
     }
 }
 
-fn written_after(direction: Direction) -> Writable {
+pub(super) fn written_after(direction: Direction) -> Writable {
     written_before(direction.flipped())
 }
 
@@ -273,11 +285,20 @@ impl fmt::Display for SwitchReport {
             .map(|database| format!("{:?}", database.dbname))
             .collect();
         let (names, command) = (names.join(", "), self.command);
-        let writable = match self.outcome {
-            SwitchOutcome::DryRun if self.abandoned => in_words(written_after(self.direction)),
-            _ => in_words(self.writable),
-        };
-        write!(f, "The application can write to {names} on the {writable}")?;
+        match (self.outcome, self.writable) {
+            (SwitchOutcome::DryRun, _) if self.abandoned => {
+                let writable = in_words(written_after(self.direction));
+                write!(f, "The application can write to {names} on the {writable}")?
+            }
+            (SwitchOutcome::Unfinished, Some(Writable::None)) => {
+                write!(f, "Nobody can write to {names}")?
+            }
+            (_, None) => write!(f, "Who can write to {names} is not known")?,
+            (_, Some(writable)) => {
+                let writable = in_words(writable);
+                write!(f, "The application can write to {names} on the {writable}")?
+            }
+        }
         match self.outcome {
             SwitchOutcome::Switched if self.abandoned => {
                 let abandoned = in_words(written_before(self.direction));
@@ -285,6 +306,9 @@ impl fmt::Display for SwitchReport {
             }
             SwitchOutcome::Switched => writeln!(f, ", and nowhere else.")?,
             SwitchOutcome::Undone => writeln!(f, ", as before: the {command} was undone.")?,
+            SwitchOutcome::Unfinished => {
+                writeln!(f, ": the {command} is neither complete nor undone.")?
+            }
             SwitchOutcome::DryRun if self.abandoned => {
                 writeln!(f, " afterwards; nothing was changed.")?
             }
@@ -315,7 +339,7 @@ impl fmt::Display for SwitchReport {
                 .map(|step| format!("{} {:.1}", step.step, step.ms))
                 .collect();
             match self.outcome {
-                SwitchOutcome::Undone => writeln!(f)?,
+                SwitchOutcome::Undone | SwitchOutcome::Unfinished => writeln!(f)?,
                 _ => writeln!(f, ": {} (ms)", steps.join(", "))?,
             }
         }

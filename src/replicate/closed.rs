@@ -256,6 +256,17 @@ pub(crate) fn open(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
     open_by(server, &session, dbname, run)
 }
 
+/// Takes a fence away that stops nobody, from a side that is open; nothing where there is none.
+pub(crate) fn take_fence_off(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
+    let session = server.connect(ActAs::Tables, dbname)?;
+    drop_fence(server, &session, dbname, run).wrap_err_with(|| {
+        format!(
+            "take the fence of {dbname:?} away from the {}",
+            server.side()
+        )
+    })
+}
+
 /// The same by a session that is there already.
 pub(crate) fn open_by(
     server: &Server,
@@ -327,8 +338,10 @@ fn drop_fence(server: &Server, session: &Session, dbname: &str, run: &Run) -> Re
         change
     } else {
         change.with_note(format!(
-            "{} tables are in use all the time and keep an open fence, which stops nobody: run the command again",
-            left.len()
+            "{} tables of the {} are in use all the time and keep an open fence, which stops nobody ({}): flare cleanup takes it away, or flare drop_subscription, once they are less busy",
+            left.len(),
+            server.side(),
+            listed(&left)
         ))
     })
 }

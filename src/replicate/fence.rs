@@ -32,7 +32,7 @@ pub(crate) fn closed() -> String {
     function(REFUSE)
 }
 
-/// The same for as long as the database is shut: for a pause of which nobody has said what became of it.
+/// The same for as long as the database is shut: before the point of no return, since an undo leaves it open.
 fn closed_while_shut() -> String {
     function(&format!(
         "IF {WHILE_SHUT} THEN {REFUSE} END IF; RETURN NULL;"
@@ -96,7 +96,7 @@ pub(crate) fn raise(session: &Session, tables: &[TableName], recording: &str) ->
     session.batch(&sql).wrap_err("fence the tables")
 }
 
-/// What raises it in a block of the transaction that holds the tables' locks; `decided` says whether it stands for good.
+/// What raises it in a block of the transaction that holds the tables' locks, for as long as the database is shut.
 pub(crate) fn raising(tables: &[TableName], recording: &str) -> Result<String> {
     let names = serde_json::to_string(tables).wrap_err("list the tables for the fence")?;
     let (fence, _) = Replicated::Named(tables).fence()?;
@@ -105,13 +105,12 @@ pub(crate) fn raising(tables: &[TableName], recording: &str) -> Result<String> {
     Ok(format!(
         "CREATE SCHEMA IF NOT EXISTS flare;
          known := {EXISTS};
-         EXECUTE CASE WHEN decided THEN {closed} ELSE {while_shut} END;
+         EXECUTE {while_shut};
          IF NOT known THEN EXECUTE {recording}; END IF;
          FOR fenced IN {fence} SELECT format('%I.%I', nspname, relname) AS name FROM fence WHERE NOT stands ORDER BY 1
          LOOP
            EXECUTE format({trigger}, fenced.name);
          END LOOP;",
-        closed = Literal(&closed()),
         while_shut = Literal(&closed_while_shut()),
         recording = Literal(recording),
         trigger = Literal(&trigger_on("%1$s")),

@@ -80,8 +80,19 @@ fn status_calls_a_switch_that_is_being_completed_neither_broken_nor_done() {
     let report = status.ok().json();
     assert_eq!(report["writable"], "subscriber", "{status}");
     assert_eq!(report["subscriptions"][0]["stage"], "finishing", "{status}");
+    // A table that is in use all the time keeps its fence, open.
+    let mut reader = pair.subscriber().superuser_session(pair.db());
+    reader
+        .batch_execute("BEGIN; SELECT FROM app_orders LIMIT 1")
+        .expect("read a table");
     go_on(&run);
-    run.wait().ok();
+    let ended = run.wait();
+    let warnings = ended.ok().json()["warnings"].to_string();
+    assert!(
+        warnings.contains("keep an open fence, which stops nobody (public.app_orders)"),
+        "{ended}"
+    );
+    reader.batch_execute("COMMIT").expect("end the reader");
     let status = pair.flare(&["status", "--format", "json"]);
     let report = status.ok().json();
     assert_eq!(report["subscriptions"][0]["stage"], "cut_over", "{status}");

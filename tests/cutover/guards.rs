@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::support::application::{Application, Side};
 use crate::support::flare::Running;
 use crate::support::proxy::Proxy;
@@ -10,7 +12,7 @@ use crate::support::{Pair, process, wait};
 use super::fixture::{
     Before, assert_fenced, assert_first_line, assert_moved, assert_settled, at_failpoint,
     await_streaming_from, go_on, open_sides, privileges, ready, sessions_of_flare_in, stopped_at,
-    switched_to,
+    switch_to, switched_to,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -182,6 +184,115 @@ fn past_the_point_of_no_return_nobody_writes_on_the_side_that_was_left() {
 }
 
 #[test]
+fn a_server_that_crashes_past_the_point_of_no_return_comes_back_fenced() {
+    let pair = ready(Pair::alone(14, 18).with_accounts(10));
+    let ways = [
+        (THERE, "open"),
+        (BACK, "open"),
+        (THERE, "fence"),
+        (BACK, "fence"),
+    ];
+    for (to, step) in ways {
+        let from = to.other();
+        let run = stopped_at(&pair, to, step, &["--max-pause", "60s"]);
+        // The locks go with it, while nobody of flare's can do anything.
+        from.of(&pair).kill_9();
+        from.of(&pair).start();
+        println!("crashed before {step}, towards the {}", to.as_str());
+        assert_fenced(&pair, from);
+        go_on(&run);
+        run.wait();
+        await_finished(&pair, to);
+        assert_settled(&pair, to);
+        assert_fenced(&pair, from);
+    }
+}
+
+#[test]
+fn an_undo_takes_a_fence_away_that_was_committed_already() {
+    let pair = ready(Pair::alone(13, 17).with_accounts(10));
+    for to in [THERE, BACK] {
+        let from = to.other();
+        let before = Before::of(&pair, from);
+        let run = stopped_at(&pair, to, "switching", &["--max-pause", "60s"]);
+        // The row is another's until the fences are committed.
+        let mut other = from.of(&pair).superuser_session("postgres");
+        other
+            .batch_execute("BEGIN; SELECT 1 FROM flare.journal WHERE step = 'paused' FOR UPDATE")
+            .expect("lock the row");
+        go_on(&run);
+        let fenced = "SELECT count(*) > 0 FROM pg_trigger WHERE tgname = 'flare_fence'";
+        wait::for_("the fence", Duration::from_secs(20), || {
+            from.of(&pair).value(pair.db(), fenced) == "t"
+        });
+        run.kill_9();
+        let waits = "SELECT count(*) > 0 FROM pg_stat_activity
+                      WHERE application_name = 'flare/guard' AND wait_event_type = 'Lock'";
+        wait::for_(
+            "the guard to ask for the row",
+            Duration::from_secs(20),
+            || from.of(&pair).value("postgres", waits) == "t",
+        );
+        other.batch_execute("ROLLBACK").expect("let the row go");
+        let status = pair.flare(&["status"]);
+        assert_first_line(status.ok(), from);
+        await_streaming_from(&pair, from);
+        assert_eq!(Before::of(&pair, from), before, "{status}");
+        switched_to(&pair, to);
+    }
+}
+
+#[test]
+fn a_frozen_guard_is_ended_by_the_next_command() {
+    let pair = ready(Pair::alone(15, 17).with_accounts(10));
+    let run = stopped_at(&pair, THERE, "open", &["--max-pause", "1s"]);
+    // What it is about to do waits for this.
+    let mut journal = pair.subscriber().superuser_session("postgres");
+    journal
+        .batch_execute("BEGIN; LOCK TABLE flare.journal")
+        .expect("lock the journal");
+    let guards = process::children_of(run.pid());
+    run.kill_9();
+    let waits = "SELECT count(*) > 0 FROM pg_stat_activity
+                  WHERE application_name = 'flare/guard' AND wait_event_type = 'Lock'";
+    wait::for_("the guard to be at it", Duration::from_secs(20), || {
+        pair.subscriber().value("postgres", waits) == "t"
+    });
+    for guard in &guards {
+        process::signal(*guard, libc::SIGSTOP);
+    }
+    journal.batch_execute("ROLLBACK").expect("let go");
+    let again = pair.flare(&switch_to(&pair, THERE, &[]));
+    again.ok().says("its sessions are ended");
+    assert_first_line(&again, THERE);
+    assert_settled(&pair, THERE);
+    // What it finds when it goes on is no business of its own any more.
+    for guard in &guards {
+        process::signal(*guard, libc::SIGCONT);
+    }
+    wait::for_("the guard to end", Duration::from_secs(20), || {
+        guards.iter().all(|guard| !process::is_running(*guard))
+    });
+    assert_settled(&pair, THERE);
+    assert_fenced(&pair, BACK);
+}
+
+#[test]
+fn nobody_can_write_is_told_to_programs_too() {
+    let pair = ready(Pair::new(14, 17).with_accounts(10));
+    let run = at_failpoint(&pair, THERE, "open=fail", &[]).run();
+    run.code(1).says("NOBODY CAN WRITE");
+    let report = run.json();
+    assert_eq!(
+        [&report["outcome"], &report["changed"], &report["writable"]],
+        [&"unfinished".into(), &true.into(), &Value::from("none")],
+        "{run}"
+    );
+    await_finished(&pair, THERE);
+    assert_settled(&pair, THERE);
+}
+
+#[test]
 fn the_side_that_was_left_answers_though_the_session_was_lost_that_would_have_said_so() {
     let pair = ready(Pair::new(16, 18).with_accounts(10));
     for to in [THERE, BACK] {
@@ -226,6 +337,10 @@ fn nobody_is_said_to_be_shut_out_of_a_target_that_has_opened_unheard() {
         let run = run.wait();
         run.code(1).says("WHO CAN WRITE IS NOT KNOWN");
         assert!(!run.stderr().contains("NOBODY CAN WRITE"), "{run}");
+        let report = run.json();
+        assert_eq!(report["outcome"], "unfinished", "{run}");
+        assert_eq!(report["changed"], true, "{run}");
+        assert!(report["writable"].is_null(), "{run}");
         way.thaw();
         await_finished(&pair, to);
         assert_settled(&pair, to);

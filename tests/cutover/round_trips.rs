@@ -30,7 +30,7 @@ fn rounds(mut passed: Vec<Passed>) -> usize {
     // before the second round is, and nothing else waits for it.
     let mut sent_on = BTreeSet::new();
     passed.retain(|it| {
-        if it.way == Way::ToServer && it.text.contains("the pause was undone") {
+        if it.way == Way::ToServer && it.text.contains("fenced record") {
             sent_on.insert(it.connection);
         }
         it.way == Way::ToClient || !sent_on.contains(&it.connection)

@@ -77,7 +77,8 @@ pub(in crate::cutover) fn after(
             }
         }
         // Where *to* was closed, its fence is open by now, and nobody needs it.
-        closed::open(to, &member.dbname, run)?;
+        let opened = closed::open(to, &member.dbname, run)?;
+        after.warnings.extend(opened.notes);
     }
     reached("close")?;
     journal::advance(to.admin(), entry.run, Transition::Close)?;

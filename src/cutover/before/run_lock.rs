@@ -9,7 +9,7 @@ use crate::cutover::pause::backends::end_and_await;
 use crate::cutover::pause::connect_privileges::ConnectPrivileges;
 use crate::cutover::pause::fencing;
 use crate::error::{Failure, Result};
-use crate::journal::{self, Entry, Member, RUN_LOCK};
+use crate::journal::{self, Backend, Entry, Member, RUN_LOCK};
 use crate::server::{Pair, Server, Session, application_name, interrupt, params};
 use crate::value::ShellWord;
 
@@ -118,8 +118,9 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// Takes the locks of a run over; none when another flare is at work on it and is to be left alone. A holder that still
-/// has them, silent for longer than a pause may last, is ended.
+/// Takes the locks of a run over; none when another flare is at work on it and is to be left alone. Whoever still has
+/// them, be it the run's flare, its guard or a command that settles it, and is silent for longer than a pause may last, is
+/// ended.
 pub(in crate::cutover) fn take_over<'a>(
     pair: &'a Pair,
     entry: &Entry,
@@ -143,17 +144,22 @@ pub(in crate::cutover) fn take_over<'a>(
         }
         interrupt::sleep(BETWEEN_TRIES)?;
     };
-    let pause = entry.max_pause_ms as f64 / 1000.0;
     let locked = match locked {
-        Err(_) if entry.silent_seconds > pause + SILENCE => {
-            log::warn!(
-                "{} has been silent for {:.0} s: its sessions are ended",
-                entry.holder,
-                entry.silent_seconds
-            );
-            end_sessions(pair, entry)?;
-            lock_out_others(pair, &dbnames)
-        }
+        Err(report) => match silent(pair, entry)? {
+            Some(seconds) => {
+                log::warn!(
+                    "whoever is at work on the run of {} has been silent for {seconds:.0} s: its sessions are ended",
+                    entry.holder,
+                );
+                end_sessions(pair, entry)?;
+                end_holders(pair, &dbnames, seconds)?;
+                lock_out_others(pair, &dbnames)
+            }
+            None => Err(report),
+        },
+        locked => locked,
+    };
+    let locked = match locked {
         Err(report) if report.downcast_ref::<Failure>().is_some() && at_work == AtWork::Leave => {
             log::info!("{report:#}");
             return Ok(None);
@@ -166,6 +172,40 @@ pub(in crate::cutover) fn take_over<'a>(
             dbnames: dbnames.iter().map(|dbname| dbname.to_string()).collect(),
         })
     })
+}
+
+/// For how long nobody has said that the run goes on, where that is too long for anybody who is not frozen.
+fn silent(pair: &Pair, entry: &Entry) -> Result<Option<f64>> {
+    let now = journal::run_of(pair.publisher.admin(), entry.run)?;
+    let seconds = now.map_or(0.0, |it| it.silent_seconds);
+    let pause = entry.max_pause_ms as f64 / 1000.0;
+    Ok((seconds > pause + SILENCE).then_some(seconds))
+}
+
+/// The sessions that hold the lock, and those that bear the same name in these databases and are as old.
+const HOLDERS: &str = "
+    WITH holders AS (SELECT a.pid, a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+                      WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.pid <> pg_backend_pid()
+                        AND l.classid::bigint = $1
+                        AND l.objid::bigint IN (SELECT hashtext(dbname)::bigint & 4294967295 FROM unnest($2::text[]) dbname))
+    SELECT jsonb_build_object('pid', a.pid, 'backend_start', MICROSECONDS) FROM pg_stat_activity a
+     WHERE a.pid IN (SELECT pid FROM holders)
+        OR (a.datname = ANY ($2) AND a.application_name IN (SELECT application_name FROM holders)
+            AND a.backend_start < clock_timestamp() - $3 * interval '1 second')";
+
+/// Ends whoever holds the lock and has fallen silent: a frozen process would keep it for ever, and go on one day.
+fn end_holders(pair: &Pair, dbnames: &[&str], seconds: f64) -> Result<()> {
+    let dbnames: Vec<String> = dbnames.iter().map(|it| it.to_string()).collect();
+    for server in [&*pair.publisher, &*pair.subscriber] {
+        let holders: Vec<Backend> = server.admin().list(
+            &HOLDERS.replace("MICROSECONDS", journal::MICROSECONDS),
+            params![RUN_LOCK, dbnames.clone(), seconds],
+        )?;
+        for holder in &holders {
+            end_and_await(server.admin(), holder)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether the guard process of a run holds its lock, or has just given it back.

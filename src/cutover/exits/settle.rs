@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::subscriptions;
 use crate::config::Config;
 use crate::cutover::after::{Locks, after, fence_from};
+use crate::cutover::before::heartbeat::Heartbeat;
 use crate::cutover::before::run_lock::{AtWork, end_sessions, end_undecided, take_over};
 use crate::cutover::clients;
 use crate::cutover::clients::pgbouncer::{Poolers, Reload};
@@ -43,6 +44,9 @@ pub(crate) fn settle(
     let Some(_taken) = take_over(pair, entry, at_work)? else {
         return Ok(Settled::ByOthers);
     };
+    // Whoever waits for the run sees that it goes on; a frozen process falls silent.
+    journal::beat(pair.publisher.admin(), entry.run)?;
+    let _alive = Heartbeat::start(&pair.publisher, entry.run)?;
     end_undecided(pair, entry)?;
     let now = journal::run_of(pair.publisher.admin(), entry.run)?;
     let entry = now.ok_or_else(|| Failure::new(format!("run {} has gone", entry.run)))?;
@@ -88,6 +92,8 @@ pub(crate) fn undo_rest(pair: &Pair, entry: &Entry, run: &Run) -> Result<()> {
     for member in &entry.databases {
         enable(&pair.subscriber, entry, member)?;
         unbuild(pair, entry, member, run)?;
+        // One that was committed, while the point of no return was another's, stops nobody on a side that is open.
+        warn(closed::take_fence_off(&pair.publisher, &member.dbname, run)?.notes);
     }
     for server in [&*pair.subscriber, &*pair.publisher] {
         journal::advance(server.admin(), entry.run, Transition::Forget)?;

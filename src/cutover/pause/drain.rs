@@ -84,8 +84,9 @@ pub(in crate::cutover) fn send<'a>(
         &declared(database),
         "",
         &format!(
-            "{} answer := jsonb_build_object('lsn', pg_current_wal_insert_lsn()::text);",
-            batch::twice(&waits, &statements)
+            "{} answer := jsonb_build_object('lsn', pg_current_wal_insert_lsn()::text); {}",
+            batch::twice(&waits, &statements),
+            Signal::Probed.give(),
         ),
     );
     batch::send(
@@ -113,7 +114,7 @@ pub(in crate::cutover) fn rehearse<'a>(
             "{looks} PERFORM {};",
             table_locks::still_stand(&pause.databases)
         ),
-        &[Signal::Decided],
+        &[Signal::Fence, Signal::Probed],
     )
 }
 

@@ -16,7 +16,7 @@ use crate::cutover::pause::guard_process::GuardProcess;
 use crate::cutover::pause::round;
 use crate::cutover::pause::switching;
 use crate::cutover::pause::switching::Undecided;
-use crate::cutover::report::{StepName, StepTime};
+use crate::cutover::report::{StepName, StepTime, Writable};
 use crate::cutover::state::Pause;
 use crate::error::{Report, Result, WrapErr, message_of};
 use crate::journal::{Direction, Purpose, Transition};
@@ -29,12 +29,18 @@ pub(crate) enum Ending {
     Done(GuardProcess),
     /// *from* is open as it was.
     Undone(Report),
+    /// It was neither done nor undone: the guard process goes on with it, or the next flare command.
+    Unfinished {
+        cause: Report,
+        /// Where the application can write; none: that is not known.
+        writable: Option<Writable>,
+    },
 }
 
 /// Builds what the run needs, starts its guards, takes `steps`, and undoes what it has done when one of them fails.
 ///
 /// # Errors
-/// When *from* could not be opened again, or it is unknown whether the point of no return was passed.
+/// When it could not begin: nothing was paused.
 pub(crate) fn run(
     pause: &mut Pause<'_>,
     config: &Config,
@@ -61,16 +67,28 @@ pub(crate) fn run(
     match steps(pause) {
         Ok(()) => Ok(Ending::Done(process)),
         // The guard process reads the journal and decides.
-        Err(cause) if switching::is_undecided(&cause) => Err(cause),
+        Err(cause) if switching::is_undecided(&cause) => Ok(undecided(cause)),
         Err(cause) => match undo(pause, config, run) {
-            Ok(Ended::Elsewhere(step)) if step.is_past_return() => Err(cause.wrap_err(Undecided)),
+            Ok(Ended::Elsewhere(step)) if step.is_past_return() => {
+                Ok(undecided(cause.wrap_err(Undecided)))
+            }
             Ok(_) => {
                 process.dismiss(pause.poolers.any_is_owed().then_some(Settled::Undone));
                 Ok(Ending::Undone(cause))
             }
             // The guard process is not dismissed, so it goes on trying.
-            Err(undo) => Err(still_shut(pause, cause, &undo)),
+            Err(undo) => Ok(Ending::Unfinished {
+                writable: (!is_lost(&undo)).then_some(Writable::None),
+                cause: still_shut(pause, cause, &undo),
+            }),
         },
+    }
+}
+
+fn undecided(cause: Report) -> Ending {
+    Ending::Unfinished {
+        cause,
+        writable: None,
     }
 }
 
@@ -144,7 +162,7 @@ pub(crate) fn first_half(pause: &mut Pause<'_>) -> Result<()> {
 /// The least time that an undo gets, however short the pause was to be.
 const UNDO_AT_LEAST: Duration = Duration::from_secs(2);
 
-/// How long an undo may wait for *to*, whose part is left to the next command then.
+/// How long an undo waits for each answer of *to*, whose part is left to the next command then.
 const REST_WITHIN: Duration = Duration::from_secs(4);
 
 /// Opens *from* as it was, by a new session where the old one is lost, and says so; then the rest, for which *to* is
@@ -204,7 +222,7 @@ fn undo(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<Ended> {
 
 /// Only while the run is still this command's: whoever has taken it over has undone it, and may have begun another.
 fn undo_rest(pair: &Pair, pause: &Pause<'_>, run: &Run) -> Result<()> {
-    let within = Timeout::Until(Instant::now() + REST_WITHIN);
+    let within = Timeout::For(REST_WITHIN);
     pair.subscriber.admin().set_timeout(within);
     run_lock::lock_out_others(pair, &pause.entry.dbnames())?;
     settle::undo_rest(pair, &pause.entry, run)

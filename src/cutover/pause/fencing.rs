@@ -1,10 +1,12 @@
 //! The locks of *from* become its fence by themselves: no instant in between in which somebody could write, whoever dies.
 //!
-//! The session that holds the locks of a database is asked, before the point of no return, to wait for it on the server and
-//! to make the fence in the same transaction. A block goes on when its client is frozen or gone. While flare lives, it says
-//! when; after its death whoever takes the run over does, and a run that was undone shows by the database's own default,
-//! which is then as it was. Where nobody says anything in time, nobody has undone it either: a fence is made that stands
-//! for as long as that default does.
+//! The session that holds the locks of a database waits on the server, whatever becomes of its client, and makes the fence
+//! in the same transaction. Of few tables it is raised as soon as the last row is written, beside the drain, and committed
+//! right before the point of no return, which makes it durable: a crash of the server takes locks with it, and no fence. Of
+//! many it would lengthen the pause: there the locks stand at that point, and the fence comes while the other side opens.
+//!
+//! It stands for as long as the database is shut, as a pause makes it and an undo does not leave it; the rest of the switch
+//! makes it stand for good.
 
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use crate::cutover::pause::batch;
 use crate::cutover::pause::signal::{Signal, decided_by_others};
 use crate::cutover::pause::table_locks;
 use crate::cutover::state::{Database, Pause};
-use crate::error::{Result, WrapErr};
+use crate::error::{Report, Result, WrapErr};
 use crate::journal::{self, Backend};
 use crate::replicate::fence;
 use crate::server::{Publisher, Session, interrupt, params};
@@ -29,9 +31,11 @@ pub(in crate::cutover) type Fencing = Receiver<std::result::Result<(), postgres:
 const LONGER: Duration = Duration::from_secs(2);
 /// How long whoever takes a run over waits for the fences.
 const MADE_WITHIN: Duration = Duration::from_secs(5);
+/// Of so many tables the fence is raised while the last row is on its way.
+const BESIDE_THE_DRAIN: usize = 100;
 
-/// Has the locks of every database, once they are held, wait for the point of no return. In a transaction that has failed
-/// the server refuses it.
+/// Has the locks of every database, once they are held, become the fence. In a transaction that has failed the server
+/// refuses it.
 pub(in crate::cutover) fn send(pause: &Pause<'_>) -> Result<Vec<Fencing>> {
     let databases = pause.databases.iter();
     databases.map(|it| send_to(pause, it)).collect()
@@ -40,36 +44,54 @@ pub(in crate::cutover) fn send(pause: &Pause<'_>) -> Result<Vec<Fencing>> {
 fn send_to(pause: &Pause<'_>, database: &Database) -> Result<Fencing> {
     let probe = database.sessions.probe.backend.pid;
     let raise = fence::raising(&database.published, &database.default_before.recording())?;
+    let raise = format!(
+        "PERFORM set_config('lock_timeout', '5s', true); {raise} PERFORM set_config('lock_timeout', '{}', true);",
+        left(pause)
+    );
+    let (beside_the_drain, afterwards, commit) = if is_early(database) {
+        let raise = format!("{} {raise}", wait_for(Signal::Probed, probe));
+        // The point of no return is a commit of the same server that comes later, and is durable at once.
+        (
+            raise,
+            String::new(),
+            "SET LOCAL synchronous_commit = off; COMMIT",
+        )
+    } else {
+        (String::new(), raise, "COMMIT")
+    };
     let body = format!(
         "DECLARE
            until CONSTANT timestamptz := clock_timestamp() + {left} * interval '1 millisecond';
-           decided boolean;
            known boolean;
            fenced record;
          BEGIN
            {here}
-           BEGIN
-             PERFORM set_config('lock_timeout', {left}::text, true);
-             {told}
-           EXCEPTION WHEN lock_not_available THEN NULL;
-           END;
+           {beside_the_drain}
+           {told}
            LOOP
-             decided := {given} OR {by_others};
-             EXIT WHEN decided OR clock_timestamp() > until;
              IF NOT {shut} THEN RAISE EXCEPTION 'the pause was undone'; END IF;
+             EXIT WHEN {given} OR {by_others} OR clock_timestamp() > until;
              PERFORM pg_sleep(0.005);
            END LOOP;
-           PERFORM set_config('lock_timeout', '5s', true);
-           {raise}
+           {afterwards}
+         EXCEPTION WHEN query_canceled OR OTHERS THEN
+           {hide}
+           RAISE;
          END",
-        left = (pause.deadline.left() + LONGER).as_millis().max(1),
+        left = left(pause),
         here = Signal::Fencing.show(),
+        hide = Signal::Fencing.hide(),
         shut = fence::WHILE_SHUT,
-        told = Signal::Decided.await_lock(probe),
-        given = Signal::Decided.given_by(probe),
+        told = wait_for(Signal::Fence, probe),
+        given = Signal::Fence.given_by(probe),
         by_others = decided_by_others(pause.run()),
     );
-    let sql = format!("DO LANGUAGE plpgsql {}; COMMIT", Literal(&body));
+    let sql = format!(
+        "SET LOCAL lock_timeout = {}; DO LANGUAGE plpgsql {}; {commit}; SELECT {}",
+        left(pause),
+        Literal(&body),
+        Signal::Fenced.showing(),
+    );
     database
         .sessions
         .lock
@@ -78,26 +100,34 @@ fn send_to(pause: &Pause<'_>, database: &Database) -> Result<Fencing> {
         .wrap_err_with(|| format!("have the locks of {:?} become a fence", database.dbname()))
 }
 
-/// Waits in a block until the locks of every database are at it, or gone: before, they would go with their client.
-pub(in crate::cutover) fn await_prepared(pause: &Pause<'_>) -> String {
-    let lockers = pause.databases.iter().map(|it| &it.sessions.lock.backend);
-    let waiting: Vec<String> = lockers.map(|it| Signal::Fencing.given_by(it.pid)).collect();
-    let until = format!(
-        "({}) OR NOT {}",
-        waiting.join(" AND "),
-        table_locks::still_stand(&pause.databases)
-    );
-    batch::wait_until(&until, "the locks do not become a fence")
+/// How long the locks wait, in milliseconds.
+fn left(pause: &Pause<'_>) -> u128 {
+    (pause.deadline.left() + LONGER).as_millis().max(1)
 }
 
-/// Tells the locks that the point of no return is passed. Nothing waits for it: where it is not heard, time tells.
-pub(in crate::cutover) fn decided(pause: &Pause<'_>) {
-    tell(pause, &format!("SELECT {}", Signal::Decided.giving()));
+/// Waits in a block until a server process gives the signal or has ended, or for as long as a lock may be waited for.
+fn wait_for(signal: Signal, pid: i32) -> String {
+    format!(
+        "BEGIN {} EXCEPTION WHEN lock_not_available THEN NULL; END;",
+        signal.await_lock(pid)
+    )
+}
+
+/// Whether the fence is committed before the point of no return.
+fn is_early(database: &Database) -> bool {
+    database.published.len() <= BESIDE_THE_DRAIN
+}
+
+/// Tells the locks that the point of no return is next. Nothing waits for it here.
+pub(in crate::cutover) fn commit(pause: &Pause<'_>) {
+    tell(pause, &format!("SELECT {}", Signal::Fence.giving()));
 }
 
 /// Tells them to look what has become of the pause.
 pub(in crate::cutover) fn undone(pause: &Pause<'_>) {
-    tell(pause, &Signal::Decided.let_go());
+    for signal in [Signal::Probed, Signal::Fence] {
+        tell(pause, &signal.let_go());
+    }
 }
 
 fn tell(pause: &Pause<'_>, sql: &str) {
@@ -108,6 +138,55 @@ fn tell(pause: &Pause<'_>, sql: &str) {
             log::info!("tell the locks of {:?}: {report:#}", database.dbname());
         }
     }
+}
+
+/// Waits in a block until every fence is committed or, of many tables, will be made whatever becomes of flare; or one of
+/// them will not.
+pub(in crate::cutover) fn await_prepared(pause: &Pause<'_>) -> String {
+    let prepared: Vec<String> = pause.databases.iter().map(prepared).collect();
+    let failed = pause.databases.iter().map(|it| {
+        format!(
+            "NOT {} AND NOT {}",
+            table_locks::still_stand(std::slice::from_ref(it)),
+            Signal::Fencing.given_by(it.sessions.lock.backend.pid)
+        )
+    });
+    let failed: Vec<String> = failed.collect();
+    let until = format!("({}) OR {}", prepared.join(" AND "), failed.join(" OR "));
+    batch::wait_until(&until, "the locks do not become a fence")
+}
+
+fn prepared(database: &Database) -> String {
+    let pid = database.sessions.lock.backend.pid;
+    if is_early(database) {
+        Signal::Fenced.given_by(pid)
+    } else {
+        Signal::Fencing.given_by(pid)
+    }
+}
+
+/// True while nobody can write in any database of the run: its fence is committed, or its locks stand.
+pub(in crate::cutover) fn nobody_can_write(pause: &Pause<'_>) -> String {
+    let databases = pause.databases.iter().map(|database| {
+        if is_early(database) {
+            prepared(database)
+        } else {
+            table_locks::still_stand(std::slice::from_ref(database))
+        }
+    });
+    let databases: Vec<String> = databases.collect();
+    databases.join(" AND ")
+}
+
+/// Why a fence could not be made, where that is known by now.
+pub(in crate::cutover) fn refused(pause: &Pause<'_>) -> Option<Report> {
+    let mut answers = pause.databases.iter().zip(&pause.fencing);
+    answers.find_map(|(database, made)| {
+        let session = &database.sessions.lock.session;
+        let answer = session.poll(made, Duration::ZERO).err()?;
+        let what = format!("fence the tables of {:?}", database.dbname());
+        Err::<(), _>(answer).wrap_err(what).err()
+    })
 }
 
 /// The sessions of a run that hold its tables.

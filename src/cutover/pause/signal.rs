@@ -26,10 +26,14 @@ pub(in crate::cutover) enum Signal {
     Opened = 6,
     /// New sessions of the target may write.
     Switched = 7,
-    /// The point of no return is passed.
-    Decided = 8,
-    /// The locks wait on the server to become the fence, whatever becomes of their client.
+    /// The locks are to become the fence: the point of no return is next.
+    Fence = 8,
+    /// The locks are at it on the server, whatever becomes of their client.
     Fencing = 9,
+    /// The fence stands, and the locks have gone.
+    Fenced = 10,
+    /// The last row of the database is written.
+    Probed = 11,
 }
 
 /// True when whoever has taken a run over says that it is past its point of no return; can be asked in any database.
@@ -91,7 +95,15 @@ impl Signal {
         format!("PERFORM {};", self.showing())
     }
 
-    fn showing(self) -> String {
+    /// Takes back what a session of its own has shown.
+    pub(super) fn hide(self) -> String {
+        format!(
+            "PERFORM pg_advisory_unlock({}, pg_backend_pid());",
+            self.given()
+        )
+    }
+
+    pub(super) fn showing(self) -> String {
         format!("pg_advisory_lock({}, pg_backend_pid())", self.given())
     }
 

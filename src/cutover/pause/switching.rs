@@ -1,7 +1,7 @@
-//! switching: the point of no return. It is won, not set: only while the run is paused and all locks still stand.
+//! switching: the point of no return. It is won, not set: only while the run is paused and nobody can write on *from*.
 
 use crate::cutover::deadline::Deadline;
-use crate::cutover::pause::{batch, fencing, table_locks};
+use crate::cutover::pause::{batch, fencing};
 use crate::cutover::report::StepName;
 use crate::cutover::state::Pause;
 use crate::error::{Failure, Report, Result, WrapErr};
@@ -13,7 +13,7 @@ use crate::value::Literal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Won {
     Yes,
-    /// Somebody undoes it, or a lock is gone.
+    /// Somebody undoes it, or somebody could write on *from*.
     No,
 }
 
@@ -40,6 +40,7 @@ pub(crate) fn is_undecided(report: &Report) -> bool {
 pub(crate) fn win(pause: &mut Pause<'_>) -> Result<()> {
     interrupt::check()?;
     let _shield = interrupt::Shield::raise();
+    fencing::commit(pause);
     let won = match try_win(pause, &fencing::await_prepared(pause), pause.deadline) {
         Err(report) if is_lost(&report) => {
             read_again(pause, &report).map_err(|cause| cause.wrap_err(Undecided))?
@@ -48,10 +49,10 @@ pub(crate) fn win(pause: &mut Pause<'_>) -> Result<()> {
     };
     match won {
         Won::Yes => Ok(()),
-        Won::No => {
+        Won::No => Err(fencing::refused(pause).unwrap_or_else(|| {
             Failure::new("it was not won: a guard has ended the pause, or a table's lock is gone")
-                .err()
-        }
+                .into()
+        })),
     }
 }
 
@@ -59,8 +60,8 @@ pub(crate) fn win(pause: &mut Pause<'_>) -> Result<()> {
 fn try_win(pause: &Pause<'_>, waits: &str, deadline: Deadline) -> Result<Won> {
     let databases = serde_json::to_string(&pause.members()).wrap_err("write the journal entry")?;
     let databases = format!(", databases = {}", Literal(&databases));
-    let locked = table_locks::still_stand(&pause.databases);
-    let winning = Transition::Switch.winning_with(pause.run(), &databases, &locked);
+    let fenced = fencing::nobody_can_write(pause);
+    let winning = Transition::Switch.winning_with(pause.run(), &databases, &fenced);
     let block = batch::block(
         deadline.left(),
         "",
