@@ -1,9 +1,12 @@
 //! prepare and status: one command up to the cutover, and what to type next at every point of the way.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
+use crate::support::flare::Running;
 use crate::support::pair::Passwords;
-use crate::support::{Cluster, Pair, matrix};
+use crate::support::{Cluster, Pair, matrix, wait};
 
 fn status(pair: &Pair) -> Value {
     let output = pair.flare(&["status", "--format", "json"]);
@@ -84,13 +87,76 @@ fn an_interrupted_preparation_goes_on_where_it_stopped() {
     run.ok().prints("every table is ready; next: flare cutover");
 }
 
+/// Kills flare at the statement that `held` keeps waiting.
+fn killed_at(pair: &Pair, running: Running, mut held: postgres::Client, statement: &str) {
+    let waits = format!(
+        "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '{statement}%'"
+    );
+    wait::for_(statement, Duration::from_secs(60), || {
+        if running.has_ended() {
+            return true;
+        }
+        !pair.subscriber().rows("postgres", &waits).is_empty()
+    });
+    if running.has_ended() {
+        panic!("it has ended before {statement}: {}", running.wait());
+    }
+    running.kill_9();
+    running.wait();
+    // What it has sent would be done once it may.
+    let end = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '{statement}%'"
+    );
+    pair.subscriber().sql("postgres", &end);
+    wait::for_("its end", Duration::from_secs(10), || {
+        pair.subscriber().rows("postgres", &waits).is_empty()
+    });
+    held.batch_execute("ROLLBACK").expect("let go");
+}
+
+/// A session that is in a transaction, once its first statement can be run.
+fn in_transaction(pair: &Pair, db: &str, sql: &str) -> postgres::Client {
+    let mut held = None;
+    wait::for_(sql, Duration::from_secs(60), || {
+        let session = pair.subscriber().try_superuser_session(db);
+        held = session.ok().and_then(|mut session| {
+            let begun = session.batch_execute(&format!("BEGIN; {sql}"));
+            begun.ok().map(|()| session)
+        });
+        held.is_some()
+    });
+    held.expect("a session")
+}
+
 #[test]
 fn by_default_rows_come_with_the_fast_copy() {
     let pair = Pair::alone(12, 17).with_accounts(500);
     let (db, sub) = (pair.db(), pair.subname());
-    let run = pair.flare(&["prepare", sub, "--yes", "--format", "json"]);
-    let json = run.ok().says("its snapshot is").json();
-    assert!(changed(&json).contains(&"create_subscription"), "{run}");
+    let comment = format!("COMMENT ON DATABASE {db} IS 'the shop'");
+    pair.publisher().sql("postgres", &comment);
+
+    pair.create_roles_on(pair.subscriber());
+
+    // Killed once its tables are there, and once its subscription is.
+    pair.flare(&["create_publication", db]).ok();
+    let copying = pair.spawn(&["initial_copy", sub]);
+    let other = format!("SELECT FROM flare.copy_run; COMMENT ON DATABASE {db} IS 'held'");
+    let held = in_transaction(&pair, db, &other);
+    killed_at(&pair, copying, held, "COMMENT ON DATABASE");
+    stands(
+        &pair,
+        "copy_interrupted",
+        &format!("flare initial_copy {sub}"),
+    );
+    let preparing = pair.spawn(&["prepare", sub, "--yes"]);
+    let held = in_transaction(&pair, db, "LOCK flare.copy_piece IN ACCESS SHARE MODE");
+    killed_at(&pair, preparing, held, "DROP TABLE IF EXISTS flare.copy");
+
+    pair.flare(&["prepare", sub, "--yes"]).ok();
+    let commented = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()";
+    assert_eq!(pair.subscriber().value(db, commented), "the shop");
+    let record = "SELECT to_regclass('flare.copy_run') IS NULL";
+    assert_eq!(pair.subscriber().value(db, record), "t");
     let count = "SELECT count(*) FROM pgbench_accounts";
     assert_eq!(pair.subscriber().value(db, count), "500");
     let again = pair.flare(&["prepare", sub, "--yes", "--format", "json"]);

@@ -15,7 +15,7 @@ measure: what is on record there; the clone is only read. finish: the subscripti
 subscriber.
 
 The clone is a snapshot of the volumes, a base backup, a promoted standby or a restored RDS snapshot, started alone \
-(max_logical_replication_workers = 0, no clients). It is measured at its first start, before pg_upgrade.
+(max_logical_replication_workers = 0, autovacuum = off, no clients). It is measured at its first start, before pg_upgrade.
 
 Example:
   flare adopt begin bench1

@@ -25,7 +25,7 @@ pub(crate) struct InitialCopy {
     /// The subscription, a key of `subscriptions`
     #[arg(value_name = "SUB")]
     subname: String,
-    /// The subscriber connects to the publisher as repl_user instead of the superuser
+    /// The subscriber connects to the publisher as repl_user instead of the superuser; a copy that goes on keeps to it
     #[arg(long)]
     use_repl_user: bool,
     /// Sessions on either server that copy, and then build indexes, at once

@@ -79,6 +79,14 @@ fn forget_everywhere(pair: &Pair, subname: &str) -> Result<()> {
     forget(pair.publisher.admin(), subname)
 }
 
+/// The record of an adoption whose subscription is there goes.
+pub(crate) fn forget_finished(pair: &Pair, subname: &str) -> Result<()> {
+    match recorded(pair.publisher.admin(), subname)? {
+        Some(_) => forget_everywhere(pair, subname),
+        None => Ok(()),
+    }
+}
+
 /// Fails when an adoption is on record: its slot has to stay until the clone is there.
 pub(crate) fn check_none(admin: &Session, subname: &str) -> Result<()> {
     let Some(recorded) = recorded(admin, subname)? else {
@@ -253,8 +261,8 @@ pub(crate) fn finish(
     let admin = pair.publisher.admin();
     let session = pair.subscriber.connect(Login::Superuser, dbname)?;
     if subscriptions::find(&session, subname)?.is_some_and(|it| it.subenabled) {
-        if run.mode == Mode::Apply && recorded(admin, subname)?.is_some() {
-            forget_everywhere(pair, subname)?;
+        if run.mode == Mode::Apply {
+            forget_finished(pair, subname)?;
         }
         // Also one that pg_createsubscriber has made: its server is open still.
         return subscription::create(

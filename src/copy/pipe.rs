@@ -1,8 +1,8 @@
 //! One COPY from one session to another: each works on its own thread, with no more than a few blocks between them.
 
 use std::io::{BufRead, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -28,17 +28,19 @@ enum Block {
 pub(super) struct Traffic {
     /// No more than so many bytes a second, of all workers together.
     max_rate: Option<u64>,
-    begun: Instant,
-    sent: AtomicU64,
+    /// When the next byte may be sent, at that rate.
+    next: Mutex<Instant>,
     stopped: AtomicBool,
 }
+
+/// What was not sent in time may be sent faster later, but no more than that of this long.
+const BURST: Duration = Duration::from_secs(1);
 
 impl Traffic {
     pub(super) fn new(max_rate: Option<u64>) -> Traffic {
         Traffic {
             max_rate,
-            begun: Instant::now(),
-            sent: AtomicU64::new(0),
+            next: Mutex::new(Instant::now()),
             stopped: AtomicBool::new(false),
         }
     }
@@ -52,17 +54,26 @@ impl Traffic {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    /// Counts bytes, and waits until they may be sent.
+    /// When so many bytes may be sent.
+    fn due(&self, bytes: usize, now: Instant) -> Instant {
+        let Some(rate) = self.max_rate else {
+            return now;
+        };
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let lasts = Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
+        let earliest = now.checked_sub(BURST).unwrap_or(now);
+        *next = (*next).max(earliest) + lasts;
+        *next
+    }
+
+    /// Waits until bytes may be sent.
     fn pass(&self, bytes: usize) -> std::io::Result<()> {
-        let sent = self.sent.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        let due = self.due(bytes, Instant::now());
         loop {
             if self.is_stopped() {
                 return Err(std::io::Error::other(STOPPED));
             }
-            let due = self
-                .max_rate
-                .map_or(0.0, |rate| sent as f64 / rate.max(1) as f64);
-            let early = Duration::from_secs_f64(due).saturating_sub(self.begun.elapsed());
+            let early = due.saturating_duration_since(Instant::now());
             if early.is_zero() {
                 return Ok(());
             }
@@ -209,5 +220,27 @@ fn write(client: &mut Client, sql: &str, arriving: &Receiver<Block>) -> std::io:
             // Dropped without its end, the server undoes what has arrived.
             Err(_) => return Err(std::io::Error::other(NO_END)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_not_made_up_for_by_a_faster_copy() {
+        let traffic = Traffic::new(Some(1000));
+        let begun = Instant::now();
+        let after = |bytes, seconds| {
+            let now = begun + Duration::from_secs(seconds);
+            let early = traffic.due(bytes, now).saturating_duration_since(now);
+            early.as_secs_f64().round() as u64
+        };
+        assert_eq!(after(3000, 0), 3);
+        assert_eq!(after(2000, 3), 2);
+        // Nothing was sent for a hundred seconds.
+        assert_eq!(after(3000, 105), 2);
+        assert_eq!(after(1000, 105), 3);
+        assert_eq!(Traffic::new(None).due(1 << 40, begun), begun);
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::holder::Held;
 use crate::error::{Result, WrapErr};
-use crate::server::{Server, Session, params};
+use crate::server::{Login, Server, Session, params};
 use crate::value::{Ident, Literal, Lsn};
 
 pub(super) use at_work::{Lead, OnRecord, end_work, is_led, join_work};
@@ -59,13 +59,21 @@ pub(super) struct Recorded {
     /// Where the subscription's slot begins.
     pub(super) slot_lsn: Option<Lsn>,
     pub(super) has_post_data: bool,
+    /// The subscription is to connect as repl_user.
+    pub(super) use_repl: bool,
     /// The server's words for when it began.
     pub(super) began_at: String,
 }
 
 impl Recorded {
     /// One that begins.
-    pub(super) fn new(subname: &str, publisher: u64, slot_name: &str, created: bool) -> Recorded {
+    pub(super) fn new(
+        subname: &str,
+        publisher: u64,
+        slot_name: &str,
+        login: Login,
+        created: bool,
+    ) -> Recorded {
         Recorded {
             subname: subname.to_owned(),
             publisher: publisher.to_string(),
@@ -77,6 +85,7 @@ impl Recorded {
             lsn: None,
             slot_lsn: None,
             has_post_data: false,
+            use_repl: login == Login::Replication,
             began_at: String::new(),
         }
     }
@@ -95,6 +104,7 @@ const CREATE: &str = "
         lsn              text,
         slot_lsn         text,
         post_data        bytea,
+        use_repl         bool NOT NULL,
         began_at         timestamptz NOT NULL DEFAULT clock_timestamp()
     );
     CREATE TABLE flare.copy_lead (run uuid NOT NULL, alive_at timestamptz NOT NULL DEFAULT clock_timestamp());
@@ -134,7 +144,7 @@ pub(super) fn read(session: &Session) -> Result<Option<Recorded>> {
         .first(
             "SELECT jsonb_build_object('subname', subname, 'publisher', publisher, 'slot_name', slot_name, 'created', created, 'phase', phase,
                       'holder', holder, 'snapshot', snapshot, 'lsn', lsn, 'slot_lsn', slot_lsn,
-                      'has_post_data', post_data IS NOT NULL, 'began_at', began_at::text)
+                      'has_post_data', post_data IS NOT NULL, 'use_repl', use_repl, 'began_at', began_at::text)
                FROM flare.copy_run",
             params![],
         )
@@ -149,8 +159,8 @@ pub(super) fn begin(session: &Session, server: &Server, new: &Recorded, run: Uui
         "BEGIN; {CREATE}; GRANT USAGE ON SCHEMA flare TO {admin}; GRANT SELECT, UPDATE, DELETE ON flare.copy_run TO {admin}"
     ))?;
     session.execute(
-        "INSERT INTO flare.copy_run (subname, publisher, slot_name, created) VALUES ($1, $2, $3, $4)",
-        params![new.subname.as_str(), new.publisher.as_str(), new.slot_name.as_str(), new.created],
+        "INSERT INTO flare.copy_run (subname, publisher, slot_name, created, use_repl) VALUES ($1, $2, $3, $4, $5)",
+        params![new.subname.as_str(), new.publisher.as_str(), new.slot_name.as_str(), new.created, new.use_repl],
     )?;
     session.execute(
         "INSERT INTO flare.copy_lead (run) VALUES ($1)",

@@ -51,6 +51,41 @@ struct Place {
     table: Mutex<Option<TableName>>,
 }
 
+/// How finished batches travelled, beside what was planned: compressed values travel whole, what was deleted does not.
+#[derive(Default)]
+struct Expansion {
+    planned: AtomicU64,
+    travelled: AtomicU64,
+}
+
+impl Expansion {
+    fn take_in(&self, planned: u64, travelled: u64) {
+        self.planned.fetch_add(planned, Ordering::Relaxed);
+        self.travelled.fetch_add(travelled, Ordering::Relaxed);
+    }
+
+    /// How much of a batch of this size is done once so much has passed.
+    fn done(&self, moved: u64, size: u64) -> u64 {
+        let planned = self.planned.load(Ordering::Relaxed);
+        let travelled = self.travelled.load(Ordering::Relaxed);
+        let of_planned = match (planned, travelled) {
+            (0, _) | (_, 0) => 1.0,
+            _ => planned as f64 / travelled as f64,
+        };
+        nearly(moved as f64 * of_planned, size as f64) as u64
+    }
+}
+
+/// What is more than was foreseen comes nearer to the whole, and never stands still.
+fn nearly(done: f64, size: f64) -> f64 {
+    const AS_IT_IS: f64 = 0.9;
+    if done <= size * AS_IT_IS {
+        return done;
+    }
+    let rest = 1.0 - AS_IT_IS;
+    size * (1.0 - rest * rest / (done / size - AS_IT_IS + rest))
+}
+
 /// A large table, and how much of it is done.
 struct Large {
     name: TableName,
@@ -79,12 +114,12 @@ impl Large {
     }
 
     /// What is said of it while it is not done.
-    fn part(&self, places: &[Place], eta: &mut Eta) -> Option<Part> {
+    fn part(&self, places: &[Place], expansion: &Expansion, eta: &mut Eta) -> Option<Part> {
         let at_hand = places.iter().filter(|place| {
             let table = place.table.lock().unwrap_or_else(PoisonError::into_inner);
             table.as_ref() == Some(&self.name)
         });
-        let at_hand: u64 = at_hand.map(Place::at_hand).sum();
+        let at_hand: u64 = at_hand.map(|place| place.at_hand(expansion)).sum();
         let done = (self.done.load(Ordering::Relaxed) + at_hand).min(self.total);
         let left = eta.look(Instant::now(), done, self.total);
         (done < self.total).then(|| Part {
@@ -101,13 +136,13 @@ impl Place {
         *self.table.lock().unwrap_or_else(PoisonError::into_inner) = table;
     }
 
-    fn at_hand(&self) -> u64 {
+    fn at_hand(&self, expansion: &Expansion) -> u64 {
         let moved = self.moved.load(Ordering::Relaxed);
-        moved.min(self.size.load(Ordering::Relaxed))
+        expansion.done(moved, self.size.load(Ordering::Relaxed))
     }
 
-    fn bytes(&self) -> u64 {
-        self.done.load(Ordering::Relaxed) + self.at_hand()
+    fn bytes(&self, expansion: &Expansion) -> u64 {
+        self.done.load(Ordering::Relaxed) + self.at_hand(expansion)
     }
 }
 
@@ -126,15 +161,16 @@ impl Workers<'_> {
         let queue: Mutex<VecDeque<Vec<Job>>> = Mutex::new(batches(left).into());
         let traffic = Arc::new(Traffic::new(self.max_rate));
         let places: Vec<Place> = (0..self.jobs.max(1)).map(|_| Place::default()).collect();
+        let expansion = Expansion::default();
         let what = format!("copy the rows of database {:?}", self.dbname);
         let mut failed: Option<Report> = None;
         std::thread::scope(|scope| {
             let (ended, ends) = crossbeam_channel::unbounded();
             for place in &places {
                 let (ended, queue, traffic) = (ended.clone(), &queue, &traffic);
-                let largest = &largest;
+                let (largest, expansion) = (&largest, &expansion);
                 scope.spawn(move || {
-                    let outcome = self.work(queue, traffic, place, largest);
+                    let outcome = self.work(queue, traffic, place, (largest, expansion));
                     ended.send(outcome).unwrap_or_default();
                 });
             }
@@ -153,9 +189,10 @@ impl Workers<'_> {
                     failed.get_or_insert(report);
                 }
                 let parts = largest.iter().zip(&mut etas);
-                let parts = parts.filter_map(|(large, eta)| large.part(&places, eta));
+                let parts = parts.filter_map(|(large, eta)| large.part(&places, &expansion, eta));
                 run.progress.parts(&parts.collect::<Vec<Part>>());
-                let done: u64 = before + places.iter().map(Place::bytes).sum::<u64>();
+                let here = places.iter().map(|place| place.bytes(&expansion));
+                let done: u64 = before + here.sum::<u64>();
                 run.progress
                     .advance(&what, done.min(total.saturating_sub(1)), total, Unit::Bytes);
             }
@@ -172,7 +209,7 @@ impl Workers<'_> {
         queue: &Mutex<VecDeque<Vec<Job>>>,
         traffic: &Arc<Traffic>,
         place: &Place,
-        largest: &[Large],
+        (largest, expansion): (&[Large], &Expansion),
     ) -> Result<()> {
         let next = || {
             let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -198,6 +235,8 @@ impl Workers<'_> {
                 self.publisher.connect(self.reader, self.dbname)
             })?;
             on_record(to, &batch, &copied)?;
+            let travelled = copied.iter().map(|it| it.bytes).sum();
+            expansion.take_in(size.unsigned_abs(), travelled);
             place.is_at(None);
             if let Some(large) = large {
                 large.done.fetch_add(size.unsigned_abs(), Ordering::Relaxed);
@@ -294,5 +333,27 @@ impl Every {
             self.last = Some(Instant::now());
         }
         due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_travels_longer_than_was_planned_never_stands_still() {
+        let expansion = Expansion::default();
+        let size = 64 << 20;
+        let mut last = 0;
+        for block in 1..=5 * 1024 {
+            let done = expansion.done(block * (64 << 10), size);
+            assert!(done > last && done < size, "{block}: {done}");
+            last = done;
+        }
+        assert!(last > size / 10 * 9, "{last}");
+        // Known from those that are finished.
+        expansion.take_in(size, size * 5);
+        assert_eq!(expansion.done(size, size), size / 5);
+        assert_eq!(expansion.done(0, 0), 0);
     }
 }

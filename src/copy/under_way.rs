@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::record::{self, CopiedTable, Phase};
 use super::{adopt, holder};
-use crate::catalog::databases;
+use crate::catalog::{databases, subscriptions};
 use crate::error::{Failure, Result};
-use crate::server::{ActAs, Login, Publisher, Session, Subscriber};
+use crate::replicate::{Mode, Run};
+use crate::server::{ActAs, Login, Pair, Publisher, Session};
 use crate::value::{Lsn, ShellWord, Size, TableName};
 
 /// A subscription whose rows are on their way by flare's own copy, or by a clone.
@@ -96,21 +97,34 @@ pub(crate) fn copy_under_way(
 }
 
 /// Fails when a subscription's rows are on their way by a copy or a clone: nothing else may fill its tables or take its slot.
-pub(crate) fn check_none(
-    publisher: &Publisher,
-    subscriber: &Subscriber,
-    subname: &str,
-    dbname: &str,
-) -> Result<()> {
-    adopt::check_none(publisher.admin(), subname)?;
+/// Where the subscription is there by now, the copy was cut off after its last row: what is left of its record goes.
+pub(crate) fn check_none(pair: &Pair, subname: &str, dbname: &str, run: &Run) -> Result<()> {
+    let (publisher, subscriber) = (&pair.publisher, &pair.subscriber);
     if databases::database(subscriber.admin(), dbname)?.is_none() {
+        return adopt::check_none(publisher.admin(), subname);
+    }
+    let session = subscriber.connect(ActAs::Tables, dbname)?;
+    let recorded = record::read(&session)?;
+    if subscriptions::find(&session, subname)?.is_some_and(|it| it.subenabled) {
+        if run.mode == Mode::Apply {
+            if recorded.is_some_and(|it| it.subname == subname) {
+                record::forget(&session)?;
+            }
+            adopt::forget_finished(pair, subname)?;
+        }
         return Ok(());
     }
-    let Some(recorded) = record::read(&subscriber.connect(ActAs::Tables, dbname)?)? else {
+    adopt::check_none(publisher.admin(), subname)?;
+    let Some(recorded) = recorded else {
         return Ok(());
     };
+    let lacks = match recorded.phase {
+        Phase::Slot | Phase::Rows => "its rows are not all there",
+        Phase::Post => "its tables lack indexes",
+        Phase::Done => "its subscription is not there yet",
+    };
     Failure::new(format!(
-        "a copy of subscription {:?} that began {} is on record in the subscriber's database {dbname:?}: its tables have no indexes yet",
+        "a copy of subscription {:?} that began {} is on record in the subscriber's database {dbname:?}: {lacks}",
         recorded.subname, recorded.began_at
     ))
     .hint(format!(

@@ -70,7 +70,7 @@ impl Flare {
         let declared = self.config.subscription(subname)?;
         let pair = self.pair(&[&declared.dbname])?;
         let (from, to) = (&pair.publisher, &pair.subscriber);
-        copy::check_none(from, to, subname, &declared.dbname)?;
+        copy::check_none(&pair, subname, &declared.dbname, &self.run)?;
         ddl::check_rights(&pair, &declared.dbname, self.config.ddl)?;
         self.clear(from, Some(to), &declared.dbname, Before::Subscription)?;
         let target = (login, target);

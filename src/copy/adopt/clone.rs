@@ -22,12 +22,13 @@ pub(super) struct Clone {
 
 impl Clone {
     pub(super) fn read(client: &mut Client) -> Result<Clone> {
-        // A checkpoint at the point knows the next transaction of that moment; the clone may have begun some of its own.
+        // A checkpoint after the point is nearer to the next transaction of that moment than what the clone is at by now: it may
+        // have begun some of its own.
         let row = client
             .query_one(
                 "SELECT (SELECT system_identifier::text FROM pg_control_system()), pg_is_in_recovery(), pg_last_wal_replay_lsn()::text,
                         c.timeline_id, c.prev_timeline_id, (SELECT count(*) FROM pg_prepared_xacts),
-                        CASE WHEN c.checkpoint_lsn = pg_last_wal_replay_lsn()
+                        CASE WHEN c.checkpoint_lsn >= pg_last_wal_replay_lsn()
                              THEN split_part(c.next_xid, ':', 1)::int8 * 4294967296 + split_part(c.next_xid, ':', 2)::int8
                              ELSE txid_snapshot_xmax(txid_current_snapshot()) END,
                         EXISTS (SELECT FROM pg_proc WHERE proname = 'aurora_version'),
@@ -82,9 +83,9 @@ impl Clone {
         }
         let Some(point) = self.replayed else {
             return refuse(
-                "it was restarted since it was taken, and no longer knows how far it had replayed"
+                "it does not know how far it has replayed: it was restarted since it was taken, or is a copy of a server that was shut down"
                     .into(),
-                "measure a clone at its first start: take another one",
+                "take a clone of the running server, and measure it at its first start",
             );
         };
         if self.prepared > 0 {

@@ -147,17 +147,22 @@ fn prove(
         commits.iter().partition(|commit| commit.lsn < point);
     let lacking = before.iter().find(|commit| !is_there(commit));
     let beyond = after.iter().find(|commit| is_there(commit));
-    let wrong = |commit: &Commit, what: &str| {
+    let wrong = |commit: &Commit, what: &str, hint: &str| {
         Failure::no(format!(
             "transaction {} committed at {} {what} the point {point}, and the clone says otherwise: it is not what the publisher was there",
             commit.xid, commit.lsn
         ))
-        .hint("take another clone, with all volumes at one moment; nothing was put on record")
+        .hint(format!("{hint}; nothing was put on record"))
         .err()
     };
+    let at_one_moment = "take another clone, with all volumes at one moment";
+    // Its own transactions have numbers that the publisher has given to others.
+    let alone = format!(
+        "{at_one_moment}, and start it alone, with autovacuum = off: it may have committed a transaction of its own"
+    );
     match (lacking, beyond) {
-        (Some(commit), _) => wrong(commit, "before"),
-        (_, Some(commit)) => wrong(commit, "after"),
+        (Some(commit), _) => wrong(commit, "before", at_one_moment),
+        (_, Some(commit)) => wrong(commit, "after", &alone),
         (None, None) => Ok((before.len(), after.len())),
     }
 }

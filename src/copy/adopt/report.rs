@@ -78,7 +78,7 @@ impl AdoptBegun {
         let sub = ShellWord(&self.subname);
         writeln!(
             f,
-            "Start it alone (max_logical_replication_workers = 0, no clients, no cron), and at this first start:"
+            "Start it alone (max_logical_replication_workers = 0, autovacuum = off, no clients, no cron), and at this first start:"
         )?;
         writeln!(f, "  flare adopt measure {sub} --clone CONNINFO")?;
         writeln!(

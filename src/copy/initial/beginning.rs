@@ -42,6 +42,7 @@ impl Copy<'_> {
             self.subname,
             self.pair.publisher.identifier(),
             &self.slot_name,
+            self.login,
             created,
         );
         record::begin(&control, subscriber, &new, self.id)?;

@@ -21,6 +21,10 @@ impl Copy<'_> {
     /// Rows, indexes, subscription.
     pub(super) fn go_on(mut self, control: Session, lead: Lead) -> Result<InitialCopy> {
         let recorded = self.recorded(&control)?;
+        if recorded.use_repl && self.pair.publisher.declared().repl.is_some() {
+            // It goes on as it has begun, also by a command that does not say so.
+            self.login = Login::Replication;
+        }
         self.finish(&control, recorded, &lead).hint(|| {
             format!(
                 "flare initial_copy {} goes on with what is missing, once nothing is in its way",
@@ -35,6 +39,10 @@ impl Copy<'_> {
         self.report.slot_lsn = recorded.slot_lsn;
         let since = Instant::now();
         if recorded.phase == Phase::Rows {
+            if self.report.resumed {
+                // Its tables may be all that an earlier run has come to.
+                self.halves.equalise(self.run)?;
+            }
             let held = self.snapshot(control, &recorded)?;
             self.plan(control, &held)?;
             self.close(control)?;

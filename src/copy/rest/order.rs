@@ -120,10 +120,25 @@ fn together(tasks: Vec<Task>) -> Vec<Task> {
     large
 }
 
-/// Partitions first: from 18 on a partitioned table's own statistics read nothing twice.
+/// What the load has filled by thousands of rows, and every question about the new tables is planned by.
+const CATALOGS: [&str; 10] = [
+    "pg_attrdef",
+    "pg_attribute",
+    "pg_class",
+    "pg_constraint",
+    "pg_depend",
+    "pg_index",
+    "pg_inherits",
+    "pg_proc",
+    "pg_trigger",
+    "pg_type",
+];
+
+/// Empty ones, too: one without statistics has all of them gathered again. Partitions first: from 18 on a partitioned
+/// table's own statistics read nothing twice.
 pub(super) fn analyses(tables: &[Relation], major: i32) -> Vec<Task> {
-    let filled = tables.iter().filter(|it| it.relkind == 'r' && it.bytes > 0);
-    let mut tasks: Vec<Task> = filled
+    let ordinary = tables.iter().filter(|it| it.relkind == 'r');
+    let mut tasks: Vec<Task> = ordinary
         .map(|it| Task {
             what: format!("statistics of {}", it.name.plain()),
             size: it.bytes,
@@ -132,6 +147,14 @@ pub(super) fn analyses(tables: &[Relation], major: i32) -> Vec<Task> {
         })
         .collect();
     tasks = together(tasks);
+    tasks.push(Task {
+        what: "statistics of the catalogs".to_owned(),
+        statements: CATALOGS
+            .iter()
+            .map(|name| format!("ANALYZE pg_catalog.{name};\n"))
+            .collect(),
+        ..Task::default()
+    });
     let only = if major >= 18 { "ONLY " } else { "" };
     tasks.extend(tables.iter().filter(|it| it.relkind == 'p').map(|it| Task {
         what: format!("statistics of {}", it.name.plain()),
