@@ -182,13 +182,17 @@ struct Unreadable {
     schema_owner: Option<String>,
     table: u32,
     table_owner: Option<String>,
+    /// Row security hides rows of it from that user: the copy would leave them out in silence.
+    hidden: bool,
 }
 
 const UNREADABLE: &str = "
     SELECT jsonb_build_object(
              'schema', n.oid::bigint, 'table', c.oid::bigint,
              'schema_owner', CASE WHEN NOT has_schema_privilege($1, n.oid, 'USAGE') THEN pg_get_userbyid(n.nspowner) END,
-             'table_owner', CASE WHEN NOT has_table_privilege($1, c.oid, 'SELECT') THEN pg_get_userbyid(c.relowner) END)
+             'table_owner', CASE WHEN NOT has_table_privilege($1, c.oid, 'SELECT') THEN pg_get_userbyid(c.relowner) END,
+             'hidden', c.relrowsecurity AND (c.relforcerowsecurity OR NOT pg_has_role($1, c.relowner, 'USAGE'))
+                       AND NOT (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = $1))
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $2 AND c.relname = $3";
 
 /// Lets the receiving side's user read them.
@@ -202,6 +206,9 @@ fn grant(sides: &Sides<'_>, tables: &[TableName], notes: &mut Vec<String>) -> Re
             params![user, table.schema.as_str(), table.table.as_str()],
         )?;
         let Some(found) = found else { continue };
+        if found.hidden {
+            let_see(sides, user, table)?;
+        }
         let grants = [
             (
                 found.schema_owner,
@@ -243,6 +250,29 @@ fn grant(sides: &Sides<'_>, tables: &[TableName], notes: &mut Vec<String>) -> Re
         }
     }
     Ok(())
+}
+
+/// Past row security.
+fn let_see(sides: &Sides<'_>, user: &str, table: &TableName) -> Result<()> {
+    let (publisher, dbname) = (&sides.pair.publisher, sides.dbname());
+    let role = user.to_owned();
+    made::put_on_record(publisher, dbname, vec![Made::BypassRls { role }])?;
+    let alter = format!("ALTER ROLE {} BYPASSRLS", Ident::new(user));
+    publisher
+        .connect(Login::Superuser, dbname)?
+        .batch(&alter)
+        .wrap_err_with(|| {
+            format!(
+                "copy {}, whose rows row security hides from {user:?}",
+                table.plain()
+            )
+        })
+        .hint(|| {
+            format!(
+                "run {alter} on the open side as a superuser, and then {} --retry",
+                sides.again()
+            )
+        })
 }
 
 /// Tables whose rows could not be updated or deleted any more.

@@ -4,6 +4,7 @@
 //! to a `Write`, one statement in memory at a time, as bytes, since a database in SQL_ASCII may hold text that is not
 //! UTF-8.
 
+mod calls;
 mod compare;
 mod difference;
 pub(crate) mod drift;

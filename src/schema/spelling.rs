@@ -1,5 +1,6 @@
 //! Differences in the words with which servers of two versions show the same object.
 
+use super::calls::by_call;
 use super::keywords::token_of_10;
 use super::tokens::Tokens;
 
@@ -20,8 +21,9 @@ impl Spelling {
         if left == right {
             return true;
         }
+        // What was loaded from a version before 14 stays a call.
         if self == Spelling::OneVersion {
-            return false;
+            return by_call(&left) == by_call(&right);
         }
         for raws in [&mut left, &mut right] {
             raws.iter_mut()
@@ -42,6 +44,7 @@ impl Spelling {
             _ => {}
         }
         let (left, right) = (without_later_words(left), without_later_words(right));
+        let (left, right) = (by_call(&left), by_call(&right));
         let queries = ["VIEW", "MATERIALIZED VIEW", "RULE", "FUNCTION", "PROCEDURE"];
         let kind = if one.start("CREATE OR REPLACE") { 3 } else { 1 };
         if one.start("CREATE") && queries.iter().any(|words| one.are(kind, words)) {

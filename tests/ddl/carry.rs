@@ -77,7 +77,7 @@ pub fn settle(pair: &Pair, open: Side) {
 }
 
 /// The page's table of kinds, through the habits of programs. ROUND makes names anew.
-const HABITS: [&str; 62] = [
+const HABITS: [&str; 64] = [
     // psql: one at a time
     "CREATE TABLE ROUND_t (id int PRIMARY KEY, a text, b int)",
     "INSERT INTO ROUND_t SELECT n, 'a' || n, n FROM generate_series(1, 100) n",
@@ -146,6 +146,10 @@ const HABITS: [&str; 62] = [
     "CREATE TABLE ROUND_ctas4 AS SELECT 'with data' AS \"with data\" -- with data",
     "--liquibase formatted sql\n--changeset a:1\nCREATE TABLE ROUND_liq (id int PRIMARY KEY);\n--rollback DROP TABLE ROUND_liq;\n--changeset a:2\nALTER TABLE ROUND_liq ADD y int DEFAULT 2;\n--rollback ALTER TABLE ROUND_liq DROP y;",
     "CREATE MATERIALIZED VIEW ROUND_mv AS SELECT id FROM ROUND_lex; CREATE UNIQUE INDEX ROUND_mvi ON ROUND_mv (id); REFRESH MATERIALIZED VIEW CONCURRENTLY ROUND_mv",
+    // Its rows are copied past its policies; FORCE is of no matter to who owns nothing.
+    "CREATE TABLE ROUND_secret (id int PRIMARY KEY); ALTER TABLE ROUND_secret ENABLE ROW LEVEL SECURITY; INSERT INTO ROUND_secret VALUES (1), (2)",
+    // What 14 and later print in SQL's own syntax.
+    "CREATE TABLE ROUND_sql (id int PRIMARY KEY, at timestamp, name text); CREATE INDEX ROUND_sqli ON ROUND_sql (SUBSTRING(name FROM 1 FOR 3), (OVERLAY(name PLACING 'y' FROM 1 FOR 2))) WHERE TRIM(LEADING '0' FROM name) <> '' AND POSITION('x' IN name) > 0; CREATE VIEW ROUND_sqlv AS SELECT id, at AT TIME ZONE 'Europe/Berlin' AS local, (at, at) OVERLAPS (at AT TIME ZONE 'utc' AT TIME ZONE 'utc', at) AS over, TRIM(name) AS name FROM ROUND_sql; INSERT INTO ROUND_sql VALUES (1)",
     // A cutover wants every table to have an identity.
     "ALTER TABLE ROUND_ctas3 REPLICA IDENTITY FULL; ALTER TABLE ROUND_ctas4 REPLICA IDENTITY FULL",
     "ALTER TABLE ROUND_ctas REPLICA IDENTITY FULL; ALTER TABLE ROUND_ctas2 REPLICA IDENTITY FULL; ALTER TABLE ROUND_p1 REPLICA IDENTITY FULL; ALTER TABLE ROUND_p2 REPLICA IDENTITY FULL",

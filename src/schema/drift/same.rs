@@ -1,6 +1,7 @@
 //! Whether two definitions of one kind say the same, whichever versions print them.
 
 use super::Kind;
+use crate::schema::calls::by_call;
 use crate::schema::keywords::{names_of_10, token_of_10};
 use crate::schema::same_icu_locale;
 use crate::schema::spelling::{
@@ -39,7 +40,7 @@ pub(super) fn same(kind: Kind, one: &str, other: &str) -> bool {
     }
     let (left, right) = (Tokens::of(one.as_bytes()), Tokens::of(other.as_bytes()));
     let queries = matches!(kind, View | MaterializedView | Rule | Function);
-    let (mut left, mut right) = (left.raws(), right.raws());
+    let (mut left, mut right) = (by_call(&left.raws()), by_call(&right.raws()));
     if queries {
         (left, right) = (without_names_of_casts(left), without_names_of_casts(right));
     }
@@ -55,7 +56,8 @@ pub(super) fn same(kind: Kind, one: &str, other: &str) -> bool {
         // As they are printed: a cast that goes takes no name with it.
         let tokens = [one, other].map(|it| Tokens::of(it.as_bytes()));
         let [left, right] = &tokens;
-        let [left, right] = [left, right].map(|it| by_extract(&without_casts_of_text(it.raws())));
+        let [left, right] =
+            [left, right].map(|it| by_extract(&without_casts_of_text(by_call(&it.raws()))));
         left == right || queries && same_but_for_qualifiers(&left, &right)
     }
 }
@@ -227,6 +229,23 @@ mod tests {
         assert!(!same(
             "CHECK ((a > (1)::bigint))",
             "CHECK ((a > (1)::integer))"
+        ));
+    }
+
+    #[test]
+    fn what_later_versions_print_in_syntax_of_its_own_is_the_same() {
+        let same = |one, other| same(Kind::Default, one, other);
+        assert!(same(
+            "timezone('utc'::text, now())",
+            "(now() AT TIME ZONE 'utc'::text)"
+        ));
+        assert!(!same(
+            "timezone('utc'::text, now())",
+            "(now() AT TIME ZONE 'cet'::text)"
+        ));
+        assert!(same(
+            "(btrim(a) <> ''::text)",
+            "(TRIM(BOTH FROM a) <> ''::text)"
         ));
     }
 
