@@ -11,6 +11,7 @@ mod host;
 mod lag;
 mod lookup;
 mod password;
+mod places;
 mod replication;
 mod section;
 mod source;

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::fmt::Display;
 
 use super::field::{Field, joined};
+use super::places::belongs;
 use super::source::{Source, suggestion};
 use super::tree::{Entry, Node, Value};
 
@@ -132,9 +133,10 @@ impl<'t> Section<'t> {
                     path => format!("in {path}"),
                 };
                 let meant = suggestion(&entry.key, known.iter().map(String::as_str));
+                let elsewhere = belongs(&entry.key, &self.path);
                 self.source.problem(
                     entry.line,
-                    format!("unknown key {:?} {place}{meant}", entry.key),
+                    format!("unknown key {:?} {place}{meant}{elsewhere}", entry.key),
                 );
             }
         }

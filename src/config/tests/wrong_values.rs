@@ -44,6 +44,11 @@ fn wrong_values_are_named_with_their_place() {
             "unknown key \"superusr\" in hosts.publisher.conn (did you mean \"superuser\"?)",
         ),
         (
+            "- pgbench_history",
+            "- pgbench_history\n    ddl: carry",
+            "f.yml:38: unknown key \"ddl\" in publications.bench; \"ddl\" belongs at the top of the file",
+        ),
+        (
             "port: '15432'",
             "port: '15432'\n      sslmode: allow",
             "f.yml:17: hosts.publisher.conn.sslmode: \"allow\" is none of disable, prefer, require, verify-ca, verify-full",
