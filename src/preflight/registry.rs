@@ -35,6 +35,7 @@ pub(crate) struct Check {
 
 const FAMILIES: &[&[Check]] = &[
     family::databases::CHECKS,
+    family::locale::CHECKS,
     family::own_names::CHECKS,
     family::versions::CHECKS,
     family::gone::CHECKS,
@@ -42,6 +43,7 @@ const FAMILIES: &[&[Check]] = &[
     family::owners::CHECKS,
     family::identity::CHECKS,
     family::generated::CHECKS,
+    family::partial::CHECKS,
     family::coverage::CHECKS,
     family::beside::CHECKS,
     family::sequences::CHECKS,

@@ -3,6 +3,8 @@
 //! pg_dump writes for its own version, which may be newer than the target's. Seen with clients 15, 17 and 18 on targets
 //! 10 to 18: settings that older servers lack, and the `FUNCTION` of event triggers and operators, which 10 calls `PROCEDURE`.
 
+mod version;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, Write};
 
@@ -11,6 +13,7 @@ use crate::error::Result;
 use super::Restrict;
 use super::statement::{Item, Kind, Statements};
 use super::tokens::Tokens;
+use version::{column_version, older_words, setting};
 
 /// Who loads the dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,13 +91,6 @@ pub(crate) fn rewrite_dump(
     Ok(report)
 }
 
-/// Settings that pg_dump writes, and the version that first had them.
-const SETTINGS_SINCE: [(&str, u32); 3] = [
-    ("default_table_access_method", 12),
-    ("default_toast_compression", 14),
-    ("transaction_timeout", 17),
-];
-
 impl DumpTarget {
     fn verdict(&self, item: &Item) -> Verdict {
         match item.kind {
@@ -108,15 +104,14 @@ impl DumpTarget {
             Kind::Statement => {}
         }
         let head = Tokens::head(&item.text, 6);
-        let reason = self
-            .setting(&head)
+        let reason = setting(&head, self.major)
             .or_else(|| self.existing_schema(&head))
             .or_else(|| replication(&head))
             .or_else(|| self.superusers(&head, item));
         match reason {
             Some(why) => Verdict::Remove(why),
             None => match column_version(&head, item) {
-                Verdict::Keep => self.older_words(&head, item),
+                Verdict::Keep => older_words(&head, item, self.major),
                 verdict => verdict,
             },
         }
@@ -129,20 +124,6 @@ impl DumpTarget {
             item.kind == Kind::Statement && head.start("ALTER SCHEMA") && head.are(3, "OWNER TO");
         let opened = self.opened.get(&head.name(2).filter(|_| owned)?)?;
         Some(opened.as_str())
-    }
-
-    fn setting(&self, head: &Tokens) -> Option<String> {
-        if !head.start("SET") {
-            return None;
-        }
-        let name = head.name(1)?;
-        if name == "default_with_oids" && self.major >= 12 {
-            return Some(format!("{name} exists only before PostgreSQL 12"));
-        }
-        let (_, since) = SETTINGS_SINCE
-            .iter()
-            .find(|(setting, _)| *setting == name)?;
-        (self.major < *since).then(|| format!("{name} exists only from PostgreSQL {since} on"))
     }
 
     fn existing_schema(&self, head: &Tokens) -> Option<String> {
@@ -178,65 +159,6 @@ impl DumpTarget {
         } else {
             None
         }
-    }
-
-    /// 10 says PROCEDURE where later versions say FUNCTION.
-    fn older_words(&self, head: &Tokens, item: &Item) -> Verdict {
-        const SINCE: u32 = 11;
-        let trigger = [
-            "CREATE EVENT TRIGGER",
-            "CREATE TRIGGER",
-            "CREATE CONSTRAINT TRIGGER",
-        ]
-        .iter()
-        .any(|words| head.start(words));
-        if self.major >= SINCE || !(trigger || head.start("CREATE OPERATOR")) {
-            return Verdict::Keep;
-        }
-        let tokens = Tokens::of(&item.text);
-        let found = if trigger {
-            tokens.find("EXECUTE FUNCTION").map(|index| index + 1)
-        } else {
-            tokens.find("FUNCTION =")
-        };
-        match found {
-            Some(index) => Verdict::Rewrite(
-                tokens.replaced(index, "PROCEDURE"),
-                "PROCEDURE is FUNCTION only from PostgreSQL 11 on",
-            ),
-            None => Verdict::Keep,
-        }
-    }
-}
-
-/// What some builds of the server keep among a column's options, and no other server takes (seen with Debian's 15.20).
-pub(crate) const COLUMN_VERSION: &str = "pg_attver";
-
-/// `ALTER TABLE .. ALTER COLUMN c SET (a '1', b '2')` without that option.
-fn column_version(head: &Tokens, item: &Item) -> Verdict {
-    const WHY: &str = "pg_attver is known to one build of the server alone";
-    let wanted = COLUMN_VERSION.as_bytes();
-    if !head.start("ALTER") || !item.text.windows(wanted.len()).any(|it| it == wanted) {
-        return Verdict::Keep;
-    }
-    let tokens = Tokens::of(&item.text);
-    let opened = tokens.find("SET (").map(|at| at + 1);
-    let option = opened.and_then(|opened| {
-        (opened + 1..tokens.len()).find(|at| {
-            tokens.is(*at, COLUMN_VERSION) && (tokens.is(at - 1, "(") || tokens.is(at - 1, ","))
-        })
-    });
-    let Some(option) = option else {
-        return Verdict::Keep;
-    };
-    let end = (option..tokens.len()).find(|at| tokens.is(*at, ",") || tokens.is(*at, ")"));
-    match end {
-        Some(end) if tokens.is(option - 1, "(") && tokens.is(end, ")") => {
-            Verdict::Remove(WHY.to_owned())
-        }
-        Some(end) if tokens.is(end, ",") => Verdict::Rewrite(tokens.without(option, end + 1), WHY),
-        Some(end) => Verdict::Rewrite(tokens.without(option - 1, end), WHY),
-        None => Verdict::Keep,
     }
 }
 

@@ -1,7 +1,6 @@
-//! What the publication sends: every row and column of every table that moves, or what is left behind by name.
+//! Which tables the publication has: every one that moves, or what is left behind by name.
 
-use serde::Deserialize;
-
+use super::partial::{PUBLICATION, Publication};
 use super::published::{PUBLISHED, TABLES, Table};
 use crate::config::Publication as Wanted;
 use crate::preflight::finding::Finding;
@@ -11,20 +10,6 @@ use crate::preflight::view::{Ends, Moving};
 use crate::value::{Ident, ShellWord, TableName};
 
 pub(crate) const CHECKS: &[Check] = &[
-    Check {
-        id: "publication_partial",
-        title: "the publication sends all rows, columns and operations",
-        before: Before::Publication,
-        place: Place::Database,
-        asks: &[PUBLICATION.on_publisher()],
-        judge: |view| match (view.moving, view.publisher) {
-            (Some(moving), Some(publisher)) => Ok(publisher
-                .first(&PUBLICATION)?
-                .map(|it| partial(&it, moving, view.ends(), view.subscribed))
-                .unwrap_or_default()),
-            _ => Ok(Vec::new()),
-        },
-    },
     Check {
         id: "tables_unpublished",
         title: "every table with rows is published",
@@ -87,38 +72,6 @@ pub(crate) const CHECKS: &[Check] = &[
     },
 ];
 
-/// A publication as `pg_publication` shows it; `None` where the version has no such column.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-struct Publication {
-    pubname: String,
-    puballtables: bool,
-    pubinsert: bool,
-    pubupdate: bool,
-    pubdelete: bool,
-    pubtruncate: Option<bool>,
-    partial: Vec<Partial>,
-}
-
-/// A table of which not everything is sent.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-struct Partial {
-    #[serde(flatten)]
-    table: TableName,
-    rows: bool,
-    columns: bool,
-}
-
-const PUBLICATION: Question<Publication> = Question::database(
-    "publication",
-    "SELECT to_jsonb(p) || jsonb_build_object('partial', (
-              SELECT coalesce(jsonb_agg(jsonb_build_object('schema', n.nspname, 'table', c.relname,
-                       'rows', to_jsonb(r) ->> 'prqual' IS NOT NULL, 'columns', to_jsonb(r) ->> 'prattrs' IS NOT NULL)
-                       ORDER BY n.nspname, c.relname), '[]')
-                FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-               WHERE r.prpubid = p.oid AND coalesce(to_jsonb(r) ->> 'prqual', to_jsonb(r) ->> 'prattrs') IS NOT NULL))
-       FROM pg_publication p WHERE p.pubname = {pubname}",
-);
-
 /// Unlogged tables with rows. Their size asks for a lock, but only they are asked.
 const UNLOGGED: Question<TableName> = Question::database(
     "unlogged",
@@ -128,85 +81,6 @@ const UNLOGGED: Question<TableName> = Question::database(
         AND pg_relation_size(c.oid) > 0
       ORDER BY n.nspname, c.relname",
 );
-
-fn partial(found: &Publication, moving: Moving<'_>, ends: Ends, subscribed: bool) -> Vec<Finding> {
-    let Ends { from, to } = ends;
-    let anew = format!(
-        "what is missing already is not sent again: {}",
-        ends.anew(moving.subname.unwrap_or_default())
-    );
-    let mut findings = Vec::new();
-    let publication = Ident::new(&found.pubname);
-    if let Some(first) = found.partial.first() {
-        let what = |it: &Partial| match (it.rows, it.columns) {
-            (true, true) => "row filter and column list",
-            (true, false) => "row filter",
-            _ => "column list",
-        };
-        let table = &first.table;
-        findings.push(
-            Finding::blocker(format!(
-                "publication {:?} sends only some rows or columns: the others would be missing on the {to}",
-                found.pubname
-            ))
-            .objects(
-                found
-                    .partial
-                    .iter()
-                    .map(|it| format!("{} ({})", it.table.plain(), what(it))),
-            )
-            .fix(format!(
-                "ALTER PUBLICATION {publication} DROP TABLE {table}; ALTER PUBLICATION {publication} ADD TABLE {table} on the {from}{}",
-                if subscribed {
-                    format!("; {anew}")
-                } else {
-                    String::new()
-                }
-            )),
-        );
-    }
-    let operations = [
-        ("insert", found.pubinsert),
-        ("update", found.pubupdate),
-        ("delete", found.pubdelete),
-        // A publication that leads back to a 10 leaves it out on purpose.
-        (
-            "truncate",
-            found.pubtruncate.unwrap_or(true) || found.pubname.ends_with("_back"),
-        ),
-    ];
-    let lacking: Vec<&str> = operations
-        .iter()
-        .filter(|(_, sent)| !sent)
-        .map(|(name, _)| *name)
-        .collect();
-    if !lacking.is_empty() {
-        let words = format!(
-            "publication {:?} does not send {}",
-            found.pubname,
-            lacking.join(", ")
-        );
-        findings.push(if subscribed {
-            let add = if ends.is_back() {
-                let operations: Vec<&str> = operations.iter().map(|(name, _)| *name).collect();
-                format!(
-                    "ALTER PUBLICATION {publication} SET (publish = '{}') on the {from} adds them",
-                    operations.join(", ")
-                )
-            } else {
-                format!(
-                    "flare create_publication {} adds them",
-                    ShellWord(moving.dbname)
-                )
-            };
-            Finding::blocker(format!("{words}: what was done so is missing on the {to}"))
-                .fix(format!("{add}; {anew}"))
-        } else {
-            Finding::note(format!("{words}: flare create_publication adds them"))
-        });
-    }
-    findings
-}
 
 /// Whether the configuration lets the cutover leave a table where it is.
 fn may_stay(wanted: &Wanted, name: &TableName) -> bool {
@@ -332,7 +206,6 @@ fn leaves_are_listed(tables: &[Table], moving: Moving<'_>, ends: Ends) -> Vec<Fi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::preflight::finding::Severity;
 
     fn publication() -> Publication {
         Publication {
@@ -350,74 +223,6 @@ mod tests {
             tables: tables.map(|names| names.iter().map(|it| it.parse().unwrap()).collect()),
             ..super::super::wanted()
         }
-    }
-
-    #[test]
-    fn filters_and_column_lists_block_with_the_statement() {
-        assert!(
-            partial(
-                &publication(),
-                super::super::moving(&wanted(None)),
-                Ends::FORWARD,
-                true
-            )
-            .is_empty()
-        );
-        let filtered = Publication {
-            partial: vec![Partial {
-                table: "app.t".parse().unwrap(),
-                rows: true,
-                columns: false,
-            }],
-            ..publication()
-        };
-        let found = &partial(
-            &filtered,
-            super::super::moving(&wanted(None)),
-            Ends::FORWARD,
-            false,
-        )[0];
-        assert_eq!(found.objects, ["app.t (row filter)"]);
-        assert!(
-            found
-                .fix
-                .as_deref()
-                .unwrap()
-                .starts_with(r#"ALTER PUBLICATION "p""b" DROP TABLE "app"."t""#)
-        );
-    }
-
-    #[test]
-    fn operations_that_are_not_sent_block_once_rows_were_lost() {
-        let inserts = Publication {
-            pubupdate: false,
-            pubtruncate: Some(false),
-            ..publication()
-        };
-        let severity = |subscribed| {
-            partial(
-                &inserts,
-                super::super::moving(&wanted(None)),
-                Ends::FORWARD,
-                subscribed,
-            )[0]
-            .severity
-        };
-        assert_eq!(severity(false), Severity::Pass);
-        assert_eq!(severity(true), Severity::Blocker);
-        let of_10 = Publication {
-            pubtruncate: None,
-            ..publication()
-        };
-        assert!(
-            partial(
-                &of_10,
-                super::super::moving(&wanted(None)),
-                Ends::FORWARD,
-                true
-            )
-            .is_empty()
-        );
     }
 
     #[test]
