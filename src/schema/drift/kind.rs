@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::mend::Mend;
+use super::short::short;
 use super::{Drift, Row, Sides, Target, same};
 use crate::error::{Result, WrapErr};
 use crate::schema::keywords::names_of_10;
@@ -226,11 +227,10 @@ impl Drift {
                 let lost = lost_by(self.statement.as_deref());
                 format!("{what} is only on the {to}{lost}")
             }
-            (ours, theirs) => format!(
-                "{what} is {} on the {from} and {} on the {to}",
-                short(ours),
-                short(theirs)
-            ),
+            (ours, theirs) => {
+                let [ours, theirs] = short([ours, theirs]);
+                format!("{what} is {ours} on the {from} and {theirs} on the {to}")
+            }
         }
     }
 
@@ -265,16 +265,6 @@ pub(crate) fn lost_by(statement: Option<&str>) -> &'static str {
             ": DROP COLUMN loses what values it has"
         }
         _ => "",
-    }
-}
-
-fn short(definition: &Option<String>) -> String {
-    const LONG: usize = 80;
-    let text = definition.as_deref().unwrap_or_default();
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(LONG) {
-        Some((cut, _)) => format!("{:?} ...", &line[..cut]),
-        None => format!("{line:?}"),
     }
 }
 

@@ -10,6 +10,7 @@ mod objects;
 mod query;
 mod renamed;
 mod same;
+mod short;
 mod tables;
 mod users;
 
