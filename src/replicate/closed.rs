@@ -77,7 +77,7 @@ pub(crate) struct Exempt {
     pub(crate) setting: Option<String>,
 }
 
-const NAME: &str = "default_transaction_read_only";
+pub(super) const NAME: &str = "default_transaction_read_only";
 
 /// How the comment begins; JSON follows.
 const RECORD: &str =

@@ -7,6 +7,7 @@
 mod known;
 mod state;
 mod undoing;
+mod users;
 
 use std::collections::BTreeSet;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use self::known::Known;
 pub(crate) use self::state::Made;
 use self::state::{State, given_by_default, made_between};
+pub(crate) use self::users::users_settings;
 use super::{Change, Mode, Plan, Run};
 use crate::error::{Result, WrapErr, message_of};
 use crate::server::{ActAs, Login, Server, is_denied, params};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::borrowed::Borrowed;
 use super::setting;
-use super::{Change, Mode, Plan, Run};
+use super::{Change, Mode, Plan, Run, made};
 use crate::catalog::databases::{self, Database, Privilege};
 use crate::catalog::roles::{foreign_roles, missing_roles};
 use crate::catalog::settings::{self, Parameters, Setting};
@@ -58,7 +58,7 @@ impl Properties {
     ) -> Result<Properties> {
         let dbname = &source.datname;
         let of_database = |server: &Server| -> Result<Vec<Setting>> {
-            let mut all = settings::settings(server.admin())?;
+            let mut all = made::users_settings(server)?;
             all.retain(|setting| setting.dbname.as_deref() == Some(dbname));
             Ok(all)
         };

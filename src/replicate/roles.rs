@@ -11,7 +11,7 @@ pub use self::outcome::RolesChange;
 pub(crate) use self::script::print;
 use self::script::{dump, is_restricted, toolbox};
 use super::load::load;
-use super::{Mode, Run};
+use super::{Mode, Run, made};
 use crate::catalog::databases;
 use crate::catalog::roles::{self, Membership, Passwords, Role};
 use crate::catalog::settings::{self, Setting};
@@ -62,7 +62,7 @@ impl State {
         Ok(State {
             roles: roles::roles(server, passwords)?,
             memberships: roles::memberships(server.admin())?,
-            settings: settings::settings(server.admin())?,
+            settings: made::users_settings(server)?,
             dbnames: databases::dbnames(server.admin())?,
         })
     }

@@ -111,6 +111,19 @@ pub(super) fn globals(pair: &Pair, server: &Cluster) -> String {
     server.value("postgres", &sql)
 }
 
+fn settings_of_roles(pair: &Pair, server: &Cluster) -> String {
+    let sql = format!(
+        "SELECT coalesce(string_agg(setrole::regrole || array_to_string(setconfig, ' '), ', ' ORDER BY 1), '')
+           FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE datname = '{}' AND setrole <> 0",
+        pair.db()
+    );
+    server.value("postgres", &sql)
+}
+
+fn walsenders(pair: &Pair) -> String {
+    format!("{}statement_timeout=0", pair.names().repl)
+}
+
 /// Nobody but the servers' own objects tells that flare was there.
 pub(super) fn differences(before: &str, after: &str) -> String {
     let lines = |text: &str| -> Vec<String> { text.lines().map(str::to_owned).collect() };
@@ -144,7 +157,14 @@ fn a_migration_that_is_given_up_leaves_no_trace() {
         let roles = globals(&pair, subscriber);
         set_up(&pair);
         assert_ne!(differences(&before[0], &schema(&pair, publisher)), "");
+        // Again: what flare has set for the walsender is no role's own setting, which would move.
+        assert_eq!(settings_of_roles(&pair, publisher), walsenders(&pair));
+        pair.flare(&["replicate_roles"]).ok();
+        pair.flare(&["prepare", pair.subname(), "--yes"]).ok();
+        let brought = settings_of_roles(&pair, subscriber);
+        assert!(!brought.contains(&pair.names().repl), "{brought}");
         pair.flare(&["cleanup", pair.subname(), "--yes"]).ok();
+        assert_eq!(settings_of_roles(&pair, subscriber), "", "{old}-{new}");
         let after = [schema(&pair, publisher), globals(&pair, publisher)];
         assert_eq!(differences(&before[0], &after[0]), "", "{old}-{new}");
         assert_eq!(differences(&before[1], &after[1]), "", "{old}-{new}");

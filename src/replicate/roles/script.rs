@@ -8,10 +8,10 @@ use std::io::{BufReader, Write};
 use super::comparison::{Extras, Scope};
 use super::{PasswordPolicy, RoleAttributes, RolesOptions};
 use crate::catalog::roles::{Passwords, Role};
-use crate::catalog::settings::{self, Settable};
+use crate::catalog::settings::Settable;
 use crate::config::Tools;
 use crate::error::{Result, WrapErr};
-use crate::replicate::setting;
+use crate::replicate::{made, setting};
 use crate::schema::{
     Executor, RdsOptions, Reach, Restrict, RolesReport, RolesTarget, Setting as Verdict, Standing,
     Use, rewrite_roles, strip_role_options_for_rds,
@@ -77,7 +77,7 @@ pub(crate) fn print(pair: &Pair, tools: &Tools, options: RolesOptions) -> Result
         } else {
             std::io::copy(&mut input, output).wrap_err(WRITING)?;
         }
-        for setting in settings::settings(pair.publisher.admin())? {
+        for setting in made::users_settings(&pair.publisher)? {
             // pg_dumpall leaves these out.
             if setting.role.is_some() && setting.dbname.is_some() {
                 writeln!(output, "{};", setting::statement(&setting)).wrap_err(WRITING)?;
