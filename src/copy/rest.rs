@@ -1,5 +1,6 @@
 //! What follows the rows: indexes beside each other, largest tables first, then what needs them.
 
+mod in_one;
 mod order;
 
 use std::collections::VecDeque;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use postgres::error::SqlState;
 
+pub(super) use in_one::make_in_one;
 use order::{Relation, Task, analyses, order};
 
 use super::record;
@@ -181,8 +183,12 @@ impl Rest<'_> {
     }
 }
 
+/// The subscriber is closed by then.
+const BY_SUPERUSER: &str = " (as a superuser: SET default_transaction_read_only = off; SET session_replication_role = replica)";
+
 /// What pg_restore would say as well: the schema that a function of the application's takes for granted is not searched.
-fn advise(report: Report) -> Result<()> {
+/// `by` is how the subscriber's rows are changed.
+fn advise(report: Report, by: &str) -> Result<()> {
     let state = sqlstate_of(&report);
     let not_found = state.is_some_and(|it| {
         [
@@ -200,11 +206,29 @@ fn advise(report: Report) -> Result<()> {
         })
     } else if violated {
         failed.hint(|| {
-            "the rows are those of the copy's snapshot, and what changes on the publisher arrives once the copy has ended: UPDATE or DELETE the row on the publisher, and on the subscriber too (as a superuser: SET default_transaction_read_only = off; SET session_replication_role = replica), then run flare initial_copy again; or mend it on the publisher and copy anew with --restart".into()
+            format!("the rows are those of the copy's snapshot, and what changes on the publisher arrives once the copy has ended: UPDATE or DELETE the row on the publisher, and on the subscriber too{by}, then run flare initial_copy again; or mend it on the publisher and copy anew with --restart")
         })
     } else {
         failed
     }
+}
+
+fn violates_foreign_key(report: &Report) -> bool {
+    sqlstate_of(report) == Some(&SqlState::FOREIGN_KEY_VIOLATION)
+}
+
+/// The foreign key that a statement makes, for new rows alone; `None` where it makes none, or one that is not checked.
+fn not_valid(statement: &str) -> Option<String> {
+    let statement = statement.trim_end().strip_suffix(';')?;
+    let is_checked = statement.contains(" FOREIGN KEY (") && !statement.ends_with(" NOT VALID");
+    is_checked.then(|| format!("{statement} NOT VALID;\n"))
+}
+
+fn made_not_valid(what: &str, report: &Report) -> String {
+    format!(
+        "{what} is NOT VALID on the subscriber, since rows violate it, on the publisher too: mend them there; flare status has the statement that validates it then ({})",
+        message_of(report)
+    )
 }
 
 impl Task {
@@ -215,29 +239,18 @@ impl Task {
         let Err(report) = made else {
             return Ok(None);
         };
-        let violated = sqlstate_of(&report) == Some(&SqlState::FOREIGN_KEY_VIOLATION);
-        let Some(statement) = self.not_valid().filter(|_| violated) else {
-            return advise(report).map(|()| None);
+        let unchecked = match &self.statements[..] {
+            [statement] if violates_foreign_key(&report) => not_valid(statement),
+            _ => None,
+        };
+        let Some(statement) = unchecked else {
+            return advise(report, BY_SUPERUSER).map(|()| None);
         };
         if let Err(why) = self.make(session, &statement) {
             log::info!("make it NOT VALID: {}", message_of(&why));
-            return advise(report).map(|()| None);
+            return advise(report, BY_SUPERUSER).map(|()| None);
         }
-        Ok(Some(format!(
-            "{} is NOT VALID on the subscriber, since rows violate it, on the publisher too: mend them there; flare status has the statement that validates it then ({})",
-            self.what,
-            message_of(&report)
-        )))
-    }
-
-    /// The one foreign key that it makes, for new rows alone.
-    fn not_valid(&self) -> Option<String> {
-        let [statement] = &self.statements[..] else {
-            return None;
-        };
-        let statement = statement.trim_end().strip_suffix(';')?;
-        let is_checked = statement.contains(" FOREIGN KEY (") && !statement.ends_with(" NOT VALID");
-        is_checked.then(|| format!("{statement} NOT VALID;\n"))
+        Ok(Some(made_not_valid(&self.what, &report)))
     }
 
     fn make(&self, session: &Session, statements: &str) -> Result<()> {
@@ -264,19 +277,15 @@ mod tests {
 
     #[test]
     fn only_a_foreign_key_that_is_checked_can_be_made_without_a_check() {
-        let of = |statement: &str| {
-            let task = Task {
-                statements: vec![statement.to_owned()],
-                ..Task::default()
-            };
-            task.not_valid()
-        };
         let key = "ALTER TABLE ONLY s.a\n    ADD CONSTRAINT k FOREIGN KEY (x) REFERENCES s.b(id)";
         assert_eq!(
-            of(&format!("{key};\n\n")),
+            not_valid(&format!("{key};\n\n")),
             Some(format!("{key} NOT VALID;\n"))
         );
-        assert_eq!(of(&format!("{key} NOT VALID;\n")), None);
-        assert_eq!(of("CREATE UNIQUE INDEX i ON s.a USING btree (x);\n"), None);
+        assert_eq!(not_valid(&format!("{key} NOT VALID;\n")), None);
+        assert_eq!(
+            not_valid("CREATE UNIQUE INDEX i ON s.a USING btree (x);\n"),
+            None
+        );
     }
 }

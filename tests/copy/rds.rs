@@ -9,7 +9,8 @@ use crate::support::{Cluster, Pair, wait};
 const TABLES: &str = "
     CREATE TABLE ra (id int PRIMARY KEY, v int, pad text); INSERT INTO ra SELECT g, 0, repeat('x', 200) FROM generate_series(1, 30000) g;
     CREATE TABLE rb (id bigserial PRIMARY KEY, ra int REFERENCES ra); INSERT INTO rb (ra) SELECT g FROM generate_series(1, 5000) g;
-    CREATE INDEX ON rb (ra); CREATE TABLE pgbench_history (k int)";
+    CREATE INDEX ON rb (ra); CREATE TABLE pgbench_history (k int); CREATE TABLE loose (id int PRIMARY KEY, k int REFERENCES ra);
+    RESET ROLE; SET session_replication_role = replica; INSERT INTO loose VALUES (1, -9)";
 
 fn holders(pair: &Pair) -> String {
     let sql = format!(
@@ -76,16 +77,22 @@ fn copies_without_superuser(old: u32, new: u32) {
         .says("flare initial_copy --restart");
     // Whom the subscription connects as is on record.
     let run = pair.flare(&["initial_copy", "--restart", sub]);
-    run.ok().says("starting over: emptying");
+    run.ok().says("starting over: emptying").prints(
+        "loose_k_fkey in schema public is NOT VALID on the subscriber, since rows violate it",
+    );
     pair.publisher().sql(
         db,
-        "UPDATE ra SET v = 1 WHERE id = 7; INSERT INTO pgbench_history VALUES (1)",
+        "UPDATE ra SET v = 1 WHERE id = 7; INSERT INTO ra VALUES (-9); INSERT INTO pgbench_history VALUES (1)",
     );
     wait::for_("the rows of the stream", Duration::from_secs(20), || {
         pair.subscriber()
             .value(db, "SELECT count(*) FROM pgbench_history")
             == "1"
     });
+    let validate = "ALTER TABLE public.loose VALIDATE CONSTRAINT loose_k_fkey";
+    pair.flare(&["status"]).ok().prints(validate);
+    let writing = format!("BEGIN READ WRITE; {validate}; COMMIT");
+    pair.subscriber().sql(db, &writing);
     same::rows_are_equal(&pair);
     same::nothing_of_the_copy_is_left(&pair);
     let indexes = "SELECT count(*) FROM pg_indexes WHERE tablename IN ('ra', 'rb')";

@@ -7,7 +7,7 @@ use crate::copy::holder;
 use crate::copy::plan::Job;
 use crate::copy::record::{self, Lead, Phase, Recorded};
 use crate::copy::report::InitialCopy;
-use crate::copy::rest::Rest;
+use crate::copy::rest::{Rest, make_in_one};
 use crate::copy::rows::Workers;
 use crate::copy::watch::Watch;
 use crate::error::{Advise, Result, WrapErr};
@@ -153,14 +153,20 @@ impl Copy<'_> {
             &self.slot_name,
             &*self.run.progress,
         );
-        let superuser = self.pair.subscriber.facts().superuser;
-        match post_data(script.as_slice())?.filter(|_| superuser) {
-            Some(post) => {
-                let rest = Rest::new(&self.pair.subscriber, self.dbname(), self.options.jobs);
-                let notes = rest.make(&post, self.run, || watch.look())?;
-                self.report.notes.extend(notes);
-            }
-            // One that may act for the owners only in this transaction; or text that only psql can send.
+        let subscriber = &self.pair.subscriber;
+        let by_superuser = post_data(script.as_slice())?.filter(|_| subscriber.facts().superuser);
+        let notes = if let Some(post) = by_superuser {
+            let rest = Rest::new(subscriber, self.dbname(), self.options.jobs);
+            Some(rest.make(&post, self.run, || watch.look())?)
+        } else {
+            // One that may act for the owners only in this transaction.
+            let session = subscriber.connect(Login::Superuser, self.dbname())?;
+            let session = session.with_timeout(Timeout::WhileServerAnswers);
+            let first = record::REST_LOADED;
+            make_in_one(&session, &script, first, self.run, || watch.look())?
+        };
+        match notes {
+            Some(notes) => self.report.notes.extend(notes),
             None => {
                 let (file, ()) = crate::tools::written(|output| {
                     std::io::Write::write_all(output, &script).wrap_err(crate::tools::WRITING)
