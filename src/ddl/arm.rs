@@ -12,7 +12,7 @@ use crate::catalog::{publications, subscriptions};
 use crate::config::DdlMode;
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::journal::{Direction, Stream};
-use crate::replicate::{Change, Mode, Plan, Run, refresh, status_table, unsubscribe};
+use crate::replicate::{Change, Mode, Plan, Run, refresh, status_table};
 use crate::server::{Ddl, Login, Pair, Server, Session, Statement, params};
 use crate::value::{Ident, TableName};
 
@@ -254,7 +254,7 @@ fn follow(pair: &Pair, stream: &Stream, (open, receiving): (&Session, &Session))
     receiving.batch(
         "BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM flare.ddl; COMMIT",
     )?;
-    let owning = unsubscribe::owning(&pair.subscriber, &stream.dbname, &subscription)?;
+    let owning = refresh::session(&pair.subscriber, &stream.dbname, &subscription)?;
     let mut missing = missing.iter();
     let only_own = missing.all(|table| *table == record || status_table::is(table));
     let refreshing = format!(

@@ -1,9 +1,10 @@
 //! A subscription takes the tables that its publication has gained.
 
-use super::{Plan, status_table};
+use super::{Plan, status_table, unsubscribe};
 use crate::catalog::subscriptions::{Relation, Subscription};
 use crate::catalog::tables::listed;
-use crate::server::Side;
+use crate::error::Result;
+use crate::server::{Session, Side, Subscriber, Timeout};
 use crate::value::{Ident, TableName};
 
 /// Published tables that the subscription does not know: their rows are skipped in silence.
@@ -11,6 +12,17 @@ pub(crate) fn missing(published: &[TableName], relations: &[Relation]) -> Vec<Ta
     let known = |name: &TableName| relations.iter().any(|relation| relation.name == *name);
     let missing = published.iter().filter(|name| !known(name));
     missing.cloned().collect()
+}
+
+/// A session that may refresh a subscription. The subscriber asks the publisher's view pg_publication_tables, which on 10
+/// and 11 calls its function once for each relation: minutes for thousands of tables.
+pub(crate) fn session(
+    subscriber: &Subscriber,
+    dbname: &str,
+    subscription: &Subscription,
+) -> Result<Session> {
+    let session = unsubscribe::owning(subscriber, dbname, subscription)?;
+    Ok(session.with_timeout(Timeout::WhileServerAnswers))
 }
 
 /// Statements for `missing`, which is not empty; each a transaction of its own.

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Change, Plan, Run, refresh, unsubscribe};
+use super::{Change, Plan, Run, refresh};
 use crate::catalog::tables::listed;
 use crate::catalog::{publications, subscriptions};
 use crate::error::{Failure, Result, WrapErr};
@@ -273,10 +273,8 @@ fn refresh(
             continue;
         }
         change = change.and(match missing.as_slice() {
-            [only] if is(only) => refresh::plan(dbname, &subscription, &missing).carry_out_singly(
-                &unsubscribe::owning(subscriber, dbname, &subscription)?,
-                run,
-            )?,
+            [only] if is(only) => refresh::plan(dbname, &subscription, &missing)
+                .carry_out_singly(&refresh::session(subscriber, dbname, &subscription)?, run)?,
             more => Change::none(run).with_note(format!(
                 "subscription {subname:?} lacks {}: flare create_subscription {subname} takes them",
                 listed(more)

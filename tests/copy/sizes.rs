@@ -69,6 +69,31 @@ fn ten_thousand_small_tables() {
     same::nothing_of_the_copy_is_left(&pair);
 }
 
+/// The view of 10 that CREATE SUBSCRIPTION asks for the tables takes longer than any statement on a catalog should.
+#[test]
+#[ignore = "minutes"]
+fn a_publisher_of_10_lists_its_tables_for_longer_than_half_a_minute() {
+    let made: Vec<String> = (0..12)
+        .map(|part| {
+            format!(
+                "DO $$ BEGIN FOR i IN {}..{} LOOP
+                     EXECUTE format('CREATE TABLE %I (id serial PRIMARY KEY, v text UNIQUE)', 'T ' || i);
+                 END LOOP; END $$",
+                part * 250 + 1,
+                part * 250 + 250
+            )
+        })
+        .collect();
+    let room = [("max_locks_per_transaction", "512")];
+    let pair = published(
+        Cluster::private(10, &room),
+        Cluster::private(18, &room),
+        &made,
+    );
+    pair.flare(&["prepare", pair.subname(), "--yes"]).ok();
+    pair.flare(&["status"]).ok().prints("ready to cut over");
+}
+
 #[test]
 #[ignore = "minutes"]
 fn one_table_of_nine_tenths() {

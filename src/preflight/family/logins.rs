@@ -36,8 +36,14 @@ pub(crate) const CHECKS: &[Check] = &[
             let kinds = |rows: Vec<Password>| -> BTreeMap<String, String> {
                 rows.into_iter().map(|it| (it.rolname, it.kind)).collect()
             };
-            let mut passwords = kinds(publisher.rows(&PASSWORDS)?);
-            passwords.extend(kinds(subscriber.rows(&PASSWORDS)?));
+            let accounts = view.config.subscriber.accounts();
+            let connecting = accounts.map(|it| it.user.as_str()).collect();
+            let passwords = passwords_then(
+                kinds(publisher.rows(&PASSWORDS)?),
+                kinds(subscriber.rows(&PASSWORDS)?),
+                view.subscribed,
+                &connecting,
+            );
             Ok(logins(
                 &applications(view)?,
                 &passwords,
@@ -160,6 +166,24 @@ pub(super) fn applications(view: &View<'_>) -> Result<Vec<Sessions>> {
 /// A session on the server's own machine comes from another address after the cutover.
 fn from_afar(address: Option<IpAddr>) -> Option<IpAddr> {
     address.filter(|it| !it.is_loopback())
+}
+
+/// The kinds of passwords that roles have on the subscriber once roles were replicated, which gives a role that is there
+/// already the publisher's, but those that flare connects as.
+fn passwords_then(
+    here: BTreeMap<String, String>,
+    there: BTreeMap<String, String>,
+    subscribed: bool,
+    connecting: &BTreeSet<&str>,
+) -> BTreeMap<String, String> {
+    let mut then = there;
+    for (role, kind) in here {
+        let is_replaced = !subscribed && kind != "none" && !connecting.contains(role.as_str());
+        if is_replaced || !then.contains_key(&role) {
+            then.insert(role, kind);
+        }
+    }
+    then
 }
 
 fn logins(
@@ -332,6 +356,21 @@ mod tests {
             of(&sessions("bob", "10.1.1.1", 1), "scram", "md5"),
             "bob from 10.1.1.1"
         );
+    }
+
+    #[test]
+    fn a_role_that_is_there_gets_the_publishers_password_until_it_is_subscribed() {
+        let all = |app: &str, own: &str| {
+            let pair = |(role, kind): (&str, &str)| (role.to_owned(), kind.to_owned());
+            BTreeMap::from([("app", app), ("own", own)].map(pair))
+        };
+        let then = |here, subscribed| {
+            let connecting = BTreeSet::from(["own"]);
+            passwords_then(here, all("scram", "scram"), subscribed, &connecting)
+        };
+        assert_eq!(then(all("md5", "md5"), false), all("md5", "scram"));
+        assert_eq!(then(all("none", "md5"), false), all("scram", "scram"));
+        assert_eq!(then(all("md5", "md5"), true), all("scram", "scram"));
     }
 
     #[test]
