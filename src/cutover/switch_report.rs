@@ -169,7 +169,10 @@ impl SwitchReport {
 
     /// With where the application can write, if that is known, and why it is not complete.
     pub(super) fn unfinished(self, writable: Option<Writable>, cause: &Report) -> SwitchReport {
+        let opened = matches!(writable, Some(Writable::Publisher | Writable::Subscriber));
         SwitchReport {
+            // The pause of an application that cannot write yet is not over.
+            pause_ms: self.pause_ms.filter(|_| opened),
             writable,
             cause: Some(cause_of(cause)),
             ..self

@@ -288,6 +288,8 @@ fn nobody_can_write_is_told_to_programs_too() {
         [&"unfinished".into(), &true.into(), &Value::from("none")],
         "{run}"
     );
+    // It is not over.
+    assert!(report["pause_ms"].is_null(), "{run}");
     await_finished(&pair, THERE);
     assert_settled(&pair, THERE);
 }

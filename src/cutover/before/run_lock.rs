@@ -87,7 +87,7 @@ fn held_by_others(server: &Server, dbname: &str) -> Result<Failure> {
         holders.join(", ")
     ))
     .hint(format!(
-        "wait for it; `flare resume_write {}` ends a pause at once",
+        "wait for it; `flare resume_write {}` ends a pause at once. If its process is frozen or gone: SELECT pg_terminate_backend(PID) on that server",
         ShellWord(dbname)
     )))
 }
