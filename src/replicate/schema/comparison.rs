@@ -31,14 +31,21 @@ impl Work<'_> {
         };
         let (ours, report) = as_loaded(publisher)?;
         let (theirs, _) = as_loaded(subscriber)?;
-        let spelling = if publisher.major() == subscriber.major() {
+        let found = compare(
+            BufReader::new(ours),
+            BufReader::new(theirs),
+            self.spelling(),
+        )
+        .wrap_err("compare the schemas")?;
+        Ok((report.statements, found))
+    }
+
+    pub(super) fn spelling(&self) -> Spelling {
+        if self.pair.publisher.major() == self.pair.subscriber.major() {
             Spelling::OneVersion
         } else {
             Spelling::AcrossVersions
-        };
-        let found = compare(BufReader::new(ours), BufReader::new(theirs), spelling)
-            .wrap_err("compare the schemas")?;
-        Ok((report.statements, found))
+        }
     }
 
     /// Without what create_publication and grant_replication made on the publisher after the schema was copied.

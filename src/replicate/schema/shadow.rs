@@ -15,7 +15,7 @@ use crate::replicate::drift::own_roles;
 use crate::replicate::load::load;
 use crate::replicate::{Change, Plan, Run};
 use crate::schema::drift::{self, Drift};
-use crate::schema::{Difference, DumpReport, Spelling, compare};
+use crate::schema::{Difference, DumpReport, compare};
 use crate::server::{Login, Pair, Server, Session, Subscriber, Timeout, params};
 use crate::tools::{Toolbox, WRITING, written};
 use crate::value::{Ident, Literal};
@@ -175,7 +175,8 @@ impl Work<'_> {
         let printed = compare(
             BufReader::new(ours),
             BufReader::new(theirs),
-            Spelling::OneVersion,
+            // One server prints both, but what was loaded lacks what its own server never says, as 18's names of NOT NULL.
+            self.spelling(),
         )
         .wrap_err("compare the dumps of the two databases")?;
         Ok(Shadowed {
