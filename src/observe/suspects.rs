@@ -1,6 +1,7 @@
 //! Why the workers of a subscription end: the transaction that its slot hands over next, held against what both catalogs
 //! show. The server's own words are in its log, which nobody reads from here.
 
+mod copy_slot;
 mod pending;
 mod roles;
 mod rows;
@@ -38,6 +39,8 @@ pub struct Suspect {
 pub enum SuspectKind {
     /// A worker waits for a lock.
     Lock,
+    /// A table's copy has ended, and the slot that its worker looks for is gone.
+    CopySlot,
     /// A table that is changed is not there.
     MissingTable,
     /// A column that is sent is not there.
@@ -93,7 +96,7 @@ pub(crate) fn suspects(stopped: &Stopped<'_>) -> Vec<Suspect> {
         return Vec::new();
     };
     let pending = kept(pending::next(stopped.from, &subscription)).flatten();
-    let mut found = Vec::new();
+    let mut found = kept(copy_slot::gone(stopped)).unwrap_or_default();
     let unready = kept(tables::unready(stopped)).unwrap_or_default();
     let mut names: Vec<TableName> = match &pending {
         Some(pending) => pending.tables(),

@@ -6,7 +6,7 @@ use crate::support::Pair;
 
 #[test]
 fn tables_of_an_idle_publisher_do_not_wait_for_its_next_record() {
-    let pair = Pair::alone(10, 14).with_accounts(10).published();
+    let pair = Pair::alone(10, 15).with_accounts(10).published();
     let (db, sub) = (pair.db(), pair.subname());
     for server in [pair.publisher(), pair.subscriber()] {
         let tables: String = (0..12)
@@ -29,4 +29,33 @@ fn tables_of_an_idle_publisher_do_not_wait_for_its_next_record() {
     // Sixteen tables, two at a time, each some ten seconds when nobody writes.
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(20), "{took:?}");
+    crashed_between_the_end_of_a_copy_and_the_disk(&pair);
+}
+
+/// The end of a copy that a crash has undone, once its slot was dropped.
+fn crashed_between_the_end_of_a_copy_and_the_disk(pair: &Pair) {
+    let (db, sub) = (pair.db(), pair.subname());
+    let on_subscriber = |statements: &str| {
+        let past_the_fence = "SET default_transaction_read_only = off; ALTER SUBSCRIPTION";
+        let subscriber = pair.subscriber();
+        subscriber.sql(db, &format!("{past_the_fence} {sub} DISABLE"));
+        std::thread::sleep(Duration::from_secs(1));
+        subscriber.sql(
+            db,
+            &format!("{past_the_fence} {sub} DISABLE; {statements} {past_the_fence} {sub} ENABLE"),
+        );
+    };
+    on_subscriber(
+        "SELECT pg_replication_origin_create('of_a_copy'); UPDATE pg_replication_origin SET roname = (
+             SELECT format('pg_%s_%s', srsubid, srrelid) FROM pg_subscription_rel WHERE srrelid = 'idle1'::regclass) WHERE roname = 'of_a_copy';
+         UPDATE pg_subscription_rel SET srsubstate = 'f', srsublsn = NULL WHERE srrelid = 'idle1'::regclass;",
+    );
+    let waits = ["create_subscription", "--use-repl-user", "--wait", sub];
+    let run = pair.flare(&waits);
+    run.fails_with("the copy of public.idle1 has ended, and the slot that its worker looks for");
+    let said = run.stderr();
+    let statement = said.split_once("its disk (").expect("a statement").1;
+    let statement = statement.split_once(" on the subscriber").expect("where").0;
+    on_subscriber(&format!("{statement};"));
+    pair.flare(&waits).ok();
 }

@@ -1,0 +1,71 @@
+//! A table whose rows are copied, and whose slot is gone: from 14 on a table's worker drops its slot once the copy has ended,
+//! and commits that end without waiting for the disk. Where the subscriber crashes in between, it looks for that slot for ever.
+
+use serde::Deserialize;
+
+use super::{Stopped, Suspect, SuspectKind, briefly, suspect};
+use crate::error::Result;
+use crate::server::params;
+use crate::value::{Ident, Literal, TableName};
+
+/// A table in that state.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Copied {
+    #[serde(flatten)]
+    name: TableName,
+    subid: String,
+    relid: String,
+    slot_name: String,
+}
+
+fn copied(stopped: &Stopped<'_>) -> Result<Vec<Copied>> {
+    briefly(stopped.to, |to| {
+        to.list(
+            "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'subid', r.srsubid::text, 'relid', r.srrelid::text,
+                      'slot_name', format('pg_%s_sync_%s_%s', r.srsubid, r.srrelid, (SELECT system_identifier FROM pg_control_system())))
+               FROM pg_subscription_rel r JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+              WHERE r.srsubid IN (SELECT subid FROM pg_stat_subscription WHERE subname = $1) AND r.srsubstate = 'f' ORDER BY 1",
+            params![stopped.subname],
+        )
+    })
+}
+
+/// Tables that look for a slot that the publisher has no more.
+pub(super) fn gone(stopped: &Stopped<'_>) -> Result<Vec<Suspect>> {
+    let before = copied(stopped)?;
+    if before.is_empty() {
+        return Ok(Vec::new());
+    }
+    let slots: Vec<String> = briefly(stopped.from, |from| {
+        from.list(
+            "SELECT to_jsonb(slot_name) FROM pg_replication_slots",
+            params![],
+        )
+    })?;
+    // One whose copy has ended meanwhile is no longer in that state.
+    let after = copied(stopped)?;
+    let gone = after
+        .iter()
+        .filter(|it| before.contains(it) && !slots.contains(&it.slot_name));
+    Ok(gone.map(|it| it.suspect(stopped)).collect())
+}
+
+impl Copied {
+    fn suspect(&self, stopped: &Stopped<'_>) -> Suspect {
+        let (from, to) = stopped.sides;
+        let (name, subid, relid) = (&self.name, &self.subid, &self.relid);
+        let subname = Ident::new(stopped.subname);
+        suspect(
+            SuspectKind::CopySlot,
+            format!(
+                "the copy of {} has ended, and the slot that its worker looks for, {:?}, is gone from the {from}: the {to} crashed before it had the end on its disk",
+                name.plain(),
+                self.slot_name
+            ),
+            format!(
+                "SET default_transaction_read_only = off; SET session_replication_role = replica; ALTER SUBSCRIPTION {subname} DISABLE; BEGIN; TRUNCATE ONLY {name}; SELECT pg_replication_origin_drop('pg_{subid}_{relid}'); UPDATE pg_subscription_rel SET srsubstate = 'i', srsublsn = NULL WHERE srsubid = {subid} AND srrelid = {}::regclass; COMMIT; ALTER SUBSCRIPTION {subname} ENABLE on the {to}, as a superuser: the table is copied anew",
+                Literal(name.to_string())
+            ),
+        )
+    }
+}
