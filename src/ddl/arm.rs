@@ -254,7 +254,12 @@ fn follow(pair: &Pair, stream: &Stream, (open, receiving): (&Session, &Session))
     receiving.batch(
         "BEGIN; SET LOCAL session_replication_role = replica; DELETE FROM flare.ddl; COMMIT",
     )?;
-    let owning = refresh::session(&pair.subscriber, &stream.dbname, &subscription)?;
+    let owning = refresh::session(
+        &pair.subscriber,
+        &stream.dbname,
+        &subscription,
+        published.len(),
+    )?;
     let mut missing = missing.iter();
     let only_own = missing.all(|table| *table == record || status_table::is(table));
     let refreshing = format!(

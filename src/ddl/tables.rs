@@ -96,7 +96,7 @@ pub(super) fn take(
     let Some(subscription) = subscriptions::find(&sides.reader, &sides.stream.subname)? else {
         return Ok((Vec::new(), notes));
     };
-    let session = refresh::session(&pair.subscriber, dbname, &subscription)?;
+    let session = refresh::session(&pair.subscriber, dbname, &subscription, published.len())?;
     refresh::plan(dbname, &subscription, &missing)
         .carry_out_singly(&session, run)
         .wrap_err_with(|| format!("replicate the new tables {}", listed(&missing)))

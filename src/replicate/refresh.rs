@@ -1,11 +1,15 @@
 //! A subscription takes the tables that its publication has gained.
 
+use std::time::Duration;
+
 use super::{Plan, status_table, unsubscribe};
 use crate::catalog::subscriptions::{Relation, Subscription};
 use crate::catalog::tables::listed;
 use crate::error::Result;
 use crate::server::{Session, Side, Subscriber, Timeout};
 use crate::value::{Ident, TableName};
+
+const LONGEST: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Published tables that the subscription does not know: their rows are skipped in silence.
 pub(crate) fn missing(published: &[TableName], relations: &[Relation]) -> Vec<TableName> {
@@ -14,15 +18,23 @@ pub(crate) fn missing(published: &[TableName], relations: &[Relation]) -> Vec<Ta
     missing.cloned().collect()
 }
 
-/// A session that may refresh a subscription. The subscriber asks the publisher's view pg_publication_tables, which on 10
-/// and 11 calls its function once for each relation: minutes for thousands of tables.
+/// How long a subscriber may take to ask its publisher what is published, for this number of tables. The view
+/// pg_publication_tables of 10 and 11 calls its function once for each relation: minutes for thousands of tables. A
+/// publisher that never answers holds the subscriber up for good.
+pub(crate) fn patience(tables: usize) -> Timeout {
+    let thousands = tables as f64 / 1000.0;
+    Timeout::For(Duration::from_secs_f64(30.0 + 100.0 * thousands * thousands).min(LONGEST))
+}
+
+/// A session that may refresh a subscription with this number of tables.
 pub(crate) fn session(
     subscriber: &Subscriber,
     dbname: &str,
     subscription: &Subscription,
+    tables: usize,
 ) -> Result<Session> {
     let session = unsubscribe::owning(subscriber, dbname, subscription)?;
-    Ok(session.with_timeout(Timeout::WhileServerAnswers))
+    Ok(session.with_timeout(patience(tables)))
 }
 
 /// Statements for `missing`, which is not empty; each a transaction of its own.

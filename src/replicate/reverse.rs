@@ -2,12 +2,12 @@
 //! subscription on *from*. Creating it proves address, password, pg_hba.conf and the right to replicate.
 
 use super::worker_settings::{self, Worker};
-use super::{Plan, Run, granted, identity, slot, subscribing, unsubscribe};
+use super::{Plan, Run, granted, identity, refresh, slot, subscribing, unsubscribe};
 use crate::catalog::{publications, slots, subscriptions};
 use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::server::{
-    ActAs, Login, Pair, Publisher, Server, Session, Statement, Timeout, conninfo_for_subscriber,
-    is_denied, is_lost, params, silence_statement_log,
+    ActAs, Login, Pair, Publisher, Server, Session, Statement, conninfo_for_subscriber, is_denied,
+    is_lost, params, silence_statement_log,
 };
 use crate::value::{Ident, Literal, Lsn, Secret, TableName};
 
@@ -187,8 +187,7 @@ fn subscribe(
         run.ddl
             .run(&from.connect(ActAs::Tables, reverse.dbname)?, by_owner)?;
     }
-    // The view of 10 and 11 that lists the tables takes minutes for thousands of them.
-    session.set_timeout(Timeout::WhileServerAnswers);
+    session.set_timeout(refresh::patience(published.len()));
     session.batch("BEGIN")?;
     let made = silence_statement_log(&session, from.major()).and_then(|()| {
         by_creator

@@ -273,8 +273,10 @@ fn refresh(
             continue;
         }
         change = change.and(match missing.as_slice() {
-            [only] if is(only) => refresh::plan(dbname, &subscription, &missing)
-                .carry_out_singly(&refresh::session(subscriber, dbname, &subscription)?, run)?,
+            [only] if is(only) => refresh::plan(dbname, &subscription, &missing).carry_out_singly(
+                &refresh::session(subscriber, dbname, &subscription, published.len())?,
+                run,
+            )?,
             more => Change::none(run).with_note(format!(
                 "subscription {subname:?} lacks {}: flare create_subscription {subname} takes them",
                 listed(more)

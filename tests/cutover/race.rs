@@ -72,7 +72,7 @@ fn whoever_wins_the_point_of_no_return_wins_alone() {
     let pair = ready(Pair::new(14, 18).with_accounts(10));
     let mut at = Side::Publisher;
     let mut ended: BTreeMap<String, u32> = BTreeMap::new();
-    for round in 1..=matrix::rounds(4, 1000) {
+    for round in 1..=matrix::rounds(2, 1000) {
         let (against, second) = (dice.one_of(&AGAINST), dice.one_of(&SECOND));
         println!(
             "round {round}: {against:?}, and {second:?}, at the {}",

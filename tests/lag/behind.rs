@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{PAIRS, apply_blocked, of_one, replicating, says, write_mb};
+use super::{apply_blocked, of_one, pairs, replicating, says, write_mb};
 use crate::support::{Cluster, Pair, wait};
 
 const MB: u64 = 1 << 20;
@@ -36,7 +36,7 @@ fn settled_lag_by_server(pair: &Pair) -> u64 {
 
 #[test]
 fn an_idle_publisher_is_no_lag_whatever_else_its_server_does() {
-    for (old, new) in PAIRS {
+    for &(old, new) in pairs() {
         let pair = replicating(old, new);
         let publisher = pair.publisher();
         for elsewhere in [
@@ -63,7 +63,7 @@ fn an_idle_publisher_is_no_lag_whatever_else_its_server_does() {
 
 #[test]
 fn lag_is_what_the_publisher_says_and_the_limits_decide() {
-    for (old, new) in PAIRS {
+    for &(old, new) in pairs() {
         let pair = replicating(old, new);
         of_one(&pair, 0, &[]);
         let lock = apply_blocked(&pair);

@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::output::metrics;
 use serde_json::Value;
 
-use super::{PAIRS, apply_blocked, json, of_one, replicating, says, sql_on_subscriber, write_mb};
+use super::{apply_blocked, json, of_one, pairs, replicating, says, sql_on_subscriber, write_mb};
 use crate::support::{Cluster, Pair, wait};
 
 #[test]
 fn a_subscription_that_does_not_follow_is_critical_and_says_why() {
-    for (old, new) in PAIRS {
+    for &(old, new) in pairs() {
         let pair = replicating(old, new);
         let sub = pair.subname();
         sql_on_subscriber(&pair, &format!("ALTER SUBSCRIPTION {sub} DISABLE"));

@@ -89,7 +89,12 @@ impl Wanted<'_> {
         }
         change = change.and(self.set_aside(&missing, run)?);
         let plan = refresh::plan(self.dbname(), existing, &missing);
-        let session = refresh::session(&self.pair.subscriber, self.dbname(), existing)?;
+        let session = refresh::session(
+            &self.pair.subscriber,
+            self.dbname(),
+            existing,
+            self.published.len(),
+        )?;
         Ok(change.and(plan.carry_out_singly(&session, run)?))
     }
 }

@@ -13,10 +13,10 @@ use crate::replicate::slot::{self, Standby};
 use crate::replicate::subscribing::{self, Creator};
 use crate::replicate::worker_settings::{self, Worker};
 use crate::replicate::{
-    Change, Plan, Run, closed, granted, identity, not_valid, status_table, unsubscribe,
+    Change, Plan, Run, closed, granted, identity, not_valid, refresh, status_table, unsubscribe,
 };
 use crate::server::{
-    Login, Pair, Session, Side, Statement, Timeout, conninfo_for_subscriber, interrupt, is_lost,
+    Login, Pair, Session, Side, Statement, conninfo_for_subscriber, interrupt, is_lost,
     silence_statement_log, sqlstate_of,
 };
 use crate::value::{Ident, Literal, Secret, ShellWord, TableName};
@@ -199,8 +199,7 @@ impl Wanted<'_> {
     }
 
     pub(super) fn subscribe(&self, session: &Session, statements: &[Statement]) -> Result<()> {
-        // The view of 10 and 11 that lists the tables takes minutes for thousands of them.
-        session.set_timeout(Timeout::WhileServerAnswers);
+        session.set_timeout(refresh::patience(self.published.len()));
         session.batch("BEGIN")?;
         let created = silence_statement_log(session, self.pair.subscriber.major()).and_then(|()| {
             statements
