@@ -207,17 +207,6 @@ fn leaves_are_listed(tables: &[Table], moving: Moving<'_>, ends: Ends) -> Vec<Fi
 mod tests {
     use super::*;
 
-    fn publication() -> Publication {
-        Publication {
-            pubname: "p\"b".into(),
-            pubinsert: true,
-            pubupdate: true,
-            pubdelete: true,
-            pubtruncate: Some(true),
-            ..Publication::default()
-        }
-    }
-
     fn wanted(tables: Option<&[&str]>) -> Wanted {
         Wanted {
             tables: tables.map(|names| names.iter().map(|it| it.parse().unwrap()).collect()),
@@ -252,12 +241,16 @@ mod tests {
         assert!(objects(&wanted(None), None, &[]).is_empty());
         let all = Publication {
             puballtables: true,
-            ..publication()
+            ..Publication::of_everything()
         };
         assert!(objects(&wanted(Some(&["a"])), Some(&all), &[]).is_empty());
         let published = ["c".parse().unwrap()];
         assert_eq!(
-            objects(&wanted(None), Some(&publication()), &published),
+            objects(
+                &wanted(None),
+                Some(&Publication::of_everything()),
+                &published
+            ),
             ["public.a"]
         );
     }

@@ -135,26 +135,30 @@ fn partial(found: &Publication, moving: Moving<'_>, ends: Ends, subscribed: bool
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::preflight::finding::Severity;
-
-    fn publication() -> Publication {
-        Publication {
+impl Publication {
+    /// One that publishes all operations of whole rows.
+    pub(super) fn of_everything() -> Self {
+        Self {
             pubname: "p\"b".into(),
             pubinsert: true,
             pubupdate: true,
             pubdelete: true,
             pubtruncate: Some(true),
-            ..Publication::default()
+            ..Self::default()
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preflight::finding::Severity;
 
     #[test]
     fn filters_and_column_lists_block_with_the_statement() {
         assert!(
             partial(
-                &publication(),
+                &Publication::of_everything(),
                 super::super::moving(&super::super::wanted()),
                 Ends::FORWARD,
                 true
@@ -167,7 +171,7 @@ mod tests {
                 rows: true,
                 columns: false,
             }],
-            ..publication()
+            ..Publication::of_everything()
         };
         let found = &partial(
             &filtered,
@@ -190,7 +194,7 @@ mod tests {
         let inserts = Publication {
             pubupdate: false,
             pubtruncate: Some(false),
-            ..publication()
+            ..Publication::of_everything()
         };
         let severity = |subscribed| {
             partial(
@@ -205,7 +209,7 @@ mod tests {
         assert_eq!(severity(true), Severity::Blocker);
         let of_10 = Publication {
             pubtruncate: None,
-            ..publication()
+            ..Publication::of_everything()
         };
         assert!(
             partial(
