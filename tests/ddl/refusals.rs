@@ -165,12 +165,47 @@ fn what_would_differ_is_refused_or_corrected() {
                 _ => runs(&mut client, now),
             }
         }
+        as_in_a_session_of_old(&pair, open);
         if open.other().of(&pair).version() < 12 {
             is_refused(&mut client, "ALTER TYPE mood ADD VALUE 'ok'", "before 12");
         }
         settle(&pair, open);
         assert_same(&pair);
     }
+}
+
+/// With settings by which flare's own functions would be read otherwise, and the statement there.
+fn as_in_a_session_of_old(pair: &Pair, open: Side) {
+    let mut client = owner(pair, open);
+    runs(
+        &mut client,
+        "SET standard_conforming_strings = off; SET default_text_search_config = 'german'",
+    );
+    for (sql, says) in [
+        (
+            "ALTER TABLE filled ADD c float DEFAULT random()",
+            "would get other values",
+        ),
+        (
+            r"ALTER TABLE filled ALTER t TYPE text USING 'it\'s' || random()",
+            "it has a backslash",
+        ),
+    ] {
+        is_refused(&mut client, sql, says);
+    }
+    if open.of(pair).version() > 10 {
+        let now = "ALTER TABLE filled ADD of_old timestamptz DEFAULT now()";
+        runs(&mut client, now);
+    }
+    runs(
+        &mut client,
+        "CREATE TABLE old (id int PRIMARY KEY); ALTER TABLE old ADD t text DEFAULT 'a;b'; DROP TABLE IF EXISTS older;
+         INSERT INTO old VALUES (1); ALTER TABLE old ALTER t DROP DEFAULT; UPDATE old SET t = 'grosse Haeuser'",
+    );
+    runs(
+        &mut client,
+        "ALTER TABLE old ALTER t TYPE tsvector USING to_tsvector(t)",
+    );
 }
 
 /// The statements of the refusal's hint do it.

@@ -251,7 +251,7 @@ END $f$;
 
 -- Runs one statement of the other side, in its place among the rows.
 CREATE OR REPLACE FUNCTION flare.ddl_apply() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $f$
+SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $f$
 DECLARE
     decided flare.ddl;
     statement text := new.text;

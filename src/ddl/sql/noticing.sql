@@ -1,5 +1,6 @@
 -- A new session pays for each function that it meets and for each query that it plans: so a statement of the usual kind
--- meets few of them. Functions without SET are inlined; only those that pin search_path call them.
+-- meets few of them. Functions without SET are inlined; only those that pin search_path call them. What a session calls
+-- directly pins standard_conforming_strings, too: the backslashes in it would be read otherwise where that is off.
 
 -- Whether nothing is to be noticed, or flare itself is at work as one of its accounts.
 CREATE OR REPLACE FUNCTION flare.ddl_bypass() RETURNS boolean LANGUAGE sql STABLE AS $f$
@@ -23,7 +24,8 @@ BEGIN
     PERFORM pg_catalog.set_config('flare.who', pg_catalog.json_build_object('role', current_user, 'settings',
         (SELECT pg_catalog.json_object_agg(name, pg_catalog.current_setting(name, true)) FROM pg_catalog.unnest(
             '{search_path, TimeZone, DateStyle, IntervalStyle, extra_float_digits, bytea_output, standard_conforming_strings, check_function_bodies,
-              default_tablespace, default_table_access_method, default_toast_compression, xmlbinary, xmloption, lc_monetary, lc_numeric, lc_time, array_nulls}'::pg_catalog.text[]) name))::pg_catalog.text, true);
+              default_tablespace, default_table_access_method, default_toast_compression, xmlbinary, xmloption, lc_monetary, lc_numeric, lc_time, array_nulls,
+              default_text_search_config, timezone_abbreviations, quote_all_identifiers, transform_null_equals}'::pg_catalog.text[]) name))::pg_catalog.text, true);
 END $f$;
 
 -- Which tables the statement rewrites, and why: pg_event_trigger_table_rewrite_reason().
@@ -62,7 +64,7 @@ CREATE OR REPLACE FUNCTION flare.ddl_names_temporary(statement text) RETURNS boo
 $f$;
 
 -- Before an ALTER TABLE, while tables are copied.
-CREATE OR REPLACE FUNCTION flare.ddl_copying() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+CREATE OR REPLACE FUNCTION flare.ddl_copying() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $f$
 BEGIN
     IF EXISTS (SELECT FROM pg_get_replication_slots() WHERE slot_name LIKE '%\_sync\_%') THEN
         IF EXISTS (SELECT FROM pg_replication_slots WHERE database = current_database() AND slot_name ~ '_sync_[0-9]+(_[0-9]+)?$')
@@ -75,7 +77,7 @@ END $f$;
 
 -- Before the statement: what must be refused or noted before it has done anything.
 CREATE OR REPLACE FUNCTION flare.ddl_start() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET lc_messages = 'C' AS $f$
+SET search_path = pg_catalog, pg_temp SET lc_messages = 'C' SET standard_conforming_strings = on AS $f$
 DECLARE
     context text;
     seen record;
@@ -235,7 +237,7 @@ $f$;
 
 -- After the statement: it is refused, or noted for the other side.
 CREATE OR REPLACE FUNCTION flare.ddl_note() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET lc_messages = 'C' AS $f$
+SET search_path = pg_catalog, pg_temp SET lc_messages = 'C' SET standard_conforming_strings = on AS $f$
 DECLARE
     context text;
     string text;
@@ -317,9 +319,11 @@ BEGIN
     IF mode = 'off' THEN
         RETURN;
     END IF;
-    -- Before the first cutover the open side has neither.
+    -- Before the first cutover the open side has neither. Subscriptions that are gone leave the file its size.
     IF pg_relation_size('pg_subscription') > 0 OR to_regprocedure('flare.fence()') IS NOT NULL THEN
-        receiving := flare.ddl_receiving();
+        IF to_regprocedure('flare.fence()') IS NOT NULL OR EXISTS (SELECT FROM pg_subscription) THEN
+            receiving := flare.ddl_receiving();
+        END IF;
     END IF;
     IF receiving THEN
         IF tg_tag ~ '(TABLE|TABLE AS|SELECT INTO|TYPE|DOMAIN|SCHEMA|SEQUENCE|EXTENSION|OWNED)$' THEN
@@ -378,12 +382,16 @@ BEGIN
                AND (atthasdef OR attidentity <> '' OR atttypid >= '16384'));
     END IF;
     IF computes THEN
+        IF strpos(seen.statement, '\') > 0 AND current_setting('flare.who')::jsonb -> 'settings' ->> 'standard_conforming_strings' = 'off' THEN
+            seen.unseen := coalesce(seen.unseen, 'it has a backslash, with standard_conforming_strings off');
+            hint := coalesce(hint, 'SET standard_conforming_strings = on, and write its strings as E''...''.');
+        END IF;
         SELECT * INTO computed FROM flare.ddl_values(tables, seen.statement);
         seen.unseen := coalesce(seen.unseen, computed.refused);
         hint := coalesce(hint, computed.hint);
         corrections := computed.fix;
     END IF;
-    IF tg_tag IN ('CREATE TABLE', 'ALTER TABLE') THEN
+    IF tg_tag IN ('CREATE TABLE', 'ALTER TABLE') AND lower(seen.statement) LIKE '%foreign%' THEN
       IF (flare.ddl_other_major() < 12) <> (current_setting('server_version_num')::int < 120000) THEN
         corrections := coalesce(corrections, '[]') || flare.ddl_names(tables);
       END IF;
@@ -404,7 +412,7 @@ BEGIN
     VALUES (nextval('flare.ddl_id_seq'), current_setting('flare.who')::jsonb ->> 'role', tg_tag, seen.statement, current_setting('flare.who')::jsonb -> 'settings', named,
             corrections);
     -- Last, since it is a statement of its own, and has been run by flare.
-    IF tg_tag IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE SCHEMA') AND to_regprocedure('flare.truncated()') IS NOT NULL THEN
+    IF (tg_tag IN ('CREATE TABLE', 'CREATE SCHEMA') OR tg_tag = 'ALTER TABLE' AND lower(seen.statement) LIKE '%logged%') AND to_regprocedure('flare.truncated()') IS NOT NULL THEN
         PERFORM flare.ddl_watch_truncate(tables);
     END IF;
 END $f$;

@@ -220,7 +220,7 @@ BEGIN
         END IF;
         RETURN;
     END IF;
-    IF current_setting('standard_conforming_strings') = 'off' AND strpos(string, '\') > 0 THEN
+    IF strpos(string, '\') > 0 AND current_setting('flare.who')::jsonb -> 'settings' ->> 'standard_conforming_strings' = 'off' THEN
         unseen := 'it is part of a string of statements with standard_conforming_strings off';
         RETURN;
     END IF;

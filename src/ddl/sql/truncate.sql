@@ -1,6 +1,6 @@
 -- PostgreSQL before 11 neither sends a TRUNCATE nor takes one. Where one of the servers is of these, a trigger on each table
 -- sees it.
-CREATE OR REPLACE FUNCTION flare.truncated() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+CREATE OR REPLACE FUNCTION flare.truncated() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $f$
 BEGIN
     IF flare.ddl_bypass() OR flare.ddl_receiving() THEN
         RETURN NULL;
