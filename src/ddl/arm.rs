@@ -7,6 +7,7 @@ use super::carried::{RECORD, stuck_for_good};
 use super::installed::{
     Installing, TAKE_FUNCTIONS_AWAY, TAKE_TABLE_AWAY, armed, installation, mode_is,
 };
+use super::sides::Sides;
 use super::truncates;
 use crate::catalog::{publications, subscriptions};
 use crate::config::DdlMode;
@@ -156,14 +157,30 @@ pub(crate) fn renew(
     direction: Direction,
     mode: DdlMode,
     run: &Run,
-) -> Result<()> {
+) -> Result<Change> {
     for server in [&*pair.publisher, &*pair.subscriber] {
         let session = server.connect(Login::Superuser, &forward.dbname)?;
         if armed(&session)?.as_deref() != Some(mode.as_str()) {
-            return Ok(());
+            return Ok(Change::none(run));
         }
     }
-    arm(pair, forward, direction, mode, run).map(drop)
+    arm(pair, forward, direction, mode, run)
+}
+
+/// The same beside a statement of `flare ddl`; what there is to say of it.
+pub(crate) fn put_back(sides: &Sides<'_>, mode: DdlMode, run: &Run) -> Result<Vec<String>> {
+    if mode == DdlMode::Watch {
+        return Ok(Vec::new());
+    }
+    let dbname = sides.dbname();
+    let (subname, declared) = sides.config.subscription_of(dbname, None)?;
+    let forward = Stream::of(dbname, subname, &declared.pubname, Direction::Forward);
+    let change = renew(sides.pair, &forward, sides.direction, mode, run)?;
+    Ok(if change.changed {
+        vec!["flare's event triggers and their functions are as they were made again".to_owned()]
+    } else {
+        Vec::new()
+    })
 }
 
 /// Whether this administrator could put the mode in place, before anything else is made: tried, and taken back.

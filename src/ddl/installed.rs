@@ -15,6 +15,18 @@ const NOTICING: &str = include_str!("sql/noticing.sql");
 const APPLYING: &str = include_str!("sql/applying.sql");
 const TRUNCATE: &str = include_str!("sql/truncate.sql");
 
+/// Those that are there in either mode.
+pub(super) const EVENT_TRIGGERS: [&str; 8] = [
+    "flare_ddl_1",
+    "flare_ddl_2",
+    "flare_drop_1",
+    "flare_drop_2",
+    "flare_rewrite",
+    "flare_start_1",
+    "flare_start_2",
+    "flare_start_3",
+];
+
 /// The event triggers and the functions go.
 pub(super) const TAKE_FUNCTIONS_AWAY: &str = "
     DROP EVENT TRIGGER IF EXISTS flare_ddl_1;
@@ -51,16 +63,16 @@ pub(super) const TAKE_TABLE_AWAY: &str = "
     END $$";
 
 /// What the catalog has of the functions, the event triggers and the triggers of `flare.ddl`, but for the mode.
-const AS_IT_IS: &str = r#"
+pub(super) const AS_IT_IS: &str = r#"
     (SELECT pg_catalog.md5(pg_catalog.string_agg(line, E'\n' ORDER BY line COLLATE pg_catalog."C"))
        FROM (SELECT pg_catalog.concat_ws('|', p.proname, pg_catalog.pg_get_function_arguments(p.oid), pg_catalog.pg_get_function_result(p.oid),
                         l.lanname, p.prosrc, p.proconfig, p.prosecdef, p.provolatile, p.proowner, p.proacl) AS line
                FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-              WHERE p.pronamespace = 'flare'::pg_catalog.regnamespace AND p.proname LIKE 'ddl\_%' AND p.proname NOT IN ('ddl_mode', 'ddl_installed')
+              WHERE p.pronamespace = pg_catalog.to_regnamespace('flare') AND p.proname LIKE 'ddl\_%' AND p.proname NOT IN ('ddl_mode', 'ddl_installed')
              UNION ALL
              SELECT pg_catalog.concat_ws('|', evtname, evtevent, evtenabled, evttags, evtowner, proname)
                FROM pg_catalog.pg_event_trigger JOIN pg_catalog.pg_proc p ON p.oid = evtfoid
-              WHERE p.pronamespace = 'flare'::pg_catalog.regnamespace
+              WHERE p.pronamespace = pg_catalog.to_regnamespace('flare')
              UNION ALL
              SELECT pg_catalog.concat_ws('|', tgname, tgenabled, tgtype, tgqual, proname)
                FROM pg_catalog.pg_trigger JOIN pg_catalog.pg_proc p ON p.oid = tgfoid

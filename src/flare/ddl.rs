@@ -64,7 +64,20 @@ impl Flare {
     /// # Errors
     /// When the side that lacks one refuses it.
     pub fn ddl_retry(&self, target: &str) -> Result<DdlReport, Error> {
-        Ok(self.at_both_sides(target, |sides| ddl::retry(sides, &self.run))?)
+        Ok(self.at_both_sides(target, |sides| self.retry_at(sides))?)
+    }
+
+    /// With what is installed for `refuse` or `carry` as it was made.
+    fn retry_at(&self, sides: &Sides<'_>) -> Result<DdlReport> {
+        let mut notes = Vec::new();
+        if self.run.mode == Mode::Apply {
+            notes = ddl::put_back(sides, self.config.ddl, &self.run)?;
+        }
+        let mut report = ddl::retry(sides, &self.run)?;
+        if !notes.is_empty() {
+            report.notes.splice(0..0, notes);
+        }
+        Ok(report)
     }
 
     /// Decides about a carried statement that fails on the receiving side.

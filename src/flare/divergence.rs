@@ -7,6 +7,7 @@ use super::{Flare, Journals};
 use crate::catalog::publications;
 use crate::catalog::side::{Replicated, SideState};
 use crate::config::Subscription;
+use crate::ddl;
 use crate::error::{Failure, Result, message_of};
 use crate::observe::Divergence;
 use crate::replicate::{closed, drift};
@@ -90,10 +91,12 @@ impl Flare {
             .into_iter()
             .map(|it| format!("{} {}", it.kind.in_words(), it.object))
             .collect();
+        let ddl_gaps = ddl::gaps(&pair, (&from, &to), dbname, self.config.ddl)?;
         Ok(Divergence {
             unsubscribed_tables: Some(unsubscribed),
             drifted_objects: Some(drifted),
             side_gaps: Some(gaps),
+            ddl_gaps: Some(ddl_gaps),
         })
     }
 }

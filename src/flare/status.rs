@@ -11,9 +11,10 @@ use super::sides::{OnPublisher, OnSubscriber, on_publisher, on_subscriber};
 use super::stage::Stage;
 use super::{Flare, SwitchOptions};
 use crate::catalog::databases;
-use crate::config::Subscription;
+use crate::config::{DdlMode, Subscription};
 use crate::copy::{self, UnderWay};
 use crate::cutover::{self, AtWork, Wanted, Writable};
+use crate::ddl;
 use crate::error::{Error, Result, message_of};
 use crate::journal::Direction;
 use crate::observe::Trace;
@@ -159,6 +160,9 @@ impl Flare {
                 let name = &standing.subname;
                 let stuck = self.carried(pair, direction, name, subscription, new_tables);
                 standing.statements = kept(stuck, &mut warnings).unwrap_or_default();
+                let gaps = self.ddl_gaps(pair, &standing);
+                let gaps = kept(gaps, &mut warnings).unwrap_or_default();
+                standing.sides.warnings.extend(gaps);
             }
             if let Some(pair) = &pair {
                 let may_switch = standing.may_switch();
@@ -257,6 +261,18 @@ impl Flare {
     /// How the schemas differ, in the direction of the data.
     fn drift(&self, pair: &Pair, standing: &MigrationStatus) -> Result<Vec<Drift>> {
         drift::look(&oriented(pair, standing.direction), &standing.dbname)
+    }
+
+    /// What of `ddl: refuse` or `carry` is not at work.
+    fn ddl_gaps(&self, pair: &Pair, standing: &MigrationStatus) -> Result<Vec<String>> {
+        let dbname = standing.dbname.as_str();
+        if self.config.ddl == DdlMode::Watch || standing.subscription != Some(true) {
+            return Ok(Vec::new());
+        }
+        let pair = oriented(pair, standing.direction);
+        let open = pair.publisher.visit(dbname)?;
+        let receiving = pair.subscriber.visit(dbname)?;
+        ddl::gaps(&pair, (&open, &receiving), dbname, self.config.ddl)
     }
 
     /// Fails when the application would meet a difference.

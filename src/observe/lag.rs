@@ -66,6 +66,8 @@ pub struct SubscriptionLag {
     pub drifted_objects: Option<Vec<String>>,
     /// What of a side that flare has closed is open. None when it was not asked.
     pub side_gaps: Option<Vec<String>>,
+    /// What of `ddl: refuse` or `carry` is not at work. None when it was not asked.
+    pub ddl_gaps: Option<Vec<String>>,
     /// What probably ends its workers, the surest first; empty where they run.
     pub suspects: Vec<Suspect>,
     /// How many of its tables are ready.
@@ -135,6 +137,7 @@ impl SubscriptionLag {
             unsubscribed_tables: None,
             drifted_objects: None,
             side_gaps: None,
+            ddl_gaps: None,
             suspects: sample.suspects.clone(),
             tables: sample.tables,
             status,
@@ -150,6 +153,7 @@ pub(crate) struct Divergence {
     pub(crate) unsubscribed_tables: Option<Vec<String>>,
     pub(crate) drifted_objects: Option<Vec<String>>,
     pub(crate) side_gaps: Option<Vec<String>>,
+    pub(crate) ddl_gaps: Option<Vec<String>>,
 }
 
 impl SubscriptionLag {
@@ -173,6 +177,12 @@ impl SubscriptionLag {
                 &found.side_gaps,
                 LagStatus::Critical,
                 format!("the {to} is not closed: "),
+                String::new(),
+            ),
+            (
+                &found.ddl_gaps,
+                LagStatus::Critical,
+                String::new(),
                 String::new(),
             ),
             (
@@ -200,6 +210,7 @@ impl SubscriptionLag {
         self.unsubscribed_tables = found.unsubscribed_tables;
         self.drifted_objects = found.drifted_objects;
         self.side_gaps = found.side_gaps;
+        self.ddl_gaps = found.ddl_gaps;
     }
 }
 

@@ -69,10 +69,14 @@ fn what_an_older_flare_has_installed_is_replaced_while_deploys_go_on() {
     let recorded = "SELECT count(*) FROM flare.ddl WHERE id > 0";
     let expected = (3 * deploys + 1).to_string();
     assert_eq!(all(recorded), [expected.clone(), expected]);
+    is_named_and_put_back(&pair);
+    assert_eq!(all(INSTALLED), installed);
     for open in [Side::Subscriber, Side::Publisher] {
         makes_stale(pair.publisher(), db, STALE[0]);
         makes_stale(pair.subscriber(), db, STALE[3]);
         switched_to(&pair, open);
+        assert_eq!(all(INSTALLED), installed);
+        is_named_and_put_back(&pair);
         assert_eq!(all(INSTALLED), installed);
         runs(
             &mut owner(&pair, open),
@@ -81,6 +85,43 @@ fn what_an_older_flare_has_installed_is_replaced_while_deploys_go_on() {
         settle(&pair, open);
         assert_same(&pair);
     }
+}
+
+/// What is not at work, by the commands that are asked how things stand.
+fn is_named_and_put_back(pair: &Pair) {
+    let (db, sub) = (pair.db(), pair.subname());
+    let named = |words: &str| {
+        pair.flare(&["status"]).ok().prints(words);
+        let lag = pair.flare(&["lag", sub, "--format", "json"]).json();
+        let lag = &lag["subscriptions"][0];
+        let gaps = lag["ddl_gaps"].to_string();
+        assert!(gaps.contains(words) && lag["status"] == "critical", "{lag}");
+    };
+    let retry = ["ddl", db, "--retry"];
+    makes_stale(
+        pair.publisher(),
+        db,
+        "ALTER EVENT TRIGGER flare_ddl_2 DISABLE; DROP EVENT TRIGGER flare_drop_1",
+    );
+    named(
+        "event trigger flare_ddl_2 of the publisher is disabled, statements are not carried: flare ddl",
+    );
+    named("event trigger flare_drop_1 of the publisher is gone, statements are not carried");
+    pair.flare(&retry)
+        .ok()
+        .prints("flare's event triggers and their functions are as they were made again");
+    makes_stale(pair.subscriber(), db, STALE[4]);
+    named("schema flare of the subscriber is not as it was made");
+    pair.flare(&retry).ok();
+    let overridden = |what: &str| {
+        let sql = format!("ALTER DATABASE {db} {what}");
+        pair.publisher().sql("postgres", &sql);
+    };
+    overridden("SET session_replication_role = replica");
+    named("no event trigger fires on the publisher, statements are not carried: ALTER DATABASE ");
+    overridden("RESET session_replication_role");
+    let lag = pair.flare(&["lag", sub, "--format", "json"]).json();
+    assert_eq!(lag["subscriptions"][0]["ddl_gaps"], serde_json::json!([]));
 }
 
 fn makes_stale(server: &Cluster, db: &str, sql: &str) {
