@@ -1,6 +1,8 @@
 //! What comes after statements: the subscription takes the tables that they have made, and what earlier runs have left on
 //! one side alone is finished, decided or told.
 
+use postgres::error::SqlState;
+
 use super::carried::{leaves_unvalidated, stuck_for_good};
 use super::decide::{self, Decision};
 use super::keys::{self, Aside};
@@ -16,7 +18,7 @@ use crate::catalog::{publications, subscriptions};
 use crate::config::Config;
 use crate::error::Result;
 use crate::replicate::{Run, refresh};
-use crate::server::{Login, Pair};
+use crate::server::{Login, Pair, sqlstate_of};
 use crate::value::TableName;
 
 /// Finishes what earlier runs have left on one side, and takes the tables that the subscription lacks.
@@ -101,6 +103,9 @@ pub(crate) fn decide(
     Ok(report)
 }
 
+/// How often it is tried while others go on making tables.
+const TRIES: usize = 10;
+
 /// Has the subscription take tables that carried statements have made, once they have come, and waits for their rows.
 pub(crate) fn follow(sides: &Sides<'_>, run: &Run) -> Result<Vec<TableName>> {
     let published = publications::tables(sides.reader_of_open(), &sides.stream.pubname)?;
@@ -110,10 +115,18 @@ pub(crate) fn follow(sides: &Sides<'_>, run: &Run) -> Result<Vec<TableName>> {
         return Ok(Vec::new());
     }
     keys::clear_the_way(sides, run)?;
-    sides.catch_up()?;
-    let all = tables::ordinary(&sides.open)?;
-    let (taken, _) = tables::take(sides, &all, run)?;
-    Ok(taken)
+    let mut tries = TRIES;
+    loop {
+        tries -= 1;
+        sides.catch_up()?;
+        let all = tables::ordinary(&sides.open)?;
+        match tables::take(sides, &all, run) {
+            // A table that was made behind what has arrived: its statement comes before the next row.
+            Err(report)
+                if tries > 0 && sqlstate_of(&report) == Some(&SqlState::UNDEFINED_TABLE) => {}
+            taken => return Ok(taken?.0),
+        }
+    }
 }
 
 /// Statements of `flare ddl` of which not both sides are known to have them.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use postgres::error::SqlState;
 use serde::Serialize;
 
 use super::borrowed::Borrowed;
@@ -27,7 +28,14 @@ pub(crate) fn look(pair: &Pair, dbname: &str) -> Result<Vec<Drift>> {
 
 /// The same in sessions that are open.
 pub(crate) fn between(pair: &Pair, from: &Session, to: &Session) -> Result<Vec<Drift>> {
-    drift::compare(from, to, &own_roles(pair)).wrap_err("compare the schemas")
+    let compared = match drift::compare(from, to, &own_roles(pair)) {
+        // "cache lookup failed": an object that was dropped while it was read.
+        Err(report) if sqlstate_of(&report) == Some(&SqlState::INTERNAL_ERROR) => {
+            drift::compare(from, to, &own_roles(pair))
+        }
+        compared => compared,
+    };
+    compared.wrap_err("compare the schemas")
 }
 
 /// Those that the application would meet, but for what the configuration names.
