@@ -95,7 +95,7 @@ pub(crate) enum Replicated<'a> {
     Named(&'a [TableName]),
     /// What a publication sends.
     Published(&'a str),
-    /// What any subscription or publication of the database has.
+    /// What any subscription or publication of the database has; before there is one, what a copy has closed.
     Any,
 }
 
@@ -122,7 +122,11 @@ impl Replicated<'_> {
             Replicated::Any => {
                 let any = "SELECT c.oid FROM pg_class c
                   WHERE c.oid IN (SELECT srrelid FROM pg_subscription_rel
-                                  UNION SELECT t.relid FROM pg_publication p, pg_get_publication_tables(p.pubname) t)
+                                  UNION SELECT t.relid FROM pg_publication p, pg_get_publication_tables(p.pubname) t
+                                  UNION SELECT t.tgrelid FROM pg_trigger t
+                                         WHERE t.tgname = 'flare_fence'
+                                           AND EXISTS (SELECT FROM pg_class r JOIN pg_namespace s ON s.oid = r.relnamespace
+                                                        WHERE s.nspname = 'flare' AND r.relname = 'copy_run'))
                     AND c.relname <> 'flare_replication_status'";
                 (any, params![])
             }

@@ -172,8 +172,7 @@ impl Copy<'_> {
                 let (control, recorded) = *found;
                 self.check_recorded(&recorded)?;
                 if self.run.mode == Mode::DryRun {
-                    self.tell_finished(&control)?;
-                    return Ok(self.report);
+                    return self.foresee_going_on(&control, &recorded);
                 }
                 let subscriber = &self.pair.subscriber;
                 let lead = Lead::take(subscriber, self.dbname(), self.id, OnRecord::Yes)?;

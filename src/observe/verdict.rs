@@ -8,7 +8,7 @@ use super::age::seconds_in_words;
 use super::causes::span;
 use super::sample::{Sample, SubscriberSample};
 use super::side_session::sides;
-use super::suspects::{SuspectKind, in_words};
+use super::suspects::{Suspect, SuspectKind, in_words};
 use crate::config::{Lag, Thresholds};
 use crate::journal::Direction;
 use crate::value::{ShellWord, Size};
@@ -100,6 +100,14 @@ fn broken(sample: &Sample, trouble: Option<&str>) -> Option<Finding> {
     let slot = sample.slot();
     let critical = |words: String| Some((LagStatus::Critical, words));
     let Some(subscription) = &subscriber.subscription else {
+        if subscriber.copy_on_record {
+            return Some((
+                LagStatus::Warning,
+                format!(
+                    "there is no subscription {subname:?} in database {dbname:?} of the {to} yet: its copy is under way or was interrupted, flare status says how far it is"
+                ),
+            ));
+        }
         return critical(match slot {
             Some(_) => format!(
                 "there is no subscription {subname:?} in database {dbname:?} of the {to}, but its slot keeps WAL on the {from}"
@@ -187,21 +195,28 @@ fn locked(sample: &Sample) -> Option<Finding> {
     Some((LagStatus::Ok, lock.message.clone()))
 }
 
-/// Tables that wait to be copied by nobody.
+/// Tables that wait to be copied by nobody. One whose copy has ended (`f`) waits for nothing but its own worker: where that
+/// finds its slot no more, it never will.
 fn uncopied(sample: &Sample) -> Option<Finding> {
     let subscriber = sample.subscriber.as_ref()?;
     let waiting = subscriber
         .unready
         .iter()
-        .find(|table| matches!(table.srsubstate.as_str(), "i" | "d"))?;
+        .find(|table| matches!(table.srsubstate.as_str(), "i" | "d" | "f"))?;
     let idle = subscriber.apply_pid().is_some() && !subscriber.copies();
+    let for_ever = |it: &Suspect| it.suspect == SuspectKind::CopySlot;
+    let status = if sample.suspects.iter().any(for_ever) {
+        LagStatus::Critical
+    } else {
+        LagStatus::Warning
+    };
     idle.then(|| {
         let table = &waiting.table;
         let words = format!(
             "nobody copies {table}, which is not ready: {}",
             reason(sample)
         );
-        (LagStatus::Warning, words)
+        (status, words)
     })
 }
 
@@ -309,6 +324,10 @@ mod tests {
         is(Critical, "but its slot keeps WAL", |it| {
             subscriber(it).subscription = None
         });
+        is(Warning, "its copy is under way or was interrupted", |it| {
+            subscriber(it).subscription = None;
+            subscriber(it).copy_on_record = true;
+        });
         is(Critical, "is disabled", |it| {
             subscriber(it).subscription.as_mut().unwrap().subenabled = false
         });
@@ -328,6 +347,18 @@ mod tests {
         is(Critical, "not in use", |it| slots(it)[1].active = false);
         is(Warning, "nobody copies public.big", |it| {
             subscriber(it).unready = sample().subscriber.unwrap().unready
+        });
+        is(Warning, "nobody copies public.big", |it| {
+            subscriber(it).unready = sample().subscriber.unwrap().unready;
+            subscriber(it).unready[0].srsubstate = "f".into();
+        });
+        is(Critical, "looks for its slot", |it| {
+            subscriber(it).unready = sample().subscriber.unwrap().unready;
+            it.suspects = vec![Suspect {
+                suspect: SuspectKind::CopySlot,
+                message: "public.big looks for its slot".into(),
+                statement: None,
+            }];
         });
         is(Warning, "above 30 s (warning)", |it| {
             it.lag_seconds = Some(31.0)

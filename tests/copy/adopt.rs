@@ -54,16 +54,27 @@ impl Clone {
             .expect("start the clone");
         let clone = Clone { dir, port, server };
         wait::for_("the clone", Duration::from_secs(60), || {
-            postgres::Config::new()
-                .host(publisher.host())
-                .port(port)
-                .dbname(pair.db())
-                .user(publisher.superuser())
-                .password(Passwords::ADMIN)
-                .connect(postgres::NoTls)
-                .is_ok()
+            clone.connect(pair).is_ok()
         });
         clone
+    }
+
+    fn connect(&self, pair: &Pair) -> Result<postgres::Client, postgres::Error> {
+        postgres::Config::new()
+            .host(pair.publisher().host())
+            .port(self.port)
+            .dbname(pair.db())
+            .user(pair.publisher().superuser())
+            .password(Passwords::ADMIN)
+            .connect(postgres::NoTls)
+    }
+
+    /// What it commits by itself; the checkpoint takes the number of its point's next transaction away.
+    fn commits(&self, pair: &Pair, statements: &[&str]) {
+        let mut client = self.connect(pair).expect("connect to the clone");
+        for statement in statements.iter().chain(&["CHECKPOINT"]) {
+            client.batch_execute(statement).expect(statement);
+        }
     }
 
     fn conninfo(&self, pair: &Pair) -> String {
@@ -160,6 +171,18 @@ fn adopts(old: u32, new: u32, strikes: usize) {
         "{run}"
     );
     println!("{old}-{new} {run}");
+    clone.commits(&pair, &["ANALYZE", "ANALYZE"]);
+    measure(&clone)
+        .ok()
+        .prints("no row of a table was written by them");
+    clone.commits(
+        &pair,
+        &["CREATE TABLE own (); INSERT INTO own DEFAULT VALUES"],
+    );
+    measure(&clone)
+        .code(3)
+        .says("rows were written on the clone itself, in public.own");
+    clone.commits(&pair, &["DROP TABLE own"]);
 
     // No pg_upgrade goes with these servers: a dump of the clone is what it holds.
     let load = format!(

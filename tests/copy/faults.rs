@@ -45,6 +45,14 @@ fn survives(old: u32, new: u32, faults: &[Fault]) {
         fault.strikes(&pair, copying);
         println!("{old}-{new} {fault:?} after {parts} parts");
     }
+    let status = pair.flare(&["status"]);
+    status.ok().prints("subscriber closed");
+    pair.flare(&["lag", sub])
+        .code(1)
+        .prints("its copy is under way or was interrupted");
+    pair.flare(&["initial_copy", "--restart", "--dry-run", sub])
+        .ok()
+        .prints("tables of the subscriber would be emptied");
     let run = pair.flare(&["initial_copy", sub, "--format", "json"]);
     let json = run.ok().json();
     assert_eq!(json["resumed"], true, "{run}");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::Pair;
+use crate::support::{Pair, wait};
 
 #[test]
 fn tables_of_an_idle_publisher_do_not_wait_for_its_next_record() {
@@ -50,6 +50,15 @@ fn crashed_between_the_end_of_a_copy_and_the_disk(pair: &Pair) {
              SELECT format('pg_%s_%s', srsubid, srrelid) FROM pg_subscription_rel WHERE srrelid = 'idle1'::regclass) WHERE roname = 'of_a_copy';
          UPDATE pg_subscription_rel SET srsubstate = 'f', srsublsn = NULL WHERE srrelid = 'idle1'::regclass;",
     );
+    let looks = "looks for";
+    for command in [&["lag"][..], &["status"], &["monitor", "--once", db, sub]] {
+        // While the table's worker runs, until it has not found its slot, it is copied as far as anybody can tell.
+        wait::for_(
+            &format!("{command:?} to name the slot"),
+            Duration::from_secs(30),
+            || pair.flare(command).to_string().contains(looks),
+        );
+    }
     let waits = ["create_subscription", "--use-repl-user", "--wait", sub];
     let run = pair.flare(&waits);
     run.fails_with("the copy of public.idle1 has ended, and the slot that its worker looks for");

@@ -64,9 +64,20 @@ pub(crate) fn measure(
         .point(publisher.identifier(), timeline, confirmed, now.parse()?)
         .wrap_err_with(attempt)?;
     let commits = commits(publisher, declared, &known.slot_name, point)?;
-    let (before, after) =
-        prove(&mut client, &commits, point, found.next_xid).wrap_err_with(attempt)?;
+    let proven = prove(
+        &mut client,
+        (&declared.dbname, &commits),
+        point,
+        found.next_xid,
+    )
+    .wrap_err_with(attempt)?;
     let mut notes = Vec::new();
+    if proven.own > 0 {
+        notes.push(format!(
+            "the clone has committed {} transactions of its own, under numbers that the publisher has given to others: no row of a table was written by them (autovacuum analyses); start clones with autovacuum = off",
+            proven.own
+        ));
+    }
     if commits.is_empty() {
         notes.push("no transaction was there to prove the point by: nothing was written since the slot was made".to_owned());
     }
@@ -87,8 +98,8 @@ pub(crate) fn measure(
         dry_run: run.mode == Mode::DryRun,
         point,
         transactions: commits.len(),
-        before,
-        after,
+        before: proven.before,
+        after: proven.after,
         statements: leftovers(&mut client)?,
         notes,
     })
@@ -123,13 +134,22 @@ fn commits(
         .collect()
 }
 
-/// The clone has committed a transaction if and only if its commit is before the point; how many are before and after.
+/// What a proof has looked at.
+struct Proven {
+    before: usize,
+    after: usize,
+    /// Those after the point whose numbers the clone has given to transactions of its own.
+    own: usize,
+}
+
+/// The clone has committed a transaction if and only if its commit is before the point. Numbers above all of those before may
+/// be of the clone's own transactions: they pass where no row of a table was written by them.
 fn prove(
     client: &mut Client,
-    commits: &[Commit],
+    (dbname, commits): (&str, &[Commit]),
     point: Lsn,
     next_xid: i64,
-) -> Result<(usize, usize)> {
+) -> Result<Proven> {
     let known: Vec<i64> = commits
         .iter()
         .map(|it| with_epoch(it.xid, next_xid))
@@ -146,7 +166,7 @@ fn prove(
     let (before, after): (Vec<&Commit>, Vec<&Commit>) =
         commits.iter().partition(|commit| commit.lsn < point);
     let lacking = before.iter().find(|commit| !is_there(commit));
-    let beyond = after.iter().find(|commit| is_there(commit));
+    let beyond: Vec<&&Commit> = after.iter().filter(|commit| is_there(commit)).collect();
     let wrong = |commit: &Commit, what: &str, hint: &str| {
         Failure::no(format!(
             "transaction {} committed at {} {what} the point {point}, and the clone says otherwise: it is not what the publisher was there",
@@ -156,15 +176,58 @@ fn prove(
         .err()
     };
     let at_one_moment = "take another clone, with all volumes at one moment";
+    if let Some(commit) = lacking {
+        return wrong(commit, "before", at_one_moment);
+    }
+    let Some(first) = beyond.first() else {
+        return Ok(Proven {
+            before: before.len(),
+            after: after.len(),
+            own: 0,
+        });
+    };
     // Its own transactions have numbers that the publisher has given to others.
     let alone = format!(
         "{at_one_moment}, and start it alone, with autovacuum = off: it may have committed a transaction of its own"
     );
-    match (lacking, beyond) {
-        (Some(commit), _) => wrong(commit, "before", at_one_moment),
-        (_, Some(commit)) => wrong(commit, "after", &alone),
-        (None, None) => Ok((before.len(), after.len())),
+    let last_before = before.iter().map(|it| with_epoch(it.xid, next_xid)).max();
+    let is_foreign =
+        |commit: &Commit| last_before.is_none_or(|last| with_epoch(commit.xid, next_xid) < last);
+    if let Some(commit) = beyond.iter().find(|commit| is_foreign(commit)) {
+        return wrong(commit, "after", &alone);
     }
+    match written(client, dbname)? {
+        Some(tables) if tables.is_empty() => Ok(Proven {
+            before: before.len(),
+            after: after.len(),
+            own: beyond.len(),
+        }),
+        Some(tables) => Failure::no(format!(
+            "transaction {} committed at {} after the point {point}, and the clone has committed one of that number: rows were written on the clone itself, in {}",
+            first.xid,
+            first.lsn,
+            tables.join(", ")
+        ))
+        .hint(format!("{alone}; nothing was put on record"))
+        .err(),
+        None => wrong(first, "after", &alone),
+    }
+}
+
+/// Tables in which the clone itself has written rows since it was started: replaying counts none. `None` where that is not
+/// known.
+fn written(client: &mut Client, dbname: &str) -> Result<Option<Vec<String>>> {
+    const SHOWN: i64 = 5;
+    let row = client
+        .query_one(
+            "SELECT current_setting('track_counts')::bool AND current_database() = $1,
+                    array(SELECT format('%I.%I', schemaname, relname) FROM pg_stat_user_tables
+                           WHERE n_tup_ins + n_tup_upd + n_tup_del > 0 ORDER BY 1 LIMIT $2)",
+            &[&dbname, &SHOWN],
+        )
+        .map_err(SqlError::from)?;
+    let is_known: bool = row.get(0);
+    Ok(is_known.then(|| row.get(1)))
 }
 
 /// What came along in the clone and must not be used by two servers.

@@ -161,13 +161,16 @@ impl Copy<'_> {
         self.halves.place()
     }
 
-    /// Empties what an interrupted copy has brought, and takes a new slot and snapshot for all of it.
-    pub(super) fn begin_anew(&mut self, control: &Session, recorded: &Recorded) -> Result<()> {
-        let finished = record::finished(control)?;
-        if recorded.phase != Phase::Rows {
+    /// The tables that beginning anew would empty; refused once nothing but indexes is missing.
+    pub(super) fn check_anew(
+        &self,
+        control: &Session,
+        recorded: &Recorded,
+    ) -> Result<Vec<TableName>> {
+        if !matches!(recorded.phase, Phase::Slot | Phase::Rows) {
             return Failure::new(format!(
                 "start over: all {} rows are there and their indexes are being built",
-                finished.rows
+                record::finished(control)?.rows
             ))
             .hint(format!(
                 "go on without --restart; or DROP DATABASE {} on the subscriber and run flare drop_subscription {} and this command again",
@@ -176,10 +179,14 @@ impl Copy<'_> {
             ))
             .err();
         }
-        let names: Vec<TableName> = record::tables(control)?
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
+        let tables = record::tables(control)?;
+        Ok(tables.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Empties what an interrupted copy has brought, and takes a new slot and snapshot for all of it.
+    pub(super) fn begin_anew(&mut self, control: &Session, recorded: &Recorded) -> Result<()> {
+        let names = self.check_anew(control, recorded)?;
+        let finished = record::finished(control)?;
         self.run.progress.step(&format!(
             "starting over: emptying {} tables of the subscriber, {} rows: {}",
             names.len(),

@@ -1,8 +1,8 @@
 //! What is known beforehand to go wrong, and what a copy would have to do.
 
-use super::{Copy, reader};
+use super::{Copy, Restart, reader};
 use crate::catalog::{publications, slots, tables};
-use crate::copy::record::Recorded;
+use crate::copy::record::{self, Recorded};
 use crate::copy::report::InitialCopy;
 use crate::copy::{adopt, plan, sources};
 use crate::error::{Failure, Result};
@@ -110,6 +110,29 @@ impl Copy<'_> {
         self.report.jobs = count(plan::jobs(&sources, major, None).len());
         self.name_what_is_left_out(&session)?;
         Ok(self.report)
+    }
+
+    /// What going on would have to do, or beginning anew.
+    pub(super) fn foresee_going_on(
+        mut self,
+        control: &Session,
+        recorded: &Recorded,
+    ) -> Result<InitialCopy> {
+        if self.options.restart == Restart::No {
+            self.tell_finished(control)?;
+            return Ok(self.report);
+        }
+        let emptied = self.check_anew(control, recorded)?;
+        let rows = record::finished(control)?.rows;
+        let mut report = self.foresee()?;
+        if !emptied.is_empty() {
+            report.notes.push(format!(
+                "it would start over: {} tables of the subscriber would be emptied, {rows} rows: {}",
+                emptied.len(),
+                tables::listed(&emptied)
+            ));
+        }
+        Ok(report)
     }
 
     /// What the publisher has dropped or renamed while the copy was under way is still there.

@@ -13,6 +13,9 @@ use crate::value::Lsn;
 pub struct SubscriberSample {
     /// The subscription; none when there is none of that name in the database.
     pub subscription: Option<Subscription>,
+    /// Whether flare's own copy is under way in the database, or was interrupted.
+    #[serde(default, skip_serializing)]
+    pub(in crate::observe) copy_on_record: bool,
     /// Where the subscriber's own WAL is: what applying has written moves it.
     pub wal_insert_lsn: Option<Lsn>,
     /// Its workers, as `pg_stat_subscription` shows them.
@@ -284,6 +287,8 @@ impl SubscriberSample {
                 'subscription', (SELECT jsonb_build_object('subname', u.subname, 'subenabled', u.subenabled,
                                            'subslotname', u.subslotname, 'subpublications', to_jsonb(u.subpublications))
                                    FROM pg_subscription u WHERE u.subname = $1 AND u.subdbid = {here}),
+                'copy_on_record', EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                                           WHERE n.nspname = 'flare' AND c.relname = 'copy_run'),
                 'wal_insert_lsn', CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END,
                 'workers', {WORKERS},
                 'worker_slots', jsonb_build_object(

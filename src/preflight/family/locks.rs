@@ -47,19 +47,37 @@ fn locks(view: &View<'_>) -> Result<Vec<Finding>> {
     ));
     if let Some(subscriber) = view.subscriber {
         let there = subscriber.first(&RELATIONS)?.unwrap_or_default();
-        let (needed, what) = if there.tables > 0 {
-            (here.tables, "lock all tables")
+        let settings = Settings::of(subscriber)?;
+        let side = (subscriber.side, subscriber.major);
+        let locking = too_many(side, &settings, here.tables, "lock all tables");
+        if there.tables > 0 || locking.is_some() {
+            found.extend(locking);
         } else {
-            (here.all, "load the schema in one transaction")
-        };
-        found.extend(too_many(
-            (subscriber.side, subscriber.major),
-            &Settings::of(subscriber)?,
-            needed,
-            what,
-        ));
+            let loading = too_many(
+                side,
+                &settings,
+                here.all,
+                "load the schema in one transaction",
+            );
+            found.extend(loading.map(|it| may_load(it, subscriber.superuser)));
+        }
     }
     Ok(found)
+}
+
+/// The fast copy of a superuser, which is `prepare`'s own way, loads what is too much for one transaction in many.
+fn may_load(found: Finding, superuser: bool) -> Finding {
+    if !superuser {
+        return found;
+    }
+    Finding {
+        severity: Severity::Warning,
+        message: format!(
+            "{}: initial_copy loads it in many (prepare does so by default), replicate_schema and prepare --copy native cannot",
+            found.message
+        ),
+        ..found
+    }
 }
 
 /// The size of the lock table: `max_locks_per_transaction` for each process there can be (manual: "Lock Management").
@@ -127,5 +145,8 @@ mod tests {
         assert_eq!(found.severity, Severity::Blocker);
         assert!(found.message.contains("room for 7808 locks"), "{found:?}");
         assert!(found.fix.unwrap().contains("= 164 on the subscriber"));
+        let severity = |superuser| may_load(of(20_000).unwrap(), superuser).severity;
+        assert_eq!(severity(false), Severity::Blocker);
+        assert_eq!(severity(true), Severity::Warning);
     }
 }
