@@ -148,7 +148,10 @@ fn drifted(found: &[Drift], (from, to): (Side, Side), dbname: &str) -> Vec<Findi
     let fix = match (only_missing, first) {
         (true, _) => format!("flare replicate_schema --missing {}", ShellWord(dbname)),
         (false, "") => format!("make them equal on the {to}, or name them in leave_behind"),
-        (false, statement) => format!("on the {to}: {statement}; flare status has every statement"),
+        (false, statement) => format!(
+            "{}: {statement}; flare status has every statement",
+            drift::by_hand(to)
+        ),
     };
     vec![
         Finding::blocker(format!("the schema of the {to} is not the {from}'s"))

@@ -86,7 +86,7 @@ pub(crate) fn obstacle(
         let run = if statements.is_empty() {
             format!("make the {to}'s objects equal")
         } else {
-            format!("on the {to}: {}", statements.join("; "))
+            format!("{}: {}", drift::by_hand(to), statements.join("; "))
         };
         format!("{run}; or name what may differ in publications.{dbname}.leave_behind")
     };

@@ -12,7 +12,6 @@ mod granted;
 pub(crate) mod grants;
 mod identity;
 pub(crate) mod load;
-pub(crate) mod loaded;
 pub(crate) mod made;
 mod not_valid;
 mod nudge;

@@ -25,7 +25,7 @@ struct Standing {
     inherited: bool,
 }
 
-/// Parents come before their children.
+/// Parents come before their children. What is NOT ENFORCED (18) holds for no row.
 const STANDING: &str = "
     WITH RECURSIVE below(relid, depth) AS (
         SELECT inhrelid, 1 FROM pg_inherits
@@ -34,7 +34,7 @@ const STANDING: &str = "
              'conname', k.conname, 'definition', pg_get_constraintdef(k.oid), 'inherited', k.coninhcount > 0)
       FROM pg_constraint k LEFT JOIN pg_class c ON c.oid = k.conrelid LEFT JOIN pg_type t ON t.oid = k.contypid
       JOIN pg_namespace n ON n.oid = coalesce(c.relnamespace, t.typnamespace)
-     WHERE NOT k.convalidated AND k.contype IN ('c', 'n') AND (k.coninhcount = 0 OR k.conislocal) AND n.nspname !~ '^(pg_|information_schema$|flare$)'
+     WHERE NOT k.convalidated AND coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true) AND k.contype IN ('c', 'n') AND (k.coninhcount = 0 OR k.conislocal) AND n.nspname !~ '^(pg_|information_schema$|flare$)'
        AND pg_has_role(coalesce(c.relowner, t.typowner), 'USAGE')
      ORDER BY coalesce((SELECT max(b.depth) FROM below b WHERE b.relid = k.conrelid), 0), n.nspname, coalesce(c.relname, t.typname), k.conname";
 

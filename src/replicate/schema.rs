@@ -135,7 +135,6 @@ impl<'a> Work<'a> {
         database::create(subscriber, &self.source, run)?;
         let filled = || -> Result<Change> {
             self.load(&script, run)?;
-            self.remember(&script);
             self.equalise(run)
         };
         match filled() {
@@ -184,7 +183,6 @@ impl<'a> Work<'a> {
         let mut change = SchemaChange::new(self, SchemaOutcome::Loaded, &script.report, run);
         if run.mode == Mode::Apply {
             self.load(&script, run)?;
-            self.remember(&script);
             change.changed = true;
         }
         change.follow(self.equalise(run)?);

@@ -94,7 +94,7 @@ fn a_table_that_is_rewritten_during_the_copy_is_not_left_empty() {
         .prints("Key (k)=(9) is not present in table \"kept\"")
         .prints("table public.Late is only on the subscriber and may hold rows")
         .prints("table public.dropped is only on the subscriber and is empty")
-        .prints("run on the subscriber: DROP TABLE \"public\".\"dropped\"");
+        .prints("run on the subscriber, after BEGIN READ WRITE: DROP TABLE \"public\".\"dropped\"");
     pair.subscriber()
         .sql(db, "DROP TABLE \"public\".\"dropped\"; DROP TABLE \"Late\"");
     // What is mended on the publisher comes with the stream, and the schemas differ until the key is checked.

@@ -94,7 +94,7 @@ fn assert_nothing_left(pair: &Pair, server: &Cluster) {
 fn a_publisher_that_is_gone_for_good_does_not_keep_the_slot_of_the_way_back() {
     let pair = ready(Pair::alone(13, 16).with_accounts(10));
     let sub = pair.subname();
-    // As replicate_schema leaves it where no pg_dump can read the subscriber.
+    // As an earlier flare left it.
     pair.subscriber().sql(
         "postgres",
         "CREATE SCHEMA IF NOT EXISTS flare;

@@ -140,9 +140,9 @@ impl Copy<'_> {
         for table in tables::lacking_in(from, to)? {
             let name = &table.name;
             let holds = if table.empty {
-                "and is empty: where the publisher has dropped it, run on the subscriber: DROP TABLE"
+                "and is empty: where the publisher has dropped it, run on the subscriber, after BEGIN READ WRITE: DROP TABLE"
             } else {
-                "and may hold rows, which DROP TABLE would lose: where the publisher has dropped it and nobody needs them, run on the subscriber: DROP TABLE"
+                "and may hold rows, which DROP TABLE would lose: where the publisher has dropped it and nobody needs them, run on the subscriber, after BEGIN READ WRITE: DROP TABLE"
             };
             self.report.notes.push(format!(
                 "warning: table {} is only on the subscriber {holds} {name}; where it has another name now: flare replicate_schema --missing {} says which",

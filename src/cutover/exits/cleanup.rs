@@ -14,7 +14,7 @@ use crate::ddl;
 use crate::error::{Failure, Report, Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Stream};
 use crate::replicate::{
-    Change, Mode, Plan, Run, closed, loaded, made, schema, status_table, unsubscribe,
+    Change, Mode, Plan, Run, closed, made, schema, status_table, unsubscribe,
 };
 use crate::server::{ActAs, Login, Pair, Publisher, Server, Session, Subscriber, params};
 use crate::value::{Ident, Literal};
@@ -268,7 +268,7 @@ fn forget(server: &Server, config: &Config, dbname: &str, run: &Run) -> Result<C
     if there {
         plan.step(
             format!("delete the journal of {dbname:?}"),
-            "DELETE FROM flare.journal, flare.shut, flare.loaded_schema, flare.made; DROP SCHEMA flare where that leaves it empty"
+            "DELETE FROM flare.journal, flare.shut, flare.made; DROP SCHEMA flare where that leaves it empty"
                 .to_owned(),
         );
     }
@@ -286,8 +286,10 @@ fn forget(server: &Server, config: &Config, dbname: &str, run: &Run) -> Result<C
         other = server.connect(Login::DbOwner, "postgres")?;
         &other
     };
-    // Whoever administers has made it, and may do with it as it likes.
-    loaded::forget(server.admin(), dbname)?;
+    // Whoever administers has made these, and may do with them as it likes; the first is of an earlier flare.
+    server
+        .admin()
+        .batch("DROP TABLE IF EXISTS flare.loaded_schema")?;
     made::forget(server, dbname)?;
     ddl::forget(session, config, dbname)?;
     verify::forget(

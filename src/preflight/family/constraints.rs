@@ -106,7 +106,7 @@ const NOT_VALID: Question<NotValid> = Question::database(
               'of_domain', k.contypid <> 0, 'mine', pg_has_role(coalesce(c.relowner, t.typowner), 'USAGE'))
        FROM pg_constraint k LEFT JOIN pg_class c ON c.oid = k.conrelid LEFT JOIN pg_type t ON t.oid = k.contypid
        JOIN pg_namespace n ON n.oid = coalesce(c.relnamespace, t.typnamespace)
-      WHERE NOT k.convalidated AND k.contype IN ('c', 'n') AND n.nspname !~ '^pg_' ORDER BY n.nspname, coalesce(c.relname, t.typname), k.conname",
+      WHERE NOT k.convalidated AND coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true) AND k.contype IN ('c', 'n') AND n.nspname !~ '^pg_' ORDER BY n.nspname, coalesce(c.relname, t.typname), k.conname",
 );
 
 /// The columns of a partition or of an heir, in their order.

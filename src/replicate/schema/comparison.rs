@@ -1,28 +1,27 @@
-//! How the subscriber's database differs from the publisher's: two dumps of one pg_dump, or what is on record of the last
-//! load where no pg_dump here can read the subscriber.
+//! How the subscriber's database differs from the publisher's: by two dumps of one pg_dump, or by the catalogs of both where
+//! no pg_dump here can read the subscriber.
 
 use std::fs::File;
 use std::io::BufReader;
 
-use super::script::Script;
 use super::shadow::{Shadowed, compare_in_shadow};
 use super::{Run, Work};
 use crate::catalog::databases::Database;
 use crate::error::{Failure, Report, Result, WrapErr};
-use crate::replicate::loaded::{self, Loaded};
-use crate::schema::{Difference, DumpReport, Spelling, compare, fingerprint, same_icu_locale};
+use crate::replicate::drift;
+use crate::schema::{Difference, DumpReport, Spelling, compare, same_icu_locale};
 use crate::server::{Server, interrupt, is_lost};
 use crate::tools::Toolbox;
 
 impl Work<'_> {
-    /// How the subscriber's database differs; compared by what was loaded where no pg_dump can read the subscriber.
+    /// How the subscriber's database differs; compared by the catalogs where no pg_dump can read the subscriber.
     pub(super) fn differences(&mut self) -> Result<(u64, Vec<Difference>)> {
         let (publisher, subscriber) = (&self.pair.publisher, &self.pair.subscriber);
         let newest = publisher.release().max(subscriber.release());
         let toolbox = match (self.toolbox(newest), self.toolbox(publisher.release())) {
             (Ok(toolbox), _) => toolbox,
             (Err(lacking), Ok(toolbox)) => {
-                return Ok((self.same_as_loaded(&toolbox, lacking)?, Vec::new()));
+                return Ok((self.same_by_catalogs(&toolbox, &lacking)?, Vec::new()));
             }
             (Err(_), Err(lacking)) => return Err(lacking),
         };
@@ -96,58 +95,21 @@ impl Work<'_> {
         }
     }
 
-    /// How many statements the publisher's schema has, when it still is what was loaded; else why that is not known.
-    fn same_as_loaded(&mut self, toolbox: &Toolbox, lacking: Report) -> Result<u64> {
-        let (publisher, subscriber) = (&self.pair.publisher, &self.pair.subscriber);
-        let (canonical, report) = self.canonical(self.dump(toolbox, publisher, &[])?)?;
-        let fingerprint = fingerprint(BufReader::new(canonical))?;
-        let major = toolbox.dump.version.major;
-        let found = loaded::find(subscriber, self.dbname, publisher.identifier())?;
-        let why = match &found {
-            None => "nothing is on record of how it came there".to_owned(),
-            Some(found) if found.pg_dump_major != major => format!(
-                "what is on record of {} was written by pg_dump {}, and here is {major}",
-                found.loaded_at, found.pg_dump_major
-            ),
-            Some(found) if found.fingerprint != fingerprint => format!(
-                "the publisher's schema is not the one any more that was loaded at {}",
-                found.loaded_at
-            ),
-            Some(found) if found.shape != loaded::shape(subscriber, self.dbname)? => format!(
-                "the subscriber's tables are not as they were any more when the schema was loaded at {}",
-                found.loaded_at
-            ),
-            Some(found) => {
-                self.notes.push(format!(
-                    "compared with what was loaded at {} by a fingerprint, and the subscriber by its relations and columns: no pg_dump here can read PostgreSQL {}",
-                    found.loaded_at,
-                    subscriber.major()
-                ));
-                return Ok(report.statements);
-            }
-        };
-        Err(lacking.wrap_err(format!(
-            "compare the schema of database {:?} with what the subscriber holds: {why}; the differences take client programs of PostgreSQL {} or newer; nothing was changed",
-            self.dbname,
-            subscriber.major().max(publisher.major())
-        )))
-    }
-
-    /// For the next run, which may find no pg_dump that reads the subscriber.
-    pub(super) fn remember(&self, script: &Script) {
-        let (publisher, subscriber) = (&self.pair.publisher, &self.pair.subscriber);
-        match loaded::shape(subscriber, self.dbname) {
-            Ok(shape) => {
-                let loaded = Loaded {
-                    fingerprint: script.fingerprint.clone(),
-                    pg_dump_major: script.toolbox.dump.version.major,
-                    shape,
-                    loaded_at: String::new(),
-                };
-                loaded::remember(subscriber, self.dbname, publisher.identifier(), &loaded);
-            }
-            Err(report) => log::info!("remember what was loaded: {report:#}"),
+    /// How many statements the publisher's schema has, when the catalogs of both servers hold the same schema; else how they
+    /// differ.
+    fn same_by_catalogs(&mut self, toolbox: &Toolbox, lacking: &Report) -> Result<u64> {
+        let found = drift::look(self.pair, self.dbname)?;
+        let unread = self.pair.subscriber.major();
+        if let Some(differs) = drift::obstacle(self.pair, self.dbname, &found, &[]) {
+            log::info!("compare the dumps of both: {lacking:#}");
+            return Err(Report::from(differs))
+                .wrap_err_with(|| format!("replicate the schema of database {:?}", self.dbname));
         }
+        self.notes.push(format!(
+            "compared by the catalogs of both servers: no pg_dump here can read PostgreSQL {unread}"
+        ));
+        let (_, report) = self.canonical(self.dump(toolbox, &self.pair.publisher, &[])?)?;
+        Ok(report.statements)
     }
 
     /// A database that was there keeps its own.

@@ -10,9 +10,9 @@ use crate::catalog::objects::{self, SchemaOwners};
 use crate::catalog::roles::foreign_roles;
 use crate::error::{Advise, Report, Result, WrapErr};
 use crate::replicate::borrowed::Borrowed;
-use crate::schema::{DumpReport, DumpTarget, Loader, Restrict, fingerprint, rewrite_dump};
+use crate::schema::{DumpReport, DumpTarget, Loader, Restrict, rewrite_dump};
 use crate::server::{Login, Server};
-use crate::tools::{Toolbox, WRITING, rewind, share, written};
+use crate::tools::{Toolbox, WRITING, written};
 use crate::value::Ident;
 
 /// What psql is given.
@@ -20,8 +20,6 @@ pub(super) struct Script {
     pub(super) toolbox: Toolbox,
     pub(super) file: File,
     pub(super) report: DumpReport,
-    /// Of the publisher's schema as it is loaded into a new database.
-    pub(super) fingerprint: String,
 }
 
 impl Work<'_> {
@@ -81,16 +79,12 @@ impl Work<'_> {
         } else {
             &[]
         };
-        let mut dumped = self.dump(&toolbox, &self.pair.publisher, ours)?;
-        let (canonical, _) = self.canonical(share(&dumped)?)?;
-        let fingerprint = fingerprint(BufReader::new(canonical))?;
-        rewind(&mut dumped)?;
+        let dumped = self.dump(&toolbox, &self.pair.publisher, ours)?;
         let (file, report) = self.enclosed(dumped, schemas, "")?;
         Ok(Script {
             toolbox,
             file,
             report,
-            fingerprint,
         })
     }
 
@@ -109,7 +103,6 @@ impl Work<'_> {
             toolbox: toolbox.clone(),
             file,
             report,
-            fingerprint: String::new(),
         })
     }
 

@@ -26,7 +26,7 @@ use self::same::same;
 use self::users::Users;
 use crate::error::Result;
 use crate::schema::keywords::names_of_10;
-use crate::server::Session;
+use crate::server::{Session, Side};
 
 /// An object that is not the same on both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,6 +46,11 @@ pub struct Drift {
     /// What to do where there is no statement.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
+}
+
+/// Where a statement is typed by hand: a side that is closed has sessions that are read-only by default.
+pub(crate) fn by_hand(on: Side) -> String {
+    format!("on the {on} (after BEGIN READ WRITE while it is closed)")
 }
 
 /// Before or after the changes, the kind, the name.
