@@ -295,14 +295,16 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// Writes down how far a table has come: each second, and when it is through.
+    /// Writes down how far a table has come: each second, and when it is through. Under its lock, so that what another thread
+    /// has seen before the end is not written after it.
     fn keep(&self, at: usize) -> Result<()> {
         let Some(record) = &self.record else {
             return Ok(());
         };
-        let due = self.state(at, State::due);
-        due.map_or(Ok(()), |reached| {
-            record.write(&self.tables[at].name, &self.signatures[at], &reached)
+        self.state(at, |state| {
+            state.due().map_or(Ok(()), |reached| {
+                record.write(&self.tables[at].name, &self.signatures[at], &reached)
+            })
         })
     }
 
