@@ -288,7 +288,10 @@ fn older_clients_carry_it_too_and_compare_by_the_catalogs() {
         assert_eq!(second["outcome"], "already", "{second}");
         let readable = new <= client;
         let by_catalogs = second["notes"].to_string().contains("by the catalogs");
-        assert_eq!(by_catalogs, !readable, "{old}-{new} with {client}: {second}");
+        assert_eq!(
+            by_catalogs, !readable,
+            "{old}-{new} with {client}: {second}"
+        );
         if readable {
             continue;
         }

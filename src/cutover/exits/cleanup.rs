@@ -13,9 +13,7 @@ use crate::cutover::state::Wanted;
 use crate::ddl;
 use crate::error::{Failure, Report, Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Stream};
-use crate::replicate::{
-    Change, Mode, Plan, Run, closed, made, schema, status_table, unsubscribe,
-};
+use crate::replicate::{Change, Mode, Plan, Run, closed, made, schema, status_table, unsubscribe};
 use crate::server::{ActAs, Login, Pair, Publisher, Server, Session, Subscriber, params};
 use crate::value::{Ident, Literal};
 use crate::verify;
