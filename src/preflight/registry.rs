@@ -35,6 +35,7 @@ pub(crate) struct Check {
 
 const FAMILIES: &[&[Check]] = &[
     family::databases::CHECKS,
+    family::records::CHECKS,
     family::locale::CHECKS,
     family::own_names::CHECKS,
     family::versions::CHECKS,

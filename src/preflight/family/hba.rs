@@ -1,5 +1,6 @@
 //! The first line of pg_hba.conf that fits a login, as the server reads it (manual: "The pg_hba.conf File").
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::Deserialize;
@@ -25,34 +26,56 @@ pub(super) const RULES: Question<Rule> = Question::server(
 )
 .privileged();
 
+/// A role and one that it is a member of.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Member {
+    pub(super) rolname: String,
+    pub(super) of: String,
+}
+
+/// Through any chain.
+pub(super) const MEMBERS: Question<Member> = Question::server(
+    "members",
+    "WITH RECURSIVE within(member, roleid) AS (
+         SELECT member, roleid FROM pg_auth_members
+         UNION SELECT w.member, m.roleid FROM within w JOIN pg_auth_members m ON m.member = w.roleid)
+     SELECT jsonb_build_object('rolname', r.rolname, 'of', g.rolname)
+       FROM within w JOIN pg_roles r ON r.oid = w.member JOIN pg_roles g ON g.oid = w.roleid WHERE r.rolcanlogin",
+);
+
 /// What the file says of a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fit<'r> {
     /// The first line that fits.
     Line(&'r Rule),
-    /// A line before any other may fit: groups, host names and expressions are the server's to tell.
+    /// A line before any other may fit: host names and expressions are the server's to tell.
     Unsure,
     /// No line.
     None,
 }
 
+/// Who logs in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Login<'a> {
+    pub(super) user: &'a str,
+    pub(super) dbname: &'a str,
+    /// The roles that the user is a member of, through any chain.
+    pub(super) member_of: &'a BTreeSet<String>,
+    pub(super) address: Option<IpAddr>,
+}
+
 /// The line for a login over TCP. Without an address any line of a host may fit; one that stands for all is taken, where they
 /// ask for the same.
-pub(super) fn fit<'r>(
-    rules: &'r [Rule],
-    user: &str,
-    dbname: &str,
-    address: Option<IpAddr>,
-) -> Fit<'r> {
+pub(super) fn fit<'r>(rules: &'r [Rule], login: &Login<'_>) -> Fit<'r> {
     let hosts = rules.iter().filter(|it| it.kind.starts_with("host"));
-    if address.is_none() {
-        return anywhere(hosts, user, dbname);
+    if login.address.is_none() {
+        return anywhere(hosts, login);
     }
     for rule in hosts {
         let parts = [
-            named(&rule.user_name, user, &["all"]),
-            named(&rule.database, dbname, &["all"]),
-            reaches(rule, address),
+            login.is_user(&rule.user_name),
+            login.is_database(&rule.database),
+            reaches(rule, login.address),
             // Whether the application speaks TLS is not known.
             match rule.kind.as_str() {
                 "host" => Answer::Yes,
@@ -72,12 +95,12 @@ pub(super) fn fit<'r>(
 }
 
 /// The same without an address.
-fn anywhere<'r>(hosts: impl Iterator<Item = &'r Rule>, user: &str, dbname: &str) -> Fit<'r> {
+fn anywhere<'r>(hosts: impl Iterator<Item = &'r Rule>, login: &Login<'_>) -> Fit<'r> {
     let mut found: Option<&Rule> = None;
     for rule in hosts {
         let parts = [
-            named(&rule.user_name, user, &["all"]),
-            named(&rule.database, dbname, &["all"]),
+            login.is_user(&rule.user_name),
+            login.is_database(&rule.database),
         ];
         if parts.contains(&Answer::No) {
             continue;
@@ -98,18 +121,52 @@ enum Answer {
     Perhaps,
 }
 
-fn named(names: &[String], name: &str, all: &[&str]) -> Answer {
-    let mut answer = Answer::No;
-    for listed in names {
-        if listed == name || all.contains(&listed.as_str()) {
-            return Answer::Yes;
-        }
-        let own_kind = listed.starts_with(['+', '/', '@']);
-        if own_kind || matches!(listed.as_str(), "sameuser" | "samerole" | "samegroup") {
-            answer = Answer::Perhaps;
-        }
+impl Login<'_> {
+    /// A role is a member of itself; a superuser is one of those alone that it was made a member of.
+    fn is_member_of(&self, role: &str) -> bool {
+        self.user == role || self.member_of.contains(role)
     }
-    answer
+
+    fn is_user(&self, listed: &[String]) -> Answer {
+        any(listed, |it| match it.strip_prefix('+') {
+            _ if it == self.user || it == "all" => Answer::Yes,
+            Some(role) => Answer::of(self.is_member_of(role)),
+            None => is_expression(it),
+        })
+    }
+
+    fn is_database(&self, listed: &[String]) -> Answer {
+        any(listed, |it| match it {
+            "all" => Answer::Yes,
+            _ if it == self.dbname => Answer::Yes,
+            "sameuser" => Answer::of(self.user == self.dbname),
+            "samerole" | "samegroup" => Answer::of(self.is_member_of(self.dbname)),
+            _ => is_expression(it),
+        })
+    }
+}
+
+impl Answer {
+    fn of(yes: bool) -> Answer {
+        if yes { Answer::Yes } else { Answer::No }
+    }
+}
+
+/// From 16 on what begins with a slash is a regular expression.
+fn is_expression(listed: &str) -> Answer {
+    if listed.starts_with(['/', '@']) {
+        Answer::Perhaps
+    } else {
+        Answer::No
+    }
+}
+
+fn any(listed: &[String], fits: impl Fn(&str) -> Answer) -> Answer {
+    let answers: Vec<Answer> = listed.iter().map(|it| fits(it)).collect();
+    [Answer::Yes, Answer::Perhaps]
+        .into_iter()
+        .find(|it| answers.contains(it))
+        .unwrap_or(Answer::No)
 }
 
 fn reaches(rule: &Rule, address: Option<IpAddr>) -> Answer {
@@ -158,6 +215,17 @@ mod tests {
         }
     }
 
+    fn fit<'r>(rules: &'r [Rule], user: &str, dbname: &str, address: Option<IpAddr>) -> Fit<'r> {
+        let member_of = BTreeSet::from(["staff".to_owned()]);
+        let login = Login {
+            user,
+            dbname,
+            member_of: &member_of,
+            address,
+        };
+        super::fit(rules, &login)
+    }
+
     fn method(fit: Fit<'_>) -> &str {
         match fit {
             Fit::Line(rule) => &rule.auth_method,
@@ -202,9 +270,31 @@ mod tests {
     }
 
     #[test]
+    fn groups_are_known_by_their_members() {
+        let of = |user, database| {
+            method(fit(
+                &[rule(user, database, "all", "", "md5")],
+                "app",
+                "shop",
+                None,
+            ))
+            .to_owned()
+        };
+        assert_eq!(of("+staff", "all"), "md5");
+        assert_eq!(of("+app", "all"), "md5");
+        assert_eq!(of("+others", "all"), "none");
+        assert_eq!(of("all", "sameuser"), "none");
+        assert_eq!(of("all", "samerole"), "none");
+        let staffs = [rule("all", "samerole", "all", "", "md5")];
+        assert_eq!(method(fit(&staffs, "app", "staff", None)), "md5");
+        let own = [rule("all", "sameuser", "all", "", "md5")];
+        assert_eq!(method(fit(&own, "app", "app", None)), "md5");
+    }
+
+    #[test]
     fn what_only_the_server_can_tell_is_not_judged() {
-        let group = [rule("+staff", "all", "all", "", "reject")];
-        assert_eq!(fit(&group, "app", "shop", None), Fit::Unsure);
+        let expression = [rule("/^a", "all", "all", "", "reject")];
+        assert_eq!(fit(&expression, "app", "shop", None), Fit::Unsure);
         let host = [rule("all", "all", "app.example", "", "md5")];
         let address = "10.0.0.1".parse().ok();
         assert_eq!(fit(&host, "app", "shop", address), Fit::Unsure);

@@ -22,6 +22,7 @@ pub(crate) const CHECKS: &[Check] = &[
         asks: &[
             SESSIONS.on_publisher(),
             PASSWORDS.on_both(),
+            hba::MEMBERS.on_both(),
             hba::RULES.on_subscriber(),
         ],
         judge: |view| {
@@ -44,9 +45,13 @@ pub(crate) const CHECKS: &[Check] = &[
                 view.subscribed,
                 &connecting,
             );
+            // Roles and memberships come with replicate_roles.
+            let mut members = publisher.rows(&hba::MEMBERS)?;
+            members.extend(subscriber.rows(&hba::MEMBERS)?);
             Ok(logins(
                 &applications(view)?,
                 &passwords,
+                &members,
                 &subscriber.rows(&hba::RULES)?,
                 moving.dbname,
             ))
@@ -189,6 +194,7 @@ fn passwords_then(
 fn logins(
     sessions: &[Sessions],
     passwords: &BTreeMap<String, String>,
+    members: &[hba::Member],
     rules: &[Rule],
     dbname: &str,
 ) -> Vec<Finding> {
@@ -202,7 +208,14 @@ fn logins(
             None => user.to_owned(),
         };
         let kind = passwords.get(user).map(String::as_str);
-        match hba::fit(rules, user, dbname, address) {
+        let member_of = members.iter().filter(|it| it.rolname == user);
+        let login = hba::Login {
+            user,
+            dbname,
+            member_of: &member_of.map(|it| it.of.clone()).collect(),
+            address,
+        };
+        match hba::fit(rules, &login) {
             Fit::None => drop(no_line.insert((from, session.user.clone()))),
             Fit::Line(rule) => match (rule.auth_method.as_str(), kind) {
                 ("reject", _) => drop(no_line.insert((
@@ -334,6 +347,7 @@ mod tests {
             let found = logins(
                 std::slice::from_ref(session),
                 &passwords(kind),
+                &[],
                 &[rule(method)],
                 "shop",
             );

@@ -19,6 +19,7 @@ pub(super) mod own_names;
 pub(super) mod owners;
 pub(super) mod partial;
 mod published;
+pub(super) mod records;
 pub(super) mod replication_user;
 pub(super) mod role_settings;
 pub(super) mod row_security;
