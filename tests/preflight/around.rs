@@ -285,6 +285,16 @@ fn without_superuser_what_cannot_be_seen_is_named_and_nothing_else_is_said() {
         )
         .with_accounts(1);
         let json = look(&pair);
+        for (server, side) in [
+            (pair.publisher(), "publisher"),
+            (pair.subscriber(), "subscriber"),
+        ] {
+            let admin = server.admin();
+            let grant = format!("GRANT CREATE ON DATABASE postgres TO {admin}");
+            assert_found(&json, "records", "warning", &format!("of the {side}"));
+            server.sql("postgres", &grant);
+        }
+        let json = look(&pair);
         assert_eq!(super::found(&json, "blocker"), Vec::<String>::new());
         assert_eq!(super::found(&json, "warning"), Vec::<String>::new());
         assert_found(&json, "not_seen", "pass", "app_login");
