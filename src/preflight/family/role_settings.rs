@@ -164,6 +164,12 @@ impl RoleSetting {
     }
 }
 
+/// The statements that take these back, the first ten of them.
+fn resets(settings: &[&RoleSetting]) -> String {
+    let first = settings.iter().take(10).map(|it| it.reset());
+    first.collect::<Vec<_>>().join("; ")
+}
+
 fn missing_libraries(settings: &[RoleSetting], there: &[String]) -> Vec<Finding> {
     let loading = settings
         .iter()
@@ -173,10 +179,10 @@ fn missing_libraries(settings: &[RoleSetting], there: &[String]) -> Vec<Finding>
         .collect();
     match missing.first() {
         None => Vec::new(),
-        Some(first) => vec![
+        Some(_) => vec![
             Finding::blocker("libraries that sessions load are missing on the subscriber: nobody whom it concerns could log in there")
                 .objects(missing.iter().map(|it| it.in_words()))
-                .fix(format!("install the library on the subscriber, or {}", first.reset())),
+                .fix(format!("install the library on the subscriber, or {}", resets(&missing))),
         ],
     }
 }
@@ -217,10 +223,10 @@ fn unknown(settings: &[RoleSetting], here: &Settings, there: &Settings) -> Vec<F
         .collect();
     match unknown.first() {
         None => Vec::new(),
-        Some(first) => vec![
+        Some(_) => vec![
             Finding::warning("settings of roles or databases do not exist on the subscriber: they are not carried over")
                 .objects(unknown.iter().map(|it| it.in_words()))
-                .fix(format!("{} on the publisher, when nobody needs it", first.reset())),
+                .fix(format!("{} on the publisher, when nobody needs it", resets(&unknown))),
         ],
     }
 }
@@ -240,10 +246,10 @@ fn writes_anyway(settings: &[RoleSetting], roles: &[Role], admin: &str) -> Vec<F
         .collect();
     match overriding.first() {
         None => Vec::new(),
-        Some(first) => vec![
+        Some(_) => vec![
             Finding::warning("roles set default_transaction_read_only off for themselves: their clients would take a closed server for an open one")
                 .objects(overriding.iter().map(|it| it.in_words()))
-                .fix(format!("{} on both servers", first.reset())),
+                .fix(format!("{} on both servers", resets(&overriding))),
         ],
     }
 }
@@ -256,10 +262,10 @@ fn forgets(settings: &[RoleSetting], dbname: &str) -> Vec<Finding> {
         .collect();
     match off.first() {
         None => Vec::new(),
-        Some(first) => vec![
+        Some(_) => vec![
             Finding::warning("synchronous_commit is off for roles or databases: a crash of the server loses what was reported as done, before as after the cutover")
                 .objects(off.iter().map(|it| it.in_words()))
-                .fix(format!("{}, if that was not meant", first.reset())),
+                .fix(format!("{}, if that was not meant", resets(&off))),
         ],
     }
 }
@@ -322,6 +328,15 @@ mod tests {
         let fix = found.fix.as_deref().unwrap();
         assert!(
             fix.ends_with(r#"ALTER ROLE "app" RESET session_preload_libraries"#),
+            "{fix}"
+        );
+        let both = [
+            setting("app", "", "session_preload_libraries", "nix"),
+            setting("", "d", "local_preload_libraries", "nix"),
+        ];
+        let fix = missing_libraries(&both, &there)[0].fix.clone().unwrap();
+        assert!(
+            fix.ends_with(r#"; ALTER DATABASE "d" RESET local_preload_libraries"#),
             "{fix}"
         );
     }
