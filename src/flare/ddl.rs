@@ -216,14 +216,11 @@ impl Flare {
             }
             return Ok(Vec::new());
         };
-        // What only has not come yet may wait for a TRUNCATE that cannot be.
-        let on_the_way = stuck.iter().all(|it| it.stops && it.error.is_none());
+        // What only has not come yet may wait for a TRUNCATE that cannot be. What was passed over keeps no table waiting.
+        let stops = stuck.iter().any(|it| it.stops);
+        let on_the_way = stuck.iter().all(|it| !it.stops || it.error.is_none());
         if on_the_way && new_tables == NewTables::Taken {
-            let way = if stuck.is_empty() {
-                Way::Whole
-            } else {
-                Way::Cleared
-            };
+            let way = if stops { Way::Cleared } else { Way::Whole };
             self.follow(
                 &pair,
                 (&open, &receiving),

@@ -33,6 +33,25 @@ fn a_statement_that_fails_is_seen_and_retried_skipped_or_replaced() {
         .prints("was passed over: CREATE INDEX there");
     let lag = pair.flare(&["lag"]);
     lag.code(2).prints("already exists");
+    // New tables do not wait for it.
+    runs(
+        &mut client,
+        "CREATE TABLE beside (id int PRIMARY KEY); INSERT INTO beside VALUES (1)",
+    );
+    wait::for_("the new table", Duration::from_secs(20), || {
+        pair.flare(&["status"]);
+        let there = "SELECT to_regclass('beside')";
+        pair.subscriber().value(db, there) == "beside"
+            && pair.subscriber().value(db, "SELECT count(*) FROM beside") == "1"
+    });
+    // By hand there, as the refusal says.
+    let mut by_hand = pair.subscriber().superuser_session(db);
+    runs(&mut by_hand, "SET default_transaction_read_only = off");
+    let mend = "ALTER TABLE beside ALTER id SET DEFAULT 5";
+    is_refused(&mut by_hand, mend, "SET flare.carry = off");
+    runs(&mut by_hand, "SET flare.carry = off");
+    runs(&mut by_hand, mend);
+    runs(&mut by_hand, "ALTER TABLE beside ALTER id DROP DEFAULT");
     pair.subscriber().sql(db, "DROP INDEX there");
     pair.flare(&["ddl", sub, "--retry"])
         .ok()
@@ -100,7 +119,7 @@ fn a_statement_that_fails_is_seen_and_retried_skipped_or_replaced() {
     let outcomes = "SELECT string_agg(outcome, ' ' ORDER BY id) FROM flare.ddl WHERE id > 0";
     assert_eq!(
         pair.subscriber().value(db, outcomes),
-        "done done replaced skipped"
+        "done done done replaced skipped"
     );
     pair.subscriber().sql(
         db,

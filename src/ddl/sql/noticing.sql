@@ -328,7 +328,7 @@ BEGIN
     IF receiving THEN
         IF tg_tag ~ '(TABLE|TABLE AS|SELECT INTO|TYPE|DOMAIN|SCHEMA|SEQUENCE|EXTENSION|OWNED)$' THEN
             RAISE EXCEPTION '% on % is refused: this database receives from the other server, where the application writes', tg_tag, array_to_string(named, ', ')
-                USING errcode = 'object_not_in_prerequisite_state', hint = 'Run it on the other server: flare status says which.';
+                USING errcode = 'object_not_in_prerequisite_state', hint = 'Run it on the other server: flare status says which. To mend what differs here: SET flare.carry = off, as the administrator of flare.yml.';
         END IF;
         RETURN;
     ELSIF mode = 'refuse' THEN
