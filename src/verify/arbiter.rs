@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use super::carry::{carry, forget, values};
 use super::findings::{ColumnDifference, Kind, RowDifference, Shown, shown_pair, shown_parts};
 use super::pinned::Text;
 use super::settle::{Values, Work};
-use super::statement::{Key, PIECE, Value};
+use super::statement::{Key, PIECE, RowAt, Value};
 use crate::error::{Result, WrapErr};
 use crate::server::Side;
 
@@ -35,10 +36,19 @@ pub(super) fn arbitrate(
     publisher: &str,
     subscriber: &str,
 ) -> Result<Ruling> {
-    let Some((version, values)) = values(work, key)? else {
+    let row = RowAt::Key(key);
+    let Some((version, values)) = values(work, &row)? else {
         return Ok(Ruling::Changed);
     };
-    let Some(mut compared) = compare(work, key, &values)? else {
+    // Equal values that are spelled alike are compared where they are.
+    let spelled = |at: &usize| values[*at].is_large() && !work.table.columns[*at].plain;
+    let carried: Vec<usize> = (0..values.len()).filter(spelled).collect();
+    if !carry(work, &row, &version, &carried)? {
+        return Ok(Ruling::Changed);
+    }
+    let compared = compare(work, key, &values, &carried);
+    forget(work, &carried)?;
+    let Some(mut compared) = compared? else {
         return Ok(Ruling::Changed);
     };
     if version != publisher || compared.subscriber_version != subscriber {
@@ -123,28 +133,18 @@ fn in_pieces(work: &Work<'_>, key: &Key, at: usize, versions: (&str, &str)) -> R
     )))
 }
 
-fn read(texts: Vec<Option<Text>>, bytes: Vec<Option<i64>>) -> Vec<Value> {
-    let both = texts.into_iter().zip(bytes);
-    both.map(|(text, bytes)| Value { text, bytes }).collect()
-}
-
-/// The publisher's version and values of a row.
-fn values(work: &Work<'_>, key: &Key) -> Result<Option<(String, Vec<Value>)>> {
+fn compare(
+    work: &Work<'_>,
+    key: &Key,
+    values: &[Value],
+    carried: &[usize],
+) -> Result<Option<Compared>> {
     let rows = work
-        .rows(Side::Publisher, |on| on.values(key))
-        .wrap_err("read the values of a row")?;
-    Ok(rows
-        .first()
-        .map(|row| (row.get(0), read(row.get(1), row.get(2)))))
-}
-
-fn compare(work: &Work<'_>, key: &Key, values: &[Value]) -> Result<Option<Compared>> {
-    let rows = work
-        .rows(Side::Subscriber, |on| on.arbiter(key, values))
+        .rows(Side::Subscriber, |on| on.arbiter(key, values, carried))
         .wrap_err("compare the values of a row")?;
     Ok(rows.first().map(|row| {
         let same: Vec<Option<bool>> = row.get(1);
-        let theirs = read(row.get(2), row.get(3));
+        let theirs = Value::all(row.get(2), row.get(3));
         let differing = same.into_iter().zip(values.iter().cloned().zip(theirs));
         let differing = differing
             .enumerate()
@@ -184,15 +184,15 @@ const TRIES: usize = 5;
 pub(super) fn standing_columns(work: &Work<'_>, key: &Key) -> Result<Option<RowDifference>> {
     let mut standing: Option<Differing> = None;
     for _ in 0..TRIES {
-        let Some((_, before)) = values(work, key)? else {
+        let Some((_, before)) = values(work, &RowAt::Key(key))? else {
             return Ok(None);
         };
         work.probe
             .pass(&work.both.publisher, &work.both.subscriber)?;
-        let Some(compared) = compare(work, key, &before)? else {
+        let Some(compared) = compare(work, key, &before, &[])? else {
             return Ok(None);
         };
-        let Some((_, after)) = values(work, key)? else {
+        let Some((_, after)) = values(work, &RowAt::Key(key))? else {
             return Ok(None);
         };
         let mut differing = compared.differing;

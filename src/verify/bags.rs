@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use postgres::Row;
 
 use super::buckets::{at_once, buckets_for, counted};
+use super::carry::{carry, forget, values};
 use super::evidence::{Bag, Evidence, Verdict};
 use super::findings::{ColumnDifference, Kind, RowDifference, Shown};
 use super::hot::waits_for;
@@ -15,12 +16,13 @@ use super::ranges::{Outcome, differing_buckets};
 use super::rounds::{Looked, Looks, ROUNDS, wait_before};
 use super::settle::{ENOUGH, Values, Work};
 use super::state::EXAMPLES;
+use super::statement::{RowAt, Value};
 use crate::error::{Result, WrapErr};
 use crate::server::Side;
 
 /// How many hashes a round looks at: each round reads the table three times.
 const AT_ONCE: usize = 5000;
-/// How much of rows' values is read in one pass, but for a row that is larger by itself.
+/// How much of rows' values is read in one pass. The values of a row that is larger by itself are carried.
 const BYTES_AT_ONCE: i64 = 4 << 20;
 
 /// How many rows wait for another spelling of theirs.
@@ -158,7 +160,7 @@ impl Apart {
         let mut missing = Vec::new();
         for it in lacking {
             let there = match spelled.values(it.hash, missing.len() as u64)? {
-                Some(values) => respelled(work, &values)?,
+                Some(values) => respelled(work, values)?,
                 None => None,
             };
             match there.filter(|there| *there != it.hash) {
@@ -200,11 +202,42 @@ impl Apart {
     }
 }
 
-/// The hash that the subscriber would have of the publisher's values.
-fn respelled(work: &Work<'_>, values: &[Option<Text>]) -> Result<Option<i64>> {
-    let (sql, arguments) = work.on(Side::Subscriber).rehash(values);
-    let rows = work.both.subscriber.rows(&sql, arguments)?;
-    Ok(rows.first().map(|row| row.get(0)))
+/// A row of the publisher's.
+enum Read {
+    Values(Vec<Option<Text>>),
+    /// Too large to come along: its version.
+    Vast(String),
+}
+
+/// The hash that the subscriber would have of the publisher's values; none when the row is gone.
+fn respelled(work: &Work<'_>, read: Read) -> Result<Option<i64>> {
+    let rehashed = |values: &[Value]| -> Result<Option<i64>> {
+        let (sql, arguments) = work.on(Side::Subscriber).rehash(values);
+        let rows = work.both.subscriber.rows(&sql, arguments)?;
+        Ok(rows.first().map(|row| row.get(0)))
+    };
+    let version = match read {
+        Read::Values(texts) => {
+            let values: Vec<Value> = texts.into_iter().map(Value::of).collect();
+            return rehashed(&values);
+        }
+        // Another hash is another row.
+        Read::Vast(_) if work.table.columns.iter().all(|it| it.plain) => return Ok(None),
+        Read::Vast(version) => version,
+    };
+    let row = RowAt::Version(&version);
+    let Some((_, values)) = values(work, &row)? else {
+        return Ok(None);
+    };
+    let large: Vec<usize> = (0..values.len())
+        .filter(|at| values[*at].is_large())
+        .collect();
+    if !carry(work, &row, &version, &large)? {
+        return Ok(None);
+    }
+    let hash = rehashed(&values);
+    forget(work, &large)?;
+    hash
 }
 
 /// The values of the publisher's rows by their hashes, in the hashes' order: as many at a time as take little room.
@@ -214,7 +247,7 @@ struct Spelled<'a> {
     ahead: VecDeque<i64>,
     /// How many are asked for next.
     next: usize,
-    read: HashMap<i64, Vec<Option<Text>>>,
+    read: HashMap<i64, Read>,
 }
 
 impl<'a> Spelled<'a> {
@@ -229,7 +262,7 @@ impl<'a> Spelled<'a> {
 
     /// The values of a row of this hash, the hashes being asked for in their order; none when it is gone, or enough rows
     /// of the table are named, `more` of them just now.
-    fn values(&mut self, hash: i64, more: u64) -> Result<Option<Vec<Option<Text>>>> {
+    fn values(&mut self, hash: i64, more: u64) -> Result<Option<Read>> {
         if self.work.confirmed.load(Ordering::SeqCst) + more >= ENOUGH {
             return Ok(None);
         }
@@ -248,11 +281,15 @@ impl<'a> Spelled<'a> {
         let mut through = some.len();
         for row in &rows {
             let hash: i64 = row.get(0);
-            let Some(values) = row.get(1) else {
-                through = some.partition_point(|it| *it < hash);
-                break;
+            let read = match row.get(3) {
+                Some(values) => Read::Values(values),
+                None if row.get(2) => Read::Vast(row.get(1)),
+                None => {
+                    through = some.partition_point(|it| *it < hash);
+                    break;
+                }
             };
-            self.read.insert(hash, values);
+            self.read.insert(hash, read);
         }
         self.ahead.drain(..through);
         // What has no room is sorted by the server for nothing.

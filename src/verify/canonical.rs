@@ -161,6 +161,11 @@ pub(super) fn is_spelled_alike(types: &Types, oid: u32) -> bool {
     })
 }
 
+/// Whether values that are sent differently are different, and spelled so: floats have several NaNs.
+pub(super) fn is_exact(types: &Types, oid: u32) -> bool {
+    sends_alike(types, oid) && !holds_floats(types, oid)
+}
+
 fn holds_floats(types: &Types, oid: u32) -> bool {
     let Some(found) = types.get(&oid) else {
         return false;

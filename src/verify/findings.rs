@@ -132,14 +132,28 @@ pub(super) fn shown_parts(
     let alike = one.iter().zip(other).take_while(|(a, b)| a == b).count();
     let skip = alike.saturating_sub(SHOWN / 4);
     let part = |text: &[u8], bytes: i64| {
-        let rest = String::from_utf8_lossy(text.get(skip..).unwrap_or_default());
-        let rest: String = rest.chars().take(SHOWN).collect();
+        let rest: String = text_of(text.get(skip..).unwrap_or_default())
+            .chars()
+            .take(SHOWN)
+            .collect();
         Shown::Value(format!(
             "...{rest} (from byte {}, {bytes} bytes)",
             from + skip + 1
         ))
     };
     (part(one, bytes), part(other, other_bytes))
+}
+
+/// Bytes as text: those that are none are written as numbers, so that two that differ look different.
+pub(super) fn text_of(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
 }
 
 /// Of two long values, the parts from shortly before where they differ.
@@ -174,6 +188,15 @@ pub(super) fn shown_pair(one: Option<&str>, other: Option<&str>) -> (Shown, Show
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_look_different() {
+        assert_eq!(text_of("caf\u{e9}".as_bytes()), "caf\u{e9}");
+        assert_ne!(text_of(b"caf\xe9"), text_of(b"caf\xe8"));
+        // A piece may begin within a character.
+        let (one, other) = shown_parts((b"\xa9x", 9), (b"\xa8x", 9), 4);
+        assert_ne!(one, other);
+    }
 
     #[test]
     fn long_values_are_shown_where_they_differ() {

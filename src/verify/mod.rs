@@ -42,6 +42,7 @@ mod bags;
 mod beside;
 mod buckets;
 mod canonical;
+mod carry;
 mod choice;
 mod data;
 mod evidence;

@@ -7,6 +7,7 @@ use postgres::Row;
 use postgres::types::private::BytesMut;
 use postgres::types::{Format, FromSql, IsNull, ToSql, Type};
 
+use super::findings::text_of;
 use crate::error::{Result, WrapErr};
 use crate::server::{ActAs, Server, Session, Timeout};
 
@@ -140,7 +141,7 @@ impl Both {
 impl Text {
     /// For people.
     pub(super) fn shown(&self) -> String {
-        String::from_utf8_lossy(&self.0).into_owned()
+        text_of(&self.0)
     }
 }
 

@@ -1,16 +1,18 @@
 //! `verify_schema`: every object on both sides, and what no dump of a schema holds.
 
+mod printed;
+
 use std::fmt;
 
 use serde::Serialize;
 
+use self::printed::of_shadow;
 use super::beside::{self, Beside};
 use crate::config::Tools;
 use crate::error::{Error, Failure, Result, message_of};
 use crate::journal::{Direction, Stream};
-use crate::replicate::schema::{Shadowed, compare_in_shadow};
+use crate::replicate::schema::compare_in_shadow;
 use crate::replicate::{Run, drift};
-use crate::schema::Difference;
 use crate::schema::drift::{Drift, lost_by};
 use crate::server::{Pair, interrupt, is_lost};
 
@@ -76,7 +78,12 @@ pub(crate) fn verify_schema(
     let dbname = &stream.dbname;
     let mut notes = Vec::new();
     let (method, mut differences) = match compare_in_shadow(pair, tools, dbname, run) {
-        Ok(shadowed) => (SchemaMethod::Throwaway, of_shadow(shadowed)),
+        Ok(shadowed) => {
+            let mut found = of_shadow(shadowed);
+            let besides = drift::look(pair, dbname)?.into_iter();
+            found.extend(besides.filter(Drift::is_in_no_dump).map(of_drift));
+            (SchemaMethod::Throwaway, found)
+        }
         Err(report) => {
             interrupt::check()?;
             if is_lost(&report) {
@@ -124,117 +131,6 @@ fn of_drift(drift: Drift) -> SchemaDifference {
         statement: drift.statement,
         advice: drift.advice,
     }
-}
-
-/// Both comparisons see most differences; what the catalogs have named has its statement, and is named once.
-fn of_shadow(shadowed: Shadowed) -> Vec<SchemaDifference> {
-    let Shadowed { drift, printed } = shadowed;
-    let mut differences: Vec<SchemaDifference> = drift.into_iter().map(of_drift).collect();
-    let known = differences.clone();
-    for Difference {
-        kind,
-        object,
-        publisher,
-        subscriber,
-    } in printed
-    {
-        let texts: Vec<&String> = [&publisher, &subscriber].into_iter().flatten().collect();
-        let flares_own = texts
-            .iter()
-            .all(|text| text.contains("FUNCTION flare.") || text.contains("PROCEDURE flare."));
-        if flares_own || known.iter().any(|it| is_about(it, &object, &texts)) {
-            continue;
-        }
-        let name = object.strip_prefix(&kind).unwrap_or(&object).trim();
-        let statement = match (&publisher, &subscriber) {
-            (Some(printed), None) => runnable(printed),
-            _ => None,
-        };
-        differences.push(SchemaDifference {
-            object: name.to_owned(),
-            kind: kind.to_lowercase(),
-            advice: statement.is_none().then(|| PRINTED.to_owned()),
-            publisher,
-            subscriber,
-            statement,
-        });
-    }
-    differences
-}
-
-/// What to do about what pg_dump alone prints.
-const PRINTED: &str = "no statement is known for it: take away what the subscriber has and run what the publisher's says";
-
-/// What pg_dump prints of what the subscriber only lacks is what makes it. Who grants goes back to who runs it.
-fn runnable(printed: &str) -> Option<String> {
-    let printed = printed.trim().trim_end_matches(';');
-    let reset = if printed.starts_with("SET SESSION AUTHORIZATION") {
-        ";\nRESET SESSION AUTHORIZATION"
-    } else {
-        ""
-    };
-    (!printed.is_empty()).then(|| format!("{printed}{reset}"))
-}
-
-/// Whether a difference of the catalogs is about an object as pg_dump names it.
-fn is_about(known: &SchemaDifference, object: &str, texts: &[&String]) -> bool {
-    let bare = |text: &str| text.replace('"', "");
-    let last = |name: &str| {
-        let name = name.split('(').next().unwrap_or_default().trim();
-        let end = bare(name);
-        end.rsplit(['.', ' ']).next().unwrap_or_default().to_owned()
-    };
-    if is_about_privileges(known, &bare(object)) {
-        return true;
-    }
-    // `x on app.t` and `app.t.column` are about the table, too.
-    let object_of = known.object.split(" using ").next().unwrap_or_default();
-    let between = |text: &str| text.split(" on ").map(str::to_owned).collect::<Vec<_>>();
-    let mut names: Vec<String> = object_of
-        .split(" from ")
-        .flat_map(between)
-        .map(|it| last(&it))
-        .collect();
-    if known.kind == "cluster" {
-        let indexes = [&known.publisher, &known.subscriber].into_iter().flatten();
-        names.extend(indexes.map(|it| last(it)));
-    }
-    let parts: Vec<String> = bare(object_of).split('.').map(str::to_owned).collect();
-    names.extend(parts.get(1).cloned());
-    // Names may have blanks in them.
-    let words = format!(" {} ", bare(object).replace('(', " "));
-    let is_named = |name: &&String| !name.is_empty() && words.contains(&format!(" {name} "));
-    if names.iter().any(|it| is_named(&it)) {
-        return true;
-    }
-    // The sequence of an identity is printed as what makes the column one.
-    let column = known
-        .object
-        .rsplit_once('.')
-        .filter(|_| known.kind == "column");
-    let altered = column
-        .map(|(table, column)| bare(&format!("ALTER TABLE {table} ALTER COLUMN {column} ADD ")));
-    let statement = known.statement.as_deref().map(bare);
-    texts.iter().any(|text| {
-        let text = bare(text);
-        let text = text.trim_end_matches(';').trim();
-        let said = |statement: &String| !text.is_empty() && statement.contains(text);
-        altered.as_ref().is_some_and(|it| text.starts_with(it)) || statement.iter().any(said)
-    })
-}
-
-/// The same for what pg_dump calls `ACL COLUMN t.c in schema s` and `DEFAULT ACL DEFAULT PRIVILEGES FOR TABLES in schema s`.
-fn is_about_privileges(known: &SchemaDifference, object: &str) -> bool {
-    let named = known.object.replace('"', "");
-    if let Some(what) = object.strip_prefix("DEFAULT ACL DEFAULT PRIVILEGES FOR ") {
-        return known.kind == "default privileges" && named.starts_with(what);
-    }
-    let granted = || {
-        let (what, schema) = object.strip_prefix("ACL ")?.split_once(" in schema ")?;
-        let (_, name) = what.split_once(' ')?;
-        Some(format!("{schema}.{name} to "))
-    };
-    known.kind == "grants" && granted().is_some_and(|granted| named.contains(&granted))
 }
 
 impl SchemaVerification {
@@ -302,58 +198,5 @@ impl fmt::Display for SchemaDifference {
             write!(f, "\n    no statement mends it: {}", indented(advice))?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn known(object: &str, statement: Option<&str>) -> SchemaDifference {
-        SchemaDifference {
-            kind: "column".into(),
-            object: object.into(),
-            publisher: None,
-            subscriber: None,
-            statement: statement.map(str::to_owned),
-            advice: None,
-        }
-    }
-
-    #[test]
-    fn what_the_catalogs_named_is_named_once() {
-        let none: [&String; 0] = [];
-        assert!(is_about(
-            &known("app.t.\"Col\"", None),
-            "TABLE t in schema app",
-            &none
-        ));
-        assert!(is_about(
-            &known("chk on app.t", None),
-            "CONSTRAINT t chk in schema app",
-            &none
-        ));
-        assert!(is_about(
-            &known("app.f(integer)", None),
-            "FUNCTION f(integer) in schema app",
-            &none
-        ));
-        let grant = SchemaDifference {
-            kind: "grants".into(),
-            ..known("column app.t.\"Col\" to PUBLIC", None)
-        };
-        assert!(is_about(&grant, "ACL COLUMN t.Col in schema app", &none));
-        assert!(!is_about(&grant, "ACL COLUMN u.Col in schema app", &none));
-        let default = SchemaDifference {
-            kind: "default privileges".into(),
-            ..known("TABLES in schema app of o to PUBLIC", None)
-        };
-        let object = "DEFAULT ACL DEFAULT PRIVILEGES FOR TABLES in schema app";
-        assert!(is_about(&default, object, &none));
-        assert!(!is_about(
-            &known("app.other", None),
-            "TABLE t in schema app",
-            &none
-        ));
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use self::found::{Column, Found, KeyIndex, read};
-use super::canonical::{FloatText, Form, Types, form, is_spelled_alike};
+use super::canonical::{FloatText, Form, Types, form, is_exact, is_spelled_alike};
 use super::ranges::CHUNK;
 use crate::error::{Failure, Result};
 use crate::server::Session;
@@ -174,8 +174,8 @@ pub(super) fn pair(
             name: column.name.clone(),
             declared: there.declared.clone(),
             plain: column.written == there.written
-                && is_spelled_alike(&publisher.types, column.type_oid)
-                && is_spelled_alike(&subscriber.types, there.type_oid),
+                && is_plain(&publisher.types, column.type_oid)
+                && is_plain(&subscriber.types, there.type_oid),
         });
     }
     for column in &theirs.columns {
@@ -231,6 +231,10 @@ pub(super) fn pair(
         },
         notes,
     })
+}
+
+fn is_plain(types: &Types, oid: u32) -> bool {
+    is_spelled_alike(types, oid) || is_exact(types, oid)
 }
 
 /// What a chunk's keys may take in the index: where it differs, they are listed, and take several times as much.

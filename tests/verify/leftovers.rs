@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::{named, verify_data};
 use crate::support::{Pair, wait};
 
@@ -19,8 +21,7 @@ fn peak_kilobytes(pid: u32) -> u64 {
 
 #[test]
 fn a_killed_comparison_leaves_nothing_for_long() {
-    let heavy =
-        "CREATE TABLE heavy (n int, v text); CREATE TABLE vast (k text PRIMARY KEY, v bytea)";
+    let heavy = "CREATE TABLE heavy (n int, v text); CREATE TABLE vast (k text PRIMARY KEY, v bytea, a text[])";
     let pair = Pair::alone(14, 18)
         .with_accounts(100_000)
         .replicating_with(|pair, server| server.sql(pair.db(), heavy));
@@ -60,23 +61,39 @@ fn a_killed_comparison_leaves_nothing_for_long() {
     pair.publisher().sql(
         db,
         "INSERT INTO vast SELECT (SELECT string_agg(md5(i::text || j), '') FROM generate_series(1, 70) j), '' FROM generate_series(1, 8000) i;
-         INSERT INTO vast SELECT 'big', decode(repeat(md5('x'), 1310720), 'hex'); ANALYZE vast",
+         INSERT INTO vast SELECT 'big', decode(repeat(md5('x'), 1310720), 'hex'); ANALYZE vast;
+         INSERT INTO vast SELECT 'wide', NULL, ARRAY[repeat(md5('x'), 1310720)];
+         INSERT INTO heavy SELECT 1, repeat(md5('x'), 1310720)",
     );
     pair.await_caught_up();
     pair.subscriber().sql(
         db,
-        "DELETE FROM vast WHERE k <> 'big'; UPDATE vast SET v = set_byte(v, 15000000, get_byte(v, 15000000) # 1)",
+        "DELETE FROM vast WHERE k NOT IN ('big', 'wide'); UPDATE vast SET v = set_byte(v, 15000000, get_byte(v, 15000000) # 1), a = a || 'y'::text;
+         UPDATE heavy SET v = overlay(v PLACING 'y' FROM 1000000)",
     );
-    let running = pair.spawn(&["verify_data", sub, "--table", "vast", "--format", "json"]);
+    let tables = ["--table", "vast", "--table", "heavy"];
+    let running = pair.spawn(&[&["verify_data", sub, "--format", "json"], &tables[..]].concat());
     let mut peak = 0;
     while !running.has_ended() {
         peak = peak.max(peak_kilobytes(running.pid()));
         std::thread::sleep(Duration::from_millis(5));
     }
     let json = running.wait().code(3).json();
-    assert_eq!(json["differences"], 8001, "{:#}", json["notes"]);
-    let examples = json["tables"][0]["examples"].as_array().expect("examples");
-    let big = examples.iter().find(|it| it["kind"] == "different");
+    assert_eq!(json["differences"], 8004, "{:#}", json["notes"]);
+    let found = |table: &str| -> Vec<Value> {
+        let tables = json["tables"].as_array().expect("tables");
+        let found = tables.iter().find(|it| it["table"] == table);
+        let examples = found.expect("the table")["examples"].as_array();
+        examples.expect("examples").clone()
+    };
+    // Two rows that differ behind what is shown of them look different.
+    let heavy = found("heavy");
+    assert_ne!(
+        heavy[0]["columns"][1]["publisher"], heavy[1]["columns"][1]["subscriber"],
+        "{heavy:#?}"
+    );
+    let examples = found("vast");
+    let big = examples.iter().find(|it| it["columns"][0]["column"] == "v");
     if let Some(column) = big.map(|it| &it["columns"][0]) {
         for side in ["publisher", "subscriber"] {
             let shown = column[side].as_str().unwrap_or_default();
@@ -88,9 +105,9 @@ fn a_killed_comparison_leaves_nothing_for_long() {
         assert_ne!(column["publisher"], column["subscriber"]);
     }
     assert!(peak < 64 * 1024, "{peak} kB");
-    pair.publisher().sql(db, "DELETE FROM vast");
+    pair.publisher().sql(db, "DELETE FROM vast; TRUNCATE heavy");
     pair.await_caught_up();
-    pair.subscriber().sql(db, "TRUNCATE vast");
+    pair.subscriber().sql(db, "TRUNCATE vast, heavy");
 
     // A row that differs is looked at, and so a row of flare's travels.
     pair.subscriber()

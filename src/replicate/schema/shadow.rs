@@ -160,7 +160,7 @@ impl Work<'_> {
         let there = subscriber.connect(Login::Superuser, self.dbname)?;
         let mut drift = drift::compare(&here, &there, &own_roles(self.pair))
             .wrap_err("compare the catalogs of the two databases")?;
-        drift.retain(|it| !it.is_of_grants_on_database());
+        drift.retain(|it| !it.is_of_grants_on_database() && !it.is_in_no_dump());
         drop((here, there));
         let beside = Work {
             dbname: shadow,

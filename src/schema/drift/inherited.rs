@@ -18,14 +18,17 @@ const SUBSCRIBER: (Side, SideMut) = (|it| it.subscriber.as_ref(), |it| &mut it.s
 pub(super) fn fill(pairs: &mut Pairs) {
     for (at, (side, side_mut)) in [PUBLISHER, SUBSCRIBER].into_iter().enumerate() {
         let parents = parents(pairs, side);
-        for child in attached(pairs, side) {
-            let ancestors = ancestors(&parents, &child);
-            if at == 0 {
-                add_checks(pairs, &child, &ancestors);
+        let attached = attached(pairs, side);
+        for child in attached.union(&merged(pairs, side, &parents)) {
+            let ancestors = ancestors(&parents, child);
+            let is_attached = attached.contains(child);
+            if at == 0 && is_attached {
+                add_checks(pairs, child, &ancestors);
             }
             let found: Vec<((Kind, String), Row)> = pairs
                 .iter()
-                .filter(|(_, sides)| sides.parent() == Some(&child) && side(sides).is_none())
+                .filter(|(_, sides)| sides.parent() == Some(child) && side(sides).is_none())
+                .filter(|(key, _)| is_attached || is_merged(pairs, side, key, child, &ancestors))
                 .filter_map(|(key, sides)| {
                     let own = sides.publisher.as_ref().or(sides.subscriber.as_ref())?;
                     let row = ancestors
@@ -89,6 +92,39 @@ fn attached(pairs: &Pairs, side: Side) -> BTreeSet<String> {
         .filter(|((kind, _), sides)| *kind == Kind::Inheritance && one_sided(sides))
         .filter_map(|(_, sides)| sides.parent().map(str::to_owned))
         .collect()
+}
+
+/// Tables that have parents on this side and of which the other has something that this one has not: what both a table
+/// and its parent were given is one, and the table's own where it was given it itself.
+fn merged(pairs: &Pairs, side: Side, parents: &BTreeMap<String, Vec<String>>) -> BTreeSet<String> {
+    pairs
+        .iter()
+        .filter(|((kind, _), _)| matches!(kind, Kind::Column | Kind::Constraint))
+        .filter(|(_, sides)| side(sides).is_none())
+        .filter_map(|(_, sides)| sides.parent())
+        .filter(|child| parents.contains_key(*child))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Whether an ancestor has a column or a constraint of this name.
+fn is_merged(
+    pairs: &Pairs,
+    side: Side,
+    (kind, name): &(Kind, String),
+    child: &str,
+    ancestors: &[String],
+) -> bool {
+    let of_ancestor = |ancestor: &String| match kind {
+        Kind::Column => name.strip_prefix(child).map(|it| format!("{ancestor}{it}")),
+        Kind::Constraint => name.strip_suffix(child).map(|it| format!("{it}{ancestor}")),
+        _ => None,
+    };
+    let mut names = ancestors.iter().filter_map(of_ancestor);
+    names.any(|name| {
+        let found = pairs.get(&(*kind, name));
+        found.is_some_and(|sides| side(sides).is_some())
+    })
 }
 
 /// The parents of each table of this side.

@@ -57,6 +57,8 @@ pub enum Kind {
     MaterializedView,
     Index,
     Inheritance,
+    /// The index of a partition that belongs to one of the partitioned table.
+    PartitionIndex,
     Statistics,
     ReplicaIdentity,
     /// The index that CLUSTER goes by.
@@ -101,6 +103,7 @@ impl Kind {
                 | SecurityLabel
                 | ColumnOrder
                 | Inheritance
+                | PartitionIndex
         )
     }
 
@@ -109,7 +112,7 @@ impl Kind {
         use Kind::*;
         matches!(
             self,
-            Column | Default | NotNull | ColumnOrder | ForeignOptions
+            Column | Default | NotNull | ColumnOrder | ForeignOptions | PartitionIndex
         )
     }
 
@@ -234,6 +237,16 @@ impl Drift {
         }
     }
 
+    /// Whether it is about what no dump has: a database that was made from one says nothing of it.
+    pub(crate) fn is_in_no_dump(&self) -> bool {
+        self.kind == Kind::Trigger && self.object.starts_with("of foreign key ")
+    }
+
+    /// Whether it is about what is granted on the database itself, which is compared with its other properties.
+    pub(crate) fn is_of_grants_on_database(&self) -> bool {
+        self.kind == Kind::Grants && self.object.starts_with("DATABASE ")
+    }
+
     /// Whether the application would meet it after the cutover. What the subscriber alone has and nobody runs into, and
     /// what only people read, does not count; nor does a replica identity, which the cutover makes equal by itself.
     pub(crate) fn matters(&self) -> bool {
@@ -241,7 +254,7 @@ impl Drift {
         let only_there = self.publisher.is_none();
         match self.kind {
             Comment | SecurityLabel | Statistics | ColumnOptions | Options | ReplicaIdentity
-            | Cluster => false,
+            | Cluster | PartitionIndex => false,
             Index => {
                 !only_there
                     || self

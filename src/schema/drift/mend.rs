@@ -2,7 +2,7 @@
 
 use super::items::{items, named};
 use super::kind::{enum_values, holds_all_of, literals};
-use super::{Drift, Kind, Row};
+use super::{Drift, Kind, Row, index};
 use crate::value::Literal;
 
 /// What mends a difference.
@@ -34,6 +34,7 @@ impl Mend {
             Kind::CompositeType => attributes(ours, theirs),
             Kind::Column => column(ours, theirs, target),
             Kind::Options => options(ours, theirs),
+            Kind::PartitionIndex => index::of_partition(ours, theirs),
             Kind::ForeignOptions => foreign_options(ours, theirs),
             Kind::Sequence => sequence(ours, theirs),
             Kind::TextSearch if ours.name.starts_with("dictionary ") => dictionary(ours, theirs),

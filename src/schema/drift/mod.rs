@@ -2,6 +2,7 @@
 //! AccessShare, two statements a side. What spells differently from one version to another is the same.
 
 mod access;
+mod index;
 mod inherited;
 mod items;
 mod kind;
@@ -89,11 +90,6 @@ impl Drift {
                 }),
         }
     }
-
-    /// Whether it is about what is granted on the database itself, which is compared with its other properties.
-    pub(crate) fn is_of_grants_on_database(&self) -> bool {
-        self.kind == Kind::Grants && self.object.starts_with("DATABASE ")
-    }
 }
 
 /// The roles that flare works as: what they were granted is not the user's schema.
@@ -115,6 +111,11 @@ pub(crate) fn compare(from: &Session, to: &Session, roles: &Roles) -> Result<Vec
     // Their columns tell a table that was renamed.
     if kinds.iter().any(|kind| kind == "table") && !kinds.iter().any(|kind| kind == "column") {
         kinds.push("column".to_owned());
+    }
+    // And their parents what they have from there.
+    let has = |kinds: &[String], kind: &str| kinds.iter().any(|it| it == kind);
+    if (has(&kinds, "column") || has(&kinds, "constraint")) && !has(&kinds, "inheritance") {
+        kinds.extend(["inheritance", "column", "constraint"].map(str::to_owned));
     }
     if kinds.is_empty() {
         return Ok(Vec::new());
@@ -264,6 +265,7 @@ fn again(pairs: &Pairs, target: &Target) -> BTreeSet<String> {
 
 /// The differences between both sides' rows: pure.
 fn drift(mut pairs: Pairs, target: &Target) -> Vec<Drift> {
+    index::without_those_that_do_not_count(&mut pairs);
     inherited::fill(&mut pairs);
     let mut found = renamed::take(&mut pairs);
     let gone = |pairs: &Pairs, side: fn(&Sides) -> bool| -> BTreeSet<String> {
@@ -291,6 +293,11 @@ fn drift(mut pairs: Pairs, target: &Target) -> Vec<Drift> {
         let parent = sides.parent().map(str::to_owned);
         let goes_with = |of: &BTreeSet<String>| parent.as_ref().is_some_and(|it| of.contains(it));
         if goes_with(&lacking) || goes_with(&extra) && sides.publisher.is_none() {
+            continue;
+        }
+        // It comes and goes with its partition, or with the index that it is a part of.
+        let is_one_sided = sides.publisher.is_none() || sides.subscriber.is_none();
+        if *kind == Kind::PartitionIndex && is_one_sided {
             continue;
         }
         let also = with.remove(name).filter(|_| kind.is_an_object());

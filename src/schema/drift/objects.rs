@@ -63,6 +63,8 @@ const RANGES: &str = "
     SELECT 'range_type', t.name, NULL, d.definition, format('CREATE TYPE %s AS RANGE (%s)', t.name, d.definition), NULL, format('DROP TYPE %s', t.name)
       FROM typ t JOIN pg_range r ON r.rngtypid = t.oid CROSS JOIN LATERAL (SELECT concat_ws(', ', 'SUBTYPE = ' || format_type(r.rngsubtype, NULL),
                'SUBTYPE_DIFF = ' || CASE WHEN r.rngsubdiff <> 0 THEN r.rngsubdiff::text END, 'CANONICAL = ' || CASE WHEN r.rngcanonical <> 0 THEN r.rngcanonical::text END,
+               (SELECT 'MULTIRANGE_TYPE_NAME = ' || format('%I.%I', n.nspname, m.typname) FROM pg_type m JOIN pg_namespace n ON n.oid = m.typnamespace JOIN pg_type own ON own.oid = t.oid
+                 WHERE m.oid = (to_jsonb(r) ->> 'rngmultitypid')::oid AND m.typname <> left(CASE WHEN own.typname LIKE '%range%' THEN regexp_replace(own.typname, 'range', 'multirange') ELSE own.typname || '_multirange' END, 63)),
                (SELECT format('SUBTYPE_OPCLASS = %I.%I', n.nspname, o.opcname) FROM pg_opclass o JOIN pg_namespace n ON n.oid = o.opcnamespace WHERE o.oid = r.rngsubopc AND NOT o.opcdefault),
                (SELECT format('COLLATION = %I.%I', n.nspname, o.collname) FROM pg_collation o JOIN pg_namespace n ON n.oid = o.collnamespace
                  WHERE o.oid = r.rngcollation AND o.oid <> (SELECT b.typcollation FROM pg_type b WHERE b.oid = r.rngsubtype)))) d(definition)
@@ -201,7 +203,15 @@ const TEXT_SEARCH: &str = "
            format('ALTER TEXT SEARCH DICTIONARY %s.%I', n.q, d.dictname),
            format('DROP TEXT SEARCH DICTIONARY %s.%I', n.q, d.dictname), t.name || ';'
       FROM pg_ts_dict d JOIN nsp n ON n.oid = d.dictnamespace JOIN (SELECT x.oid, format('%I.%I', m.nspname, x.tmplname) AS name FROM pg_ts_template x JOIN pg_namespace m ON m.oid = x.tmplnamespace) t ON t.oid = d.dicttemplate
-     WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_ts_dict'::regclass AND ext.objid = d.oid)";
+     WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_ts_dict'::regclass AND ext.objid = d.oid)
+    UNION ALL
+    SELECT 'text_search', format('parser %s.%I', n.q, p.prsname), NULL, f.functions, format('CREATE TEXT SEARCH PARSER %s.%I (%s)', n.q, p.prsname, f.functions), NULL, format('DROP TEXT SEARCH PARSER %s.%I', n.q, p.prsname), NULL
+      FROM pg_ts_parser p JOIN nsp n ON n.oid = p.prsnamespace CROSS JOIN LATERAL (SELECT concat_ws(', ', 'START = ' || p.prsstart, 'GETTOKEN = ' || p.prstoken, 'END = ' || p.prsend, 'HEADLINE = ' || nullif(p.prsheadline, 0)::regproc, 'LEXTYPES = ' || p.prslextype)) f(functions)
+     WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_ts_parser'::regclass AND ext.objid = p.oid)
+    UNION ALL
+    SELECT 'text_search', format('template %s.%I', n.q, m.tmplname), NULL, f.functions, format('CREATE TEXT SEARCH TEMPLATE %s.%I (%s)', n.q, m.tmplname, f.functions), NULL, format('DROP TEXT SEARCH TEMPLATE %s.%I', n.q, m.tmplname), NULL
+      FROM pg_ts_template m JOIN nsp n ON n.oid = m.tmplnamespace CROSS JOIN LATERAL (SELECT concat_ws(', ', 'INIT = ' || nullif(m.tmplinit, 0)::regproc, 'LEXIZE = ' || m.tmpllexize)) f(functions)
+     WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_ts_template'::regclass AND ext.objid = m.oid)";
 
 /// Options of user mappings, which hold passwords, are not looked at.
 const FOREIGN: &str = "

@@ -19,7 +19,7 @@ pub(super) const ROWS: &[&str] = &[
 ];
 
 /// With an eighth column: what `mend` cannot change.
-pub(super) const FIXED_ROWS: &[&str] = &[TABLES, COLUMNS];
+pub(super) const FIXED_ROWS: &[&str] = &[TABLES, COLUMNS, PARTITION_INDEXES];
 
 /// Only whether it is logged, and where the version has that its access method, is changed by a statement. A partition is made
 /// with the CHECKs that it has from its parent, and then attached; a child is made as one.
@@ -67,6 +67,21 @@ const FACETS: &str = "
                           FROM pg_class c JOIN pg_class t ON t.oid = c.reltoastrelid CROSS JOIN LATERAL pg_options_to_table(t.reloptions) WHERE c.oid = r.oid) l(option, name, value)) o(body, given, names)
          WHERE o.body IS NOT NULL AND r.relkind IN ('r', 'p', 'm', 'v')
         UNION ALL
+        SELECT 'options', i.name, i.parent, o.body, format('ALTER INDEX %s SET (%s)', i.name, o.given), format('ALTER INDEX %s SET (%s)', i.name, o.given), format('ALTER INDEX %s RESET (%s)', i.name, o.names)
+          FROM (SELECT format('%s.%I', r.schema_name, c.relname), format('%I on %s', k.conname, r.name), c.reloptions
+                  FROM pg_constraint k JOIN pg_class c ON c.oid = k.conindid WHERE k.conrelid = r.oid AND k.contype IN ('p', 'u', 'x') AND c.reloptions IS NOT NULL AND NOT c.relispartition) i(name, parent, options)
+          CROSS JOIN LATERAL (SELECT string_agg(option_name || '=' || option_value, ', ' ORDER BY option_name), string_agg(quote_ident(option_name) || ' = ' || quote_literal(option_value), ', ' ORDER BY option_name), string_agg(quote_ident(option_name), ', ' ORDER BY option_name)
+                                FROM pg_options_to_table(i.options)) o(body, given, names)
+        UNION ALL
+        SELECT 'column_options', v.name, r.name, 'default ' || v.definition, format('ALTER VIEW %s ALTER COLUMN %s SET DEFAULT %s', r.name, v.column_name, v.definition),
+               format('ALTER VIEW %s ALTER COLUMN %s SET DEFAULT %s', r.name, v.column_name, v.definition), format('ALTER VIEW %s ALTER COLUMN %s DROP DEFAULT', r.name, v.column_name)
+          FROM (SELECT format('%s.%I', r.name, a.attname), quote_ident(a.attname), pg_get_expr(d.adbin, 0)
+                  FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE d.adrelid = r.oid AND r.relkind = 'v') v(name, column_name, definition)
+        UNION ALL
+        SELECT 'column_options', m.name, r.name, m.body, m.alter || m.given, m.alter || m.given, m.alter || m.reset
+          FROM (SELECT format('%s.%I', r.name, a.attname), format('ALTER MATERIALIZED VIEW %s ALTER COLUMN %I ', r.name, a.attname), 'statistics ' || a.attstattarget, 'SET STATISTICS ' || a.attstattarget, 'SET STATISTICS -1'
+                  FROM pg_attribute a WHERE a.attrelid = r.oid AND r.relkind = 'm' AND a.attnum > 0 AND a.attstattarget >= 0) m(name, alter, body, given, reset)
+        UNION ALL
         SELECT 'row_security', r.name, r.name, concat_ws(', ', CASE WHEN r.relrowsecurity THEN 'enabled' END, CASE WHEN r.relforcerowsecurity THEN 'forced' END),
                concat_ws('; ', CASE WHEN r.relrowsecurity THEN format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', r.name) END,
                          CASE WHEN r.relforcerowsecurity THEN format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', r.name) END),
@@ -101,18 +116,18 @@ const COLUMN_ORDER: &str = "
       FROM col c GROUP BY c.table_name";
 
 const DEFAULTS: &str = "
-    SELECT 'default', c.name, c.name, c.default_expression, format('ALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s', c.table_name, c.column_name, c.default_expression),
+    SELECT 'default', c.name, CASE WHEN c.attinhcount = 0 OR c.attislocal THEN c.name ELSE c.table_name END, c.default_expression, format('ALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s', c.table_name, c.column_name, c.default_expression),
            format('ALTER TABLE %s ALTER COLUMN %s SET DEFAULT %s', c.table_name, c.column_name, c.default_expression),
            format('ALTER TABLE %s ALTER COLUMN %s DROP DEFAULT', c.table_name, c.column_name)
       FROM col c WHERE c.generated = '' AND c.default_expression IS NOT NULL";
 
 const NOT_NULL: &str = "
-    SELECT 'not_null', c.name, c.name, 'NOT NULL', format('ALTER TABLE %s ALTER COLUMN %s SET NOT NULL', c.table_name, c.column_name), NULL,
+    SELECT 'not_null', c.name, CASE WHEN c.attinhcount = 0 OR c.attislocal THEN c.name ELSE c.table_name END, 'NOT NULL', format('ALTER TABLE %s ALTER COLUMN %s SET NOT NULL', c.table_name, c.column_name), NULL,
            format('ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL', c.table_name, c.column_name)
       FROM col c WHERE c.attnotnull";
 
 const COLUMN_OPTIONS: &str = "
-    SELECT 'column_options', c.name, c.name, o.body, o.make, o.change, o.unmake
+    SELECT 'column_options', c.name, CASE WHEN c.attinhcount = 0 OR c.attislocal THEN c.name ELSE c.table_name END, o.body, o.make, o.change, o.unmake
       FROM col c CROSS JOIN LATERAL (
         SELECT concat_ws(', ', 'storage ' || c.storage, 'compression ' || c.compression, 'statistics ' || c.target,
                          (SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(c.attoptions) o)),
@@ -147,15 +162,26 @@ const CONSTRAINTS: &str = "
            format('ALTER DOMAIN %s DROP CONSTRAINT %I', t.name, k.conname)
       FROM pg_constraint k JOIN typ t ON t.oid = k.contypid CROSS JOIN LATERAL (SELECT pg_get_constraintdef(k.oid)) d(definition) WHERE k.contype = 'c'";
 
-/// An index that is not valid does not count; those of constraints are theirs, those of partitions the parent's.
+/// One that is not valid counts as little as none: whose name it takes is seen by its row. Those of constraints are theirs,
+/// those of partitions the parent's.
 const INDEXES: &str = "
-    SELECT 'index', format('%s.%I', r.schema_name, c.relname), r.name, concat_ws(' ', d.definition, t.targets), concat_ws('; ', d.definition, t.altered),
+    SELECT 'index', format('%s.%I', r.schema_name, c.relname), r.name, concat_ws(' ', d.definition, t.targets, CASE WHEN NOT i.indisvalid AND c.relkind = 'i' THEN '(not valid)' END), concat_ws('; ', d.definition, t.altered),
            NULL, format('DROP INDEX %s.%I', r.schema_name, c.relname)
       FROM pg_index i JOIN rel r ON r.oid = i.indrelid JOIN pg_class c ON c.oid = i.indexrelid CROSS JOIN LATERAL (SELECT pg_get_indexdef(i.indexrelid)) d(definition)
       CROSS JOIN LATERAL (SELECT string_agg(format('statistics %s of %s', a.attstattarget, a.attnum), ', ' ORDER BY a.attnum), string_agg(format('ALTER INDEX %s.%I ALTER COLUMN %s SET STATISTICS %s', r.schema_name, c.relname, a.attnum, a.attstattarget), '; ' ORDER BY a.attnum)
                             FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attstattarget >= 0) t(targets, altered)
-     WHERE (i.indisvalid OR c.relkind = 'I') AND NOT c.relispartition
+     WHERE NOT c.relispartition
        AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x'))";
+
+/// Called by the index that it is a part of and the partition: its own name is made up where nobody gives it one. Its eighth
+/// column is its schema.
+const PARTITION_INDEXES: &str = "
+    SELECT 'partition_index', format('%s on %s', x.parent, r.name), x.parent, concat_ws(' ', quote_ident(c.relname), 'WITH (' || o.given || ')'),
+           format('%s; ALTER INDEX %s ATTACH PARTITION %s.%I', pg_get_indexdef(c.oid), x.index, r.schema_name, c.relname), NULL, format('ALTER INDEX %s.%I', r.schema_name, c.relname) || ' RESET (' || o.names || ')', r.schema_name
+      FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid AND c.relkind IN ('i', 'I') JOIN pg_index n ON n.indexrelid = c.oid JOIN rel r ON r.oid = n.indrelid
+      CROSS JOIN LATERAL (SELECT format('%I.%I', pn.nspname, p.relname), coalesce((SELECT format('%I on %s', k.conname, pr.name) FROM pg_constraint k JOIN rel pr ON pr.oid = k.conrelid WHERE k.conindid = p.oid AND k.contype IN ('p', 'u', 'x')), format('%I.%I', pn.nspname, p.relname))
+                            FROM pg_class p JOIN pg_namespace pn ON pn.oid = p.relnamespace WHERE p.oid = i.inhparent) x(index, parent)
+      CROSS JOIN LATERAL (SELECT string_agg(quote_ident(option_name) || ' = ' || quote_literal(option_value), ', ' ORDER BY option_name), string_agg(quote_ident(option_name), ', ' ORDER BY option_name) FROM pg_options_to_table(c.reloptions)) o(given, names)";
 
 const RULES: &str = "
     SELECT 'rule', format('%I on %s', u.rulename, r.name), r.name, concat_ws(' ', d.definition, CASE WHEN u.ev_enabled <> 'O' THEN 'enabled ' || u.ev_enabled::text END), concat_ws(' ', d.definition, CASE WHEN u.ev_enabled <> 'O' THEN d.state END),
@@ -176,7 +202,22 @@ const TRIGGERS: &str = "
       CROSS JOIN LATERAL (SELECT format('ALTER TABLE %s %s TRIGGER %I', r.name, CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' END, t.tgname)
                            WHERE t.tgenabled <> 'O' UNION ALL SELECT NULL LIMIT 1) e(enabled)
      WHERE NOT t.tgisinternal AND coalesce(to_jsonb(t) ->> 'tgparentid', '0') = '0' AND t.tgname <> 'flare_fence'
-       AND p.pronamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname = 'flare')";
+       AND p.pronamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname = 'flare')
+    UNION ALL
+    SELECT 'trigger', format('%I on %s', t.tgname, r.name), r.name, s.state, s.alter, s.alter, s.back
+      FROM pg_trigger t JOIN pg_trigger p ON p.oid = (to_jsonb(t) ->> 'tgparentid')::oid JOIN rel r ON r.oid = t.tgrelid
+      CROSS JOIN LATERAL (SELECT w.words, format('ALTER TABLE %s %s TRIGGER %I', r.name, w.words, t.tgname), format('ALTER TABLE %s %s TRIGGER %I', r.name, w.parents, t.tgname)
+            FROM (SELECT CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE' END, CASE p.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE' END) w(words, parents)) s(state, alter, back)
+     WHERE NOT t.tgisinternal AND t.tgenabled <> p.tgenabled
+    UNION ALL
+    SELECT 'trigger', format('of foreign key %I on %s', k.conname, r.name), r.name, s.state, format(s.done, s.state), format(s.done, s.state), format(s.done, 'ENABLE')
+      FROM pg_constraint k JOIN (SELECT t.tgconstraint, t.tgrelid, min(t.tgenabled::text) AS enabled FROM pg_trigger t WHERE t.tgisinternal AND t.tgenabled <> 'O' GROUP BY t.tgconstraint, t.tgrelid) t ON t.tgconstraint = k.oid
+      JOIN rel r ON r.oid = t.tgrelid JOIN rel f ON f.oid = k.conrelid
+      CROSS JOIN LATERAL (SELECT CASE t.enabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE REPLICA' END,
+            replace(format('DO $flare$ DECLARE n text; BEGIN FOR n IN SELECT t.tgname FROM pg_trigger t JOIN pg_constraint k ON k.oid = t.tgconstraint WHERE t.tgisinternal AND t.tgrelid = %L::regclass AND k.conrelid = %L::regclass AND k.conname = %L LOOP EXECUTE format(%L, n); END LOOP; END $flare$',
+                           r.name, f.name, k.conname, format('ALTER TABLE %s STATE TRIGGER %%I', r.name)), '%', '%%')) q(state, text)
+      CROSS JOIN LATERAL (SELECT q.state, replace(q.text, ' STATE TRIGGER ', ' %s TRIGGER ')) s(state, done)
+     WHERE k.contype = 'f'";
 
 const POLICIES: &str = "
     SELECT 'policy', format('%I on %s', o.polname, r.name), r.name, d.definition,

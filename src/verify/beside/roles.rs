@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::Beside;
 use crate::error::{Result, WrapErr};
 use crate::server::{Session, params};
-use crate::value::Ident;
+use crate::value::{Ident, Literal};
 
 /// Roles that have to do with the database: they own something in it, hold a privilege, or have a setting for it, and
 /// whoever is a member of such a role.
@@ -40,6 +40,8 @@ struct Attributes {
     rolreplication: bool,
     rolbypassrls: bool,
     rolconnlimit: i32,
+    /// When its password ends, in UTC.
+    valid_until: Option<String>,
     /// Those it is a member of.
     member_of: Vec<String>,
 }
@@ -64,6 +66,8 @@ impl Attributes {
         };
         let mut words: Vec<String> = flags.into_iter().map(word).collect();
         words.push(format!("CONNECTION LIMIT {}", self.rolconnlimit));
+        let until = self.valid_until.as_deref().unwrap_or("infinity");
+        words.push(format!("VALID UNTIL {}", Literal(until)));
         words
     }
 }
@@ -72,7 +76,7 @@ fn attributes(session: &Session, names: &BTreeSet<String>) -> Result<BTreeMap<St
     let names: Vec<String> = names.iter().cloned().collect();
     let found: Vec<Attributes> = session
         .list(
-            "SELECT to_jsonb(r) || jsonb_build_object('member_of', (
+            "SELECT to_jsonb(r) || jsonb_build_object('valid_until', to_char(nullif(r.rolvaliduntil, 'infinity') AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || '+00', 'member_of', (
                       SELECT coalesce(jsonb_agg(DISTINCT g.rolname), '[]') FROM pg_auth_members m
                         JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid))
                FROM pg_roles r WHERE r.rolname = ANY ($1::text[]::name[])",

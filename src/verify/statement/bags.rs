@@ -53,8 +53,8 @@ impl On<'_> {
         self.source(&taken, &self.half().from, "true")
     }
 
-    /// The values of one row for each of these hashes, in their order: of the first, and of more as long as they take
-    /// no more than `bytes`, then none.
+    /// One row for each of these hashes, in their order, with its version and its values, as long as they take no more
+    /// than `bytes` in all: then none. One that takes more by itself has none either, and says so.
     pub(in crate::verify) fn whole(&self, hashes: &[i64], bytes: i64) -> Asked {
         let lengths: Vec<String> = (1..=self.table.columns.len())
             .map(|at| format!("coalesce(octet_length(e.v[{at}]), 0)"))
@@ -64,20 +64,21 @@ impl On<'_> {
             _ => lengths.join(" + "),
         };
         let sql = format!(
-            "SELECT w.h, CASE WHEN w.number = 1 OR w.bytes <= {bytes} THEN w.v END
-               FROM (SELECT e.h, e.v, row_number() OVER (ORDER BY e.h) AS number, sum({length}) OVER (ORDER BY e.h) AS bytes
-                       FROM {} e) w
+            "SELECT w.h, w.version, w.own > {bytes}, CASE WHEN w.own <= {bytes} AND w.bytes <= {bytes} THEN w.v END
+               FROM (SELECT l.*, sum(CASE WHEN l.own <= {bytes} THEN l.own ELSE 0 END) OVER (ORDER BY l.h) AS bytes
+                       FROM (SELECT e.h, e.version, CASE WHEN e.own <= {bytes} THEN e.v END AS v, e.own
+                               FROM (SELECT e.*, {length} AS own FROM {} e) e) l) w
               ORDER BY w.h",
             self.one_of_each(|value| value)
         );
         (sql, vec![numbers(hashes)])
     }
 
-    /// The same for people, cut where they are long.
+    /// The same for people, cut where they are long: with a digest, since rows may differ behind that.
     pub(in crate::verify) fn shown(&self, hashes: &[i64]) -> Asked {
         let cut = |value: String| {
             format!(
-                "(SELECT CASE WHEN char_length(x) > {SHOWN} THEN left(x, {SHOWN}) || '... (' || octet_length(x) || ' bytes)' ELSE x END
+                "(SELECT CASE WHEN char_length(x) > {SHOWN} THEN left(x, {SHOWN}) || '... (' || octet_length(x) || ' bytes, md5 ' || left(md5(x), 8) || ')' ELSE x END
                     FROM (SELECT {value} OFFSET 0) s(x))"
             )
         };
@@ -85,7 +86,7 @@ impl On<'_> {
         (sql, vec![numbers(hashes)])
     }
 
-    /// The hash `h` and the values `v` of one row of each hash in `$1`.
+    /// The hash `h`, the version and the values `v` of one row of each hash in `$1`.
     fn one_of_each(&self, spelled: impl Fn(String) -> String) -> String {
         // The columns go through the fence, so that values are spelled of the chosen rows alone. Not as a whole row, `t`,
         // which would be a column of that name.
@@ -94,7 +95,8 @@ impl On<'_> {
             .collect();
         let columns = self.table.columns.iter().zip(&names);
         let more = columns
-            .map(|(column, name)| (format!("t.{}", Ident::new(&column.name)), name.as_str()));
+            .map(|(column, name)| (format!("t.{}", Ident::new(&column.name)), name.as_str()))
+            .chain([(VERSION.to_owned(), "version")]);
         let values: Vec<String> = names
             .iter()
             .map(|name| spelled(value_of("r", name)))
@@ -107,7 +109,7 @@ impl On<'_> {
         };
         let source = self.source(&taken, &self.half().from, "true");
         format!(
-            "(SELECT DISTINCT ON (r.h) r.h, ARRAY[{}]::text[] AS v FROM {source} r
+            "(SELECT DISTINCT ON (r.h) r.h, r.version, ARRAY[{}]::text[] AS v FROM {source} r
                WHERE r.h = ANY ($1::text[]::bigint[]) ORDER BY r.h)",
             values.join(", ")
         )

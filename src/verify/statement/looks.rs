@@ -7,8 +7,17 @@ use crate::verify::table::Compared;
 
 /// A larger value does not come along.
 const LARGE: usize = 256 << 10;
+/// How many characters of a large value are carried at once: up to four bytes each.
+pub(in crate::verify) const CARRIED: usize = 1 << 20;
 /// How much of a large value is looked at by one digest.
 pub(in crate::verify) const PIECE: usize = 64 << 10;
+
+/// Where one row is found.
+pub(in crate::verify) enum RowAt<'a> {
+    Key(&'a Key),
+    /// By its version, which names its place: a row of a table without a key.
+    Version(&'a str),
+}
 
 /// A value of a row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +29,18 @@ pub(in crate::verify) struct Value {
 }
 
 impl Value {
+    /// The values of a row, from their texts and what they take.
+    pub(in crate::verify) fn all(texts: Vec<Option<Text>>, bytes: Vec<Option<i64>>) -> Vec<Value> {
+        let both = texts.into_iter().zip(bytes);
+        both.map(|(text, bytes)| Value { text, bytes }).collect()
+    }
+
+    /// One that came along, or NULL.
+    pub(in crate::verify) fn of(text: Option<Text>) -> Value {
+        let bytes = text.as_ref().map(|it| it.0.len() as i64);
+        Value { text, bytes }
+    }
+
     /// Whether it stayed on the server.
     pub(in crate::verify) fn is_large(&self) -> bool {
         self.text.is_none() && self.bytes.is_some()
@@ -94,51 +115,96 @@ impl On<'_> {
         (sql, arguments)
     }
 
-    /// A column's text, and its bytes; of a large one none, which is compared where it is.
+    /// A column's text, and its bytes; of a large one none, which is compared where it is, or carried piece by piece.
     fn text_and_bytes(&self, column: &Compared) -> (String, String) {
         let value = value_of("t", &column.name);
         let bytes = format!("octet_length({value})");
-        if column.plain {
-            let text = format!("CASE WHEN {bytes} <= {LARGE} THEN {value} END");
-            (text, bytes)
-        } else {
-            (value, bytes)
+        let text = format!("CASE WHEN {bytes} <= {LARGE} THEN {value} END");
+        (text, bytes)
+    }
+
+    /// What follows FROM to find one row.
+    fn one_row(&self, row: &RowAt<'_>) -> (String, Vec<Argument>) {
+        let from = &self.half().from;
+        match row {
+            RowAt::Key(key) => {
+                let (unnested, condition, arguments) = self.joined(std::slice::from_ref(*key));
+                (format!("{unnested} JOIN {from} ON {condition}"), arguments)
+            }
+            RowAt::Version(version) => {
+                let place = version.rsplit(' ').next().unwrap_or_default();
+                let arguments = [place, version].map(|it| Argument::One(Some(it.into())));
+                (
+                    format!("{from} WHERE t.ctid = $1::tid AND {VERSION} = $2"),
+                    arguments.into(),
+                )
+            }
         }
     }
 
     /// Version of one row, its values, each as text or NULL, and what they take. Large ones stay on the server.
-    pub(in crate::verify) fn values(&self, key: &Key) -> Asked {
-        let (unnested, condition, arguments) = self.joined(std::slice::from_ref(key));
+    pub(in crate::verify) fn values(&self, row: &RowAt<'_>) -> Asked {
+        let (found, arguments) = self.one_row(row);
         let columns = self.table.columns.iter();
         let (texts, bytes): (Vec<String>, Vec<String>) =
             columns.map(|it| self.text_and_bytes(it)).unzip();
         let sql = format!(
-            "SELECT {VERSION}, ARRAY[{}]::text[], ARRAY[{}]::int8[] FROM {unnested} JOIN {} ON {condition}",
+            "SELECT {VERSION}, ARRAY[{}]::text[], ARRAY[{}]::int8[] FROM {found}",
             texts.join(", "),
             bytes.join(", "),
-            self.half().from
         );
         (sql, arguments)
     }
 
+    /// Version of one row, and a part of a column's text from the character `from` on.
+    pub(in crate::verify) fn part(&self, row: &RowAt<'_>, at: usize, from: usize) -> Asked {
+        let (found, arguments) = self.one_row(row);
+        let value = value_of("t", &self.table.columns[at].name);
+        let sql = format!("SELECT {VERSION}, substr({value}, {from}, {CARRIED}) FROM {found}");
+        (sql, arguments)
+    }
+
+    /// Puts a part of a value behind what the session has of it; the first in place of what it had.
+    pub(in crate::verify) fn carried(at: usize, part: Text, first: bool) -> Asked {
+        let before = if first {
+            String::new()
+        } else {
+            format!("current_setting('flare.value{at}') || ")
+        };
+        // The value itself is not asked for.
+        let sql = format!("SELECT set_config('flare.value{at}', {before}$1, false) IS NULL");
+        (sql, vec![Argument::One(Some(part))])
+    }
+
+    /// A value of a row as the subscriber reads it: a parameter, or what was carried there.
+    fn read_here(&self, at: usize, value: &Value, arguments: &mut Vec<Argument>) -> String {
+        let declared = &self.table.columns[at].declared;
+        if value.is_large() {
+            return format!("current_setting('flare.value{at}')::{declared}");
+        }
+        arguments.push(Argument::One(value.text.clone()));
+        format!("${}::{declared}", arguments.len())
+    }
+
     /// The final arbiter, on the subscriber: which of the publisher's values are what is here, once they are read as
-    /// replication reads them. NULL of those that are too large to come along.
-    pub(in crate::verify) fn arbiter(&self, key: &Key, values: &[Value]) -> Asked {
+    /// replication reads them. NULL of those that are large and were not carried there.
+    pub(in crate::verify) fn arbiter(
+        &self,
+        key: &Key,
+        values: &[Value],
+        carried: &[usize],
+    ) -> Asked {
         let (unnested, condition, mut arguments) = self.joined(std::slice::from_ref(key));
         let columns = &self.table.columns;
         let mut same = Vec::new();
-        for (column, value) in columns.iter().zip(values) {
-            if value.is_large() {
+        for (at, (column, value)) in columns.iter().zip(values).enumerate() {
+            if value.is_large() && !carried.contains(&at) {
                 same.push("NULL".to_owned());
                 continue;
             }
             let name = Ident::new(&column.name);
-            arguments.push(Argument::One(value.text.clone()));
-            same.push(format!(
-                "ROW(${}::{})::text = ROW(t.{name})::text",
-                arguments.len(),
-                column.declared
-            ));
+            let read = self.read_here(at, value, &mut arguments);
+            same.push(format!("ROW({read})::text = ROW(t.{name})::text"));
         }
         let (texts, bytes): (Vec<String>, Vec<String>) =
             columns.iter().map(|it| self.text_and_bytes(it)).unzip();
@@ -206,16 +272,15 @@ impl On<'_> {
     }
 
     /// The hash that a row of these values has here, once they are read as replication reads them.
-    pub(in crate::verify) fn rehash(&self, values: &[Option<Text>]) -> Asked {
-        let columns = self.table.columns.iter().enumerate().map(|(at, column)| {
-            format!(
-                "${}::{} AS {}",
-                at + 1,
-                column.declared,
-                Ident::new(&column.name)
-            )
-        });
-        let columns: Vec<String> = columns.collect();
+    pub(in crate::verify) fn rehash(&self, values: &[Value]) -> Asked {
+        let mut arguments = Vec::new();
+        let columns = self.table.columns.iter().zip(values).enumerate();
+        let columns: Vec<String> = columns
+            .map(|(at, (column, value))| {
+                let read = self.read_here(at, value, &mut arguments);
+                format!("{read} AS {}", Ident::new(&column.name))
+            })
+            .collect();
         let taken = Taken {
             row: true,
             once: true,
@@ -223,6 +288,6 @@ impl On<'_> {
         };
         let from = format!("(SELECT {}) t", columns.join(", "));
         let sql = format!("SELECT r.h FROM {} r", self.source(&taken, &from, "true"));
-        (sql, values.iter().cloned().map(Argument::One).collect())
+        (sql, arguments)
     }
 }

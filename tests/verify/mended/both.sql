@@ -73,3 +73,10 @@ CREATE TABLE app.replid (a int not null, b int not null); CREATE UNIQUE INDEX re
 CREATE POLICY pol ON app.t USING (id > 0); CREATE POLICY pol2 ON app.t FOR SELECT TO PUBLIC USING (true);
 CREATE PUBLICATION other FOR TABLE app.t;
 CREATE PUBLICATION "Oth;er" FOR TABLE app.ord WITH (publish = 'insert');
+CREATE TABLE app.pk (id int PRIMARY KEY, b int CONSTRAINT pk_fk REFERENCES app.t (a)); CREATE INDEX pk_i ON app.pk (b);
+CREATE VIEW app.v_def AS SELECT id, b FROM app.pk; CREATE MATERIALIZED VIEW app.mv_stat AS SELECT id FROM app.pk;
+CREATE TABLE app.pi (a int PRIMARY KEY, b text) PARTITION BY RANGE (a); CREATE TABLE app.pi1 PARTITION OF app.pi FOR VALUES FROM (0) TO (10); CREATE TABLE app.pi2 PARTITION OF app.pi FOR VALUES FROM (10) TO (20); CREATE INDEX pi_b ON app.pi (b);
+CREATE TRIGGER tg AFTER UPDATE ON app.pi FOR EACH ROW EXECUTE FUNCTION app.trg();
+CREATE TEXT SEARCH PARSER app.prs (START = prsd_start, GETTOKEN = prsd_nexttoken, END = prsd_end, LEXTYPES = prsd_lextype); CREATE TEXT SEARCH TEMPLATE app.tmpl (LEXIZE = dsimple_lexize);
+CREATE TYPE app.r2 AS RANGE (subtype = int);
+CREATE TABLE "H, y;--".pk (id int PRIMARY KEY);
