@@ -162,10 +162,11 @@ const CONSTRAINTS: &str = "
            format('ALTER DOMAIN %s DROP CONSTRAINT %I', t.name, k.conname)
       FROM pg_constraint k JOIN typ t ON t.oid = k.contypid CROSS JOIN LATERAL (SELECT pg_get_constraintdef(k.oid)) d(definition) WHERE k.contype = 'c'";
 
+/// That of a partitioned table is made with those of its partitions.
 /// One that is not valid counts as little as none: whose name it takes is seen by its row. Those of constraints are theirs,
 /// those of partitions the parent's.
 const INDEXES: &str = "
-    SELECT 'index', format('%s.%I', r.schema_name, c.relname), r.name, concat_ws(' ', d.definition, t.targets, CASE WHEN NOT i.indisvalid AND c.relkind = 'i' THEN '(not valid)' END), concat_ws('; ', d.definition, t.altered),
+    SELECT 'index', format('%s.%I', r.schema_name, c.relname), r.name, concat_ws(' ', d.definition, t.targets, CASE WHEN NOT i.indisvalid AND c.relkind = 'i' THEN '(not valid)' END), concat_ws('; ', CASE c.relkind WHEN 'I' THEN regexp_replace(d.definition, ' ON ONLY ', ' ON ') ELSE d.definition END, t.altered),
            NULL, format('DROP INDEX %s.%I', r.schema_name, c.relname)
       FROM pg_index i JOIN rel r ON r.oid = i.indrelid JOIN pg_class c ON c.oid = i.indexrelid CROSS JOIN LATERAL (SELECT pg_get_indexdef(i.indexrelid)) d(definition)
       CROSS JOIN LATERAL (SELECT string_agg(format('statistics %s of %s', a.attstattarget, a.attnum), ', ' ORDER BY a.attnum), string_agg(format('ALTER INDEX %s.%I ALTER COLUMN %s SET STATISTICS %s', r.schema_name, c.relname, a.attnum, a.attstattarget), '; ' ORDER BY a.attnum)
