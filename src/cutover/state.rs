@@ -19,6 +19,7 @@ use crate::cutover::report::StepTime;
 use crate::cutover::sessions::{DatabaseSessions, Sessions};
 use crate::journal::{Direction, Entry, Member, Purpose, Stream};
 use crate::replicate::closed::ReadOnlyDefault;
+use crate::replicate::fence;
 use crate::replicate::status_table;
 use crate::server::{Login, Pair, Server};
 use crate::value::{Lsn, TableName};
@@ -118,6 +119,8 @@ pub(crate) struct Database {
     pub(super) sessions: DatabaseSessions,
     /// The tables that are locked.
     pub(super) published: Vec<TableName>,
+    /// The fence that is to stand on them; none: nothing of it is there yet.
+    pub(super) fence_ahead: Option<fence::Ahead>,
     /// What keeps the application out of *to*.
     pub(super) target: Target,
     /// Who owns the running subscription on *to*, and as whom flare acts for it; none in a pause.

@@ -6,12 +6,11 @@
 
 use std::time::Duration;
 
-use postgres::error::SqlState;
-
+use super::briefly::{self, LockWait};
 use super::status_table;
 use crate::catalog::side::Replicated;
 use crate::error::{Result, WrapErr};
-use crate::server::{Server, Session, begin_before_autovacuum, params, sqlstate_of};
+use crate::server::{Server, Session, begin_before_autovacuum, params};
 use crate::value::{Literal, TableName};
 
 /// The trigger, on every table.
@@ -96,21 +95,80 @@ pub(crate) fn raise(session: &Session, tables: &[TableName], recording: &str) ->
     session.batch(&sql).wrap_err("fence the tables")
 }
 
-/// What raises it in a block of the transaction that holds the tables' locks, for as long as the database is shut.
-pub(crate) fn raising(tables: &[TableName], recording: &str) -> Result<String> {
+/// The fence as it is ahead of a pause: its triggers are there and its function is open, so that one statement raises it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ahead {
+    /// Its triggers that stand.
+    triggers: i64,
+    /// Tables without one, which are written all the time.
+    pub(crate) missing: usize,
+}
+
+/// Of the function's triggers those that stand.
+const TRIGGERS: &str = "
+    SELECT count(*) FROM pg_depend d JOIN pg_trigger t ON t.oid = d.objid
+     WHERE d.classid = 'pg_trigger'::regclass AND d.refclassid = 'pg_proc'::regclass
+       AND d.refobjid = 'flare.fence()'::regprocedure AND t.tgenabled IN ('O', 'A')";
+
+/// How long writers may have to wait behind the lock of one trigger, and how often it is tried.
+const PLACED: LockWait = LockWait {
+    lock_timeout: Duration::from_millis(20),
+    tries: 5,
+};
+
+/// Puts its triggers in place, open, while the application writes. `begin` is the beginning of a transaction.
+pub(crate) fn place(
+    session: &Session,
+    begin: &str,
+    tables: &[TableName],
+    recording: &str,
+) -> Result<Ahead> {
+    let mut function = format!("CREATE SCHEMA IF NOT EXISTS flare; {}", opened());
+    if !is_there(session)? {
+        function = format!("{function}; {recording}");
+    }
+    session.batch(&function)?;
+    // A crash that loses some loses nothing else.
+    let begin = format!("{begin}; SET LOCAL synchronous_commit = off");
+    let without = unfenced(session, tables)?;
+    let undone = |some: &[TableName]| unfenced(session, some);
+    let trigger = |table: &TableName| trigger_on(table);
+    let left = briefly::each(session, &begin, without, &PLACED, trigger, undone)?;
+    Ok(Ahead {
+        triggers: session.value(TRIGGERS, params![])?,
+        missing: left.len(),
+    })
+}
+
+/// What raises it in a block of the transaction that holds the tables' locks, for as long as the database is shut. Where all
+/// triggers are there ahead, and still are, to look for each table would take longer than the rest.
+pub(crate) fn raising(
+    tables: &[TableName],
+    recording: &str,
+    ahead: Option<Ahead>,
+) -> Result<String> {
     let names = serde_json::to_string(tables).wrap_err("list the tables for the fence")?;
     let (fence, _) = Replicated::Named(tables).fence()?;
     // The names come last: they may contain the other word.
     let fence = fence.replace("$1", &format!("{}::jsonb", Literal(&names)));
+    let complete = match ahead {
+        Some(Ahead {
+            triggers,
+            missing: 0,
+        }) => format!("({TRIGGERS}) = {triggers}"),
+        _ => "false".to_owned(),
+    };
     Ok(format!(
         "CREATE SCHEMA IF NOT EXISTS flare;
          known := {EXISTS};
          EXECUTE {while_shut};
          IF NOT known THEN EXECUTE {recording}; END IF;
-         FOR fenced IN {fence} SELECT format('%I.%I', nspname, relname) AS name FROM fence WHERE NOT stands ORDER BY 1
-         LOOP
-           EXECUTE format({trigger}, fenced.name);
-         END LOOP;",
+         IF NOT {complete} THEN
+           FOR fenced IN {fence} SELECT format('%I.%I', nspname, relname) AS name FROM fence WHERE NOT stands ORDER BY 1
+           LOOP
+             EXECUTE format({trigger}, fenced.name);
+           END LOOP;
+         END IF;",
         while_shut = Literal(&closed_while_shut()),
         recording = Literal(recording),
         trigger = Literal(&trigger_on("%1$s")),
@@ -145,36 +203,24 @@ const NOTHING_LEFT: &str = "
     EXCEPTION WHEN dependent_objects_still_exist THEN NULL;
     END $$";
 
-/// How long taking the fence off one table may make the application wait for it.
-const BRIEFLY: Duration = Duration::from_millis(50);
-const TRIES: usize = 20;
+/// How long taking the fence off one table may make the application wait for it, and how often it is tried.
+const REMOVED: LockWait = LockWait {
+    lock_timeout: Duration::from_millis(50),
+    tries: 20,
+};
 
 /// Takes it away, table by table; those that are in use all the time keep it, open.
 pub(crate) fn remove(server: &Server, session: &Session) -> Result<Vec<TableName>> {
     let begin = begin_before_autovacuum(server, session)?;
-    let mut left = fenced(session)?;
-    for _ in 0..TRIES {
-        let mut busy = Vec::new();
-        for table in left {
-            let dropped = session.batch(&format!(
-                "{begin}; SET LOCAL lock_timeout = {}; DROP TRIGGER IF EXISTS {TRIGGER} ON {table}; COMMIT",
-                BRIEFLY.as_millis()
-            ));
-            if let Err(report) = dropped {
-                session.batch("ROLLBACK")?;
-                if sqlstate_of(&report) != Some(&SqlState::LOCK_NOT_AVAILABLE) {
-                    return Err(report.wrap_err("take the fence away"));
-                }
-                busy.push(table);
-            }
-        }
-        left = busy;
-        if left.is_empty() {
-            session
-                .batch(NOTHING_LEFT)
-                .wrap_err("take the fence away")?;
-            break;
-        }
+    let tables = fenced(session)?;
+    let drop = |table: &TableName| format!("DROP TRIGGER IF EXISTS {TRIGGER} ON {table}");
+    let undone = |_: &[TableName]| fenced(session);
+    let left = briefly::each(session, begin, tables, &REMOVED, drop, undone)
+        .wrap_err("take the fence away")?;
+    if left.is_empty() {
+        session
+            .batch(NOTHING_LEFT)
+            .wrap_err("take the fence away")?;
     }
     Ok(left)
 }

@@ -3,6 +3,7 @@
 //! Each file keeps what decides (a [`Plan`], pure) apart from what acts ([`Plan::carry_out`]).
 
 mod borrowed;
+mod briefly;
 pub(crate) mod closed;
 pub(crate) mod database;
 pub(crate) mod drift;

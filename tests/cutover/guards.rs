@@ -186,6 +186,8 @@ fn past_the_point_of_no_return_nobody_writes_on_the_side_that_was_left() {
 #[test]
 fn a_server_that_crashes_past_the_point_of_no_return_comes_back_fenced() {
     let pair = ready(Pair::alone(14, 18).with_accounts(10));
+    // So many that the pause could not make a trigger for each.
+    add_empty_tables(&pair, 110);
     let ways = [
         (THERE, "open"),
         (BACK, "open"),
@@ -194,6 +196,10 @@ fn a_server_that_crashes_past_the_point_of_no_return_comes_back_fenced() {
     ];
     for (to, step) in ways {
         let from = to.other();
+        // A table that is written all the time gets its trigger in the pause.
+        let mut busy = from.of(&pair).superuser_session(pair.db());
+        busy.batch_execute("BEGIN; LOCK TABLE pgbench_accounts IN ROW EXCLUSIVE MODE")
+            .expect("write all the time");
         let run = stopped_at(&pair, to, step, &["--max-pause", "60s"]);
         // The locks go with it, while nobody of flare's can do anything.
         from.of(&pair).kill_9();
@@ -205,6 +211,32 @@ fn a_server_that_crashes_past_the_point_of_no_return_comes_back_fenced() {
         await_finished(&pair, to);
         assert_settled(&pair, to);
         assert_fenced(&pair, from);
+    }
+}
+
+/// Published, and without rows to be copied.
+fn add_empty_tables(pair: &Pair, count: usize) {
+    let owner = &pair.names().owner;
+    let tables = (0..count).map(|at| format!("CREATE TABLE empty_{at} (id int PRIMARY KEY)"));
+    let tables: Vec<String> = tables.collect();
+    let tables = tables.join("; ");
+    for server in [pair.publisher(), pair.subscriber()] {
+        server.sql(
+            pair.db(),
+            &format!("BEGIN READ WRITE; SET LOCAL ROLE {owner}; {tables}; COMMIT"),
+        );
+    }
+    let mut subscriber = pair.subscriber().superuser_session(pair.db());
+    for sql in [
+        "SET default_transaction_read_only = off".to_owned(),
+        format!(
+            "ALTER SUBSCRIPTION {} REFRESH PUBLICATION WITH (copy_data = false)",
+            pair.subname()
+        ),
+    ] {
+        subscriber
+            .batch_execute(&sql)
+            .expect("publish the empty tables");
     }
 }
 

@@ -53,6 +53,10 @@ pub(crate) fn build(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result
             ready::statistics(pause.pair, &pause.databases[at], run)?;
         }
         run_hooks(config, &pause.entry, Moment::BeforePause, None)?;
+        for at in 0..pause.databases.len() {
+            let ahead = place_fence(pause, &pause.databases[at], run)?;
+            pause.databases[at].fence_ahead = Some(ahead);
+        }
     }
     warm_up(pause, run)?;
     rehearsal::play(pause)?;
@@ -93,6 +97,20 @@ fn close_target(pause: &Pause<'_>, database: &Database, run: &Run) -> Result<Tar
         shut,
         default_before: closed::recorded(arrival, dbname)?,
     })
+}
+
+/// The triggers of *from*'s fence are there before the pause, open: to make each in the pause would lengthen it.
+fn place_fence(pause: &Pause<'_>, database: &Database, run: &Run) -> Result<fence::Ahead> {
+    let dbname = database.dbname();
+    run.progress
+        .step(&format!("preparing the fence of {dbname:?}"));
+    fence::place(
+        &database.sessions.lock.session,
+        pause.begin_locks,
+        &database.published,
+        &database.default_before.recording(),
+    )
+    .wrap_err_with(|| format!("prepare the fence of {dbname:?}"))
 }
 
 /// Plans, caches and pages: what is used in the pause is used once before. The lock taken here hinders nobody.

@@ -214,6 +214,7 @@ fn look_at(
         subowner: running.subowner,
         stream,
         sessions,
+        fence_ahead: None,
         published,
         on_from: BTreeMap::new(),
         on_to: BTreeMap::new(),

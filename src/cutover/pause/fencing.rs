@@ -1,9 +1,10 @@
 //! The locks of *from* become its fence by themselves: no instant in between in which somebody could write, whoever dies.
 //!
 //! The session that holds the locks of a database waits on the server, whatever becomes of its client, and makes the fence
-//! in the same transaction. Of few tables it is raised as soon as the last row is written, beside the drain, and committed
-//! right before the point of no return, which makes it durable: a crash of the server takes locks with it, and no fence. Of
-//! many it would lengthen the pause: there the locks stand at that point, and the fence comes while the other side opens.
+//! in the same transaction. It is raised as soon as the last row is written, beside the drain, and committed right before
+//! the point of no return, which makes it durable: a crash of the server takes locks with it, and no fence. Its triggers are
+//! there by then, but those of tables that were written all the time. Of many such it would lengthen the pause: there the
+//! locks stand at that point, and the fence comes while the other side opens.
 //!
 //! It stands for as long as the database is shut, as a pause makes it and an undo does not leave it; the rest of the switch
 //! makes it stand for good.
@@ -31,7 +32,7 @@ pub(in crate::cutover) type Fencing = Receiver<std::result::Result<(), postgres:
 const LONGER: Duration = Duration::from_secs(2);
 /// How long whoever takes a run over waits for the fences.
 const MADE_WITHIN: Duration = Duration::from_secs(5);
-/// Of so many tables the fence is raised while the last row is on its way.
+/// So many triggers may be missing when the fence is raised while the last row is on its way.
 const BESIDE_THE_DRAIN: usize = 100;
 
 /// Has the locks of every database, once they are held, become the fence. In a transaction that has failed the server
@@ -43,7 +44,11 @@ pub(in crate::cutover) fn send(pause: &Pause<'_>) -> Result<Vec<Fencing>> {
 
 fn send_to(pause: &Pause<'_>, database: &Database) -> Result<Fencing> {
     let probe = database.sessions.probe.backend.pid;
-    let raise = fence::raising(&database.published, &database.default_before.recording())?;
+    let raise = fence::raising(
+        &database.published,
+        &database.default_before.recording(),
+        database.fence_ahead,
+    )?;
     let raise = format!(
         "PERFORM set_config('lock_timeout', '5s', true); {raise} PERFORM set_config('lock_timeout', '{}', true);",
         left(pause)
@@ -115,7 +120,10 @@ fn wait_for(signal: Signal, pid: i32) -> String {
 
 /// Whether the fence is committed before the point of no return.
 fn is_early(database: &Database) -> bool {
-    database.published.len() <= BESIDE_THE_DRAIN
+    database
+        .fence_ahead
+        .map_or(database.published.len(), |ahead| ahead.missing)
+        <= BESIDE_THE_DRAIN
 }
 
 /// Tells the locks that the point of no return is next. Nothing waits for it here.
