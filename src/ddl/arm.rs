@@ -3,6 +3,8 @@
 //! Nothing has to be moved at a cutover: a side that is fenced or subscribes refuses, the other one records. All of it
 //! is made by who may make event triggers: superusers, and rds_superuser.
 
+use postgres::error::SqlState;
+
 use super::carried::{RECORD, stuck_for_good};
 use super::installed::{
     Installing, TAKE_FUNCTIONS_AWAY, TAKE_TABLE_AWAY, armed, installation, mode_is,
@@ -11,10 +13,10 @@ use super::sides::Sides;
 use super::truncates;
 use crate::catalog::{publications, subscriptions};
 use crate::config::DdlMode;
-use crate::error::{Advise, Failure, Report, Result, WrapErr};
+use crate::error::{Advise, Failure, Report, Result, WrapErr, message_of};
 use crate::journal::{Direction, Stream};
 use crate::replicate::{Change, Mode, Plan, Run, refresh, status_table};
-use crate::server::{Ddl, Login, Pair, Server, Session, Statement, params};
+use crate::server::{Ddl, Login, Pair, Server, Session, Statement, params, sqlstate_of};
 use crate::value::{Ident, TableName};
 
 /// Puts `mode` in place on both sides of a database whose subscription is there; what is as wanted stays. `pair` has the
@@ -167,7 +169,7 @@ pub(crate) fn renew(
     arm(pair, forward, direction, mode, run)
 }
 
-/// The same beside a statement of `flare ddl`; what there is to say of it.
+/// The same beside a statement of `flare ddl`, which goes on where the administrator may not; what there is to say of it.
 pub(crate) fn put_back(sides: &Sides<'_>, mode: DdlMode, run: &Run) -> Result<Vec<String>> {
     if mode == DdlMode::Watch {
         return Ok(Vec::new());
@@ -175,12 +177,19 @@ pub(crate) fn put_back(sides: &Sides<'_>, mode: DdlMode, run: &Run) -> Result<Ve
     let dbname = sides.dbname();
     let (subname, declared) = sides.config.subscription_of(dbname, None)?;
     let forward = Stream::of(dbname, subname, &declared.pubname, Direction::Forward);
-    let change = renew(sides.pair, &forward, sides.direction, mode, run)?;
-    Ok(if change.changed {
-        vec!["flare's event triggers and their functions are as they were made again".to_owned()]
-    } else {
-        Vec::new()
-    })
+    match renew(sides.pair, &forward, sides.direction, mode, run) {
+        Ok(change) if change.changed => Ok(vec![
+            "flare's event triggers and their functions are as they were made again".to_owned(),
+        ]),
+        Ok(_) => Ok(Vec::new()),
+        Err(report) if sqlstate_of(&report) == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            Ok(vec![format!(
+                "flare's event triggers and their functions stay as they are: {}",
+                message_of(&report)
+            )])
+        }
+        Err(report) => Err(report),
+    }
 }
 
 /// Whether this administrator could put the mode in place, before anything else is made: tried, and taken back.

@@ -338,8 +338,7 @@ fn drop_fence(server: &Server, session: &Session, dbname: &str, run: &Run) -> Re
         change
     } else {
         change.with_note(format!(
-            "{} tables of the {} are in use all the time and keep an open fence, which stops nobody ({}): flare cleanup takes it away, or flare drop_subscription, once they are less busy",
-            left.len(),
+            "tables of the {} that are in use all the time keep an open fence, which stops nobody ({}): flare cleanup takes it away, or flare drop_subscription, once they are less busy",
             server.side(),
             listed(&left)
         ))
