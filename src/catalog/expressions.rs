@@ -113,11 +113,15 @@ pub(crate) struct Failing {
     /// The functions in it that are no built-in ones, as statements name them.
     pub(crate) functions: String,
     pub(crate) why: String,
+    /// There was no time left to evaluate it.
+    #[serde(default)]
+    pub(crate) late: bool,
 }
 
 /// Asked by the databases' owner, in a session of its own: a role that was only set can be reset by what it runs. Each
 /// expression on tables of roles that could act as it is planned, which looks into SQL functions, and evaluated on a few
-/// rows, or on one of nulls where there are none: in the transaction that only reads, for two seconds at most. Only names
+/// rows, or on one of nulls where there are none: in the transaction that only reads, for four seconds at most, and what is left
+/// is named. Only names
 /// that are not found count. Planning a table looks into all its indexes, so rows are read only where that goes well.
 pub(crate) const FAILING: &str = concat!(
     "DO LANGUAGE plpgsql $flare$
@@ -127,7 +131,10 @@ pub(crate) const FAILING: &str = concat!(
        FOR one IN SELECT * FROM (",
     expressions!(),
     ") e WHERE pg_has_role(e.relowner, session_user, 'MEMBER') LOOP
-         EXIT WHEN clock_timestamp() - began > interval '2 seconds';
+         IF clock_timestamp() - began > interval '4 seconds' THEN
+           failing := failing || jsonb_build_object('what', one.what, 'functions', one.functions, 'why', 'there was no time left', 'late', true);
+           CONTINUE;
+         END IF;
          -- A whole row is the table's, which the rows that are read here are of.
          one.expression := replace(one.expression, (SELECT quote_ident(relname) FROM pg_class WHERE oid = one.relation) || '.*', format('(one.*)::%s', one.relation));
          BEGIN
@@ -174,7 +181,8 @@ pub(crate) fn failing(
     } else {
         Vec::new()
     };
-    Ok(together(&known, evaluated))
+    let known_to_fail = together(&known, evaluated).into_iter();
+    Ok(known_to_fail.filter(|it| !it.late).collect())
 }
 
 /// The rows of a look that takes two statements.
@@ -189,7 +197,13 @@ pub(crate) fn answers<T: serde::de::DeserializeOwned>(
 
 /// What was evaluated and what was only read, each expression once: pure.
 pub(crate) fn together(read: &[Expression], evaluated: Vec<Failing>) -> Vec<Failing> {
-    let mut failing = evaluated;
+    let is_late = |it: &Failing| {
+        it.late
+            && read
+                .iter()
+                .any(|one| one.what == it.what && one.why.is_some())
+    };
+    let mut failing: Vec<Failing> = evaluated.into_iter().filter(|it| !is_late(it)).collect();
     for one in read {
         let known = failing.iter().any(|it| it.what == one.what);
         if let (Some(why), false) = (&one.why, known) {
@@ -197,6 +211,7 @@ pub(crate) fn together(read: &[Expression], evaluated: Vec<Failing>) -> Vec<Fail
                 what: one.what.clone(),
                 functions: one.functions.clone(),
                 why: why.clone(),
+                late: false,
             });
         }
     }

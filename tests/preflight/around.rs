@@ -148,7 +148,12 @@ fn what_fires_or_fails_on_apply_is_named() {
             db,
             "CREATE TABLE parent (a int, b int, id int PRIMARY KEY); CREATE TABLE child () INHERITS (parent)",
         );
-        let json = look(&pair);
+        let mut json = look(&pair);
+        for _ in 0..5 {
+            if json.to_string().contains("the server was too busy") {
+                json = look(&pair);
+            }
+        }
         assert_found(&json, "apply_triggers", "blocker", "log on public.t");
         assert_found(&json, "event_triggers", "pass", "watch (ddl_command_end");
         assert_found(&json, "search_path", "blocker", "index public.t_known");

@@ -27,8 +27,13 @@ pub(crate) const CHECKS: &[Check] = &[Check {
                 }
             }
         }
+        let (late, failing): (Vec<Failing>, Vec<Failing>) =
+            failing.into_iter().partition(|it| it.late);
         let found = needing_a_path(&failing).into_iter();
-        Ok(found.chain(not_evaluated(&unread)).collect())
+        Ok(found
+            .chain(not_evaluated(&unread))
+            .chain(in_no_time(&late))
+            .collect())
     },
 }];
 
@@ -51,6 +56,19 @@ fn not_evaluated(unread: &[Expression]) -> Option<Finding> {
             "functions in indexes, generated columns, partition keys or CHECK constraints of other roles' tables were not evaluated, since that would run their code with more rights than they have: see that they set their search_path or name schemas",
         )
         .objects(objects)
+    })
+}
+
+fn in_no_time(late: &[Failing]) -> Option<Finding> {
+    let objects = late
+        .iter()
+        .map(|it| format!("{} ({})", it.what, it.functions));
+    (!late.is_empty()).then(|| {
+        Finding::warning(
+            "functions in indexes, generated columns, partition keys or CHECK constraints were not evaluated, since the server was too busy: see that they set their search_path or name schemas",
+        )
+        .objects(objects)
+        .fix("flare preflight again, when the server is less busy")
     })
 }
 
@@ -83,6 +101,7 @@ mod tests {
             what: "index app.i".into(),
             functions: "app.f(text, integer), app.g(text)".into(),
             why: "relation \"t\" does not exist".into(),
+            late: false,
         };
         let found = &needing_a_path(&[one])[0];
         let fix = found.fix.as_deref().unwrap();
