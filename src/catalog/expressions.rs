@@ -197,13 +197,9 @@ pub(crate) fn answers<T: serde::de::DeserializeOwned>(
 
 /// What was evaluated and what was only read, each expression once: pure.
 pub(crate) fn together(read: &[Expression], evaluated: Vec<Failing>) -> Vec<Failing> {
-    let is_late = |it: &Failing| {
-        it.late
-            && read
-                .iter()
-                .any(|one| one.what == it.what && one.why.is_some())
-    };
-    let mut failing: Vec<Failing> = evaluated.into_iter().filter(|it| !is_late(it)).collect();
+    let is_known_to_fail = |what: &str| read.iter().any(|it| it.what == what && it.why.is_some());
+    let mut failing = evaluated;
+    failing.retain(|it| !it.late || !is_known_to_fail(&it.what));
     for one in read {
         let known = failing.iter().any(|it| it.what == one.what);
         if let (Some(why), false) = (&one.why, known) {
@@ -216,4 +212,56 @@ pub(crate) fn together(read: &[Expression], evaluated: Vec<Failing>) -> Vec<Fail
         }
     }
     failing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluated(what: &str, late: bool) -> Failing {
+        Failing {
+            what: what.into(),
+            functions: "f(text)".into(),
+            why: "evaluated".into(),
+            late,
+        }
+    }
+
+    #[test]
+    fn what_was_read_is_known_though_there_was_no_time_to_evaluate_it() {
+        let read = |what: &str, why: Option<&str>| Expression {
+            what: what.into(),
+            functions: "f(text)".into(),
+            owner: "o".into(),
+            own: true,
+            sql: true,
+            why: why.map(str::to_owned),
+        };
+        let known = [
+            read("a", Some("read")),
+            read("b", None),
+            read("c", Some("read")),
+        ];
+        let found = together(
+            &known,
+            vec![
+                evaluated("a", true),
+                evaluated("b", true),
+                evaluated("c", false),
+            ],
+        );
+        let mut found: Vec<(&str, &str, bool)> = found
+            .iter()
+            .map(|it| (it.what.as_str(), it.why.as_str(), it.late))
+            .collect();
+        found.sort_unstable();
+        assert_eq!(
+            found,
+            [
+                ("a", "read", false),
+                ("b", "evaluated", true),
+                ("c", "evaluated", false)
+            ]
+        );
+    }
 }

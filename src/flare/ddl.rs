@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::direction::oriented;
+use super::migration_status::MigrationStatus;
 use super::{Change, Flare};
 use crate::catalog::{publications, subscriptions};
 use crate::config::{DdlMode, Subscription};
@@ -78,6 +79,18 @@ impl Flare {
             report.notes.splice(0..0, notes);
         }
         Ok(report)
+    }
+
+    /// What of `ddl: refuse` or `carry` is not at work.
+    pub(super) fn ddl_gaps(&self, pair: &Pair, standing: &MigrationStatus) -> Result<Vec<String>> {
+        let dbname = standing.dbname.as_str();
+        if self.config.ddl == DdlMode::Watch || standing.subscription != Some(true) {
+            return Ok(Vec::new());
+        }
+        let pair = oriented(pair, standing.direction);
+        let open = pair.publisher.visit(dbname)?;
+        let receiving = pair.subscriber.visit(dbname)?;
+        ddl::gaps(&pair, (&open, &receiving), dbname, self.config.ddl)
     }
 
     /// Decides about a carried statement that fails on the receiving side.

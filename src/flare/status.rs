@@ -11,10 +11,9 @@ use super::sides::{OnPublisher, OnSubscriber, on_publisher, on_subscriber};
 use super::stage::Stage;
 use super::{Flare, SwitchOptions};
 use crate::catalog::databases;
-use crate::config::{DdlMode, Subscription};
+use crate::config::Subscription;
 use crate::copy::{self, UnderWay};
 use crate::cutover::{self, AtWork, Wanted, Writable};
-use crate::ddl;
 use crate::error::{Error, Result, message_of};
 use crate::journal::Direction;
 use crate::observe::Trace;
@@ -261,18 +260,6 @@ impl Flare {
     /// How the schemas differ, in the direction of the data.
     fn drift(&self, pair: &Pair, standing: &MigrationStatus) -> Result<Vec<Drift>> {
         drift::look(&oriented(pair, standing.direction), &standing.dbname)
-    }
-
-    /// What of `ddl: refuse` or `carry` is not at work.
-    fn ddl_gaps(&self, pair: &Pair, standing: &MigrationStatus) -> Result<Vec<String>> {
-        let dbname = standing.dbname.as_str();
-        if self.config.ddl == DdlMode::Watch || standing.subscription != Some(true) {
-            return Ok(Vec::new());
-        }
-        let pair = oriented(pair, standing.direction);
-        let open = pair.publisher.visit(dbname)?;
-        let receiving = pair.subscriber.visit(dbname)?;
-        ddl::gaps(&pair, (&open, &receiving), dbname, self.config.ddl)
     }
 
     /// Fails when the application would meet a difference.

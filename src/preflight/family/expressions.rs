@@ -93,6 +93,7 @@ fn needing_a_path(failing: &[Failing]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::preflight::finding::Severity;
 
     #[test]
     fn the_first_function_is_in_the_statement() {
@@ -110,5 +111,19 @@ mod tests {
             "{fix}"
         );
         assert!(found.objects[0].starts_with("index app.i (app.f"));
+    }
+
+    #[test]
+    fn what_a_busy_server_left_no_time_for_is_a_warning_by_name() {
+        assert!(in_no_time(&[]).is_none());
+        let one = Failing {
+            what: "index app.i".into(),
+            functions: "app.f(text)".into(),
+            why: String::new(),
+            late: true,
+        };
+        let found = in_no_time(&[one]).unwrap();
+        assert_eq!(found.severity, Severity::Warning);
+        assert_eq!(found.objects, ["index app.i (app.f(text))"]);
     }
 }
