@@ -159,9 +159,9 @@ fn adopts(old: u32, new: u32, strikes: usize) {
         .prints("is there already");
     measure(&early).fails_with("before the slot was made");
     drop(early);
-    std::thread::sleep(Duration::from_secs(1));
+    writers.await_more(20);
     let clone = Clone::of(&pair);
-    std::thread::sleep(Duration::from_secs(1));
+    writers.await_more(20);
     pair.flare(&["adopt", "finish", sub])
         .fails_with("was not measured");
     let run = measure(&clone);

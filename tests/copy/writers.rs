@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::support::{Cluster, Pair};
+use crate::support::{Cluster, Pair, wait};
 
 /// Tables that are written while they are copied: keys, none, and one that is large enough for several ranges.
 pub const TABLES: &str = "
@@ -54,6 +54,14 @@ impl Writers {
             stop,
             done,
         }
+    }
+
+    /// Returns when so many more transactions were committed.
+    #[track_caller]
+    pub fn await_more(&self, transactions: u64) {
+        let done = || self.done.load(Ordering::SeqCst);
+        let wanted = done() + transactions;
+        wait::for_("the writers", Duration::from_secs(20), || done() >= wanted);
     }
 
     /// How many transactions were committed.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Pair, wait};
+use crate::support::{Cluster, Pair, sql, wait};
 
 /// Every kind that a setting can mangle.
 const ROWS: &str = "
@@ -35,22 +35,24 @@ const WRITING: [&str; 4] = [
     "statement_timeout = '15ms'",
 ];
 
+/// A session that none of the settings counts for, from its first statement on.
+fn untouched(server: &Cluster, db: &str) -> postgres::Client {
+    let options = "-c statement_timeout=0 -c xmloption=content -c extra_float_digits=3 -c IntervalStyle=postgres";
+    sql::connect(server.superuser_config(db).options(options)).expect("connect")
+}
+
 fn same_bits(pair: &Pair) {
     let db = pair.db();
     wait::for_("the same rows", Duration::from_secs(30), || {
-        let bits = |server: &crate::support::Cluster| {
-            let mut session = server.superuser_session(db);
-            session
-                .batch_execute("SET statement_timeout = 0; SET xmloption = content")
-                .expect("settings");
-            let row = session.query_one(BITS, &[]).expect("the rows");
-            row.get::<_, String>(0)
+        let bits = |server: &Cluster| {
+            let row = untouched(server, db).query_one(BITS, &[]);
+            row.expect("the rows").get::<_, String>(0)
         };
         bits(pair.publisher()) == bits(pair.subscriber())
     });
 }
 
-fn set(pair: &Pair, server: &crate::support::Cluster, settings: &[&str]) {
+fn set(pair: &Pair, server: &Cluster, settings: &[&str]) {
     for setting in settings {
         server.sql(
             "postgres",
@@ -60,7 +62,7 @@ fn set(pair: &Pair, server: &crate::support::Cluster, settings: &[&str]) {
 }
 
 fn settings_of_roles(pair: &Pair) -> String {
-    let of = |server: &crate::support::Cluster| {
+    let of = |server: &Cluster| {
         server.value(
             "postgres",
             &format!("SELECT coalesce(string_agg(setrole::regrole::text || setconfig::text, ' ' ORDER BY 1), '') FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE datname = '{}' AND setrole <> 0", pair.db()),
@@ -89,7 +91,8 @@ fn no_setting_mangles_a_value_there_or_back() {
         pair.flare(&["create_subscription", "--use-repl-user", "--wait", sub])
             .ok();
         same_bits(&pair);
-        pair.publisher().sql(db, &format!("SET statement_timeout = 0; SET extra_float_digits = 3; SET \"IntervalStyle\" = postgres; {STREAMED}"));
+        let streamed = untouched(pair.publisher(), db).batch_execute(STREAMED);
+        streamed.expect("write more rows");
         same_bits(&pair);
         assert_ne!(settings_of_roles(&pair), before);
         pair.flare(&["drop_subscription", sub]).ok();

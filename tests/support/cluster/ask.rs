@@ -31,13 +31,18 @@ impl Cluster {
     }
 
     pub fn try_superuser_session(&self, db: &str) -> Result<Client, Error> {
-        sql::connect(
-            Config::new()
-                .host_path(&self.home)
-                .port(self.port)
-                .dbname(db)
-                .user(self.superuser()),
-        )
+        sql::connect(&mut self.superuser_config(db))
+    }
+
+    /// How the superuser connects.
+    pub fn superuser_config(&self, db: &str) -> Config {
+        let mut config = Config::new();
+        config
+            .host_path(&self.home)
+            .port(self.port)
+            .dbname(db)
+            .user(self.superuser());
+        config
     }
 
     /// Runs statements as the superuser.
