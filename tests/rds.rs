@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::pair::Passwords;
-use crate::support::{Cluster, Pair, process, wait};
+use crate::support::{Cluster, Pair, matrix, process, wait};
 
 /// Every version that RDS is emulated on, on each side where it can be.
 const PAIRS: [(u32, u32); 6] = [(10, 13), (10, 16), (13, 15), (15, 18), (16, 18), (10, 18)];
@@ -49,8 +49,8 @@ fn acl(server: &Cluster, db: &str) -> String {
 
 #[test]
 fn the_readmes_scenario_passes() {
-    let failed: Vec<String> = PAIRS
-        .into_iter()
+    let failed: Vec<String> = matrix::sample(&PAIRS, &PAIRS[3..])
+        .iter()
         .filter(|(old, new)| std::panic::catch_unwind(|| scenario(*old, *new)).is_err())
         .map(|(old, new)| format!("{old}-{new}"))
         .collect();
@@ -212,7 +212,8 @@ fn assert_as_before(pair: &Pair, before: &str, what: &str) {
 
 #[test]
 fn a_pause_by_the_owner_ends_as_it_must() {
-    for (old, new) in [(10, 14), (14, 16), (16, 18), (15, 17)] {
+    let pairs = [(10, 14), (14, 16), (16, 18), (15, 17)];
+    for &(old, new) in matrix::sample(&pairs, &[(10, 14), (16, 18)]) {
         let pair = alone(old, new).with_accounts(10).replicating();
         let (publisher, db, names) = (pair.publisher(), pair.db(), pair.names());
         publisher.sql(
@@ -298,7 +299,8 @@ fn a_pause_by_the_owner_ends_as_it_must() {
         assert_as_before(&pair, &before, "blocked");
         drop(blocker);
 
-        for step in ["guard", "revoke", "terminate", "lock", "drain", "hold"] {
+        let steps = ["guard", "revoke", "terminate", "lock", "drain", "hold"];
+        for step in matrix::sample(&steps, &["guard", "terminate", "hold"]) {
             let held = |max_pause: &'static str| {
                 let running = run(&pause(&["--max-pause", max_pause]))
                     .env("FLARE_FAILPOINT", format!("{step}=hold"))

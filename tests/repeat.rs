@@ -1,6 +1,6 @@
 //! Every changing command twice in a row: the second finds everything as wanted.
 
-use crate::support::Pair;
+use crate::support::{Pair, matrix};
 
 /// The commands of a migration in their order, with what follows them.
 fn flow(pair: &Pair) -> Vec<Vec<&str>> {
@@ -29,7 +29,7 @@ fn changed(pair: &Pair, command: &[&str]) -> bool {
 
 #[test]
 fn every_command_finds_what_it_did() {
-    for (old, new) in [(10, 18), (13, 17), (16, 18)] {
+    for &(old, new) in matrix::sample(&[(10, 18), (13, 17), (16, 18)], &[(13, 17)]) {
         let pair = Pair::alone(old, new).with_accounts(100);
         let (db, sub) = (pair.db(), pair.subname());
         let owner = &pair.names().owner;

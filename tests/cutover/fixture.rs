@@ -9,7 +9,7 @@ use crate::support::application::{self, Application, Side, Written};
 use crate::support::flare::{Invocation, Running};
 use crate::support::output::Output;
 use crate::support::pair::Passwords;
-use crate::support::{Cluster, Pair, process, wait};
+use crate::support::{Cluster, Pair, matrix, process, wait};
 
 pub type Rows = Vec<Vec<Option<String>>>;
 
@@ -55,6 +55,12 @@ pub fn ready_with(pair: Pair, create_tables: impl Fn(&Pair, &Cluster)) -> Pair {
     // Made by hand, it is still open.
     pair.flare(&["create_subscription", pair.subname()]).ok();
     pair
+}
+
+/// There, and back as well where everything is asked for.
+pub fn ways() -> &'static [Side] {
+    let all = &[Side::Subscriber, Side::Publisher];
+    matrix::sample(all, &all[..1])
 }
 
 /// The command that moves the application to this side.

@@ -13,7 +13,7 @@ use crate::support::{Cluster, Pair, wait};
 
 use super::fixture::{
     Before, assert_fenced, assert_moved, assert_settled, assert_undone, await_streaming_from,
-    go_on, open_sides, ready, stopped_at, switched_to,
+    go_on, open_sides, ready, stopped_at, switched_to, ways,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -267,7 +267,7 @@ fn a_lock_on_a_table_of_the_target_is_waited_for_or_does_not_matter() {
     let pair = ready(Pair::alone(13, 17).with_accounts(10));
     let db = pair.db();
     let lock = "LOCK TABLE app_orders IN ACCESS EXCLUSIVE MODE";
-    for to in [THERE, BACK] {
+    for &to in ways() {
         let from = to.other();
         let application = Application::start(&pair);
         application.await_writes_on(from, 30);

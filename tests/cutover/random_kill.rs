@@ -13,7 +13,7 @@ use super::fixture::{
 
 #[test]
 fn killed_at_any_moment_it_is_brought_to_its_end() {
-    let rounds = matrix::rounds(3, 60);
+    let rounds = matrix::rounds(2, 60);
     let mut dice = Dice::new();
     let pair = ready(Pair::alone(13, 18).with_accounts(10));
     let mut at = Side::Publisher;

@@ -114,6 +114,7 @@ fn a_truncate_that_a_10_neither_sends_nor_takes_is_carried() {
     settle(&pair, Side::Publisher);
     let status = pair.flare(&["status"]);
     assert!(!status.stdout().contains("no answer"), "{status}");
+    runs(&mut owner(&pair, Side::Publisher), "DROP TABLE wide");
     for (open, round) in [(Side::Publisher, "there"), (Side::Subscriber, "back")] {
         if open == Side::Subscriber {
             switched_to(&pair, Side::Subscriber);

@@ -21,6 +21,11 @@ pub fn is_all() -> bool {
     env::var("PAIRS").is_ok_and(|asked| asked.trim() == "all")
 }
 
+/// All of them where everything is asked for, else a few.
+pub fn sample<'a, T>(all: &'a [T], few: &'a [T]) -> &'a [T] {
+    if is_all() { all } else { few }
+}
+
 /// How often a test plays what depends on the moment: `ROUNDS`, or `all` times when everything is asked for.
 pub fn rounds(sample: u32, all: u32) -> u32 {
     match env::var("ROUNDS") {

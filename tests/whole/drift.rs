@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Pair, wait};
+use crate::support::{Pair, matrix, wait};
 
 /// What a deploy makes, with the object that the difference is called by.
 const MADE: [(&str, &str); 17] = [
@@ -137,7 +137,7 @@ fn drift(pair: &Pair) -> Vec<Value> {
 
 #[test]
 fn what_a_deploy_has_made_is_named_and_loaded() {
-    for (old, new) in [(10, 18), (15, 16)] {
+    for &(old, new) in matrix::sample(&[(10, 18), (15, 16)], &[(10, 18)]) {
         let pair = replicating(old, new);
         assert_eq!(drift(&pair), [] as [Value; 0]);
         for (sql, _) in MADE {
