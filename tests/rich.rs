@@ -275,7 +275,10 @@ fn everything_arrives_on_every_pair() {
 
 #[test]
 fn older_clients_carry_it_too_and_compare_by_the_catalogs() {
-    for (old, new, client) in [(10, 18, 15), (14, 16, 15), (17, 18, 17), (10, 13, 15)] {
+    for &(old, new, client) in matrix::sample(
+        &[(10, 18, 15), (14, 16, 15), (17, 18, 17), (10, 13, 15)],
+        &[(10, 18, 15)],
+    ) {
         if clients::bin(client).is_none() {
             continue;
         }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Cluster, Pair};
+use crate::support::{Cluster, Pair, matrix};
 
 const RICH: &str = r#"
     CREATE ROLE "we ird""q" NOLOGIN;
@@ -32,7 +32,7 @@ fn roles(cluster: &Cluster) -> String {
 
 #[test]
 fn roles_arrive_with_everything_and_only_once() {
-    for (old, new) in [(10, 18), (13, 14), (16, 17)] {
+    for &(old, new) in matrix::sample(&[(10, 18), (13, 14), (16, 17)], &[(10, 18), (16, 17)]) {
         let pair = Pair::alone(old, new);
         pair.publisher().sql("postgres", RICH);
 

@@ -7,7 +7,7 @@ use super::output::metrics;
 use serde_json::Value;
 
 use super::{apply_blocked, json, of_one, pairs, replicating, says, sql_on_subscriber, write_mb};
-use crate::support::{Cluster, Pair, wait};
+use crate::support::{Cluster, Pair, matrix, wait};
 
 #[test]
 fn a_subscription_that_does_not_follow_is_critical_and_says_why() {
@@ -92,7 +92,7 @@ fn mended_by(pair: &Pair, suspect: &Value) {
 
 #[test]
 fn an_apply_worker_that_fails_is_critical_and_what_ends_it_is_named() {
-    for (old, new) in [(10, 13), (14, 18)] {
+    for &(old, new) in matrix::sample(&[(10, 13), (14, 18)], &[(14, 18)]) {
         let pair = replicating(old, new);
         sql_on_subscriber(&pair, "ALTER TABLE pgbench_accounts DROP COLUMN filler");
         write_mb(&pair, 1);

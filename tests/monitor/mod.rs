@@ -32,7 +32,7 @@ fn one_sample_of_each_pair_of_versions() {
 
 #[test]
 fn one_sample_without_a_superuser() {
-    for (old, new) in [(10, 11), (15, 18)] {
+    for &(old, new) in matrix::sample(&[(10, 11), (15, 18)], &[(15, 18)]) {
         let pair = Pair::rds(old, new).with_accounts(10).replicating();
         check(&once(&pair), &pair, old, new);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::support::{Cluster, Pair};
+use crate::support::{Cluster, Pair, matrix};
 
 const BOTH: &str = include_str!("mended/both.sql");
 const CHANGES: &str = include_str!("mended/changes.sql");
@@ -116,7 +116,10 @@ fn what_no_alter_changes_is_made_again_or_said() {
 #[test]
 #[ignore = "more pairs: make soak"]
 fn what_no_alter_changes_is_made_again_or_said_on_more_pairs() {
-    for (old, new) in [(14, 14), (15, 17), (16, 16), (18, 18)] {
+    for &(old, new) in matrix::sample(
+        &[(14, 14), (15, 17), (16, 16), (18, 18)],
+        &[(14, 14), (18, 18)],
+    ) {
         each_statement_mends(old, new);
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::rich::rich;
-use crate::support::Pair;
+use crate::support::{Pair, matrix};
 
 /// What is changed on the subscriber, and how the difference is called. `{db}` is the database.
 const CHANGES: [(&str, &str, &str); 22] = [
@@ -176,7 +176,10 @@ fn each_change_is_named_and_its_statement_mends_it() {
 #[test]
 #[ignore = "more pairs: make soak"]
 fn each_change_is_named_and_mended_on_more_pairs() {
-    for (old, new) in [(10, 18), (10, 11), (12, 16), (15, 16), (16, 17), (18, 18)] {
+    for &(old, new) in matrix::sample(
+        &[(10, 18), (10, 11), (12, 16), (15, 16), (16, 17), (18, 18)],
+        &[(10, 18), (15, 16)],
+    ) {
         each_is_named_and_mended(old, new);
     }
 }

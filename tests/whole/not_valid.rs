@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Cluster, Pair, wait};
+use crate::support::{Cluster, Pair, matrix, wait};
 
 const ROWS: &str = "
     CREATE TABLE \"Old\" (id int PRIMARY KEY, a int); CREATE TABLE heir (PRIMARY KEY (id)) INHERITS (\"Old\");
@@ -25,7 +25,7 @@ fn constraints(pair: &Pair, server: &Cluster) -> String {
 
 #[test]
 fn constraints_that_old_rows_violate_wait_for_postgresqls_own_copy() {
-    for (old, new) in [(10, 14), (18, 18)] {
+    for &(old, new) in matrix::sample(&[(10, 14), (18, 18)], &[(10, 14)]) {
         let pair = Pair::new(old, new);
         let (db, sub) = (pair.db(), pair.subname());
         let (publisher, subscriber) = (pair.publisher(), pair.subscriber());
