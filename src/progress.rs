@@ -22,7 +22,7 @@ pub enum Unit {
 
 /// Hears what a run is about to touch, which step it is at, and how far long work has come.
 pub trait Progress: Send + Sync {
-    /// Said before the first change: what is about to be touched, and where.
+    /// Said before the first change: what is about to be touched, and where. And of a pause, as soon as it is so: who can write.
     fn announce(&self, line: &str);
     /// A step has been taken, in words for a person.
     fn step(&self, line: &str);

@@ -21,7 +21,7 @@ use crate::cutover::switch_report::{SwitchOutcome, SwitchReport, written_after};
 use crate::error::{Advise, Failure, Report, Result, WrapErr, message_of};
 use crate::preflight::way;
 use crate::replicate::{Mode, Run};
-use crate::server::{Pair, Timeout, at_once, interrupt, is_lost};
+use crate::server::{Pair, Timeout, at_once, interrupt, is_lost, while_they_answer};
 
 /// Moves the application of the wanted databases to *to*, or changes nothing.
 pub(crate) fn switch(
@@ -67,6 +67,11 @@ pub(crate) fn switch(
         return Ok(SwitchReport::of(&pause, request, SwitchOutcome::Unfinished)
             .unfinished(writable, &cause));
     }
+    run.progress.announce(&format!(
+        "switched: the application can write to {} on the {}",
+        pause.dbnames().join(", "),
+        pair.subscriber.side()
+    ));
     let after = afterwards(&mut pause, config, run);
     if after.is_ok() {
         process.dismiss(pause.poolers.any_is_owed().then_some(Settled::Finished));
@@ -170,14 +175,20 @@ fn afterwards(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result<()> {
     }
     pause.set_timeout(Timeout::For(AFTERWARDS));
     run.progress.step(if pause.entry.reverse {
-        "switched; fencing the server that was left, and starting the way back"
+        "fencing the server that was left, and starting the way back"
     } else {
-        "switched; fencing the server that was left"
+        "fencing the server that was left"
     });
     let fencing = std::mem::take(&mut pause.fencing);
     let sessions = pause.databases.iter().map(|it| &it.sessions.lock.session);
     let locks = Locks::Standing(sessions.zip(fencing).collect());
-    let after = after::after(pause.pair, config, &pause.entry, locks, run)?;
+    let free = [
+        &pause.sessions.terminate.session,
+        &pause.sessions.target_watch.session,
+    ];
+    let after = while_they_answer(&free, || {
+        after::after(pause.pair, config, &pause.entry, locks, run)
+    })?;
     pause.warnings.extend(after.warnings);
     pause.way_back_runs = after.way_back_runs;
     Ok(())

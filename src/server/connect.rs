@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, select};
 use postgres::error::SqlState;
@@ -11,6 +11,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::Address;
 use super::credentials::Credentials;
+use super::pulse::{Pulse, silent};
 use super::session::TimedOut;
 use super::{Endpoint, Side, SqlError, interrupt, tls};
 use crate::config::{Host, Tls};
@@ -97,6 +98,7 @@ pub(crate) struct Target {
     /// Whom it acts as, where that is not who logs in.
     role: Option<String>,
     lock_wait: LockWait,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 impl Target {
@@ -117,6 +119,7 @@ impl Target {
             read_only_at_first: false,
             role: None,
             lock_wait: LockWait::Unlimited,
+            pulse: Arc::default(),
         }
     }
 
@@ -218,7 +221,8 @@ impl Target {
         let tls = tls::connector(&self.tls)?;
         let mut config = self.settings();
         config.password(credentials.password()?.reveal());
-        Ok((connect_within(config, tls.clone(), self.timeout)?, tls))
+        let client = connect_within(config, tls.clone(), self.timeout, &self.pulse)?;
+        Ok((client, tls))
     }
 }
 
@@ -253,8 +257,11 @@ pub(super) fn connect_within(
     config: Config,
     tls: MakeRustlsConnect,
     timeout: Duration,
+    pulse: &Pulse,
 ) -> Result<Client> {
     spare_files()?;
+    let since = Instant::now();
+    let silence = pulse.silence();
     let (reply, answer) = bounded(1);
     let abandoned = Arc::new(AtomicBool::new(false));
     let given_up = abandoned.clone();
@@ -272,6 +279,10 @@ pub(super) fn connect_within(
         recv(interrupt::channel()) -> _ => {
             abandoned.store(true, Ordering::SeqCst);
             Err(interrupt::interrupted())
+        }
+        recv(silence) -> _ => {
+            abandoned.store(true, Ordering::SeqCst);
+            Err(silent(since).into())
         }
         default(timeout) => {
             abandoned.store(true, Ordering::SeqCst);
@@ -317,7 +328,7 @@ pub(crate) fn connect_unverified(dsn: &str, application_name: &str) -> Result<Cl
         .get_connect_timeout()
         .unwrap_or(&Duration::from_secs(5));
     config.connect_timeout(timeout);
-    connect_within(config, tls::connector(&tls)?, timeout)
+    connect_within(config, tls::connector(&tls)?, timeout, &Pulse::default())
 }
 
 /// Password wrong, or no such role: a token from a command may have expired.

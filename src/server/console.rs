@@ -11,6 +11,7 @@ use postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow};
 
 use super::connect::{connect_within, keep_alive, login_rejected};
 use super::credentials::Credentials;
+use super::pulse::Pulse;
 use super::session::TimedOut;
 use super::{SqlError, interrupt, tls};
 use crate::config::{PoolerAdmin, SslMode, Tls};
@@ -89,7 +90,7 @@ impl ConsoleAddress {
             .connect_timeout(timeout)
             .password(self.credentials.password()?.reveal());
         keep_alive(&mut config);
-        let client = connect_within(config, tls::connector(&tls)?, timeout)?;
+        let client = connect_within(config, tls::connector(&tls)?, timeout, &Pulse::default())?;
         Ok(Console::adopt(client))
     }
 }

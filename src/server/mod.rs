@@ -15,6 +15,7 @@ mod failure;
 pub(crate) mod interrupt;
 mod pair;
 mod param;
+mod pulse;
 mod query;
 mod session;
 mod statement_log;
@@ -37,6 +38,7 @@ pub(crate) use pair::{
     Opened, Pair, Publisher, Subscriber, at_once, open_both, open_both_visiting,
 };
 pub(crate) use param::{IntoParam, Param, params};
+pub(crate) use pulse::while_they_answer;
 pub(crate) use session::{Session, SimpleRow, Timeout};
 pub(crate) use statement_log::{silence_statement_log, silencing};
 pub(crate) use untested::untested;

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
@@ -13,6 +13,7 @@ pub(crate) use postgres::SimpleQueryRow as SimpleRow;
 use postgres::{CancelToken, Client};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::pulse::{Pulse, silent};
 use super::{Endpoint, SqlError, interrupt};
 use crate::error::{Failure, Report, Result, WrapErr};
 
@@ -42,6 +43,7 @@ pub(crate) struct Session {
     ended: Receiver<()>,
     canceller: Canceller,
     sign_of_life: SignOfLife,
+    pulse: Arc<Pulse>,
     timeout: Mutex<Timeout>,
     failed: AtomicBool,
     major: OnceLock<i32>,
@@ -114,6 +116,7 @@ impl Session {
             ended,
             canceller,
             sign_of_life,
+            pulse: Arc::default(),
             timeout: Mutex::new(SHORT),
             failed: AtomicBool::new(false),
             major: OnceLock::new(),
@@ -135,6 +138,16 @@ impl Session {
             Vec::new(),
         )?;
         Ok(*self.major.get_or_init(|| major))
+    }
+
+    /// The same session, knowing what others of its server know.
+    pub(super) fn with_pulse(mut self, pulse: &Arc<Pulse>) -> Session {
+        self.pulse = Arc::clone(pulse);
+        self
+    }
+
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// What the server has said of itself.
@@ -217,6 +230,7 @@ impl Session {
         timeout: Timeout,
     ) -> Result<T> {
         let since = Instant::now();
+        let silence = self.pulse.silence();
         loop {
             let slice = match timeout {
                 Timeout::For(limit) => limit.saturating_sub(since.elapsed()),
@@ -234,6 +248,10 @@ impl Session {
                 recv(interrupt::channel()) -> _ => {
                     self.canceller.cancel();
                     return Err(interrupt::interrupted());
+                }
+                recv(silence) -> _ => {
+                    self.canceller.cancel();
+                    return Err(self.context(silent(since).into()));
                 }
                 default(slice) => match timeout {
                     Timeout::For(_) => {

@@ -310,7 +310,8 @@ fn open_verified(
         let (target, password) = &*again;
         target.answers(password)
     };
-    let session = Session::adopt(client, target.acting(), tls, Box::new(sign_of_life));
+    let session = Session::adopt(client, target.acting(), tls, Box::new(sign_of_life))
+        .with_pulse(&target.pulse);
     let (found, facts) = Facts::ask(&session).wrap_err("check the identity")?;
     if found != identifier.to_string() {
         return Err(identity_mismatch(

@@ -389,6 +389,18 @@ pub fn go_on(run: &Running) {
     run.signal(libc::SIGCONT);
 }
 
+/// The sessions of a run that has gone may take a moment to go, too.
+#[track_caller]
+pub fn await_finished(pair: &Pair, to: Side) {
+    wait::for_("status to finish it", Duration::from_secs(60), || {
+        let status = pair.flare(&["status"]);
+        status.ok().stdout().contains(", the way back runs")
+            || status.ok().stdout().contains("fallen back, replicating")
+    });
+    let status = pair.flare(&["status"]);
+    assert_first_line(status.ok(), to);
+}
+
 /// A run that ended by undoing itself says so, and names the step.
 #[track_caller]
 pub fn assert_undone(run: &Output, step: &str, side: Side) {

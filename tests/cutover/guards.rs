@@ -11,8 +11,8 @@ use crate::support::{Pair, process, wait};
 
 use super::fixture::{
     Before, assert_fenced, assert_first_line, assert_moved, assert_settled, at_failpoint,
-    await_streaming_from, go_on, open_sides, privileges, ready, sessions_of_flare_in, stopped_at,
-    switch_to, switched_to, ways,
+    await_finished, await_streaming_from, go_on, open_sides, privileges, ready,
+    sessions_of_flare_in, stopped_at, switch_to, switched_to, ways,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -28,18 +28,6 @@ fn held_at(pair: &Pair, to: Side, step: &str, max_pause: &str) -> Running {
     let run = at_failpoint(pair, to, &hold, &["--max-pause", max_pause]).spawn();
     run.until_stderr(&format!("failpoint reached: {step}"));
     run
-}
-
-/// The sessions of a run that has gone may take a moment to go, too.
-#[track_caller]
-fn await_finished(pair: &Pair, to: Side) {
-    wait::for_("status to finish it", Duration::from_secs(60), || {
-        let status = pair.flare(&["status"]);
-        status.ok().stdout().contains(", the way back runs")
-            || status.ok().stdout().contains("fallen back, replicating")
-    });
-    let status = pair.flare(&["status"]);
-    assert_first_line(status.ok(), to);
 }
 
 #[test]

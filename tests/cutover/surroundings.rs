@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use postgres::Client;
 
 use super::fixture::{
-    Before, assert_first_line, assert_moved, assert_undone, await_streaming_from, go_on, is_open,
-    open_sides, ready, stopped_at, switched_to,
+    Before, assert_first_line, assert_moved, assert_settled, assert_undone, await_finished,
+    await_streaming_from, go_on, is_open, open_sides, ready, stopped_at, switched_to,
 };
 use crate::support::application::{Application, Side};
 use crate::support::pair::Passwords;
@@ -120,5 +120,35 @@ fn a_subscriber_that_freezes_in_the_pause_holds_nobody_up() {
     );
     assert_first_line(pair.flare(&["status"]).ok(), BACK);
     await_streaming_from(&pair, BACK);
-    assert_moved(application, &pair, &[BACK]);
+    // When it is open, what comes after is left to the guard as soon as either server falls silent.
+    for (to, frozen, step) in [
+        (THERE, THERE, "way_back"),
+        (BACK, THERE, "close"),
+        (THERE, BACK, "retire"),
+    ] {
+        let run = stopped_at(&pair, to, step, &[]);
+        frozen.of(&pair).freeze();
+        let since = Instant::now();
+        run.until_stderr(&format!(
+            "switched: the application can write to {} on the {}",
+            pair.db(),
+            to.as_str()
+        ));
+        go_on(&run);
+        // Nor does the guard keep whoever reads a pipe to its end.
+        run.wait_for_end_of_all();
+        let ended = since.elapsed();
+        frozen.of(&pair).thaw();
+        let run = run.wait();
+        run.code(1).says("what comes after is not complete");
+        let report = run.json();
+        assert_eq!(report["outcome"], "switched", "{run}");
+        assert_eq!(report["writable"], to.as_str(), "{run}");
+        // Three seconds of silence; one statement alone would have waited for thirty.
+        assert!(ended < Duration::from_secs(25), "{ended:?}\n{run}");
+        await_finished(&pair, to);
+        assert_settled(&pair, to);
+        application.await_writes_on(to, 10);
+    }
+    assert_moved(application, &pair, &[BACK, THERE, BACK, THERE]);
 }

@@ -6,6 +6,8 @@ mod way_back;
 
 use std::time::Duration;
 
+use postgres::Client;
+
 pub(super) use self::fence::{Locks, fence_from};
 use crate::catalog::subscriptions;
 use crate::config::Config;
@@ -16,7 +18,7 @@ use crate::cutover::failpoint;
 use crate::error::{Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Entry, Member, Transition};
 use crate::replicate::{Run, closed, reverse, unsubscribe};
-use crate::server::{Login, Pair, Publisher, Timeout, is_lost};
+use crate::server::{Login, Pair, Publisher, Server, Timeout, is_lost};
 
 /// What came of the part that the application does not wait for.
 pub(in crate::cutover) struct After {
@@ -48,9 +50,7 @@ pub(in crate::cutover) fn after(
         answered => answered,
     };
     // What follows would wait for it, one statement after another.
-    to.admin()
-        .run_for(ANSWERS_WITHIN, |client| client.batch_execute("SELECT 1"))
-        .wrap_err("go on with the server that was opened")?;
+    answers(to).wrap_err("go on with the server that was opened")?;
     reached("retire")?;
     // Privileges that cannot be given back keep nobody from the way back.
     let refused = answered.err().map(|report| {
@@ -69,6 +69,8 @@ pub(in crate::cutover) fn after(
             reached("way_back")?;
             exempt_way_back(from, entry, member)?;
             if let Err(report) = way_back::start(pair, entry, member) {
+                // Of a server that is frozen nothing is known.
+                answers(to).and_then(|()| answers(from))?;
                 after.way_back_runs = false;
                 after.warnings.push(format!(
                     "THE WAY BACK DOES NOT RUN: {}; its subscription goes on trying (flare lag), flare fallback refuses until it follows, and flare cleanup gives it up",
@@ -86,6 +88,11 @@ pub(in crate::cutover) fn after(
     let hook = clients::run_hooks(config, entry, Moment::AfterSwitch, None);
     after.warnings.extend(hook.err().iter().map(message_of));
     Ok(after)
+}
+
+fn answers(server: &Server) -> Result<()> {
+    let asked = |client: &mut Client| client.batch_execute("SELECT 1");
+    server.admin().run_for(ANSWERS_WITHIN, asked)
 }
 
 /// What comes after the switch can be made to stop by tests, too.

@@ -4,12 +4,15 @@
 //! no return. It is told everything over that
 //! pipe, so that nothing of it is in an argument or a file.
 
-use std::io::{BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write, stderr};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
+use rustix::fs::{FileType, fstat};
+use rustix::stdio::dup2_stderr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -44,17 +47,20 @@ struct Order {
     direction: Direction,
 }
 
-/// What the guard hears when the pause is over; nothing when flare has died.
+/// What the guard hears when flare has done with the run; nothing when flare has died.
 #[derive(Serialize, Deserialize)]
-struct Dismissed {
-    /// How the run has ended that poolers could not be told of.
-    owed: Option<Settled>,
+enum Said {
+    /// The pause is decided; or how the run has ended that poolers could not be told of.
+    Dismissed(Option<Settled>),
+    /// Flare ends and leaves the rest of the run to the guard, as it has said.
+    Left,
 }
 
 /// The guard process, as flare sees it. Dropped without [`GuardProcess::dismiss`], it undoes the pause.
 pub(crate) struct GuardProcess {
-    child: Child,
-    pipe: ChildStdin,
+    child: Option<Child>,
+    /// None: it has heard how the run goes on.
+    pipe: Option<ChildStdin>,
 }
 
 impl GuardProcess {
@@ -88,7 +94,10 @@ impl GuardProcess {
             heard.send(read.map(|_| line)).unwrap_or_default();
         });
         match hears.recv_timeout(START_LIMIT) {
-            Ok(Ok(line)) if line.trim() == READY => Ok(GuardProcess { child, pipe }),
+            Ok(Ok(line)) if line.trim() == READY => Ok(GuardProcess {
+                child: Some(child),
+                pipe: Some(pipe),
+            }),
             _ => {
                 child.kill().wrap_err_with(what)?;
                 child.wait().wrap_err_with(what)?;
@@ -104,19 +113,29 @@ impl GuardProcess {
 
     /// The pause is decided: the guard ends without doing anything, and nobody waits for that. Where poolers are still
     /// owed the end of the run, it sees to that first.
-    pub(crate) fn dismiss(self, owed: Option<Settled>) {
-        let GuardProcess {
-            mut child,
-            mut pipe,
-        } = self;
-        let told = serde_json::to_string(&Dismissed { owed })
+    pub(crate) fn dismiss(mut self, owed: Option<Settled>) {
+        self.tell(&Said::Dismissed(owed));
+    }
+
+    fn tell(&mut self, said: &Said) {
+        let Some(mut pipe) = self.pipe.take() else {
+            return;
+        };
+        let told = serde_json::to_string(said)
             .map_err(std::io::Error::from)
-            .and_then(|dismissed| writeln!(pipe, "{dismissed}"));
+            .and_then(|said| writeln!(pipe, "{said}"));
         if let Err(error) = told {
-            log::warn!("dismiss the guard process: {error}");
+            log::warn!("tell the guard process that flare has done: {error}");
         }
-        drop(pipe);
-        std::thread::spawn(move || child.wait());
+    }
+}
+
+impl Drop for GuardProcess {
+    fn drop(&mut self) {
+        self.tell(&Said::Left);
+        if let Some(mut child) = self.child.take() {
+            std::thread::spawn(move || child.wait());
+        }
     }
 }
 
@@ -139,14 +158,38 @@ pub(crate) fn run(say: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     pipe.read_line(&mut rest)
         .wrap_err("wait for the end of the pause")?;
     let ended = match serde_json::from_str(&rest) {
-        Ok(Dismissed { owed }) => owed,
+        Ok(Said::Dismissed(owed)) => owed,
+        Ok(Said::Left) => {
+            let_go_of_stderr();
+            act(&config, &order, from)?
+        }
         Err(_) => act(&config, &order, from)?,
     };
     match ended {
         Some(ended) => {
+            let_go_of_stderr();
             clients::let_go_late(&config, ended, || no_other_is_on_its_way(&config, &order))
         }
         None => Ok(()),
+    }
+}
+
+/// Whoever reads what flare says from a pipe, to its end, would wait for the guard.
+fn let_go_of_stderr() {
+    let let_go = fstat(stderr())
+        .map_err(std::io::Error::from)
+        .and_then(|at| {
+            if matches!(
+                FileType::from_raw_mode(at.st_mode),
+                FileType::Fifo | FileType::Socket
+            ) {
+                let nowhere = File::options().write(true).open("/dev/null")?;
+                dup2_stderr(nowhere)?;
+            }
+            Ok(())
+        });
+    if let Err(error) = let_go {
+        log::debug!("let go of standard error: {error}");
     }
 }
 
