@@ -3,6 +3,7 @@
 mod around;
 mod back;
 mod example;
+mod gone;
 mod healthy;
 mod planted;
 mod rest;

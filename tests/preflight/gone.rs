@@ -1,0 +1,133 @@
+//! What the subscriber's version refuses is known before anything is loaded.
+
+use crate::support::{Pair, matrix};
+
+use super::{assert_found, look, of};
+
+/// On a 10: what 11 to 15 have taken away, and words of the same spelling that are the user's own.
+const OLD: &str = r#"
+    CREATE VIEW factorials AS SELECT 5! AS f; CREATE MATERIALIZED VIEW within AS SELECT point '(1,1)' @ box '((0,0),(2,2))' AS yes;
+    CREATE TABLE "Time""s" (id int PRIMARY KEY, at timestamptz DEFAULT timenow()::timestamptz, CONSTRAINT positive CHECK ((id!) > 0));
+    CREATE INDEX backing ON "Time""s" ((!! id)); CREATE DOMAIN dated AS timestamptz DEFAULT timenow()::timestamptz;
+    CREATE VIEW running AS SELECT pg_is_in_backup() AS yes; CREATE FUNCTION anything() RETURNS opaque LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+    CREATE VIEW catalogs AS SELECT c.relhasoids, d.adsrc FROM pg_class c LEFT JOIN pg_attrdef d ON d.adrelid = c.oid;
+    CREATE TABLE proisagg (proisagg int PRIMARY KEY, adsrc text, at tsquery); CREATE VIEW own AS SELECT proisagg, adsrc, @ proisagg AS a, 'x' ~ 'y' AS b FROM proisagg;
+    CREATE VIEW tables AS SELECT relname, relkind, 'a b' ~ relname::text AS c FROM pg_class"#;
+
+/// On a 15: what 16, 17 and 18 refuse.
+const RECENT: &str = "
+    CREATE TABLE up (a int, b int); CREATE TABLE down (b int GENERATED ALWAYS AS (a * 2) STORED) INHERITS (up);
+    CREATE TABLE fine_up (a int, b int GENERATED ALWAYS AS (a * 2) STORED); CREATE TABLE fine_down () INHERITS (fine_up);
+    CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+    CREATE TABLE folded (a text COLLATE blind PRIMARY KEY, b text COLLATE blind REFERENCES folded); CREATE TABLE folds (a text CONSTRAINT across REFERENCES folded);
+    CREATE VIEW checkpoints AS SELECT pg_stat_get_bgwriter_timed_checkpoints() AS n; CREATE VIEW cached AS SELECT attcacheoff FROM pg_attribute";
+
+/// Old and new version, what is planted on the old, and what is said of it: the check and words.
+type Plant<'a> = (u32, u32, &'a str, &'a [(&'a str, &'a str)]);
+
+#[test]
+fn what_no_newer_version_takes_is_named() {
+    let plants: [Plant; 2] = [
+        (
+            10,
+            17,
+            OLD,
+            &[
+                (
+                    "gone_objects",
+                    "view public.factorials (operator !(bigint,NONE) is gone)",
+                ),
+                (
+                    "gone_objects",
+                    "materialized view public.within (operator @(point,box) is gone)",
+                ),
+                (
+                    "gone_objects",
+                    r#"default of public.\"Time\"\"s\".at (function timenow() is gone)"#,
+                ),
+                (
+                    "gone_objects",
+                    r#"constraint positive of public.\"Time\"\"s\" (operator !(bigint,NONE) is gone)"#,
+                ),
+                (
+                    "gone_objects",
+                    "index public.backing (operator !!(NONE,bigint) is gone)",
+                ),
+                (
+                    "gone_objects",
+                    "default of public.dated (function timenow() is gone)",
+                ),
+                (
+                    "gone_objects",
+                    "view public.running (function pg_is_in_backup() is gone)",
+                ),
+                (
+                    "gone_objects",
+                    "function public.anything() (type opaque is gone)",
+                ),
+                (
+                    "gone_columns",
+                    "public.catalogs (reads pg_class.relhasoids)",
+                ),
+                ("gone_columns", "public.catalogs (reads pg_attrdef.adsrc)"),
+            ],
+        ),
+        (
+            15,
+            18,
+            RECENT,
+            &[
+                (
+                    "gone_objects",
+                    "column public.down.b (it is generated, that of its parent public.up is not)",
+                ),
+                (
+                    "gone_objects",
+                    "constraint across of public.folds (its two sides have collations",
+                ),
+                (
+                    "gone_objects",
+                    "view public.checkpoints (function pg_stat_get_bgwriter_timed_checkpoints() is gone)",
+                ),
+                (
+                    "gone_columns",
+                    "public.cached (reads pg_attribute.attcacheoff)",
+                ),
+            ],
+        ),
+    ];
+    for (old, new, planted, named) in plants {
+        let pair = Pair::new(old, new).with_accounts(1);
+        pair.publisher().sql(pair.db(), planted);
+        let json = look(&pair);
+        for (id, words) in named {
+            assert_found(&json, id, "blocker", words);
+        }
+        let count = |id: &str| -> usize {
+            let found = of(&json, id);
+            let objects = found
+                .iter()
+                .map(|it| it["objects"].as_array().map_or(0, Vec::len));
+            objects.sum()
+        };
+        assert_eq!(
+            count("gone_objects") + count("gone_columns"),
+            named.len(),
+            "{old}-{new}: {json}"
+        );
+    }
+}
+
+/// Each version takes the same of its own.
+#[test]
+fn what_the_same_version_takes_is_not_named() {
+    for &(version, planted) in matrix::sample(&[(10, OLD), (15, RECENT)], &[(10, OLD)]) {
+        let pair = Pair::new(version, version).with_accounts(1);
+        pair.publisher().sql(pair.db(), planted);
+        let json = look(&pair);
+        for id in ["gone_objects", "gone_columns"] {
+            let found = of(&json, id);
+            assert!(found.iter().all(|it| it["severity"] == "pass"), "{found:?}");
+        }
+    }
+}
