@@ -125,7 +125,7 @@ fn run_here(receiving: &Session, id: i64, instead: Option<&str>, done: &str) -> 
         params![id, instead.map(str::to_owned)],
     );
     let ran = ran.and_then(|_| receiving.execute(
-        "SELECT flare.ddl_sandbox(role, coalesce($2, regexp_replace(text, '\\mconcurrently\\M', '', 'i')), settings)
+        "SELECT flare.ddl_sandbox(role, flare.ddl_in_transaction(tag, coalesce($2, text)), settings)
            FROM flare.ddl WHERE id = $1 AND (outcome = 'failed' OR $2 IS NOT NULL)",
         params![id, instead.map(str::to_owned)],
     ));

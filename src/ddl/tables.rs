@@ -97,16 +97,42 @@ pub(super) fn take(
         return Ok((Vec::new(), notes));
     };
     let session = refresh::session(&pair.subscriber, dbname, &subscription, published.len())?;
-    refresh::plan(dbname, &subscription, &missing)
-        .carry_out_singly(&session, run)
-        .wrap_err_with(|| format!("replicate the new tables {}", listed(&missing)))
-        .hint(|| {
+    let taken = refresh::plan(dbname, &subscription, &missing).carry_out_singly(&session, run);
+    if let Err(report) = taken {
+        let absent = absent(&sides.reader, &missing).unwrap_or_default();
+        let next = if absent.is_empty() {
             format!(
                 "run {} --retry: it takes the tables that the subscription lacks",
                 sides.again()
             )
-        })?;
+        } else {
+            format!(
+                "{} {} not on the {}, as where flare.carry was off: flare status --repair makes what is missing there, and takes the rest",
+                listed(&absent),
+                if absent.len() == 1 { "is" } else { "are" },
+                pair.subscriber.side()
+            )
+        };
+        return Err(report)
+            .wrap_err_with(|| format!("replicate the new tables {}", listed(&missing)))
+            .hint(|| next);
+    }
     Ok((missing, notes))
+}
+
+/// Those of the tables that the receiving side does not have.
+fn absent(receiving: &Session, tables: &[TableName]) -> Result<Vec<TableName>> {
+    let mut absent = Vec::new();
+    for table in tables {
+        let there: bool = receiving.value(
+            "SELECT to_regclass($1) IS NOT NULL",
+            params![table.to_string()],
+        )?;
+        if !there {
+            absent.push(table.clone());
+        }
+    }
+    Ok(absent)
 }
 
 /// Closes what has come since, where the receiving side is closed.

@@ -2,6 +2,7 @@
 //! show. The server's own words are in its log, which nobody reads from here.
 
 mod copy_slot;
+mod on_the_way;
 mod pending;
 mod roles;
 mod rows;
@@ -111,11 +112,16 @@ pub(crate) fn suspects(stopped: &Stopped<'_>) -> Vec<Suspect> {
     }
     let changes = pending.as_ref().map(|it: &Pending| it.changes.as_slice());
     if let Some(there) = kept(tables::look(stopped, &subscription, &names)) {
+        let coming = kept(on_the_way::tables(stopped)).unwrap_or_default();
         for table in &there {
             // What only waits to be copied is changed by nobody yet.
             let copied = unready.contains(&table.name);
             let changes = changes.or(copied.then_some(&[]));
-            found.extend(tables::judge(table, changes, copied, stopped.sides));
+            let mut judged = tables::judge(table, changes, copied, stopped.sides);
+            if coming.contains(&table.name) {
+                judged.retain(|it| !on_the_way::is_shape(it.suspect));
+            }
+            found.extend(judged);
         }
         if let Some(pending) = &pending {
             found.extend(kept(rows::collision(stopped, pending, &there)).flatten());

@@ -77,7 +77,7 @@ pub fn settle(pair: &Pair, open: Side) {
 }
 
 /// The page's table of kinds, through the habits of programs. ROUND makes names anew.
-const HABITS: [&str; 64] = [
+const HABITS: [&str; 65] = [
     // psql: one at a time
     "CREATE TABLE ROUND_t (id int PRIMARY KEY, a text, b int)",
     "INSERT INTO ROUND_t SELECT n, 'a' || n, n FROM generate_series(1, 100) n",
@@ -150,6 +150,8 @@ const HABITS: [&str; 64] = [
     "CREATE TABLE ROUND_secret (id int PRIMARY KEY); ALTER TABLE ROUND_secret ENABLE ROW LEVEL SECURITY; INSERT INTO ROUND_secret VALUES (1), (2)",
     // What 14 and later print in SQL's own syntax.
     "CREATE TABLE ROUND_sql (id int PRIMARY KEY, at timestamp, name text); CREATE INDEX ROUND_sqli ON ROUND_sql (SUBSTRING(name FROM 1 FOR 3), (OVERLAY(name PLACING 'y' FROM 1 FOR 2))) WHERE TRIM(LEADING '0' FROM name) <> '' AND POSITION('x' IN name) > 0; CREATE VIEW ROUND_sqlv AS SELECT id, at AT TIME ZONE 'Europe/Berlin' AS local, (at, at) OVERLAPS (at AT TIME ZONE 'utc' AT TIME ZONE 'utc', at) AS over, TRIM(name) AS name FROM ROUND_sql; INSERT INTO ROUND_sql VALUES (1)",
+    // 14 and later give it a multirange type, which keeps the name that it was made with.
+    "CREATE TYPE ROUND_floatrange AS RANGE (subtype = float8); ALTER TYPE ROUND_floatrange RENAME TO ROUND_span; CREATE TYPE ROUND_r.ROUND_range AS RANGE (subtype = float4); ALTER TYPE ROUND_r.ROUND_range SET SCHEMA ROUND_s; CREATE TABLE ROUND_spans (id int PRIMARY KEY, s ROUND_span); INSERT INTO ROUND_spans VALUES (1, '[1.5,2]')",
     // A cutover wants every table to have an identity.
     "ALTER TABLE ROUND_ctas3 REPLICA IDENTITY FULL; ALTER TABLE ROUND_ctas4 REPLICA IDENTITY FULL",
     "ALTER TABLE ROUND_ctas REPLICA IDENTITY FULL; ALTER TABLE ROUND_ctas2 REPLICA IDENTITY FULL; ALTER TABLE ROUND_p1 REPLICA IDENTITY FULL; ALTER TABLE ROUND_p2 REPLICA IDENTITY FULL",

@@ -33,7 +33,7 @@ const SCHEMA: &str = "
       FROM pg_enum GROUP BY enumtypid
     UNION ALL
     SELECT 'function', p.oid::regprocedure::text, md5(prosrc) FROM pg_proc p JOIN mine n ON n.oid = pronamespace
-     WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
+     WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype IN ('e', 'i'))
     UNION ALL
     SELECT 'trigger', tgrelid::regclass || ' ' || tgname, tgenabled::text FROM pg_trigger
      WHERE NOT tgisinternal AND tgname NOT IN ('flare_fence', 'flare_truncate')

@@ -40,8 +40,11 @@ impl Work<'_> {
     }
 
     pub(super) fn spelling(&self) -> Spelling {
-        if self.pair.publisher.major() == self.pair.subscriber.major() {
+        let (publisher, subscriber) = (self.pair.publisher.major(), self.pair.subscriber.major());
+        if publisher == subscriber {
             Spelling::OneVersion
+        } else if (publisher < 14) != (subscriber < 14) {
+            Spelling::AcrossFourteen
         } else {
             Spelling::AcrossVersions
         }

@@ -15,7 +15,7 @@ use crate::replicate::drift::own_roles;
 use crate::replicate::load::load;
 use crate::replicate::{Change, Plan, Run};
 use crate::schema::drift::{self, Drift};
-use crate::schema::{Difference, DumpReport, compare};
+use crate::schema::{Difference, DumpReport, Spelling, compare};
 use crate::server::{Login, Pair, Server, Session, Subscriber, Timeout, params};
 use crate::tools::{Toolbox, WRITING, written};
 use crate::value::{Ident, Literal};
@@ -160,7 +160,9 @@ impl Work<'_> {
         let there = subscriber.connect(Login::Superuser, self.dbname)?;
         let mut drift = drift::compare(&here, &there, &own_roles(self.pair))
             .wrap_err("compare the catalogs of the two databases")?;
+        let multiranges = self.spelling() != Spelling::AcrossFourteen;
         drift.retain(|it| !it.is_of_grants_on_database() && !it.is_in_no_dump());
+        drift.retain(|it| multiranges || !it.is_of_multirange_name());
         drop((here, there));
         let beside = Work {
             dbname: shadow,

@@ -247,6 +247,19 @@ impl Drift {
         self.kind == Kind::Grants && self.object.starts_with("DATABASE ")
     }
 
+    /// Whether only the names of a range type's multirange type differ.
+    pub(crate) fn is_of_multirange_name(&self) -> bool {
+        let (Some(one), Some(other)) = (&self.publisher, &self.subscriber) else {
+            return false;
+        };
+        let named = |part: &&str| !part.starts_with("MULTIRANGE_TYPE_NAME = ");
+        self.kind == Kind::RangeType
+            && one
+                .split(", ")
+                .filter(named)
+                .eq(other.split(", ").filter(named))
+    }
+
     /// Whether the application would meet it after the cutover. What the subscriber alone has and nobody runs into, and
     /// what only people read, does not count; nor does a replica identity, which the cutover makes equal by itself.
     pub(crate) fn matters(&self) -> bool {

@@ -64,7 +64,7 @@ const RANGES: &str = "
       FROM typ t JOIN pg_range r ON r.rngtypid = t.oid CROSS JOIN LATERAL (SELECT concat_ws(', ', 'SUBTYPE = ' || format_type(r.rngsubtype, NULL),
                'SUBTYPE_DIFF = ' || CASE WHEN r.rngsubdiff <> 0 THEN r.rngsubdiff::text END, 'CANONICAL = ' || CASE WHEN r.rngcanonical <> 0 THEN r.rngcanonical::text END,
                (SELECT 'MULTIRANGE_TYPE_NAME = ' || format('%I.%I', n.nspname, m.typname) FROM pg_type m JOIN pg_namespace n ON n.oid = m.typnamespace JOIN pg_type own ON own.oid = t.oid
-                 WHERE m.oid = (to_jsonb(r) ->> 'rngmultitypid')::oid AND m.typname <> left(CASE WHEN own.typname LIKE '%range%' THEN regexp_replace(own.typname, 'range', 'multirange') ELSE own.typname || '_multirange' END, 63)),
+                 WHERE $2 >= 14 AND m.oid = (to_jsonb(r) ->> 'rngmultitypid')::oid AND m.typname <> left(CASE WHEN own.typname LIKE '%range%' THEN regexp_replace(own.typname, 'range', 'multirange') ELSE own.typname || '_multirange' END, 63)),
                (SELECT format('SUBTYPE_OPCLASS = %I.%I', n.nspname, o.opcname) FROM pg_opclass o JOIN pg_namespace n ON n.oid = o.opcnamespace WHERE o.oid = r.rngsubopc AND NOT o.opcdefault),
                (SELECT format('COLLATION = %I.%I', n.nspname, o.collname) FROM pg_collation o JOIN pg_namespace n ON n.oid = o.collnamespace
                  WHERE o.oid = r.rngcollation AND o.oid <> (SELECT b.typcollation FROM pg_type b WHERE b.oid = r.rngsubtype)))) d(definition)
