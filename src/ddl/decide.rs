@@ -124,11 +124,13 @@ fn run_here(receiving: &Session, id: i64, instead: Option<&str>, done: &str) -> 
         "SELECT flare.ddl_validate(id) FROM flare.ddl WHERE id = $1 AND outcome = 'unvalidated' AND $2::text IS NULL",
         params![id, instead.map(str::to_owned)],
     );
-    let ran = ran.and_then(|_| receiving.execute(
+    let ran = ran.and_then(|_| {
+        receiving.execute(
         "SELECT flare.ddl_sandbox(role, flare.ddl_in_transaction(tag, coalesce($2, text)), settings)
            FROM flare.ddl WHERE id = $1 AND (outcome = 'failed' OR $2 IS NOT NULL)",
         params![id, instead.map(str::to_owned)],
-    ));
+    )
+    });
     let ran = ran.and_then(|_| {
         receiving.execute(
             "UPDATE flare.ddl SET outcome = $2, error = NULL WHERE id = $1",

@@ -12,6 +12,7 @@ use crate::value::{Ident, Literal};
 const OBJECTS: &str = include_str!("sql/objects.sql");
 const TEXT: &str = include_str!("sql/text.sql");
 const NOTICING: &str = include_str!("sql/noticing.sql");
+const VALUES: &str = include_str!("sql/values.sql");
 const APPLYING: &str = include_str!("sql/applying.sql");
 const TRUNCATE: &str = include_str!("sql/truncate.sql");
 
@@ -152,12 +153,12 @@ pub(super) fn installation(
     match mode {
         // The cutover's sessions are the owner's where the administrator is no superuser. Texts may hold secrets.
         DdlMode::Carry => format!(
-            "{constants};\n{OBJECTS}{TEXT}{noticing}{truncate}{APPLYING}
+            "{constants};\n{OBJECTS}{TEXT}{noticing}{VALUES}{truncate}{APPLYING}
              GRANT USAGE ON SCHEMA flare TO {owner}; GRANT SELECT (id, tag, outcome) ON flare.ddl TO {owner}",
             owner = Ident::new(&host.db_owner.user)
         ),
         DdlMode::Refuse | DdlMode::Watch => format!(
-            "{constants};\n{TEXT}{noticing}{truncate}REVOKE ALL ON ALL FUNCTIONS IN SCHEMA flare FROM public"
+            "{constants};\n{TEXT}{noticing}{VALUES}{truncate}REVOKE ALL ON ALL FUNCTIONS IN SCHEMA flare FROM public"
         ),
     }
 }

@@ -22,29 +22,37 @@ struct Computed {
     a_time: bool,
     /// The statement drops a column of the table, too: perhaps one of that name.
     dropping: bool,
+    /// Each row's own expression, which each side computes.
+    generated: bool,
+    /// Whether it calls a function that is not declared immutable, or is a sequence's.
+    declared: bool,
+    /// Functions of users that it calls, by their oids.
+    functions: Vec<i64>,
 }
 
 /// Columns of tables that this transaction has locked, which it wrote, with a default that differs from one server or one
-/// moment to the next. `:funcid` and `:opfuncid` are how pg_node_tree names functions.
+/// moment to the next, or that calls a function of a user's. `:funcid` and `:opfuncid` are how pg_node_tree names functions.
 const COMPUTED: &str = "
     SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'column', a.attname,
              'kind', format_type(a.atttypid, a.atttypmod), 'default', coalesce(pg_get_expr(d.adbin, d.adrelid), t.typdefault),
              'identity', a.attidentity <> '', 'sequence', pg_get_serial_sequence(format('%I.%I', n.nspname, c.relname), a.attname), 'a_time', t.typcategory = 'D' AND $1 ~* '''\\s*(now|today|tomorrow|yesterday)\\s*''',
+             'generated', coalesce(to_jsonb(a) ->> 'attgenerated', '') <> '', 'declared', e.declared, 'functions', e.functions,
              'dropping', EXISTS (SELECT FROM pg_attribute gone WHERE gone.attrelid = a.attrelid AND gone.attisdropped
                                     AND age(gone.xmin) <= age((txid_current() & 4294967295)::text::xid)))
       FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
       JOIN pg_type t ON t.oid = a.atttypid
       LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+      CROSS JOIN LATERAL (SELECT coalesce(d.adbin, t.typdefaultbin)::text) x(tree)
+      CROSS JOIN LATERAL (
+        SELECT a.attidentity <> '' OR coalesce(x.tree ~ 'SQLVALUEFUNCTION', false) OR EXISTS (SELECT FROM pg_proc p WHERE p.provolatile <> 'i' AND p.oid = ANY (called.oids)),
+               array(SELECT oid::bigint FROM unnest(called.oids) oid WHERE oid >= 16384)
+          FROM (SELECT array(SELECT (regexp_matches(x.tree, ':(?:funcid|opfuncid) (\\d+)', 'g'))[1]::oid)) called(oids)) e(declared, functions)
      WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind = 'r'
        AND age(a.xmin) <= age((txid_current() & 4294967295)::text::xid)
        AND EXISTS (SELECT FROM pg_locks l WHERE l.locktype = 'relation' AND l.relation = c.oid AND l.pid = pg_backend_pid()
                       AND l.mode = 'AccessExclusiveLock'
                       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
-       AND coalesce(to_jsonb(a) ->> 'attgenerated', '') = ''
-       AND (a.attidentity <> '' OR coalesce(d.adbin, t.typdefaultbin)::text ~ 'SQLVALUEFUNCTION'
-            OR t.typcategory = 'D' AND $1 ~* '''\\s*(now|today|tomorrow|yesterday)\\s*'''
-            OR EXISTS (SELECT FROM pg_proc p WHERE p.provolatile <> 'i' AND p.oid::text IN (
-                         SELECT (regexp_matches(coalesce(d.adbin, t.typdefaultbin)::text, ':(?:funcid|opfuncid) (\\d+)', 'g'))[1])))";
+       AND (e.declared OR t.typcategory = 'D' AND $1 ~* '''\\s*(now|today|tomorrow|yesterday)\\s*''' OR e.functions <> '{}')";
 
 /// What the transaction of `open`, which has run the statement, would make different on `other`, which has not.
 pub(super) fn would_differ(open: &Session, other: &Session, statement: &str) -> Result<()> {
@@ -59,6 +67,22 @@ pub(super) fn would_differ(open: &Session, other: &Session, statement: &str) -> 
             ))
             .hint("now() and current_date are read when a row is written")
             .err();
+        }
+        let pretender = pretender(open, &column.functions)?;
+        if column.generated {
+            if let Some(function) = pretender {
+                return Failure::new(format!(
+                    "column {:?} of {} is computed by {function}, which is declared IMMUTABLE and is not: rows would get other values on the receiving side",
+                    column.column,
+                    column.table.plain()
+                ))
+                .hint("a column that is none of these, written by a trigger, replicates")
+                .err();
+            }
+            continue;
+        }
+        if !column.declared && pretender.is_none() {
+            continue;
         }
         let there: bool = other.value(
             "SELECT EXISTS (SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
@@ -78,6 +102,39 @@ pub(super) fn would_differ(open: &Session, other: &Session, statement: &str) -> 
         }
     }
     refuse_volatile_using(open, statement)
+}
+
+/// How far functions are followed into those that they call.
+const DEPTH: usize = 3;
+
+/// A function among these that is declared as what it is not, as far as the text of it and of what it calls tells.
+fn pretender(session: &Session, functions: &[i64]) -> Result<Option<String>> {
+    let mut named = functions.to_vec();
+    for _ in 0..DEPTH {
+        if named.is_empty() {
+            break;
+        }
+        let bodies: Vec<(String, String)> = session.list(
+            "SELECT jsonb_build_array(p.oid::regproc, coalesce(pg_get_function_sqlbody, p.prosrc))
+               FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang,
+                    LATERAL (SELECT CASE WHEN to_jsonb(p) ->> 'prosqlbody' IS NOT NULL THEN pg_get_functiondef(p.oid) END) b(pg_get_function_sqlbody)
+              WHERE p.oid = ANY ($1::bigint[]::oid[]) AND l.lanname IN ('sql', 'plpgsql') ORDER BY 1",
+            params![named],
+        )?;
+        let mut called = Vec::new();
+        for (function, body) in bodies {
+            let names = functions_called(&body);
+            if differs_elsewhere(&body, 0).is_some() || not_immutable(session, &names)?.is_some() {
+                return Ok(Some(function));
+            }
+            called.extend(names);
+        }
+        named = session.list(
+            "SELECT to_jsonb(p.oid::bigint) FROM pg_proc p WHERE p.proname = ANY ($1) AND p.oid >= 16384",
+            params![called],
+        )?;
+    }
+    Ok(None)
 }
 
 fn has_rows(session: &Session, table: &TableName) -> Result<bool> {
@@ -122,22 +179,27 @@ impl Computed {
     }
 }
 
-/// `ALTER COLUMN .. TYPE .. USING` computes every row again on each side. A stable function of a user may read the time.
+/// `ALTER COLUMN .. TYPE .. USING` computes every row again on each side.
 fn refuse_volatile_using(session: &Session, statement: &str) -> Result<()> {
     if !statement.to_ascii_lowercase().contains("using") {
         return Ok(());
     }
     let called = functions_called(statement);
-    let volatile: Option<String> = session.value(
-        "SELECT min(p.proname || CASE p.provolatile WHEN 'v' THEN '() is volatile' ELSE '() is not immutable' END)
-           FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-          WHERE p.proname = ANY ($1)
-            AND (p.provolatile = 'v' OR p.provolatile = 's' AND p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal'))",
-        params![called],
-    )?;
-    let volatile = volatile.or_else(|| {
-        differs_elsewhere(statement).map(|what| format!("{what} is another one there"))
-    });
+    let mut volatile = not_immutable(session, &called)?;
+    if volatile.is_none() {
+        let tokens = Tokens::of(statement.as_bytes());
+        let using = tokens.find("USING").map(|using| using + 1);
+        let differs = using.and_then(|using| differs_elsewhere(statement, using));
+        volatile = differs.map(|what| format!("{what} is another one there"));
+    }
+    if volatile.is_none() {
+        let own: Vec<i64> = session.list(
+            "SELECT to_jsonb(p.oid::bigint) FROM pg_proc p WHERE p.proname = ANY ($1) AND p.oid >= 16384",
+            params![called],
+        )?;
+        let pretender = pretender(session, &own)?;
+        volatile = pretender.map(|it| format!("{it}() is declared IMMUTABLE and is not"));
+    }
     match volatile {
         None => Ok(()),
         Some(why) => Failure::new(format!(
@@ -146,6 +208,17 @@ fn refuse_volatile_using(session: &Session, statement: &str) -> Result<()> {
         .hint("in three statements: ADD COLUMN of the new type; UPDATE; then DROP COLUMN and RENAME COLUMN")
         .err(),
     }
+}
+
+/// A function of these names that is volatile, or a user's that is only stable: that one may read the time.
+fn not_immutable(session: &Session, called: &[String]) -> Result<Option<String>> {
+    session.value(
+        "SELECT min(p.proname || CASE p.provolatile WHEN 'v' THEN '() is volatile' ELSE '() is not immutable' END)
+           FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+          WHERE p.proname = ANY ($1)
+            AND (p.provolatile = 'v' OR p.provolatile = 's' AND p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal'))",
+        params![called.to_vec()],
+    )
 }
 
 /// Names that are called as functions in it, lower-cased where unquoted.
@@ -186,11 +259,10 @@ const ELSEWHERE_WORDS: [&str; 8] = [
     "CURRENT_CATALOG",
 ];
 
-/// What stands behind USING and has another value on the other side, though it is not volatile.
-fn differs_elsewhere(text: &str) -> Option<String> {
+/// What stands from this token on and has another value on the other side, though it is not volatile.
+fn differs_elsewhere(text: &str, from: usize) -> Option<String> {
     let tokens = Tokens::of(text.as_bytes());
-    let using = tokens.find("USING")?;
-    (using + 1..tokens.len()).find_map(|at| {
+    (from..tokens.len()).find_map(|at| {
         let raw = String::from_utf8_lossy(tokens.raw(at));
         let calls = tokens.is(at + 1, "(")
             && tokens
@@ -221,7 +293,7 @@ mod tests {
             ("'tonight'", None),
         ] {
             let text = format!("ALTER TABLE t ALTER now TYPE date USING {using}");
-            assert_eq!(differs_elsewhere(&text).as_deref(), found, "{using}");
+            assert_eq!(differs_elsewhere(&text, 6).as_deref(), found, "{using}");
         }
     }
 

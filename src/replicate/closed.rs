@@ -39,10 +39,18 @@ pub(crate) fn close(
             format!("fence {} tables ({})", unfenced.len(), listed(&unfenced)),
             format!("{} and so on", fence::trigger_on(&unfenced[0])),
         );
+    } else if !fence::is_there(&session).wrap_err_with(what)? {
+        // Of a database without tables: those that come are given their triggers then.
+        fences.step("make the function of the fence", fence::closed());
     }
     let fenced = fences
         .carry_out_by(run, |_| {
-            for tables in unfenced.chunks(AT_ONCE) {
+            let without_tables: [&[TableName]; 1] = [&[]];
+            let some = unfenced.chunks(AT_ONCE);
+            let none = without_tables
+                .into_iter()
+                .take(usize::from(unfenced.is_empty()));
+            for tables in some.chain(none) {
                 let mut sql = format!("CREATE SCHEMA IF NOT EXISTS flare; {}", fence::closed());
                 for table in tables {
                     sql.push(';');

@@ -9,6 +9,12 @@ use crate::support::{Pair, matrix};
 use super::same::assert_same;
 use super::writer::Writer;
 
+/// What is not as it is declared, also by what it calls.
+pub const SAID_IMMUTABLE: [&str; 2] = [
+    "CREATE FUNCTION said() RETURNS float IMMUTABLE LANGUAGE sql AS 'SELECT random()'",
+    "CREATE FUNCTION through() RETURNS float IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN said() + 1; END'",
+];
+
 /// Every version on either side once, where there is time; else the longest leap.
 fn pairs() -> Vec<(u32, u32)> {
     if std::env::var("PAIRS").is_ok_and(|asked| !asked.is_empty()) {
@@ -148,6 +154,9 @@ fn a_file_goes_on_where_it_stopped_and_a_refused_statement_is_on_neither_side() 
     }
     let dice = "CREATE DOMAIN dice AS float DEFAULT random()";
     pair.flare(&["ddl", db, dice]).ok();
+    for function in SAID_IMMUTABLE {
+        pair.flare(&["ddl", db, function]).ok();
+    }
     for (statement, says) in [
         (
             "ALTER TABLE deploy ADD COLUMN at timestamptz DEFAULT clock_timestamp()",
@@ -180,6 +189,18 @@ fn a_file_goes_on_where_it_stopped_and_a_refused_statement_is_on_neither_side() 
         (
             "ALTER TABLE deploy ADD COLUMN d dice",
             "would get other values",
+        ),
+        (
+            "ALTER TABLE deploy ADD COLUMN d float DEFAULT through()",
+            "would get other values",
+        ),
+        (
+            "ALTER TABLE deploy ALTER COLUMN label TYPE text USING label || through()",
+            "through() is declared IMMUTABLE and is not",
+        ),
+        (
+            "ALTER TABLE deploy ADD COLUMN d float GENERATED ALWAYS AS (through()) STORED",
+            "computed by through, which is declared IMMUTABLE",
         ),
         ("ALTER TABLE nowhere ADD COLUMN n int", "does not exist"),
     ] {

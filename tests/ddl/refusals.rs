@@ -4,6 +4,7 @@ use crate::support::Pair;
 use crate::support::application::Side;
 use crate::support::pair::Passwords;
 
+use super::both_sides::SAID_IMMUTABLE;
 use super::carry::{armed, is_refused, owner, runs, settle};
 use super::same::assert_same;
 
@@ -30,10 +31,25 @@ fn what_would_differ_is_refused_or_corrected() {
             &mut client,
             "CREATE TYPE mood AS ENUM ('sad'); CREATE DOMAIN dice AS float DEFAULT random(); CREATE DOMAIN moment AS timestamptz DEFAULT now()",
         );
+        for function in SAID_IMMUTABLE {
+            runs(&mut client, function);
+        }
+        if open.of(&pair).version() >= 12 {
+            for sql in [
+                "CREATE TABLE computed (id int PRIMARY KEY, g float GENERATED ALWAYS AS (through()) STORED)",
+                "ALTER TABLE filled ADD g float GENERATED ALWAYS AS (id + said()) STORED",
+            ] {
+                is_refused(&mut client, sql, "declared IMMUTABLE and is not");
+            }
+        }
         for (sql, says) in [
             (
                 "ALTER TABLE filled ADD c float DEFAULT random()",
                 "In three statements: ALTER TABLE",
+            ),
+            (
+                "ALTER TABLE filled ALTER t TYPE text USING t || through()",
+                "another value there",
             ),
             ("ALTER TABLE filled ADD c serial", "would get other values"),
             (
@@ -137,6 +153,11 @@ fn what_would_differ_is_refused_or_corrected() {
             &mut client,
             "SELECT lo_create(4711); COMMENT ON LARGE OBJECT 4711 IS 'x'; GRANT SELECT ON LARGE OBJECT 4711 TO public; SELECT lo_unlink(4711)",
         );
+        // An older column is not new because the table is rewritten; nor is its name a part of another word.
+        runs(
+            &mut client,
+            "CREATE TABLE calm (id int PRIMARY KEY, n int); ALTER TABLE calm ADD lt timestamptz DEFAULT now(); INSERT INTO calm VALUES (1, 2); ALTER TABLE calm ALTER n TYPE bigint; ALTER TABLE calm ALTER n TYPE int, ALTER lt SET NOT NULL",
+        );
         // Columns that are called like functions.
         runs(
             &mut client,
@@ -156,6 +177,8 @@ fn what_would_differ_is_refused_or_corrected() {
         for now in [
             "ALTER TABLE filled ADD at timestamptz DEFAULT now()",
             "ALTER TABLE filled ADD there moment",
+            "ALTER TABLE filled ADD said float DEFAULT through()",
+            "ALTER TABLE filled ADD its_oid oid DEFAULT 'filled'::regclass::oid",
             // What the transaction has written since is not taken back.
             "BEGIN; ALTER TABLE filled ADD again timestamptz DEFAULT now(); UPDATE filled SET again = '2020-01-01' WHERE id < 9; ALTER TABLE filled ALTER again SET NOT NULL, ADD other int; COMMIT",
             "ALTER TABLE filled DROP t, ADD t timestamptz DEFAULT now()",

@@ -41,9 +41,10 @@ BEGIN
     DROP MATERIALIZED VIEW flare.sandbox;
 END $f$;
 
--- Whether rows depend on the statement: then apply stops until it has been run, or a person has decided.
+-- Whether rows depend on the statement: then apply stops until it has been run, or a person has decided. Foreign tables have
+-- none that replicate, and the server that they are imported from may not be reached from here.
 CREATE OR REPLACE FUNCTION flare.ddl_shapes(tag text) RETURNS boolean LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
-    SELECT tag ~ '(TABLE|TABLE AS|TYPE|DOMAIN|SCHEMA|SEQUENCE|EXTENSION|COLLATION|LANGUAGE)$'
+    SELECT tag <> 'IMPORT FOREIGN SCHEMA' AND tag ~ '(TABLE|TABLE AS|TYPE|DOMAIN|SCHEMA|SEQUENCE|EXTENSION|COLLATION|LANGUAGE)$'
 $f$;
 
 -- Closes what the statement has made or attached, and what is above it, where flare keeps the database closed: a table
