@@ -22,6 +22,8 @@ const CATCH_UP: Duration = Duration::from_secs(30);
 const QUICK: Duration = Duration::from_millis(300);
 /// A row is on the other side in less, unless something stops apply.
 const KEEPS_UP: Duration = Duration::from_secs(2);
+/// How long the session of a command that has ended may outlive it.
+const ENDS_WITHIN: Duration = Duration::from_secs(3);
 /// How long tables may still be copied.
 const COPIED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -304,10 +306,17 @@ fn lock_out_others(pair: &Pair, dbname: &str) -> Result<()> {
     let mut servers: [&Server; 2] = [&pair.publisher, &pair.subscriber];
     servers.sort_by_key(|server| server.identifier());
     for server in servers {
-        let taken: bool = server.admin().value(
-            "SELECT pg_try_advisory_lock($1, hashtext($2))",
-            params![RUN_LOCK, dbname],
-        )?;
+        let since = Instant::now();
+        let taken = loop {
+            let taken: bool = server.admin().value(
+                "SELECT pg_try_advisory_lock($1, hashtext($2))",
+                params![RUN_LOCK, dbname],
+            )?;
+            if taken || since.elapsed() > ENDS_WITHIN {
+                break taken;
+            }
+            interrupt::sleep(Duration::from_millis(50))?;
+        };
         if !taken {
             return Failure::new(format!(
                 "another flare is at work on {dbname:?} (it holds the advisory lock {RUN_LOCK} of {} on the {})",

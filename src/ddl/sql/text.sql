@@ -207,7 +207,13 @@ BEGIN
         END IF;
         RETURN;
     END IF;
-    IF length(string) > 200000 OR flare.ddl_rolls_back(string) THEN
+    string_id := statement_timestamp()::text || '/' || md5(string);
+    IF strpos(places, statement_timestamp()::text) = 0 THEN
+        places := '{}';
+    END IF;
+    place := (places::jsonb ->> string_id)::int;
+    -- What has a place has been looked at before.
+    IF place IS NULL AND (length(string) > 200000 OR flare.ddl_rolls_back(string)) THEN
         SELECT * INTO found FROM flare.ddl_next(string, 1);
         IF found.statement IS NOT NULL AND found.next >= length(rtrim(string, E'; \n\t\r')) AND flare.ddl_is(found.plain, tag) THEN
             statement := found.statement;
@@ -224,11 +230,7 @@ BEGIN
         unseen := 'it is part of a string of statements with standard_conforming_strings off';
         RETURN;
     END IF;
-    string_id := statement_timestamp()::text || '/' || md5(string);
-    IF strpos(places, statement_timestamp()::text) = 0 THEN
-        places := '{}';
-    END IF;
-    place := coalesce((places::jsonb ->> string_id)::int, 1);
+    place := coalesce(place, 1);
     LOOP
         SELECT * INTO found FROM flare.ddl_next(string, place);
         IF found.statement IS NULL THEN
