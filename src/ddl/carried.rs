@@ -255,6 +255,18 @@ pub(super) fn inserting(open: &Session, id: i64) -> Result<serde_json::Value> {
 /// How long is tried in all.
 const TRIED_FOR: Duration = Duration::from_secs(2);
 
+/// Without what `flare.ddl_apply()` adds for the server's log.
+fn without_the_statement(message: &str, statement: &str) -> String {
+    let message = message
+        .strip_suffix(" (HINT: flare status says what can be done.)")
+        .unwrap_or(message);
+    let shown: String = statement.chars().take(2000).collect();
+    message
+        .strip_suffix(&format!(" (DETAIL: {shown})"))
+        .unwrap_or(message)
+        .to_owned()
+}
+
 /// Runs them here as apply would, in their order, until one fails, and takes them back: those of one transaction come
 /// together, and any of them stops it.
 fn why_not(open: &Session, receiving: &Session, lacking: &mut [StuckStatement]) -> Result<()> {
@@ -278,7 +290,10 @@ fn why_not(open: &Session, receiving: &Session, lacking: &mut [StuckStatement]) 
             // One that only waits, for apply perhaps, has not failed.
             let waits = [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED];
             if !sqlstate_of(&report).is_some_and(|state| waits.contains(state)) {
-                statement.error = Some(message_of(&report));
+                statement.error = Some(without_the_statement(
+                    &message_of(&report),
+                    &statement.statement,
+                ));
             }
             break;
         }
@@ -287,4 +302,20 @@ fn why_not(open: &Session, receiving: &Session, lacking: &mut [StuckStatement]) 
         }
     }
     receiving.batch("ROLLBACK")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_does_not_repeat_the_statement() {
+        let statement = "ALTER TABLE t ADD n int";
+        let said = "ERROR: flare: statement 1 (ALTER TABLE) fails here: it exists (DETAIL: ALTER TABLE t ADD n int) (HINT: flare status says what can be done.)";
+        assert_eq!(
+            without_the_statement(said, statement),
+            "ERROR: flare: statement 1 (ALTER TABLE) fails here: it exists"
+        );
+        assert_eq!(without_the_statement("timeout", statement), "timeout");
+    }
 }

@@ -227,11 +227,14 @@ impl MigrationStatus {
             Direction::Forward => (Side::Publisher, Side::Subscriber),
             Direction::Back => (Side::Subscriber, Side::Publisher),
         };
+        // What a carried statement is yet to make would be in its way.
+        let on_the_way = self.statements.iter().any(|it| it.stops);
         let mut words: Vec<String> = found
             .iter()
             .take(SHOWN)
             .map(|it| {
-                let statement = it.statement.as_ref().map(|sql| {
+                let statement = it.statement.as_ref().filter(|_| !on_the_way);
+                let statement = statement.map(|sql| {
                     let sql = sql.replace('\n', "\n        ");
                     format!("\n        on the {to}: {sql};")
                 });

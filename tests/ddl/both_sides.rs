@@ -196,11 +196,11 @@ fn a_file_goes_on_where_it_stopped_and_a_refused_statement_is_on_neither_side() 
         ),
         (
             "ALTER TABLE deploy ALTER COLUMN label TYPE text USING label || through()",
-            "through() is declared IMMUTABLE and is not",
+            "said() is declared IMMUTABLE and is not",
         ),
         (
             "ALTER TABLE deploy ADD COLUMN d float GENERATED ALWAYS AS (through()) STORED",
-            "computed by through, which is declared IMMUTABLE",
+            "computed by said, which is declared IMMUTABLE",
         ),
         ("ALTER TABLE nowhere ADD COLUMN n int", "does not exist"),
     ] {

@@ -141,9 +141,14 @@ BEGIN
         END IF;
     END IF;
     GET DIAGNOSTICS context = PG_CONTEXT;
-    string := rtrim(current_query(), E'; \n\t\r');
-    -- The client's string is this one statement. What runs inside of another has a line of its own in the context.
-    alone := strpos(context, E'\n') = 0 AND strpos(string, ';') = 0 AND upper(split_part(string, ' ', 1)) = split_part(tg_tag, ' ', 1);
+    string := current_query();
+    -- The client's string is this one statement. What runs inside of another has a line of its own in the context. A long
+    -- string is trimmed only then, which goes through all of it, character by character.
+    alone := strpos(context, E'\n') = 0 AND string !~ ';[; \n\t\r]*[^; \n\t\r]';
+    IF alone THEN
+        string := rtrim(string, E'; \n\t\r');
+        alone := upper(split_part(string, ' ', 1)) = split_part(tg_tag, ' ', 1);
+    END IF;
     IF tg_event = 'ddl_command_end' AND tg_tag LIKE 'DROP %' THEN
         -- Noted by sql_drop, which does not come for IF EXISTS without a hit: so the place in a string moves on here.
         IF tg_tag LIKE '%EXTENSION' THEN

@@ -197,7 +197,7 @@ BEGIN
         unseen := 'a function runs it whose text cannot be seen';
         RETURN;
     END IF;
-    IF strpos(rtrim(string, E'; \n\t\r'), ';') = 0 THEN
+    IF string !~ ';[; \n\t\r]*[^; \n\t\r]' THEN
         string := rtrim(string, E'; \n\t\r');
         plain := flare.ddl_plain(string);
         IF flare.ddl_is(plain, tag) THEN

@@ -129,9 +129,19 @@ impl<'s> Printing<'s> {
             .replace("$2", &self.older.to_string())
             .replace("$3", &array(kinds))
             .replace("$1", &array(&self.roles.names));
-        self.session
+        self.asked(&select)
+    }
+
+    /// In a transaction of its own, which a failure does not leave open for the next question.
+    fn asked(&self, select: &str) -> Result<Vec<SimpleRow>> {
+        let found = self
+            .session
             .simple(&format!("{BEGIN}; {select}; COMMIT"))
-            .wrap_err("read the catalogs")
+            .wrap_err("read the catalogs");
+        if found.is_err() && self.session.batch("ROLLBACK").is_err() {
+            log::debug!("the session that read the catalogs is gone");
+        }
+        found
     }
 
     /// Of each kind, what tells two sides apart.
@@ -174,8 +184,7 @@ impl<'s> Printing<'s> {
     /// What rests on objects of this side, by the objects' kinds and names.
     pub(super) fn users(&self) -> Result<Users> {
         let found = self
-            .session
-            .simple(&format!("{BEGIN}; {PRELUDE}, {}; COMMIT", users::USERS))
+            .asked(&format!("{PRELUDE}, {}", users::USERS))
             .wrap_err("read what rests on the objects that differ")?;
         users::read(&found)
     }
