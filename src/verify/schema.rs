@@ -81,7 +81,13 @@ pub(crate) fn verify_schema(
         Ok(shadowed) => {
             let mut found = of_shadow(shadowed);
             let besides = drift::look(pair, dbname)?.into_iter();
-            found.extend(besides.filter(Drift::is_in_no_dump).map(of_drift));
+            let besides = besides.filter(Drift::is_in_no_dump).map(of_drift);
+            let is_new = |it: &SchemaDifference| {
+                let mut found = found.iter();
+                !found.any(|other| (&other.kind, &other.object) == (&it.kind, &it.object))
+            };
+            let besides: Vec<SchemaDifference> = besides.filter(is_new).collect();
+            found.extend(besides);
             (SchemaMethod::Throwaway, found)
         }
         Err(report) => {

@@ -164,6 +164,17 @@ fn each_is_named_and_mended(old: u32, new: u32) {
     pair.subscriber()
         .sql(db, added["statement"].as_str().expect("a statement"));
     verified(&pair, 0);
+    // As every dump makes it: what the throwaway database says nothing of.
+    let columns = "CREATE TABLE app.up (a int, b int); CREATE TABLE app.down (b int, x int, a int)";
+    pair.publisher().sql(
+        db,
+        &format!("{columns}; ALTER TABLE app.down INHERIT app.up"),
+    );
+    pair.subscriber()
+        .sql(db, &format!("{columns} INHERITS (app.up)"));
+    let json = verified(&pair, 3);
+    let order = ("column order".to_owned(), "app.down".to_owned());
+    assert_eq!(shown(&json), [order], "{json:#}");
     let left = "SELECT count(*) FROM pg_database WHERE datname ~ '^flare_verify_'";
     assert_eq!(pair.subscriber().value("postgres", left), "0");
 }

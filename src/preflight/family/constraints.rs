@@ -245,13 +245,13 @@ fn reordered(here: &[Child], there: &[Child], Ends { from, to }: Ends) -> Vec<Fi
     let differing = finding(
         &differing,
         format!(
-            "partitions or children have their columns in another order on the {to}: an INSERT without a list of columns meets other ones"
+            "partitions or children have their columns in another order on the {to}: an INSERT without a list of columns meets other ones, and the cutover refuses until leave_behind names them"
         ),
     );
     let later = finding(
         &later,
         format!(
-            "children will have their columns in another order on the {to}, those of their parents first, as every dump makes them: an INSERT without a list of columns meets other ones"
+            "children will have their columns in another order on the {to}, those of their parents first, as every dump makes them: an INSERT without a list of columns meets other ones, and the cutover refuses until leave_behind names them"
         ),
     );
     differing.into_iter().chain(later).collect()

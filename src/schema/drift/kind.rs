@@ -237,9 +237,14 @@ impl Drift {
         }
     }
 
-    /// Whether it is about what no dump has: a database that was made from one says nothing of it.
+    /// Whether it is about what no dump carries, so that a database that was made from one says nothing of it: every dump
+    /// puts the columns of a child's parents first.
     pub(crate) fn is_in_no_dump(&self) -> bool {
-        self.kind == Kind::Trigger && self.object.starts_with("of foreign key ")
+        match self.kind {
+            Kind::ColumnOrder => true,
+            Kind::Trigger => self.object.starts_with("of foreign key "),
+            _ => false,
+        }
     }
 
     /// Whether it is about what is granted on the database itself, which is compared with its other properties.
