@@ -158,6 +158,14 @@ fn adopts(old: u32, new: u32, strikes: usize) {
         .ok()
         .prints("is there already");
     measure(&early).fails_with("before the slot was made");
+    for (server, why) in [
+        (pair.publisher(), "it is the publisher itself"),
+        (pair.subscriber(), "it is no clone of the publisher"),
+    ] {
+        let conninfo = server.conninfo(db, server.superuser(), Passwords::ADMIN);
+        pair.flare(&["adopt", "measure", sub, "--clone", &conninfo])
+            .fails_with(why);
+    }
     drop(early);
     writers.await_more(20);
     let clone = Clone::of(&pair);

@@ -6,9 +6,14 @@ use crate::error::{Failure, Result};
 use crate::server::SqlError;
 use crate::value::Lsn;
 
+/// When a server was started, to the microsecond: the publisher and a clone of it have the same system_identifier.
+pub(super) const STARTED: &str =
+    "to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')";
+
 /// What a clone says of itself.
 pub(super) struct Clone {
     identifier: String,
+    started: String,
     in_recovery: bool,
     replayed: Option<Lsn>,
     timeline: i32,
@@ -26,14 +31,14 @@ impl Clone {
         // have begun some of its own.
         let row = client
             .query_one(
-                "SELECT (SELECT system_identifier::text FROM pg_control_system()), pg_is_in_recovery(), pg_last_wal_replay_lsn()::text,
+                &format!("SELECT (SELECT system_identifier::text FROM pg_control_system()), pg_is_in_recovery(), pg_last_wal_replay_lsn()::text,
                         c.timeline_id, c.prev_timeline_id, (SELECT count(*) FROM pg_prepared_xacts),
                         CASE WHEN c.checkpoint_lsn >= pg_last_wal_replay_lsn()
                              THEN split_part(c.next_xid, ':', 1)::int8 * 4294967296 + split_part(c.next_xid, ':', 2)::int8
                              ELSE txid_snapshot_xmax(txid_current_snapshot()) END,
                         EXISTS (SELECT FROM pg_proc WHERE proname = 'aurora_version'),
-                        current_setting('max_logical_replication_workers')::int
-                   FROM pg_control_checkpoint() c",
+                        current_setting('max_logical_replication_workers')::int, {STARTED}
+                   FROM pg_control_checkpoint() c"),
                 &[],
             )
             .map_err(SqlError::from)?;
@@ -48,13 +53,14 @@ impl Clone {
             next_xid: row.get(6),
             aurora: row.get(7),
             workers: row.get(8),
+            started: row.get(9),
         })
     }
 
     /// The point, or why there is none that a subscription could begin at.
     pub(super) fn point(
         &self,
-        publisher: u64,
+        (publisher, started): (u64, &str),
         timeline: i32,
         confirmed: Lsn,
         now: Lsn,
@@ -67,6 +73,13 @@ impl Clone {
                     self.identifier
                 ),
                 "measure the clone before pg_upgrade gives it an identifier of its own",
+            );
+        }
+        if self.started == started {
+            // After a crash it would even have a point.
+            return refuse(
+                "it is the publisher itself, and no clone".into(),
+                "start the clone on a machine or port of its own, and name that in --clone",
             );
         }
         if self.aurora {
@@ -136,6 +149,7 @@ mod tests {
     fn clone() -> Clone {
         Clone {
             identifier: "7".into(),
+            started: "later".into(),
             in_recovery: false,
             replayed: Some(Lsn(50)),
             timeline: 1,
@@ -151,7 +165,7 @@ mod tests {
     fn a_clone_that_a_subscription_cannot_begin_at_is_refused_with_the_reason() {
         let point = |clone: &Clone| {
             clone
-                .point(7, 1, Lsn(40), Lsn(60))
+                .point((7, "earlier"), 1, Lsn(40), Lsn(60))
                 .map_err(|it| it.to_string())
         };
         assert_eq!(point(&clone()), Ok(Lsn(50)));
@@ -168,6 +182,13 @@ mod tests {
                     ..clone()
                 },
                 "no clone",
+            ),
+            (
+                Clone {
+                    started: "earlier".into(),
+                    ..clone()
+                },
+                "publisher itself",
             ),
             (
                 Clone {

@@ -2,7 +2,7 @@
 
 use postgres::Client;
 
-use super::clone::Clone;
+use super::clone::{Clone, STARTED};
 use super::report::AdoptMeasured;
 use super::{not_begun, recorded};
 use crate::catalog::slots;
@@ -60,8 +60,14 @@ pub(crate) fn measure(
     let timeline: i32 =
         admin.value("SELECT timeline_id FROM pg_control_checkpoint()", params![])?;
     let now: String = admin.value("SELECT pg_current_wal_lsn()::text", params![])?;
+    let started: String = admin.value(&format!("SELECT {STARTED}"), params![])?;
     let point = found
-        .point(publisher.identifier(), timeline, confirmed, now.parse()?)
+        .point(
+            (publisher.identifier(), &started),
+            timeline,
+            confirmed,
+            now.parse()?,
+        )
         .wrap_err_with(attempt)?;
     let commits = commits(publisher, declared, &known.slot_name, point)?;
     let proven = prove(
