@@ -107,10 +107,12 @@ pub(super) fn undoing(dbname: &str, made: &[Made], now: &State) -> Vec<Statement
     }
     for ((role, schema, on, to), privileges) in defaults {
         let place = schema.map(|it| format!(" IN SCHEMA {}", Ident::from(it)));
+        let in_schema = schema.map(|it| format!(" in schema {it:?}"));
         statements.push(Statement::new(
             format!(
-                "take back from {to:?} what it gets on the next {} of {role:?}",
-                on.to_lowercase()
+                "take back from {to:?} what it gets on the next {} of {role:?}{}",
+                on.to_lowercase(),
+                in_schema.unwrap_or_default()
             ),
             format!(
                 "ALTER DEFAULT PRIVILEGES FOR ROLE {}{} REVOKE {} ON {on} FROM {}",
