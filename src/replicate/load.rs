@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::BufReader;
 
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
-use crate::schema::{psql_failure, redact, statement_at};
+use crate::schema::{psql_failure, redact, statement_at, together};
 use crate::server::{Login, Server};
-use crate::tools::{Toolbox, rewind, share};
+use crate::tools::{Toolbox, WRITING, rewind, share, written};
 
 /// How a script is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,9 @@ pub(crate) enum Transactions {
     /// Each statement by itself, where one transaction would hold more locks than the server has room for.
     Each,
 }
+
+/// How psql ends when a statement of a script has failed; after a lost connection it is 2.
+const FAILED: i32 = 3;
 
 /// Loads a script into a database of a server: all of it, or nothing.
 pub(super) fn load(
@@ -44,18 +47,31 @@ pub(super) fn load_in(
     script: &File,
     (transactions, first): (Transactions, &str),
 ) -> Result<()> {
-    let mut psql =
+    let psql =
         toolbox
             .psql
             .on(server, login, dbname)?
             .args(["-X", "-q", "-w", "-v", "ON_ERROR_STOP=1"]);
-    if transactions == Transactions::One {
-        psql = psql.args(["--single-transaction"]);
-    }
-    if !first.is_empty() {
-        psql = psql.args(["-c", first]);
-    }
+    let psql = match transactions {
+        Transactions::One => psql.args(["--single-transaction"]),
+        Transactions::Each => psql,
+    };
+    let psql = match first {
+        "" => psql,
+        first => psql.args(["-c", first]),
+    };
     let psql = psql.args(["-f", "-"]);
+    if transactions == Transactions::One {
+        let mut whole = share(script)?;
+        rewind(&mut whole)?;
+        let (fewer, ()) =
+            written(|output| together(BufReader::new(whole), output).wrap_err(WRITING))?;
+        let (status, stderr) = psql.feed(fewer)?;
+        if status.code() != Some(FAILED) {
+            return psql.check(status, &redact(&stderr));
+        }
+        // All of it is rolled back: statement by statement it fails again, and psql says at which.
+    }
     let input = share(script)?;
     let (status, stderr) = psql.feed(input)?;
     if status.success() {
