@@ -69,6 +69,23 @@ fn prepare_goes_all_the_way_and_a_second_time_changes_nothing() {
 }
 
 #[test]
+fn a_database_without_tables_is_prepared_and_closed() {
+    let pair = Pair::new(14, 18);
+    let (db, sub) = (pair.db(), pair.subname());
+    pair.configure(|config| {
+        config["publications"][db]["replica_identity_full_tables"] = Vec::<String>::new().into();
+    });
+    pair.flare(&["prepare", sub, "--yes"])
+        .ok()
+        .prints("every table is ready; next: flare cutover");
+    pair.flare(&["ddl", db, "CREATE TABLE first (id int PRIMARY KEY)"])
+        .ok();
+    let mut session = pair.subscriber().superuser_session(db);
+    let write = "SET default_transaction_read_only = off; INSERT INTO first VALUES (1)";
+    session.batch_execute(write).expect_err("it is fenced");
+}
+
+#[test]
 fn an_interrupted_preparation_goes_on_where_it_stopped() {
     let pair = Pair::alone(14, 18).with_accounts(100);
     let sub = pair.subname();

@@ -11,7 +11,7 @@ use super::writer::Writer;
 
 /// What is not as it is declared, also by what it calls.
 pub const SAID_IMMUTABLE: [&str; 2] = [
-    "CREATE FUNCTION said() RETURNS float IMMUTABLE LANGUAGE sql AS 'SELECT random()'",
+    "CREATE FUNCTION said() RETURNS float IMMUTABLE LANGUAGE sql AS 'SELECT /* a */ random() /* b */'",
     "CREATE FUNCTION through() RETURNS float IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN said() + 1; END'",
 ];
 

@@ -153,6 +153,11 @@ fn what_would_differ_is_refused_or_corrected() {
             &mut client,
             "SELECT lo_create(4711); COMMENT ON LARGE OBJECT 4711 IS 'x'; GRANT SELECT ON LARGE OBJECT 4711 TO public; SELECT lo_unlink(4711)",
         );
+        // What is not declared at all may be as good.
+        runs(
+            &mut client,
+            "CREATE FUNCTION helps(t text) RETURNS text LANGUAGE sql AS 'SELECT lower(t)'; CREATE FUNCTION slug(t text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN helps(t); END'; ALTER TABLE filled ALTER t TYPE text USING slug(t)",
+        );
         // An older column is not new because the table is rewritten; nor is its name a part of another word.
         runs(
             &mut client,

@@ -6,7 +6,7 @@ use crate::cutover::fixture::{ready, switched_to};
 use crate::support::application::{Application, Side};
 use crate::support::{Pair, wait};
 
-use super::carry::{owner, runs};
+use super::carry::{armed, owner, runs};
 use super::same::assert_same;
 
 /// Any of them stops apply.
@@ -61,4 +61,32 @@ fn what_is_only_missing_is_made_and_its_rows_come() {
             .verify_arrives(open.other().of(&pair));
         assert_same(&pair);
     }
+}
+
+/// Tables that carried statements have made are taken together: one that is not there keeps the others waiting.
+#[test]
+fn a_table_that_was_not_carried_is_named_and_made() {
+    let pair = armed(Pair::new(13, 18), "carry");
+    let (db, sub) = (pair.db(), pair.subname());
+    let alone = "SET flare.carry = off; CREATE TABLE only_here (id int PRIMARY KEY)";
+    pair.publisher().sql(db, alone);
+    runs(
+        &mut owner(&pair, Side::Publisher),
+        "CREATE TABLE carried (id int PRIMARY KEY); INSERT INTO carried VALUES (1)",
+    );
+    let there = "SELECT to_regclass('carried')";
+    wait::for_("the statement", Duration::from_secs(60), || {
+        pair.subscriber().value(db, there) == "carried"
+    });
+    pair.flare(&["cutover", sub, "--yes"])
+        .code(1)
+        .says("public.only_here is not on the subscriber")
+        .says("flare status --repair");
+    pair.flare(&["status", "--repair"])
+        .ok()
+        .prints("replicates from now on: public.carried")
+        .prints("replicates from now on: public.only_here");
+    switched_to(&pair, Side::Subscriber);
+    let count = "SELECT count(*) FROM carried";
+    assert_eq!(pair.subscriber().value(db, count), "1");
 }

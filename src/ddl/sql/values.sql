@@ -34,12 +34,14 @@ DECLARE
     tree text;
     body text;
 BEGIN
-    SELECT to_jsonb(p) ->> 'prosqlbody', lower(regexp_replace(p.prosrc, '''([^'']|'''')*''|--[^\n]*|/\*.*?\*/', ' ', 'g')) INTO tree, body
+    SELECT to_jsonb(p) ->> 'prosqlbody', lower(regexp_replace(p.prosrc, '''([^'']|'''')*''|--[^\n]*|/\*([^*]|\*+[^*/])*\*+/', ' ', 'g')) INTO tree, body
       FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.oid = function AND l.lanname IN ('sql', 'plpgsql');
     IF tree IS NOT NULL THEN
         RETURN tree ~ 'SQLVALUEFUNCTION' OR flare.ddl_volatility(tree, depth) <> 'i';
     END IF;
-    RETURN coalesce(flare.ddl_differs_elsewhere(body) OR EXISTS (SELECT FROM flare.ddl_calls_another(body)), false)
+    -- What is not declared at all is volatile: a function whose text can be read is judged by that.
+    RETURN coalesce(flare.ddl_differs_elsewhere(body), false)
+        OR EXISTS (SELECT flare.ddl_calls_another(body) EXCEPT SELECT flare.ddl_calls_own(body))
         OR depth > 0 AND EXISTS (SELECT FROM flare.ddl_calls_own(body) own WHERE own <> function AND flare.ddl_pretends(own, depth - 1));
 END $f$;
 
