@@ -56,9 +56,20 @@ pub fn is_refused(client: &mut Client, sql: &str, says: &str) {
 pub fn settle(pair: &Pair, open: Side) {
     let ids =
         "SELECT coalesce(string_agg(id::text, ' ' ORDER BY id), '') FROM flare.ddl WHERE id > 0";
-    let same = wait::until(Duration::from_secs(30), || {
-        open.of(pair).value(pair.db(), ids) == open.other().of(pair).value(pair.db(), ids)
-    });
+    // However long it takes on a busy machine, as long as they come.
+    let on = |side: Side| side.of(pair).value(pair.db(), ids);
+    let mut before = None;
+    let same = loop {
+        let mut come = on(open.other());
+        let moved = wait::until(Duration::from_secs(60), || {
+            come = on(open.other());
+            come == on(open) || before.as_ref() != Some(&come)
+        });
+        if come == on(open) || !moved {
+            break come == on(open);
+        }
+        before = Some(come);
+    };
     if !same {
         let log = open.other().of(pair).log();
         let last: Vec<&str> = log.lines().rev().take(12).collect();
