@@ -94,7 +94,7 @@ pub(super) fn statements_in_words(statements: &[StuckStatement], dbname: &str) -
     let mut words: Vec<String> = shown.map(|it| it.in_words(dbname)).collect();
     if waiting.len() > SHOWN {
         words.push(format!(
-            "and {} more statements have not come to the other side yet",
+            "and {} more that have not come to the other side yet",
             waiting.len() - SHOWN
         ));
     }
