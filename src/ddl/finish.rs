@@ -18,7 +18,7 @@ use crate::catalog::{publications, subscriptions};
 use crate::config::Config;
 use crate::error::Result;
 use crate::replicate::{Run, refresh};
-use crate::server::{Login, Pair, sqlstate_of};
+use crate::server::{Login, Pair, Server, at_once, sqlstate_of};
 use crate::value::TableName;
 
 /// Finishes what earlier runs have left on one side, and takes the tables that the subscription lacks.
@@ -131,12 +131,10 @@ pub(crate) fn follow(sides: &Sides<'_>, run: &Run) -> Result<Vec<TableName>> {
 
 /// Statements of `flare ddl` of which not both sides are known to have them.
 pub(crate) fn half_done(pair: &Pair, config: &Config, dbname: &str) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for server in [&*pair.publisher, &*pair.subscriber] {
-        let records = record::unfinished(server.admin(), config, dbname)?;
-        found.extend(records.iter().map(|it| shown(&it.statement)));
-    }
-    Ok(found)
+    let of = |server: &Server| record::unfinished(server.admin(), config, dbname);
+    let (here, there) = at_once(|| of(&pair.publisher), || of(&pair.subscriber));
+    let records = here?.into_iter().chain(there?);
+    Ok(records.map(|it| shown(&it.statement)).collect())
 }
 
 /// The same, and carried ones, for whoever must not go on then: what stands on one side

@@ -2,10 +2,11 @@
 
 use serde::Deserialize;
 
-use super::create::exists;
+use super::create::list_if_there;
 use crate::catalog::privileges::DatabasePrivileges;
 use crate::error::{Result, WrapErr};
-use crate::server::{Session, params};
+use crate::server::Session;
+use crate::value::Literal;
 
 /// A database whose CONNECT was revoked, with what gives it back.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -18,15 +19,13 @@ pub(crate) struct Shut {
 
 /// The record of a database, when it is shut.
 pub(crate) fn shut_database(session: &Session, dbname: &str) -> Result<Option<Shut>> {
-    if !exists(session, "shut")? {
-        return Ok(None);
-    }
-    session
-        .first(
-            "SELECT to_jsonb(s) FROM flare.shut s WHERE dbname = $1",
-            params![dbname],
-        )
-        .wrap_err_with(|| format!("read whether {dbname:?} is shut"))
+    let select = format!(
+        "SELECT to_jsonb(s) FROM flare.shut s WHERE dbname = {}",
+        Literal(dbname)
+    );
+    let found = list_if_there(session, &select);
+    let found = found.wrap_err_with(|| format!("read whether {dbname:?} is shut"))?;
+    Ok(found.into_iter().next())
 }
 
 /// Whether a database is shut.

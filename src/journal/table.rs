@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::create::exists;
+use super::create::{exists, list_if_there};
 use super::{Backend, Entry, Step};
 use crate::config::Config;
 use crate::error::{Failure, Result, WrapErr};
@@ -40,18 +40,13 @@ const ENTRY: &str = "to_jsonb(j) || jsonb_build_object(
 
 /// All runs between the two servers of the configuration, as this server has them, the newest first.
 pub(crate) fn entries(session: &Session, config: &Config) -> Result<Vec<Entry>> {
-    if !exists(session, "shut")? {
-        return Ok(Vec::new());
-    }
     let (publisher, subscriber) = identifiers(config);
-    session
-        .list(
-            &format!(
-                "SELECT {ENTRY} FROM flare.journal j WHERE publisher = $1 AND subscriber = $2 ORDER BY generation DESC"
-            ),
-            params![publisher, subscriber],
-        )
-        .wrap_err("read the journal")
+    let select = format!(
+        "SELECT {ENTRY} FROM flare.journal j WHERE publisher = {} AND subscriber = {} ORDER BY generation DESC",
+        Literal(publisher),
+        Literal(subscriber)
+    );
+    list_if_there(session, &select).wrap_err("read the journal")
 }
 
 /// A database whose application another pair of servers has moved, and whose migration is not cleaned up.
@@ -66,28 +61,22 @@ pub(crate) struct MovedElsewhere {
 /// The databases of other migrations that have been cut over, and neither fell back nor were cleaned up, as this server has
 /// them.
 pub(crate) fn moved_elsewhere(session: &Session, config: &Config) -> Result<Vec<MovedElsewhere>> {
-    if !exists(session, "shut")? {
-        return Ok(Vec::new());
-    }
     let (publisher, subscriber) = identifiers(config);
-    session
-        .list(
-            "SELECT to_jsonb(newest) FROM (
-                 SELECT DISTINCT ON (d ->> 'dbname', publisher, subscriber)
-                        d ->> 'dbname' AS dbname, publisher, subscriber, direction
-                   FROM flare.journal, jsonb_array_elements(databases) d
-                  WHERE step = ANY ($3) AND NOT (publisher = $1 AND subscriber = $2)
-                  ORDER BY d ->> 'dbname', publisher, subscriber, generation DESC) newest
-              WHERE direction = 'forward'",
-            params![
-                publisher,
-                subscriber,
-                [Step::Switching, Step::Switched, Step::Closed]
-                    .map(|it| it.as_str().to_owned())
-                    .to_vec(),
-            ],
-        )
-        .wrap_err("read the journal")
+    let steps =
+        [Step::Switching, Step::Switched, Step::Closed].map(|it| Literal(it.as_str()).to_string());
+    let select = format!(
+        "SELECT to_jsonb(newest) FROM (
+             SELECT DISTINCT ON (d ->> 'dbname', publisher, subscriber)
+                    d ->> 'dbname' AS dbname, publisher, subscriber, direction
+               FROM flare.journal, jsonb_array_elements(databases) d
+              WHERE step IN ({}) AND NOT (publisher = {} AND subscriber = {})
+              ORDER BY d ->> 'dbname', publisher, subscriber, generation DESC) newest
+          WHERE direction = 'forward'",
+        steps.join(", "),
+        Literal(publisher),
+        Literal(subscriber)
+    );
+    list_if_there(session, &select).wrap_err("read the journal")
 }
 
 /// The number of the newest run that this server knows of, of whatever pair.
@@ -161,15 +150,12 @@ pub(crate) fn find(session: &Session, dbname: &str, steps: &[Step]) -> Result<Op
 
 /// A run, as this server has it.
 pub(crate) fn run_of(session: &Session, run: Uuid) -> Result<Option<Entry>> {
-    if !exists(session, "shut")? {
-        return Ok(None);
-    }
-    session
-        .first(
-            &format!("SELECT {ENTRY} FROM flare.journal j WHERE run = $1"),
-            params![run],
-        )
-        .wrap_err("read the journal")
+    let select = format!(
+        "SELECT {ENTRY} FROM flare.journal j WHERE run = {}",
+        Literal(run.to_string())
+    );
+    let found = list_if_there(session, &select).wrap_err("read the journal")?;
+    Ok(found.into_iter().next())
 }
 
 /// The sessions of a run on this server that still live.

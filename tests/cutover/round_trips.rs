@@ -107,7 +107,10 @@ fn looking_takes_few_round_trips() {
         .map(|side| Proxy::far(&pair, side, LONG_LINE, Some(record.clone())));
     let dry_run = switch_to(&pair, Side::Subscriber, &["--dry-run"]);
     let dry_run: Vec<&str> = dry_run.iter().map(AsRef::as_ref).collect();
-    // Five of them open a session, as all are opened at once; a journal that has a switch on record takes one more.
+    // Five of them open a session, as all are opened at once, and one says goodbye; a switch on record takes no more.
+    for to in [Side::Subscriber, Side::Publisher] {
+        switched_to(&pair, to);
+    }
     for (command, most) in [
         (vec!["status"], 10),
         (vec!["lag", pair.subname()], 9),

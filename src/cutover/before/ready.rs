@@ -205,6 +205,9 @@ pub(in crate::cutover) fn roles_exist(admin: &Session, request: &PauseRequest) -
         _ => Default::default(),
     };
     let named: Vec<String> = app_users.union(&request.keep_users).cloned().collect();
+    if named.is_empty() {
+        return Ok(());
+    }
     let unknown: Vec<String> = admin.value(
         "SELECT array(SELECT name FROM unnest($1) name WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name))",
         params![named],
