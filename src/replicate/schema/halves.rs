@@ -65,8 +65,8 @@ impl<'a> Halves<'a> {
         })
     }
 
-    /// All that can be known beforehand to fail.
-    pub(crate) fn check(&mut self, place: Place) -> Result<()> {
+    /// All that can be known beforehand to fail, for a subscription.
+    pub(crate) fn check(&mut self, place: Place, subname: &str) -> Result<()> {
         let dbname = self.work.dbname;
         if place == Place::Taken {
             return Failure::new(format!(
@@ -74,7 +74,7 @@ impl<'a> Halves<'a> {
             ))
             .hint(format!(
                 "where it holds nothing of worth, DROP DATABASE there and run the command again; or copy into it with flare create_subscription (flare prepare --copy native {})",
-                ShellWord(dbname)
+                ShellWord(subname)
             ))
             .err();
         }
