@@ -40,15 +40,7 @@ pub(super) fn arbitrate(
     let Some((version, values)) = values(work, &row)? else {
         return Ok(Ruling::Changed);
     };
-    // Equal values that are spelled alike are compared where they are.
-    let spelled = |at: &usize| values[*at].is_large() && !work.table.columns[*at].plain;
-    let carried: Vec<usize> = (0..values.len()).filter(spelled).collect();
-    if !carry(work, &row, &version, &carried)? {
-        return Ok(Ruling::Changed);
-    }
-    let compared = compare(work, key, &values, &carried);
-    forget(work, &carried)?;
-    let Some(mut compared) = compared? else {
+    let Some(mut compared) = compare(work, key, &values)? else {
         return Ok(Ruling::Changed);
     };
     if version != publisher || compared.subscriber_version != subscriber {
@@ -62,7 +54,18 @@ pub(super) fn arbitrate(
         .map(|(at, _)| *at)
         .collect();
     for at in large {
-        match in_pieces(work, key, at, (publisher, subscriber))? {
+        let pieces = match in_pieces(work, key, at, (publisher, subscriber))? {
+            // What is spelled in another way need not be another value.
+            Pieces::Different(shown) if values[at].is_large() && !work.table.columns[at].plain => {
+                match same_there(work, key, &values[at], (publisher, subscriber), at)? {
+                    Some(true) => Pieces::Equal,
+                    Some(false) => Pieces::Different(shown),
+                    None => Pieces::Changed,
+                }
+            }
+            pieces => pieces,
+        };
+        match pieces {
             Pieces::Changed => return Ok(Ruling::Changed),
             Pieces::Equal => drop(compared.differing.remove(&at)),
             Pieces::Different(shown) => drop(parts.insert(at, shown)),
@@ -133,14 +136,29 @@ fn in_pieces(work: &Work<'_>, key: &Key, at: usize, versions: (&str, &str)) -> R
     )))
 }
 
-fn compare(
+/// Whether a large value is the subscriber's, once it is read there; none: the row is another by now.
+fn same_there(
     work: &Work<'_>,
     key: &Key,
-    values: &[Value],
-    carried: &[usize],
-) -> Result<Option<Compared>> {
+    value: &Value,
+    (publisher, subscriber): (&str, &str),
+    at: usize,
+) -> Result<Option<bool>> {
+    if !carry(work, &RowAt::Key(key), publisher, &[at])? {
+        return Ok(None);
+    }
     let rows = work
-        .rows(Side::Subscriber, |on| on.arbiter(key, values, carried))
+        .rows(Side::Subscriber, |on| on.arbiter_of_large(key, at, value))
+        .wrap_err("compare a large value");
+    forget(work, &[at])?;
+    let rows = rows?;
+    let row = rows.first().filter(|it| it.get::<_, &str>(0) == subscriber);
+    Ok(row.map(|it| it.get::<_, Option<bool>>(1) == Some(true)))
+}
+
+fn compare(work: &Work<'_>, key: &Key, values: &[Value]) -> Result<Option<Compared>> {
+    let rows = work
+        .rows(Side::Subscriber, |on| on.arbiter(key, values))
         .wrap_err("compare the values of a row")?;
     Ok(rows.first().map(|row| {
         let same: Vec<Option<bool>> = row.get(1);
@@ -189,7 +207,7 @@ pub(super) fn standing_columns(work: &Work<'_>, key: &Key) -> Result<Option<RowD
         };
         work.probe
             .pass(&work.both.publisher, &work.both.subscriber)?;
-        let Some(compared) = compare(work, key, &before, &[])? else {
+        let Some(compared) = compare(work, key, &before)? else {
             return Ok(None);
         };
         let Some((_, after)) = values(work, &RowAt::Key(key))? else {

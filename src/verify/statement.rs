@@ -7,7 +7,7 @@ mod bags;
 mod chunks;
 mod looks;
 
-pub(super) use self::looks::{CARRIED, PIECE, RowAt, Value};
+pub(super) use self::looks::{NEXT_PART, PIECE, RowAt, Value};
 use super::hash::Hash;
 use super::pinned::{Argument, Text};
 use super::table::{Half, Table};

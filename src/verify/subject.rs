@@ -86,7 +86,8 @@ impl Subject {
                 .map(|name| (*name).clone())
                 .collect()
         } else {
-            only.to_vec()
+            let once: BTreeSet<&TableName> = only.iter().collect();
+            once.into_iter().cloned().collect()
         };
         let unpublished: Vec<TableName> = wanted
             .iter()

@@ -21,10 +21,21 @@ fn peak_kilobytes(pid: u32) -> u64 {
 
 #[test]
 fn a_killed_comparison_leaves_nothing_for_long() {
-    let heavy = "CREATE TABLE heavy (n int, v text); CREATE TABLE vast (k text PRIMARY KEY, v bytea, a text[])";
+    let heavy = "CREATE TABLE heavy (n int, v text); CREATE TABLE vast (k text PRIMARY KEY, v bytea, a text[]);
+CREATE TYPE pair AS (x float8, t text); CREATE TABLE bag (n int, v pair); CREATE TABLE spelled";
     let pair = Pair::alone(14, 18)
         .with_accounts(100_000)
-        .replicating_with(|pair, server| server.sql(pair.db(), heavy));
+        .replicating_with(|pair, server| {
+            // Equal values have another text there.
+            let padded = match std::ptr::eq(server, pair.publisher()) {
+                true => "text",
+                false => "char(400000)",
+            };
+            server.sql(
+                pair.db(),
+                &format!("{heavy} (k int PRIMARY KEY, v pair, w {padded})"),
+            );
+        });
     let (db, sub) = (pair.db(), pair.subname());
     pair.flare(&["create_replication_status_table", db]).ok();
     pair.await_tables_ready();
@@ -105,9 +116,40 @@ fn a_killed_comparison_leaves_nothing_for_long() {
         assert_ne!(column["publisher"], column["subscriber"]);
     }
     assert!(peak < 64 * 1024, "{peak} kB");
-    pair.publisher().sql(db, "DELETE FROM vast; TRUNCATE heavy");
+
+    // What may be spelled in another way is carried there, in several parts; equal values beside it are not named.
+    pair.publisher().sql(
+        db,
+        "INSERT INTO spelled SELECT i, ROW(i::float8, repeat('a\u{20ac}b', 200000)), repeat('c', 300000) FROM generate_series(1, 3) i;
+         INSERT INTO bag SELECT i, ROW(i::float8, repeat('d\u{20ac}', 1200000)) FROM generate_series(1, 2) i",
+    );
     pair.await_caught_up();
-    pair.subscriber().sql(db, "TRUNCATE vast, heavy");
+    pair.subscriber().sql(
+        db,
+        "UPDATE spelled SET v.t = overlay((v).t PLACING 'x' FROM 500000) WHERE k = 2; UPDATE spelled SET v.x = '-NaN' WHERE k = 3;
+         UPDATE bag SET v.t = overlay((v).t PLACING 'x' FROM 1000000) WHERE n = 1",
+    );
+    // A table that is named twice is compared once.
+    let tables = ["--table", "spelled", "--table", "bag", "--table", "bag"];
+    let run = verify_data(&pair, &tables);
+    let json = run.code(3).json();
+    let names: Vec<String> = named(&json);
+    assert_eq!(
+        names,
+        [
+            "bag: extra : n,v",
+            "bag: missing : n,v",
+            "spelled: different 2: v",
+            "spelled: different 3: v"
+        ],
+        "{run}"
+    );
+
+    pair.publisher()
+        .sql(db, "DELETE FROM vast; TRUNCATE heavy, spelled, bag");
+    pair.await_caught_up();
+    pair.subscriber()
+        .sql(db, "TRUNCATE vast, heavy, spelled, bag");
 
     // A row that differs is looked at, and so a row of flare's travels.
     pair.subscriber()

@@ -7,8 +7,10 @@ use crate::verify::table::Compared;
 
 /// A larger value does not come along.
 const LARGE: usize = 256 << 10;
-/// How many characters of a large value are carried at once: up to four bytes each.
-pub(in crate::verify) const CARRIED: usize = 1 << 20;
+/// How many bytes of a large value are carried at once.
+const PART: usize = 512 << 10;
+/// Gives the next part of a value that is being carried.
+pub(in crate::verify) const NEXT_PART: &str = "FETCH NEXT FROM flare_parts";
 /// How much of a large value is looked at by one digest.
 pub(in crate::verify) const PIECE: usize = 64 << 10;
 
@@ -45,6 +47,11 @@ impl Value {
     pub(in crate::verify) fn is_large(&self) -> bool {
         self.text.is_none() && self.bytes.is_some()
     }
+}
+
+/// What numbers the parts of a value that was carried.
+fn numbers_of_parts(at: usize) -> String {
+    format!("generate_series(1, current_setting('flare.value{at}')::int) g(n)")
 }
 
 impl On<'_> {
@@ -115,12 +122,26 @@ impl On<'_> {
         (sql, arguments)
     }
 
-    /// A column's text, and its bytes; of a large one none, which is compared where it is, or carried piece by piece.
-    fn text_and_bytes(&self, column: &Compared) -> (String, String) {
-        let value = value_of("t", &column.name);
-        let bytes = format!("octet_length({value})");
-        let text = format!("CASE WHEN {bytes} <= {LARGE} THEN {value} END");
-        (text, bytes)
+    /// The columns' texts, made once each: `v0` and so on.
+    fn texts(&self) -> Vec<String> {
+        let columns = self.table.columns.iter().enumerate();
+        columns
+            .map(|(at, it)| format!("{} AS v{at}", value_of("t", &it.name)))
+            .collect()
+    }
+
+    /// Of the row `x` of such texts: two arrays, the texts, but none of large ones, which are compared where they are or
+    /// carried piece by piece, and what they take.
+    fn texts_and_bytes(&self) -> String {
+        let each = |of: &dyn Fn(usize) -> String| -> String {
+            let all: Vec<String> = (0..self.table.columns.len()).map(of).collect();
+            all.join(", ")
+        };
+        format!(
+            "ARRAY[{}]::text[], ARRAY[{}]::int8[]",
+            each(&|at| format!("CASE WHEN octet_length(x.v{at}) <= {LARGE} THEN x.v{at} END")),
+            each(&|at| format!("octet_length(x.v{at})")),
+        )
     }
 
     /// What follows FROM to find one row.
@@ -145,93 +166,118 @@ impl On<'_> {
     /// Version of one row, its values, each as text or NULL, and what they take. Large ones stay on the server.
     pub(in crate::verify) fn values(&self, row: &RowAt<'_>) -> Asked {
         let (found, arguments) = self.one_row(row);
-        let columns = self.table.columns.iter();
-        let (texts, bytes): (Vec<String>, Vec<String>) =
-            columns.map(|it| self.text_and_bytes(it)).unzip();
+        let mut inner = vec![format!("{VERSION} AS version")];
+        inner.extend(self.texts());
         let sql = format!(
-            "SELECT {VERSION}, ARRAY[{}]::text[], ARRAY[{}]::int8[] FROM {found}",
-            texts.join(", "),
-            bytes.join(", "),
+            "SELECT x.version, {} FROM (SELECT {} FROM {found} OFFSET 0) x",
+            self.texts_and_bytes(),
+            inner.join(", "),
         );
         (sql, arguments)
     }
 
-    /// Version of one row, and a part of a column's text from the character `from` on.
-    pub(in crate::verify) fn part(&self, row: &RowAt<'_>, at: usize, from: usize) -> Asked {
-        let (found, arguments) = self.one_row(row);
-        let value = value_of("t", &self.table.columns[at].name);
-        let sql = format!("SELECT {VERSION}, substr({value}, {from}, {CARRIED}) FROM {found}");
+    /// Opens a cursor over the parts of a column's text, in the client's encoding, each with the row's version. The text is
+    /// made once, when the first is asked for.
+    pub(in crate::verify) fn parts(&self, row: &RowAt<'_>, at: usize) -> Asked {
+        let (source, arguments) = self.sent(row, &self.table.columns[at]);
+        let sql = format!(
+            "DECLARE flare_parts NO SCROLL CURSOR FOR
+             SELECT x.version, substring(x.b FROM 1 + g.n * {PART} FOR {PART})
+               FROM {source} CROSS JOIN LATERAL generate_series(0, (octet_length(x.b) - 1) / {PART}) g(n)"
+        );
         (sql, arguments)
     }
 
-    /// Puts a part of a value behind what the session has of it; the first in place of what it had.
-    pub(in crate::verify) fn carried(at: usize, part: Text, first: bool) -> Asked {
-        let before = if first {
-            String::new()
-        } else {
-            format!("current_setting('flare.value{at}') || ")
-        };
+    /// Puts a part of a value into the session, numbered from 1.
+    pub(in crate::verify) fn carried(at: usize, number: usize, part: Text) -> Asked {
         // The value itself is not asked for.
-        let sql = format!("SELECT set_config('flare.value{at}', {before}$1, false) IS NULL");
+        let sql = format!("SELECT set_config('flare.value{at}_{number}', $1, false) IS NULL");
         (sql, vec![Argument::One(Some(part))])
+    }
+
+    /// So many parts are the whole value.
+    pub(in crate::verify) fn all_carried(at: usize, parts: usize) -> Asked {
+        let sql = format!("SELECT set_config('flare.value{at}', '{parts}', false)");
+        (sql, Vec::new())
+    }
+
+    /// Empties the parts of a value that was carried.
+    pub(in crate::verify) fn forgotten(at: usize) -> Asked {
+        let sql = format!(
+            "SELECT count(set_config('flare.value{at}_' || g.n, '', false)) FROM {}",
+            numbers_of_parts(at)
+        );
+        (sql, Vec::new())
     }
 
     /// A value of a row as the subscriber reads it: a parameter, or what was carried there.
     fn read_here(&self, at: usize, value: &Value, arguments: &mut Vec<Argument>) -> String {
         let declared = &self.table.columns[at].declared;
         if value.is_large() {
-            return format!("current_setting('flare.value{at}')::{declared}");
+            return format!(
+                "(SELECT string_agg(current_setting('flare.value{at}_' || g.n), '' ORDER BY g.n) FROM {})::{declared}",
+                numbers_of_parts(at)
+            );
         }
         arguments.push(Argument::One(value.text.clone()));
         format!("${}::{declared}", arguments.len())
     }
 
     /// The final arbiter, on the subscriber: which of the publisher's values are what is here, once they are read as
-    /// replication reads them. NULL of those that are large and were not carried there.
-    pub(in crate::verify) fn arbiter(
-        &self,
-        key: &Key,
-        values: &[Value],
-        carried: &[usize],
-    ) -> Asked {
+    /// replication reads them. NULL of those that are large.
+    pub(in crate::verify) fn arbiter(&self, key: &Key, values: &[Value]) -> Asked {
         let (unnested, condition, mut arguments) = self.joined(std::slice::from_ref(key));
-        let columns = &self.table.columns;
-        let mut same = Vec::new();
-        for (at, (column, value)) in columns.iter().zip(values).enumerate() {
-            if value.is_large() && !carried.contains(&at) {
-                same.push("NULL".to_owned());
-                continue;
-            }
-            let name = Ident::new(&column.name);
-            let read = self.read_here(at, value, &mut arguments);
-            same.push(format!("ROW({read})::text = ROW(t.{name})::text"));
-        }
-        let (texts, bytes): (Vec<String>, Vec<String>) =
-            columns.iter().map(|it| self.text_and_bytes(it)).unzip();
+        let columns = self.table.columns.iter().zip(values).enumerate();
+        let same: Vec<String> = columns
+            .map(|(at, (_, value))| match value.is_large() {
+                true => "NULL".to_owned(),
+                false => self.same_as_here(at, value, &mut arguments),
+            })
+            .collect();
+        let mut inner = vec![
+            format!("{VERSION} AS version"),
+            format!("ARRAY[{}]::boolean[] AS same", same.join(", ")),
+        ];
+        inner.extend(self.texts());
         let sql = format!(
-            "SELECT {VERSION}, ARRAY[{}]::boolean[], ARRAY[{}]::text[], ARRAY[{}]::int8[] FROM {unnested} JOIN {} ON {condition}",
-            same.join(", "),
-            texts.join(", "),
-            bytes.join(", "),
+            "SELECT x.version, x.same, {} FROM (SELECT {} FROM {unnested} JOIN {} ON {condition} OFFSET 0) x",
+            self.texts_and_bytes(),
+            inner.join(", "),
             self.half().from
         );
         (sql, arguments)
     }
 
-    /// A column's text as bytes in the client's encoding, of one row, with the row's version.
-    fn sent(&self, key: &Key, column: &Compared) -> (String, Vec<Argument>) {
-        let (unnested, condition, arguments) = self.joined(std::slice::from_ref(key));
-        let source = format!(
-            "(SELECT {VERSION} AS version, textsend({}) AS b FROM {unnested} JOIN {} ON {condition} OFFSET 0) x",
-            value_of("t", &column.name),
+    /// The same of one value that was carried there, with the row's version.
+    pub(in crate::verify) fn arbiter_of_large(&self, key: &Key, at: usize, value: &Value) -> Asked {
+        let (unnested, condition, mut arguments) = self.joined(std::slice::from_ref(key));
+        let same = self.same_as_here(at, value, &mut arguments);
+        let sql = format!(
+            "SELECT {VERSION}, {same} FROM {unnested} JOIN {} ON {condition}",
             self.half().from
+        );
+        (sql, arguments)
+    }
+
+    fn same_as_here(&self, at: usize, value: &Value, arguments: &mut Vec<Argument>) -> String {
+        let name = Ident::new(&self.table.columns[at].name);
+        let read = self.read_here(at, value, arguments);
+        format!("ROW({read})::text = ROW(t.{name})::text")
+    }
+
+    /// A column's text as bytes in the client's encoding, of one row, with the row's version.
+    fn sent(&self, row: &RowAt<'_>, column: &Compared) -> (String, Vec<Argument>) {
+        let (found, arguments) = self.one_row(row);
+        let source = format!(
+            "(SELECT {VERSION} AS version, textsend({}) AS b FROM {found} OFFSET 0) x",
+            value_of("t", &column.name),
         );
         (source, arguments)
     }
 
     /// The row's version, and of a large value the digest of each piece.
     pub(in crate::verify) fn pieces(&self, key: &Key, column: &Compared) -> Asked {
-        let (source, arguments) = self.sent(key, column);
+        let (source, arguments) = self.sent(&RowAt::Key(key), column);
         let sql = format!(
             "SELECT x.version, coalesce(octet_length(x.b), -1)::int8,
                     ARRAY(SELECT md5(substring(x.b FROM 1 + g.n * {PIECE} FOR {PIECE})) FROM generate_series(0, (octet_length(x.b) - 1) / {PIECE}) g(n) ORDER BY g.n)
@@ -242,7 +288,7 @@ impl On<'_> {
 
     /// One piece of it.
     pub(in crate::verify) fn piece(&self, key: &Key, column: &Compared, number: usize) -> Asked {
-        let (source, arguments) = self.sent(key, column);
+        let (source, arguments) = self.sent(&RowAt::Key(key), column);
         let from = 1 + number * PIECE;
         let sql = format!("SELECT substring(x.b FROM {from} FOR {PIECE}) FROM {source}");
         (sql, arguments)
