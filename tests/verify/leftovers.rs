@@ -27,9 +27,10 @@ CREATE TYPE pair AS (x float8, t text); CREATE TABLE bag (n int, v pair); CREATE
         .with_accounts(100_000)
         .replicating_with(|pair, server| {
             // Equal values have another text there.
-            let padded = match std::ptr::eq(server, pair.publisher()) {
-                true => "text",
-                false => "char(400000)",
+            let padded = if std::ptr::eq(server, pair.publisher()) {
+                "text"
+            } else {
+                "char(400000)"
             };
             server.sql(
                 pair.db(),

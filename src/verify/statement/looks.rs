@@ -229,9 +229,12 @@ impl On<'_> {
         let (unnested, condition, mut arguments) = self.joined(std::slice::from_ref(key));
         let columns = self.table.columns.iter().zip(values).enumerate();
         let same: Vec<String> = columns
-            .map(|(at, (_, value))| match value.is_large() {
-                true => "NULL".to_owned(),
-                false => self.same_as_here(at, value, &mut arguments),
+            .map(|(at, (_, value))| {
+                if value.is_large() {
+                    "NULL".to_owned()
+                } else {
+                    self.same_as_here(at, value, &mut arguments)
+                }
             })
             .collect();
         let mut inner = vec![
