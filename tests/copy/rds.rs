@@ -58,7 +58,7 @@ fn copies_without_superuser(old: u32, new: u32) {
         "--max-rate",
         "100kB",
         "--max-hold",
-        "10s",
+        "20s",
         sub,
     ];
     killed(&pair, &slowly);

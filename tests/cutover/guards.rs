@@ -265,7 +265,7 @@ fn an_undo_takes_a_fence_away_that_was_committed_already() {
 #[test]
 fn a_frozen_guard_is_ended_by_the_next_command() {
     let pair = ready(Pair::alone(15, 17).with_accounts(10));
-    let run = stopped_at(&pair, THERE, "open", &["--max-pause", "1s"]);
+    let run = stopped_at(&pair, THERE, "open", &["--max-pause", "3s"]);
     // What it is about to do waits for this.
     let mut journal = pair.subscriber().superuser_session("postgres");
     journal

@@ -121,8 +121,8 @@ CREATE TYPE pair AS (x float8, t text); CREATE TABLE bag (n int, v pair); CREATE
     // What may be spelled in another way is carried there, in several parts; equal values beside it are not named.
     pair.publisher().sql(
         db,
-        "INSERT INTO spelled SELECT i, ROW(i::float8, repeat('a\u{20ac}b', 200000)), repeat('c', 300000) FROM generate_series(1, 3) i;
-         INSERT INTO bag SELECT i, ROW(i::float8, repeat('d\u{20ac}', 1200000)) FROM generate_series(1, 2) i",
+        "INSERT INTO spelled SELECT i, ROW(i::float8, repeat('a\u{20ac}b', 200000))::pair, repeat('c', 300000) FROM generate_series(1, 3) i;
+         INSERT INTO bag SELECT i, ROW(i::float8, repeat('d\u{20ac}', 1200000))::pair FROM generate_series(1, 2) i",
     );
     pair.await_caught_up();
     pair.subscriber().sql(
