@@ -67,3 +67,15 @@ pub(crate) fn of_subscriber(session: &Session) -> Result<SubscriberRoom> {
         .wrap_err("read the subscriber's limits")?;
     Ok(found.ok_or_else(|| Failure::new("read the subscriber's limits: no row came back"))?)
 }
+
+/// How many more sessions of ordinary roles a server takes. Workers that have a database count among those it has.
+pub(crate) fn free_sessions(session: &Session) -> Result<i64> {
+    session
+        .value(
+            "SELECT current_setting('max_connections')::int8 - current_setting('superuser_reserved_connections')::int8
+                    - coalesce(current_setting('reserved_connections', true), '0')::int8
+                    - coalesce((SELECT sum(numbackends) FROM pg_stat_database), 0)",
+            params![],
+        )
+        .wrap_err("read how many sessions the server has room for")
+}

@@ -171,6 +171,7 @@ impl Copy<'_> {
             Found::Copy(found) => {
                 let (control, recorded) = *found;
                 self.check_recorded(&recorded)?;
+                self.check_sessions()?;
                 if self.run.mode == Mode::DryRun {
                     return self.foresee_going_on(&control, &recorded);
                 }

@@ -82,6 +82,9 @@ fn copies_all(old: u32, new: u32) {
     pair.flare(&["create_replication_status_table", db]).ok();
     let run = pair.flare(&["initial_copy", "--dry-run", sub]);
     run.ok().prints("would copy");
+    pair.flare(&["initial_copy", "--jobs", "250", sub])
+        .fails_with("250 jobs need as many sessions on the publisher")
+        .says("run it with --jobs 1");
     let run = pair.flare(&["initial_copy", sub, "--format", "json"]);
     let json = run.ok().json();
     assert_eq!(json["changed"], true, "{run}");

@@ -1,17 +1,43 @@
 //! What is known beforehand to go wrong, and what a copy would have to do.
 
 use super::{Copy, Restart, reader};
-use crate::catalog::{publications, slots, tables};
+use crate::catalog::{capacity, publications, slots, tables};
 use crate::copy::record::{self, Recorded};
 use crate::copy::report::InitialCopy;
 use crate::copy::{adopt, plan, sources};
 use crate::error::{Failure, Result};
 use crate::replicate::schema::Place;
 use crate::replicate::{Mode, slot, subscription};
-use crate::server::Session;
+use crate::server::{Pair, Session};
 use crate::value::{ShellWord, TableName};
 
+/// Sessions that lead the copy and look after it, on either side.
+const BESIDE: i64 = 5;
+
 impl Copy<'_> {
+    /// Each job has a session on either side: without room for them a copy would end half-way.
+    pub(super) fn check_sessions(&self) -> Result<()> {
+        let Pair {
+            publisher,
+            subscriber,
+        } = self.pair;
+        let jobs = i64::try_from(self.options.jobs).unwrap_or(i64::MAX);
+        for (side, session) in [
+            (publisher.side(), publisher.admin()),
+            (subscriber.side(), subscriber.admin()),
+        ] {
+            let room = (capacity::free_sessions(session)? - BESIDE).max(1);
+            if jobs > room {
+                return Failure::new(format!(
+                    "{jobs} jobs need as many sessions on the {side}, whose max_connections leaves room for {room}"
+                ))
+                .hint(format!("run it with --jobs {room} or less, or raise max_connections there"))
+                .err();
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn check_publication(&self) -> Result<()> {
         let session = self.look()?;
         let pubname = &self.declared.pubname;
@@ -54,6 +80,7 @@ impl Copy<'_> {
     /// All that can be known beforehand to go wrong.
     pub(super) fn check(&mut self, place: Place) -> Result<()> {
         adopt::check_none(self.pair.publisher.admin(), self.subname)?;
+        self.check_sessions()?;
         self.halves.check(place, self.subname)?;
         subscription::check_room(self.pair)?;
         match slots::find(self.pair.publisher.admin(), &self.slot_name)? {

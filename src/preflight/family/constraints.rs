@@ -236,7 +236,7 @@ fn reordered(here: &[Child], there: &[Child], Ends { from, to }: Ends) -> Vec<Fi
     let finding = |children: &[&Child], message: String| {
         let first = children.first()?;
         let fix = format!(
-            "name the columns in INSERT, and these tables in leave_behind of the publication's configuration; on the {from} {} has them in this order: {}",
+            "name the columns in INSERT, and these tables in leave_behind of the publication's configuration, or the cutover refuses; on the {from} {} has them in this order: {}",
             first.table, first.columns
         );
         let objects = children.iter().map(|it| it.table.plain());
@@ -245,13 +245,13 @@ fn reordered(here: &[Child], there: &[Child], Ends { from, to }: Ends) -> Vec<Fi
     let differing = finding(
         &differing,
         format!(
-            "partitions or children have their columns in another order on the {to}: an INSERT without a list of columns meets other ones, and the cutover refuses until leave_behind names them"
+            "partitions or children have their columns in another order on the {to}: an INSERT without a list of columns meets other ones"
         ),
     );
     let later = finding(
         &later,
         format!(
-            "children will have their columns in another order on the {to}, those of their parents first, as every dump makes them: an INSERT without a list of columns meets other ones, and the cutover refuses until leave_behind names them"
+            "children will have their columns in another order on the {to}, those of their parents first, as every dump makes them: an INSERT without a list of columns meets other ones"
         ),
     );
     differing.into_iter().chain(later).collect()
