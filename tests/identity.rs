@@ -9,7 +9,7 @@ use serde_yaml::Value;
 
 use crate::commands::{self, Called};
 use crate::support::output::Output;
-use crate::support::{Cluster, Pair, clients};
+use crate::support::{Cluster, Pair, clients, matrix};
 
 const STRANGER: &str = "1234567890123456789";
 
@@ -173,7 +173,8 @@ fn no_command_touches_a_server_that_is_not_the_declared_one() {
             vec![old.clone(), new.clone(), format!("localhost:{old_port}")],
         ),
     ];
-    for pair in [&fresh, &replicating] {
+    let pairs = [&replicating, &fresh];
+    for &pair in matrix::sample(&pairs, &pairs[..1]) {
         let right = fs::read_to_string(pair.config_path()).expect("read flare.yml");
         let tools = Tools::new(pair);
         for (case, changes, says) in &cases {

@@ -76,7 +76,9 @@ fn survives(old: u32, new: u32, faults: &[Fault]) {
 #[test]
 fn killed_with_its_servers_a_copy_goes_on() {
     survives(11, 18, &[Fault::Flare, Fault::Subscriber]);
-    survives(14, 17, &[Fault::Publisher]);
+    if matrix::is_all() {
+        survives(14, 17, &[Fault::Publisher]);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::application::{Application, Side};
 use crate::support::flare::Running;
 use crate::support::proxy::Proxy;
-use crate::support::{Pair, process, wait};
+use crate::support::{Pair, matrix, process, wait};
 
 use super::fixture::{
     Before, assert_fenced, assert_first_line, assert_moved, assert_settled, at_failpoint,
@@ -182,7 +182,7 @@ fn a_server_that_crashes_past_the_point_of_no_return_comes_back_fenced() {
         (THERE, "fence"),
         (BACK, "fence"),
     ];
-    for (to, step) in ways {
+    for &(to, step) in matrix::sample(&ways, &[ways[0], ways[3]]) {
         let from = to.other();
         // A table that is written all the time gets its trigger in the pause.
         let mut busy = from.of(&pair).superuser_session(pair.db());

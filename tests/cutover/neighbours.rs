@@ -294,9 +294,8 @@ fn a_lock_on_a_table_of_the_target_is_waited_for_or_does_not_matter() {
         application.await_writes_on(to, 30);
         assert_fenced(&pair, from);
         assert_moved(application, &pair, &[from, to]);
+        assert_settled(&pair, to);
     }
-    switched_to(&pair, THERE);
-    assert_settled(&pair, THERE);
 }
 
 /// A session that was let in before the door was shut, and is not listed yet: the server waits at just that moment.

@@ -162,7 +162,7 @@ fn killed_between_two_databases_all_of_them_go_on() {
     let steps: &[&str] = if matrix::is_all() {
         &["switching", "open", "fence"]
     } else {
-        &["switching", "open"]
+        &["open"]
     };
     for step in steps {
         let to = from.other();

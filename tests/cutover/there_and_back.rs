@@ -82,7 +82,7 @@ fn an_administrator_without_superuser_leads_there_and_back() {
     let application = Application::start(&pair);
     application.await_writes_on(BACK, 50);
     let turns = [THERE, BACK, THERE];
-    for to in turns {
+    for &to in matrix::sample(&turns, &turns[..1]) {
         // What has been undone is begun again through the same doors.
         at_failpoint(&pair, to, "mark=fail", &[]).run().code(1);
         application.await_writes_on(to.other(), 20);

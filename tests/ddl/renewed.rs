@@ -13,7 +13,7 @@ use super::same::assert_same;
 
 /// What makes one side stale: a body, a setting, an argument's name, an event trigger, a trigger of the table.
 const STALE: [&str; 5] = [
-    "CREATE OR REPLACE FUNCTION flare.ddl_volatility(expression pg_node_tree) RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$SELECT 'i'::text$$",
+    "CREATE OR REPLACE FUNCTION flare.ddl_volatility(expression text, depth int) RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$SELECT 'i'::text$$",
     "ALTER FUNCTION flare.ddl_apply() RESET search_path",
     "DROP FUNCTION flare.ddl_reads_time(text); CREATE FUNCTION flare.ddl_reads_time(words text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false'",
     "DROP EVENT TRIGGER flare_start_3",

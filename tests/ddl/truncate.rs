@@ -23,7 +23,8 @@ fn pairs() -> Vec<(u32, u32)> {
 fn a_truncate_passes_tables_that_are_not_followed() {
     for (old, new) in pairs() {
         let pair = armed(Pair::new(old, new), "carry");
-        for (open, round) in [(Side::Publisher, "there"), (Side::Subscriber, "back")] {
+        let rounds = [(Side::Publisher, "there"), (Side::Subscriber, "back")];
+        for &(open, round) in matrix::sample(&rounds, &rounds[..1]) {
             if open == Side::Subscriber {
                 switched_to(&pair, Side::Subscriber);
             }
