@@ -81,7 +81,8 @@ pub(crate) fn verify_schema(
         Ok(shadowed) => {
             let mut found = of_shadow(shadowed);
             let besides = drift::look(pair, dbname)?.into_iter();
-            let besides = besides.filter(Drift::is_in_no_dump).map(of_drift);
+            let unseen = |it: &Drift| it.is_in_no_dump() || it.is_changed_by_dumps();
+            let besides = besides.filter(unseen).map(of_drift);
             let is_new = |it: &SchemaDifference| {
                 let mut found = found.iter();
                 !found.any(|other| (&other.kind, &other.object) == (&it.kind, &it.object))

@@ -237,14 +237,15 @@ impl Drift {
         }
     }
 
-    /// Whether it is about what no dump carries, so that a database that was made from one says nothing of it: every dump
-    /// puts the columns of a child's parents first.
+    /// Whether it is about what no dump has: a database that was made from one says nothing of it.
     pub(crate) fn is_in_no_dump(&self) -> bool {
-        match self.kind {
-            Kind::ColumnOrder => true,
-            Kind::Trigger => self.object.starts_with("of foreign key "),
-            _ => false,
-        }
+        self.kind == Kind::Trigger && self.object.starts_with("of foreign key ")
+    }
+
+    /// Whether a dump may have changed it, so that a database that was made from one has it changed too: the columns of a
+    /// child's parents come first in every dump.
+    pub(crate) fn is_changed_by_dumps(&self) -> bool {
+        self.kind == Kind::ColumnOrder
     }
 
     /// Whether it is about what is granted on the database itself, which is compared with its other properties.
