@@ -371,16 +371,17 @@ fn every_type_is_compared(old: u32, new: u32) {
         let other = literal(kind.values[(now + 1) % kind.values.len()]);
         changes += &format!("UPDATE types SET c{at} = {other} WHERE id = {id};\n");
     }
-    // In a message of its own: on 10 the timeout that a message began under counts to its end.
-    let mut session = pair.subscriber().superuser_session(pair.db());
-    for message in [
-        "SET statement_timeout = 0; SET array_nulls = on; SET client_encoding = 'UTF8'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET search_path = public",
-        &changes,
-    ] {
-        session
-            .batch_execute(message)
-            .expect("change the subscriber's rows");
-    }
+    let plain = [
+        "statement_timeout=0",
+        "array_nulls=on",
+        "client_encoding=UTF8",
+        "DateStyle=ISO",
+        "IntervalStyle=postgres",
+        "search_path=public",
+    ];
+    let mut session = pair.subscriber().session_with(pair.db(), &plain);
+    let changed = session.batch_execute(&changes);
+    changed.expect("change the subscriber's rows");
     let different = verify_data(&pair, &["--table", "types"]);
     let json = different.code(3).json();
     let mut expected: Vec<String> = (0..kinds.len())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Cluster, Pair, matrix, sql, wait};
+use crate::support::{Cluster, Pair, matrix, wait};
 
 /// Every kind that a setting can mangle.
 const ROWS: &str = "
@@ -35,17 +35,19 @@ const WRITING: [&str; 4] = [
     "statement_timeout = '15ms'",
 ];
 
-/// A session that none of the settings counts for, from its first statement on.
-fn untouched(server: &Cluster, db: &str) -> postgres::Client {
-    let options = "-c statement_timeout=0 -c xmloption=content -c extra_float_digits=3 -c IntervalStyle=postgres";
-    sql::connect(server.superuser_config(db).options(options)).expect("connect")
-}
+/// What tells every bit, in no time that a setting limits.
+const UNTOUCHED: [&str; 4] = [
+    "statement_timeout=0",
+    "xmloption=content",
+    "extra_float_digits=3",
+    "IntervalStyle=postgres",
+];
 
 fn same_bits(pair: &Pair) {
     let db = pair.db();
     wait::for_("the same rows", Duration::from_secs(30), || {
         let bits = |server: &Cluster| {
-            let row = untouched(server, db).query_one(BITS, &[]);
+            let row = server.session_with(db, &UNTOUCHED).query_one(BITS, &[]);
             row.expect("the rows").get::<_, String>(0)
         };
         bits(pair.publisher()) == bits(pair.subscriber())
@@ -91,7 +93,8 @@ fn no_setting_mangles_a_value_there_or_back() {
         pair.flare(&["create_subscription", "--use-repl-user", "--wait", sub])
             .ok();
         same_bits(&pair);
-        let streamed = untouched(pair.publisher(), db).batch_execute(STREAMED);
+        let mut writing = pair.publisher().session_with(db, &UNTOUCHED);
+        let streamed = writing.batch_execute(STREAMED);
         streamed.expect("write more rows");
         same_bits(&pair);
         assert_ne!(settings_of_roles(&pair), before);

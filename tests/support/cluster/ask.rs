@@ -34,8 +34,15 @@ impl Cluster {
         sql::connect(&mut self.superuser_config(db))
     }
 
+    /// A superuser's session for which these settings count from its first statement on, whatever the database's are.
+    #[track_caller]
+    pub fn session_with(&self, db: &str, settings: &[&str]) -> Client {
+        let options: String = settings.iter().map(|it| format!("-c {it} ")).collect();
+        sql::connect(self.superuser_config(db).options(&options)).expect("connect")
+    }
+
     /// How the superuser connects.
-    pub fn superuser_config(&self, db: &str) -> Config {
+    fn superuser_config(&self, db: &str) -> Config {
         let mut config = Config::new();
         config
             .host_path(&self.home)
