@@ -161,6 +161,7 @@ impl Copy<'_> {
         match self.find()? {
             Found::Subscription => self.already(),
             Found::Nothing(place) => {
+                self.check_sessions()?;
                 self.check(place)?;
                 if self.run.mode == Mode::DryRun {
                     return self.foresee();

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::sides::Sides;
 use super::truncates;
-use crate::catalog::tables::listed;
+use crate::catalog::tables::{self, listed};
 use crate::catalog::{publications, subscriptions};
 use crate::error::{Advise, Result, WrapErr};
 use crate::replicate::made::{self, Made};
@@ -99,7 +99,10 @@ pub(super) fn take(
     let session = refresh::session(&pair.subscriber, dbname, &subscription, published.len())?;
     let taken = refresh::plan(dbname, &subscription, &missing).carry_out_singly(&session, run);
     if let Err(report) = taken {
-        let absent = absent(&sides.reader, &missing).unwrap_or_default();
+        let absent = tables::missing(&sides.reader, &missing).unwrap_or_else(|error| {
+            log::warn!("look for the new tables on the receiving side: {error:#}");
+            Vec::new()
+        });
         let next = if absent.is_empty() {
             format!(
                 "run {} --retry: it takes the tables that the subscription lacks",
@@ -118,21 +121,6 @@ pub(super) fn take(
             .hint(|| next);
     }
     Ok((missing, notes))
-}
-
-/// Those of the tables that the receiving side does not have.
-fn absent(receiving: &Session, tables: &[TableName]) -> Result<Vec<TableName>> {
-    let mut absent = Vec::new();
-    for table in tables {
-        let there: bool = receiving.value(
-            "SELECT to_regclass($1) IS NOT NULL",
-            params![table.to_string()],
-        )?;
-        if !there {
-            absent.push(table.clone());
-        }
-    }
-    Ok(absent)
 }
 
 /// Closes what has come since, where the receiving side is closed.

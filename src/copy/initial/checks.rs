@@ -80,7 +80,6 @@ impl Copy<'_> {
     /// All that can be known beforehand to go wrong.
     pub(super) fn check(&mut self, place: Place) -> Result<()> {
         adopt::check_none(self.pair.publisher.admin(), self.subname)?;
-        self.check_sessions()?;
         self.halves.check(place, self.subname)?;
         subscription::check_room(self.pair)?;
         match slots::find(self.pair.publisher.admin(), &self.slot_name)? {
