@@ -39,7 +39,11 @@ fn crashed_between_the_end_of_a_copy_and_the_disk(pair: &Pair) {
         let past_the_fence = "SET default_transaction_read_only = off; ALTER SUBSCRIPTION";
         let subscriber = pair.subscriber();
         subscriber.sql(db, &format!("{past_the_fence} {sub} DISABLE"));
-        std::thread::sleep(Duration::from_secs(1));
+        // A worker that is about to end still holds its origin.
+        let workers = "SELECT count(pid) FROM pg_stat_subscription";
+        wait::for_("its workers to end", Duration::from_secs(10), || {
+            subscriber.value(db, workers) == "0"
+        });
         subscriber.sql(
             db,
             &format!("{past_the_fence} {sub} DISABLE; {statements} {past_the_fence} {sub} ENABLE"),

@@ -63,7 +63,7 @@ impl Copied {
                 self.slot_name
             ),
             format!(
-                "SET default_transaction_read_only = off; SET session_replication_role = replica; ALTER SUBSCRIPTION {subname} DISABLE; BEGIN; TRUNCATE ONLY {name}; SELECT pg_replication_origin_drop('pg_{subid}_{relid}'); UPDATE pg_subscription_rel SET srsubstate = 'i', srsublsn = NULL WHERE srsubid = {subid} AND srrelid = {}::regclass; COMMIT; ALTER SUBSCRIPTION {subname} ENABLE on the {to}, as a superuser: the table is copied anew",
+                "SET default_transaction_read_only = off; SET session_replication_role = replica; ALTER SUBSCRIPTION {subname} DISABLE; BEGIN; TRUNCATE ONLY {name}; SELECT pg_replication_origin_drop('pg_{subid}_{relid}'); UPDATE pg_subscription_rel SET srsubstate = 'i', srsublsn = NULL WHERE srsubid = {subid} AND srrelid = {}::regclass; COMMIT; ALTER SUBSCRIPTION {subname} ENABLE on the {to}, in psql as a superuser: the table is copied anew",
                 Literal(name.to_string())
             ),
         )
