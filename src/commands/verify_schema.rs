@@ -11,9 +11,10 @@ Changes: nothing of the user's. The publisher's schema is loaded into a throwawa
 versions differ in nothing that they only spell differently, and dropped again; without the right to create one, or \
 without a pg_dump that fits, the catalogs of both servers are compared.
 
-Compared besides: owner, privileges, settings, comment and limit of the database, settings and attributes of the roles \
-that have to do with it, tablespaces, the user's other publications. Versions of extensions that differ and sequences \
-that stand behind are said; they are no differences. Exit codes: 0 equal, 3 different, 1 could not look.
+Compared besides: owner, privileges, settings, comment and limit of the database, settings, attributes, comments and \
+memberships of the roles that have to do with it, settings of all roles, tablespaces, the user's other publications. \
+Versions of extensions that differ and sequences that stand behind are said; they are no differences. Exit codes: 0 equal, \
+3 different, 1 could not look.
 
 Example:
   flare verify_schema bench1

@@ -24,6 +24,13 @@ impl Stream {
             pubname: name(pubname),
         }
     }
+
+    /// Whether a publication is this stream's, or that of the other direction.
+    pub(crate) fn publishes_as(&self, pubname: &str) -> bool {
+        self.pubname == pubname
+            || self.pubname == back_of(pubname)
+            || back_of(&self.pubname) == pubname
+    }
 }
 
 const BACK: &str = "_back";
@@ -62,5 +69,10 @@ mod tests {
             "{back}"
         );
         assert_ne!(back, back_of(&format!("{long}x")));
+        for direction in [Direction::Forward, Direction::Back] {
+            let stream = Stream::of("d", "s", &long, direction);
+            let known = [&long, &back, "other"].map(|it| stream.publishes_as(it));
+            assert_eq!(known, [true, true, false], "{direction:?}");
+        }
     }
 }

@@ -53,7 +53,7 @@ pub(crate) fn what(setting: &Setting) -> String {
 }
 
 /// Why a setting cannot be made, when it cannot.
-pub(super) fn obstacle(parameters: &Parameters, setting: &Setting) -> Option<String> {
+pub(crate) fn obstacle(parameters: &Parameters, setting: &Setting) -> Option<String> {
     let why = match parameters.may_have(
         setting.role.as_deref(),
         setting.dbname.as_deref(),

@@ -3,6 +3,7 @@
 
 mod configured;
 mod database;
+mod publications;
 mod roles;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +13,6 @@ use serde::Deserialize;
 use self::roles::concerned;
 use super::schema::SchemaDifference;
 use crate::catalog::databases::{self, Database};
-use crate::catalog::settings::settings;
 use crate::catalog::{extensions, sequences};
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::Stream;
@@ -21,34 +21,6 @@ use crate::value::{Ident, TableName};
 
 /// What to do about a property that no statement changes.
 const FIXED: &str = "it is fixed when the database is made: drop the database on the subscriber and let flare replicate_schema make it";
-
-/// As `CREATE PUBLICATION` takes them; what every version does by default is left out.
-fn publications_of(major: i32) -> String {
-    // Lists of columns, filters and schemas came with 15.
-    let (columns, filter, schemas) = if major >= 15 {
-        (
-            "(SELECT format(' (%s)', string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum)) FROM pg_attribute a
-               WHERE a.attrelid = c.oid AND a.attnum = ANY (r.prattrs::int2[]) HAVING count(*) > 0)",
-            "' WHERE (' || pg_get_expr(r.prqual, c.oid) || ')'",
-            "(SELECT 'TABLES IN SCHEMA ' || string_agg(quote_ident(n.nspname), ', ' ORDER BY n.nspname) FROM pg_publication_namespace x JOIN pg_namespace n ON n.oid = x.pnnspid WHERE x.pnpubid = p.oid)",
-        )
-    } else {
-        ("NULL", "NULL", "NULL::text")
-    };
-    format!(
-        "SELECT jsonb_build_object('pubname', p.pubname, 'definition', concat_ws(' ',
-             CASE WHEN p.puballtables THEN 'FOR ALL TABLES' ELSE 'FOR ' || nullif(concat_ws(', ',
-               (SELECT 'TABLE ' || string_agg(concat(CASE WHEN c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) THEN 'ONLY ' END, format('%I.%I', n.nspname, c.relname),
-                                              {columns}, {filter}), ', ' ORDER BY n.nspname, c.relname)
-                  FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE r.prpubid = p.oid), {schemas}), '') END,
-             'WITH (' || nullif(concat_ws(', ',
-                'publish = ' || quote_literal(nullif(concat_ws(', ', CASE WHEN p.pubinsert THEN 'insert' END, CASE WHEN p.pubupdate THEN 'update' END, CASE WHEN p.pubdelete THEN 'delete' END,
-                                                     CASE WHEN coalesce((to_jsonb(p) ->> 'pubtruncate')::bool, true) THEN 'truncate' END), 'insert, update, delete, truncate')),
-                CASE WHEN (to_jsonb(p) ->> 'pubviaroot')::bool THEN 'publish_via_partition_root = true' END,
-                'publish_generated_columns = ' || CASE to_jsonb(p) ->> 'pubgencols' WHEN 's' THEN 'stored' END), '') || ')'))
-           FROM pg_publication p"
-    )
-}
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -74,17 +46,12 @@ pub(super) fn compare(pair: &Pair, stream: &Stream) -> Result<Beside> {
     let flares = flares_roles(pair);
     let mut beside = Beside::default();
     beside.database(&ours, &theirs, &flares);
-    let concerned = concerned(&from)?;
-    beside.settings(
-        &settings(publisher.admin())?,
-        &settings(subscriber.admin())?,
-        dbname,
-        &concerned,
-        &flares,
-    );
+    let mut concerned = concerned(&from)?;
+    concerned.extend(roles::concerned(&to)?);
+    beside.settings(pair, dbname, &concerned, &flares)?;
     beside.roles(&from, &to, &concerned, &flares)?;
     beside.tablespaces(&from, &to)?;
-    beside.publications(&from, &to, stream)?;
+    beside.publications(&from, &to, stream, &flares)?;
     beside.extensions(&from, &to)?;
     beside.sequences(&from, &to)?;
     Ok(beside)
@@ -163,53 +130,6 @@ impl Beside {
                     any.word,
                     Ident::from(wanted)
                 )),
-            );
-        }
-        Ok(())
-    }
-
-    /// The user's own publications: they do not follow the cutover.
-    fn publications(&mut self, from: &Session, to: &Session, stream: &Stream) -> Result<()> {
-        #[derive(Deserialize)]
-        struct Other {
-            pubname: String,
-            definition: String,
-        }
-        let read = |session: &Session| -> Result<BTreeMap<String, String>> {
-            let found: Vec<Other> = session
-                .list(&publications_of(session.major()?), params![])
-                .wrap_err("read the publications")?;
-            Ok(found
-                .into_iter()
-                .map(|it| (it.pubname, it.definition))
-                .collect())
-        };
-        let (ours, theirs) = (read(from)?, read(to)?);
-        let back = Stream::of(
-            &stream.dbname,
-            &stream.subname,
-            &stream.pubname,
-            crate::journal::Direction::Back,
-        );
-        let flares = |name: &str| {
-            name == stream.pubname
-                || name == back.pubname
-                || stream.pubname.strip_suffix("_back") == Some(name)
-        };
-        for (name, definition) in ours.iter().filter(|(name, _)| !flares(name)) {
-            let pubname = Ident::new(name);
-            let again = if theirs.contains_key(name) {
-                format!("DROP PUBLICATION {pubname}; ")
-            } else {
-                String::new()
-            };
-            let statement = format!("{again}CREATE PUBLICATION {pubname} {definition}");
-            self.differs(
-                "publication",
-                Ident::new(name).to_string(),
-                Some(definition.clone()),
-                theirs.get(name).cloned(),
-                Some(statement.trim_end().to_owned()),
             );
         }
         Ok(())

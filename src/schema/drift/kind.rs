@@ -162,6 +162,9 @@ impl Kind {
             }
             // A sequence that a column owns on the publisher has the owner of its table there.
             (None, Some(_)) if self == Kind::Owner => Vec::new(),
+            (None, Some(theirs)) if theirs.away.is_none() => {
+                vec![advised("take it away as what made it there describes: the catalogs have no statement for it".to_owned())]
+            }
             (None, Some(theirs)) => vec![drift(theirs.away.clone(), false)],
             (Some(_), Some(_)) if self == Kind::Role => Vec::new(),
             (Some(ours), Some(theirs)) if same(self, &ours.body, &theirs.body) => Vec::new(),
@@ -273,8 +276,8 @@ impl Drift {
         let only_there = self.publisher.is_none();
         match self.kind {
             Comment | SecurityLabel | Statistics | ColumnOptions | Options | ReplicaIdentity
-            | Cluster | PartitionIndex => false,
-            Index => {
+            | Cluster => false,
+            Index | PartitionIndex => {
                 !only_there
                     || self
                         .subscriber

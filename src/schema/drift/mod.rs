@@ -268,6 +268,7 @@ fn drift(mut pairs: Pairs, target: &Target) -> Vec<Drift> {
     index::without_those_that_do_not_count(&mut pairs);
     inherited::fill(&mut pairs);
     let mut found = renamed::take(&mut pairs);
+    found.extend(index::attached_on_one_side(&mut pairs));
     let gone = |pairs: &Pairs, side: fn(&Sides) -> bool| -> BTreeSet<String> {
         let one_sided = pairs.iter().filter(|(_, sides)| side(sides));
         let named = one_sided.filter(|((kind, _), _)| kind.is_an_object());
@@ -293,11 +294,6 @@ fn drift(mut pairs: Pairs, target: &Target) -> Vec<Drift> {
         let parent = sides.parent().map(str::to_owned);
         let goes_with = |of: &BTreeSet<String>| parent.as_ref().is_some_and(|it| of.contains(it));
         if goes_with(&lacking) || goes_with(&extra) && sides.publisher.is_none() {
-            continue;
-        }
-        // It comes and goes with its partition, or with the index that it is a part of.
-        let is_one_sided = sides.publisher.is_none() || sides.subscriber.is_none();
-        if *kind == Kind::PartitionIndex && is_one_sided {
             continue;
         }
         let also = with.remove(name).filter(|_| kind.is_an_object());

@@ -174,14 +174,20 @@ const INDEXES: &str = "
      WHERE NOT c.relispartition
        AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x'))";
 
-/// Called by the index that it is a part of and the partition: its own name is made up where nobody gives it one. Its eighth
-/// column is its schema.
+/// Called by the index that it is a part of in the end and the partition: its own name, and those of indexes between, are
+/// made up where nobody gives them one. `mend` makes the whole index again with no part. Its eighth column is its schema.
 const PARTITION_INDEXES: &str = "
     SELECT 'partition_index', format('%s on %s', x.parent, r.name), x.parent, concat_ws(' ', quote_ident(c.relname), 'WITH (' || o.given || ')'),
-           format('%s; ALTER INDEX %s ATTACH PARTITION %s.%I', pg_get_indexdef(c.oid), x.index, r.schema_name, c.relname), NULL, format('ALTER INDEX %s.%I', r.schema_name, c.relname) || ' RESET (' || o.names || ')', r.schema_name
+           CASE WHEN NOT x.is_constraint THEN format('%s; ALTER INDEX %s ATTACH PARTITION %s.%I', pg_get_indexdef(c.oid), i.inhparent::regclass, r.schema_name, c.relname) END,
+           CASE WHEN NOT x.is_constraint THEN format('DROP INDEX %s; %s', x.index, x.definition) END,
+           format('ALTER INDEX %s.%I', r.schema_name, c.relname) || ' RESET (' || o.names || ')', r.schema_name
       FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid AND c.relkind IN ('i', 'I') JOIN pg_index n ON n.indexrelid = c.oid JOIN rel r ON r.oid = n.indrelid
-      CROSS JOIN LATERAL (SELECT format('%I.%I', pn.nspname, p.relname), coalesce((SELECT format('%I on %s', k.conname, pr.name) FROM pg_constraint k JOIN rel pr ON pr.oid = k.conrelid WHERE k.conindid = p.oid AND k.contype IN ('p', 'u', 'x')), format('%I.%I', pn.nspname, p.relname))
-                            FROM pg_class p JOIN pg_namespace pn ON pn.oid = p.relnamespace WHERE p.oid = i.inhparent) x(index, parent)
+      CROSS JOIN LATERAL (WITH RECURSIVE up(oid) AS (SELECT i.inhparent UNION ALL SELECT h.inhparent FROM up JOIN pg_inherits h ON h.inhrelid = up.oid)
+                          SELECT up.oid FROM up JOIN pg_class p ON p.oid = up.oid WHERE NOT p.relispartition) root
+      CROSS JOIN LATERAL (SELECT format('%I.%I', pn.nspname, p.relname), pg_get_indexdef(p.oid), k.name IS NOT NULL, coalesce(k.name, format('%I.%I', pn.nspname, p.relname))
+                            FROM pg_class p JOIN pg_namespace pn ON pn.oid = p.relnamespace
+                            LEFT JOIN LATERAL (SELECT format('%I on %s', k.conname, pr.name) FROM pg_constraint k JOIN rel pr ON pr.oid = k.conrelid WHERE k.conindid = p.oid AND k.contype IN ('p', 'u', 'x')) k(name) ON true
+                           WHERE p.oid = root.oid) x(index, definition, is_constraint, parent)
       CROSS JOIN LATERAL (SELECT string_agg(quote_ident(option_name) || ' = ' || quote_literal(option_value), ', ' ORDER BY option_name), string_agg(quote_ident(option_name), ', ' ORDER BY option_name) FROM pg_options_to_table(c.reloptions)) o(given, names)";
 
 const RULES: &str = "

@@ -3,19 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Beside;
-use crate::catalog::settings::Setting;
+use crate::catalog::settings::{Parameters, Setting, parameters, settings};
+use crate::error::Result;
 use crate::replicate::setting;
+use crate::server::{Pair, Server};
 use crate::value::Ident;
+use crate::verify::SchemaDifference;
 
 impl Beside {
     pub(super) fn settings(
         &mut self,
-        ours: &[Setting],
-        theirs: &[Setting],
+        pair: &Pair,
         dbname: &str,
         concerned: &BTreeSet<String>,
         flares: &BTreeSet<String>,
-    ) {
+    ) -> Result<()> {
         // The fence of the side that follows.
         const READ_ONLY: &str = "default_transaction_read_only";
         let counts = |it: &&Setting| {
@@ -23,16 +25,27 @@ impl Beside {
                 .role
                 .as_ref()
                 .is_none_or(|role| concerned.contains(role) && !flares.contains(role));
-            let of_database = it
-                .dbname
-                .as_deref()
-                .map_or(it.role.is_some(), |it| it == dbname);
+            let of_database = it.dbname.as_deref().is_none_or(|it| it == dbname);
             of_role && of_database && it.name != READ_ONLY
         };
         type Whose<'a> = (&'a Option<String>, &'a Option<String>, &'a String);
-        let by =
-            |all: &'_ [Setting]| -> Vec<Setting> { all.iter().filter(counts).cloned().collect() };
-        let (ours, theirs) = (by(ours), by(theirs));
+        let of = |server: &Server| -> Result<Vec<Setting>> {
+            let mut settings = settings(server.admin())?;
+            settings.retain(|it| counts(&it));
+            Ok(settings)
+        };
+        let (ours, theirs) = (of(&pair.publisher)?, of(&pair.subscriber)?);
+        let lacking: Vec<Setting> = ours
+            .iter()
+            .filter(|it| !theirs.contains(it))
+            .cloned()
+            .collect();
+        // What the server that follows does not know, or does not take, cannot be made equal there.
+        let parameters = if lacking.is_empty() {
+            Parameters::default()
+        } else {
+            parameters(&pair.subscriber, &lacking)?
+        };
         fn whose(it: &Setting) -> Whose<'_> {
             (&it.role, &it.dbname, &it.name)
         }
@@ -45,15 +58,23 @@ impl Beside {
             let Some(any) = one.or(other) else {
                 continue;
             };
+            let value = |it: Option<&&Setting>| it.map(|it| it.value.clone());
+            let (wanted, there) = (value(one), value(other));
+            if wanted == there {
+                continue;
+            }
+            let obstacle = one.and_then(|it| setting::obstacle(&parameters, it));
             let statement = one.map_or_else(|| reset(any), |it| setting::statement(it));
-            self.differs(
-                "setting",
-                setting::what(any),
-                one.map(|it| it.value.clone()),
-                other.map(|it| it.value.clone()),
-                Some(statement),
-            );
+            self.differences.push(SchemaDifference {
+                kind: "setting".to_owned(),
+                object: setting::what(any),
+                publisher: wanted,
+                subscriber: there,
+                statement: obstacle.is_none().then_some(statement),
+                advice: obstacle,
+            });
         }
+        Ok(())
     }
 }
 

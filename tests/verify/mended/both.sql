@@ -79,4 +79,7 @@ CREATE TABLE app.pi (a int PRIMARY KEY, b text) PARTITION BY RANGE (a); CREATE T
 CREATE TRIGGER tg AFTER UPDATE ON app.pi FOR EACH ROW EXECUTE FUNCTION app.trg();
 CREATE TEXT SEARCH PARSER app.prs (START = prsd_start, GETTOKEN = prsd_nexttoken, END = prsd_end, LEXTYPES = prsd_lextype); CREATE TEXT SEARCH TEMPLATE app.tmpl (LEXIZE = dsimple_lexize);
 CREATE TYPE app.r2 AS RANGE (subtype = int);
+CREATE INDEX pi_at ON ONLY app.pi (b, a); CREATE INDEX pi1_at ON app.pi1 (b, a); CREATE INDEX pi2_at ON app.pi2 (b, a); ALTER INDEX app.pi_at ATTACH PARTITION app.pi1_at;
+CREATE INDEX pi_de ON ONLY app.pi (a, b); CREATE INDEX pi1_de ON app.pi1 (a, b); CREATE INDEX pi2_de ON app.pi2 (a, b); ALTER INDEX app.pi_de ATTACH PARTITION app.pi2_de;
+COMMENT ON ROLE {owner} IS 'the owner''s';
 CREATE TABLE "H, y;--".pk (id int PRIMARY KEY);

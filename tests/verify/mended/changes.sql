@@ -70,3 +70,6 @@ ALTER VIEW app.v_def ALTER b SET DEFAULT 3; ALTER MATERIALIZED VIEW app.mv_stat 
 ALTER INDEX app.pi1_b_idx RENAME TO other_idx; ALTER INDEX app.pi1_pkey RENAME TO other_pk; ALTER INDEX app.pi2_b_idx SET (fillfactor = 40); ALTER TABLE app.pi2 DISABLE TRIGGER tg; CREATE TABLE app.pi3 PARTITION OF app.pi DEFAULT;
 DROP TEXT SEARCH PARSER app.prs; DROP TEXT SEARCH TEMPLATE app.tmpl; CREATE TEXT SEARCH TEMPLATE app.tmpl (LEXIZE = dsimple_lexize, INIT = dsimple_init);
 DROP TYPE app.r2; CREATE TYPE app.r2 AS RANGE (subtype = int, multirange_type_name = app.many);
+DROP INDEX app.pi_at; CREATE INDEX pi_at ON ONLY app.pi (b, a); CREATE INDEX pi1_at ON app.pi1 (b, a); ALTER INDEX app.pi_de ATTACH PARTITION app.pi1_de;
+COMMENT ON ROLE {owner} IS NULL;
+CREATE PUBLICATION "Only; there" FOR TABLE app.t; COMMENT ON PUBLICATION "Only; there" IS 'x'; COMMENT ON PUBLICATION other IS 'cdc';
