@@ -181,14 +181,14 @@ fn the_ledger_is_what_the_server_has() {
     tampered(
         &|lines| drop(lines.remove(inserted)),
         3,
-        "1 lines of the ledger are missing",
+        "of the ledger 1 line missing",
     );
     tampered(
         &|lines| lines.push(lines[inserted].clone()),
         3,
-        "1 are there twice",
+        "1 there twice",
     );
-    tampered(&|lines| lines[inserted] = changed.clone(), 3, "1 rows lost");
+    tampered(&|lines| lines[inserted] = changed.clone(), 3, "1 row lost");
     tampered(&|lines| lines[inserted] = "nonsense".into(), 1, "line");
     fs::write(&path, &text).expect("write the ledger");
 

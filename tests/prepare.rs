@@ -253,6 +253,6 @@ fn status_says_who_can_write_and_goes_on_without_a_server() {
     let output = pair.flare(&["status"]);
     output
         .ok()
-        .prints("is unknown: the publisher does not answer");
+        .prints("is unknown: the publisher could not be asked");
     pair.publisher().start();
 }

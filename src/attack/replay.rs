@@ -11,6 +11,7 @@ use super::history::{History, Text};
 use super::ledger::Table;
 use crate::error::{Advise, Error, Failure, Result, WrapErr};
 use crate::server::{SqlError, application_name, connect_unverified};
+use crate::value::counted;
 
 /// How many differences are named.
 pub(super) const EXAMPLES: usize = 20;
@@ -141,14 +142,14 @@ impl Replay {
         } = self;
         let rows = || {
             Failure::no(format!(
-                "verify the attack: {lost} rows lost, {extra} rows that should not be there, {wrong} rows with another value"
+                "verify the attack: {} lost, {} that should not be there, {} with another value", counted(lost, "row"), counted(extra, "row"), counted(wrong, "row")
             ))
             .hint("look at the examples; a subscriber that has not caught up lacks rows too (flare lag)")
         };
         let lines = || {
             Failure::no(format!(
-                "verify the attack: {} lines of the ledger are missing, {} are there twice; the rows agree with the others",
-                self.missing, self.doubled
+                "verify the attack: of the ledger {} missing, {} there twice; the rows agree with the others",
+                counted(self.missing, "line"), self.doubled
             ))
             .hint("verify with the ledger as attack wrote it")
         };
@@ -168,17 +169,22 @@ impl fmt::Display for Replay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} rows checked: {} lost, {} that should not be there, {} with another value ({} operations of unknown outcome)",
-            self.checked, self.lost, self.extra, self.wrong, self.unknown
+            "{} checked: {} lost, {} that should not be there, {} with another value ({} of unknown outcome)",
+            counted(self.checked, "row"),
+            self.lost,
+            self.extra,
+            self.wrong,
+            counted(self.unknown, "operation")
         )?;
         if self.torn > 0 {
-            writeln!(f, "{} lines of the ledger are cut off", self.torn)?;
+            writeln!(f, "of the ledger {} cut off", counted(self.torn, "line"))?;
         }
         if self.missing + self.doubled > 0 {
             writeln!(
                 f,
-                "{} lines of the ledger are missing, {} are there twice",
-                self.missing, self.doubled
+                "of the ledger {} missing, {} there twice",
+                counted(self.missing, "line"),
+                self.doubled
             )?;
         }
         for Example { kind, table, id } in &self.examples {

@@ -21,6 +21,7 @@ use super::timeline::Timeline;
 use crate::error::{Error, Failure, Report, Result, WrapErr, hint_of, message_of};
 use crate::progress::Progress;
 use crate::server::{SqlError, interrupt};
+use crate::value::counted;
 
 /// How long the run waits for answers that are under way when it ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -286,9 +287,9 @@ fn watch(
             recv(every) -> _ => {
                 let meter = locked(&shared.meter);
                 progress.step(&format!(
-                    "{} operations acknowledged, {} errors in {} s",
-                    meter.acknowledged,
-                    meter.errors,
+                    "{} acknowledged, {} in {} s",
+                    counted(meter.acknowledged, "operation"),
+                    counted(meter.errors, "error"),
                     started.elapsed().as_secs()
                 ));
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::value::counted;
 use serde::Serialize;
 
 use super::generator::timestamp;
@@ -79,15 +80,19 @@ impl fmt::Display for Summary {
         let ms = |value: Option<f64>| value.map_or("-".to_owned(), |ms| format!("{ms:.1} ms"));
         writeln!(
             f,
-            "{} operations acknowledged in {:.1} s ({:.0}/s, {} clients), {} heartbeats",
-            self.acknowledged, self.seconds, self.rate, self.clients, self.heartbeats
+            "{} acknowledged in {:.1} s ({:.0}/s, {}), {}",
+            counted(self.acknowledged, "operation"),
+            self.seconds,
+            self.rate,
+            counted(self.clients, "client"),
+            counted(self.heartbeats, "heartbeat")
         )?;
         writeln!(
             f,
-            "{} errors seen by clients{}, {} operations with an unknown outcome",
-            self.errors,
+            "{} seen by clients{}, {} with an unknown outcome",
+            counted(self.errors, "error"),
             self.sorts_of_errors(),
-            self.unknown
+            counted(self.unknown, "operation")
         )?;
         writeln!(
             f,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::value::{Lsn, Size};
+use crate::value::{Lsn, Size, counted};
 
 /// Seconds of each phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -69,7 +69,9 @@ impl fmt::Display for InitialCopy {
         match (self.dry_run, self.changed) {
             (true, _) => writeln!(
                 f,
-                "would copy {tables} tables of database {dbname:?} ({size}) in {jobs} parts, {jobs_kept} of them finished, and begin subscription {subname:?}"
+                "would copy {} of database {dbname:?} ({size}) in {}, {jobs_kept} of them finished, and begin subscription {subname:?}",
+                counted(tables, "table"),
+                counted(jobs, "part")
             )?,
             (false, false) => {
                 writeln!(
@@ -80,14 +82,17 @@ impl fmt::Display for InitialCopy {
             (false, true) => {
                 writeln!(
                     f,
-                    "copied {tables} tables of database {dbname:?}: {rows} rows, {size}; subscription {subname:?} goes on from {}",
+                    "copied {} of database {dbname:?}: {}, {size}; subscription {subname:?} goes on from {}",
+                    counted(tables, "table"),
+                    counted(rows, "row"),
                     self.slot_lsn
                         .map_or("there".to_owned(), |lsn| lsn.to_string())
                 )?;
                 if self.resumed {
                     writeln!(
                         f,
-                        "an interrupted copy was continued: {jobs_kept} of {jobs} parts were there"
+                        "an interrupted copy was continued: {jobs_kept} of {} finished before",
+                        counted(jobs, "part")
                     )?;
                 }
                 writeln!(

@@ -11,7 +11,7 @@ use crate::catalog::{databases, subscriptions};
 use crate::error::{Failure, Result};
 use crate::replicate::{Mode, Run};
 use crate::server::{ActAs, Login, Pair, Publisher, Session};
-use crate::value::{Lsn, ShellWord, Size, TableName};
+use crate::value::{Lsn, ShellWord, Size, TableName, counted};
 
 /// A subscription whose rows are on their way by flare's own copy, or by a clone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -212,10 +212,10 @@ impl fmt::Display for CopyUnderWay {
             "slot" => write!(f, "no tables are there yet")?,
             "rows" => write!(
                 f,
-                "{} of {} parts are there, {} rows, {}",
+                "{} of {} there, {}, {}",
                 self.jobs,
-                self.of_jobs,
-                self.rows,
+                counted(self.of_jobs, "part"),
+                counted(self.rows, "row"),
                 Size(self.bytes.unsigned_abs())
             )
             .and_then(|()| self.write_left(f))?,

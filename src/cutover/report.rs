@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::error::{Error, Failure, Report, exit_of, hint_of, message_of};
-use crate::value::ShellWord;
+use crate::value::{ShellWord, counted};
 
 /// How a pause ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -204,8 +204,8 @@ impl fmt::Display for PauseReport {
                 )?;
                 writeln!(
                     f,
-                    "pause_write would arm the guards, revoke CONNECT, end the application's sessions, lock {} tables, and wait for a probe row on the subscriber.",
-                    self.tables
+                    "pause_write would arm the guards, revoke CONNECT, end the application's sessions, lock {}, and wait for a probe row on the subscriber.",
+                    counted(self.tables, "table")
                 )?;
             }
         }

@@ -11,7 +11,7 @@ use crate::cutover::state::{Pause, PauseRequest};
 use crate::error::{Error, Failure, Report};
 use crate::journal::Direction;
 use crate::preflight::{Checked, Preflight, Severity};
-use crate::value::Lsn;
+use crate::value::{Lsn, counted};
 use crate::verify::LastVerification;
 
 /// How a switch ended.
@@ -358,11 +358,16 @@ impl fmt::Display for SwitchReport {
                 _ if self.abandoned => {}
                 SwitchOutcome::Switched => writeln!(
                     f,
-                    "{dbname:?}: {tables} tables locked, {sequences} sequences, {terminated_backends} sessions ended"
+                    "{dbname:?}: {} locked, {}, {} ended",
+                    counted(tables, "table"),
+                    counted(sequences, "sequence"),
+                    counted(terminated_backends, "session")
                 )?,
                 SwitchOutcome::DryRun if self.checks.is_empty() => writeln!(
                     f,
-                    "{dbname:?}: {tables} tables to lock, {sequences} sequences; every session there would be ended"
+                    "{dbname:?}: {} to lock, {}; every session there would be ended",
+                    counted(tables, "table"),
+                    counted(sequences, "sequence")
                 )?,
                 _ => {}
             }

@@ -14,7 +14,7 @@ use crate::value::ShellWord;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Stage {
-    /// A server does not answer.
+    /// A server could not be asked: it does not answer, or it refuses.
     Unknown,
     /// Nothing is on the subscriber yet.
     NotBegun,
@@ -40,7 +40,7 @@ pub enum Stage {
     Finishing,
     /// The application writes on the subscriber, and the publisher follows.
     CutOver,
-    /// The application was moved to the subscriber; whether the way back runs is unknown, a server does not answer.
+    /// The application was moved to the subscriber; whether the way back runs is unknown, a server could not be asked.
     CutOverUnseen,
     /// The application writes on the subscriber, and nothing leads back.
     OneWay,
@@ -54,7 +54,7 @@ impl Stage {
     /// As a person is told it.
     pub(super) fn in_words(self) -> &'static str {
         match self {
-            Stage::Unknown => "unknown, a server does not answer",
+            Stage::Unknown => "unknown, a server could not be asked",
             Stage::NotBegun => "not begun",
             Stage::Roles => "roles are replicated",
             Stage::Schema => "the schema is replicated",
@@ -67,7 +67,7 @@ impl Stage {
             Stage::Paused => "writes are paused",
             Stage::Finishing => "switched, what comes after is not complete yet",
             Stage::CutOver => "cut over, the way back runs",
-            Stage::CutOverUnseen => "cut over, a server does not answer",
+            Stage::CutOverUnseen => "cut over, a server could not be asked",
             Stage::OneWay => "cut over, nothing leads back",
             Stage::FallenBack => "fallen back, replicating, ready to cut over again",
             Stage::CleanedUp => "cut over and cleaned up",

@@ -30,7 +30,7 @@ pub struct StatusReport {
     pub writable: Option<Writable>,
     /// Each subscription of the configuration.
     pub subscriptions: Vec<MigrationStatus>,
-    /// Servers that do not answer.
+    /// Why a server could not be asked.
     pub warnings: Vec<String>,
 }
 
@@ -85,7 +85,10 @@ impl Flare {
         let mut lag = self.look_back(forward?, &declared, limits, Trace::None, &opened)?;
         let opened = opened.any();
         let mismatch = opened.as_ref().is_err_and(is_identity_mismatch);
-        if let Some(failure) = lag.unreachable().filter(|_| !mismatch) {
+        // A server that has no such database still has its journal.
+        if opened.is_err()
+            && let Some(failure) = lag.unreachable().filter(|_| !mismatch)
+        {
             return Err(failure.into());
         }
         let opened = opened?;
@@ -136,7 +139,7 @@ impl Flare {
                 abandoned: subscriber.is_some() && journals.abandoned(dbname),
                 pause: journals.shutting_out(dbname),
                 known: match standing.direction {
-                    Direction::Forward => publisher.is_some(),
+                    Direction::Forward => on_publisher.is_some(),
                     Direction::Back => true,
                 },
                 copy: if lag.is_subscribed() {
@@ -349,7 +352,7 @@ impl fmt::Display for StatusReport {
                 )?,
                 Some(Writable::Subscriber) if standing.is_stranded() => writeln!(
                     f,
-                    "The application can write to {dbname:?} on the subscriber alone, which does not answer."
+                    "The application can write to {dbname:?} on the subscriber alone, which could not be asked."
                 )?,
                 Some(Writable::Subscriber) => writeln!(
                     f,
@@ -357,7 +360,7 @@ impl fmt::Display for StatusReport {
                 )?,
                 None => writeln!(
                     f,
-                    "Who can write to {dbname:?} is unknown: the publisher does not answer."
+                    "Who can write to {dbname:?} is unknown: the publisher could not be asked about it."
                 )?,
             }
         }

@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, Table};
 use super::age::seconds_in_words;
 use super::sample::{Connection, PublisherSample, Sample, SubscriberSample};
 use super::side_session::sides;
+use super::unanswered::Unanswered;
 use crate::journal::Direction;
 use crate::server::Side;
 use crate::value::Size;
@@ -87,12 +88,12 @@ impl fmt::Display for Sample {
         writeln!(f)?;
         match (&self.publisher, &self.publisher_error) {
             (Some(publisher), _) => publisher.show(f, from)?,
-            (None, error) => unreachable(f, from, error.as_deref())?,
+            (None, error) => unreachable(f, from, error.as_ref())?,
         }
         writeln!(f)?;
         match (&self.subscriber, &self.subscriber_error) {
             (Some(subscriber), _) => subscriber.show(f, to),
-            (None, error) => unreachable(f, to, error.as_deref()),
+            (None, error) => unreachable(f, to, error.as_ref()),
         }
     }
 }
@@ -105,9 +106,15 @@ fn heading(side: Side) -> &'static str {
     }
 }
 
-fn unreachable(f: &mut fmt::Formatter<'_>, side: Side, why: Option<&str>) -> fmt::Result {
+fn unreachable(f: &mut fmt::Formatter<'_>, side: Side, why: Option<&Unanswered>) -> fmt::Result {
+    let what = if why.is_some_and(|why| why.refused) {
+        "REFUSES"
+    } else {
+        "UNREACHABLE"
+    };
     let side = heading(side).to_uppercase();
-    writeln!(f, "{side} UNREACHABLE: {}", text(why))
+    let words = why.map(Unanswered::advice);
+    writeln!(f, "{side} {what}: {}", text(words.as_deref()))
 }
 
 impl PublisherSample {
@@ -249,6 +256,7 @@ fn show(f: &mut fmt::Formatter<'_>, nothing: &str, table: Table) -> fmt::Result 
 mod tests {
     use super::super::sample::{Sample, tests::sample};
     use crate::journal::Direction;
+    use crate::observe::Unanswered;
 
     #[test]
     fn a_person_sees_lag_slots_workers_and_tables() {
@@ -257,13 +265,13 @@ mod tests {
 
     #[test]
     fn a_server_that_is_gone_is_shown_as_such() {
-        let gone = || Err("connect: refused".to_owned());
+        let gone = || Err(Unanswered::silent("connect: refused"));
         let sample = Sample::of(
             "now".into(),
             Direction::Forward,
             "shop",
             "sub",
-            Err("frozen".into()),
+            Err(Unanswered::silent("frozen")),
             gone(),
         );
         insta::assert_snapshot!(sample);

@@ -77,11 +77,14 @@ impl Headline {
 
 fn in_the_way(sample: &Sample, max_pause: Duration) -> Option<String> {
     let (from, to) = sample.sides();
-    if sample.publisher_error.is_some() {
-        return Some(format!("the {from} does not answer"));
-    }
-    if sample.subscriber_error.is_some() {
-        return Some(format!("the {to} does not answer"));
+    let unanswered = [
+        (from, &sample.publisher_error),
+        (to, &sample.subscriber_error),
+    ];
+    for (side, error) in unanswered {
+        if let Some(error) = error {
+            return Some(format!("the {side} {}", error.verb()));
+        }
     }
     let cause = sample.causes.iter().find_map(|it| match it.cause {
         CauseKind::WorkerRestarts => Some("a worker of the subscription has just ended"),

@@ -12,6 +12,7 @@ use super::retention::Retention;
 use super::sample::{ApplyErrors, Sample, Tables};
 use super::side_session::Silent;
 use super::suspects::Suspect;
+use super::unanswered::Unanswered;
 use super::verdict::{LagStatus, judge};
 use crate::config::{Config, Lag};
 use crate::error::{Error, Failure, Result};
@@ -223,23 +224,33 @@ impl LagReport {
 
     /// The error when neither server could be asked about anything.
     pub fn unreachable(&self) -> Option<Error> {
-        let errors = |it: &SubscriptionLag| {
-            let Sample {
-                publisher_error,
-                subscriber_error,
-                ..
-            } = &it.sample;
-            Some(format!(
-                "{}; and {}",
-                subscriber_error.as_ref()?,
-                publisher_error.as_ref()?
-            ))
-        };
-        let errors: Vec<Option<String>> = self.subscriptions.iter().map(errors).collect();
+        let errors: Vec<Option<(&Unanswered, &Unanswered)>> = self
+            .subscriptions
+            .iter()
+            .map(|it| {
+                it.sample
+                    .subscriber_error
+                    .as_ref()
+                    .zip(it.sample.publisher_error.as_ref())
+            })
+            .collect();
         let all = errors.iter().all(Option::is_some);
-        let first = errors.into_iter().flatten().next().filter(|_| all)?;
-        let hint = "check that the servers run and can be reached from here, with flare verify_connectivity";
-        Some(Failure::new(first).hint(hint).into())
+        let (one, other) = errors.into_iter().flatten().next().filter(|_| all)?;
+        let mut hints: Vec<&str> = [one, other]
+            .iter()
+            .filter_map(|it| it.hint.as_deref())
+            .collect();
+        hints.dedup();
+        let hint = if hints.is_empty() {
+            "check that the servers run and can be reached from here, with flare verify_connectivity".to_owned()
+        } else {
+            hints.join("; ")
+        };
+        Some(
+            Failure::new(format!("{one}; and {other}"))
+                .hint(hint)
+                .into(),
+        )
     }
 
     /// The same in Prometheus's text format. What is not known has no line.

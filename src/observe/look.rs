@@ -12,6 +12,7 @@ use super::sample::{Answer, PublisherSample, Sample, SubscriberSample, Survey, W
 use super::sampler::now;
 use super::side_session::{SideSession, Silent};
 use super::suspects::{Stopped, Suspect, SuspectKind, suspects};
+use super::unanswered::Unanswered;
 use super::verdict::is_unexplained;
 use super::{lsn_history, oldest_change};
 use crate::config::{Config, Lag, Subscription};
@@ -161,7 +162,7 @@ fn first_look(
 }
 
 fn unasked<T>() -> Answer<T> {
-    Err("it was not asked".to_owned())
+    Err(Unanswered::silent("it was not asked"))
 }
 
 /// Asks about each name. A server that cannot be reached is not tried again; one that is the wrong one is an error.
@@ -171,14 +172,14 @@ fn ask_all<'n, T: serde::de::DeserializeOwned>(
 ) -> Result<BTreeMap<&'n str, Answer<T>>> {
     let opened = match side.open() {
         Err(report) if is_identity_mismatch(&report) => return Err(report),
-        opened => opened.map_err(|report| message_of(&report)),
+        opened => opened.map_err(|report| Unanswered::from(&report)),
     };
     let answers = names.iter().map(|name| {
         let answer = match &opened {
             Err(why) => Err(why.clone()),
             Ok(()) => side
                 .ask(params![*name])
-                .map_err(|report| message_of(&report)),
+                .map_err(|report| Unanswered::from(&report)),
         };
         (*name, answer)
     });

@@ -22,6 +22,7 @@ mod sampler;
 mod side_session;
 mod surveyor;
 mod suspects;
+mod unanswered;
 mod verdict;
 mod window;
 
@@ -49,4 +50,5 @@ pub use sampler::Sampler;
 pub(crate) use side_session::Silent;
 pub(crate) use suspects::{Stopped, in_the_way, in_words, suspects};
 pub use suspects::{Suspect, SuspectKind};
+pub use unanswered::Unanswered;
 pub use verdict::LagStatus;

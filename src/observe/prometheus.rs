@@ -62,20 +62,24 @@ const METRICS: [Metric; 17] = [
             }))
         },
     ),
-    gauge("flare_server_up", "Whether the server answered.", |lag| {
-        let (from, to) = lag.sample.sides();
-        let up = |it: bool| f64::from(u8::from(it));
-        vec![
-            (
-                Some(("side", from.to_string())),
-                up(lag.sample.publisher.is_some()),
-            ),
-            (
-                Some(("side", to.to_string())),
-                up(lag.sample.subscriber.is_some()),
-            ),
-        ]
-    }),
+    gauge(
+        "flare_server_up",
+        "Whether the server could be asked.",
+        |lag| {
+            let (from, to) = lag.sample.sides();
+            let up = |it: bool| f64::from(u8::from(it));
+            vec![
+                (
+                    Some(("side", from.to_string())),
+                    up(lag.sample.publisher.is_some()),
+                ),
+                (
+                    Some(("side", to.to_string())),
+                    up(lag.sample.subscriber.is_some()),
+                ),
+            ]
+        },
+    ),
     gauge(
         "flare_lag_bytes",
         "Write-ahead log that the subscriber has not confirmed.",

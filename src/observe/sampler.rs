@@ -13,10 +13,11 @@ use super::sample::{Sample, Survey};
 use super::side_session::{SideSession, sides};
 use super::surveyor::Surveyor;
 use super::suspects::{Suspect, in_words, suspects};
+use super::unanswered::Unanswered;
 use super::verdict::{found, is_unexplained};
 use super::window::Window;
 use crate::config::Config;
-use crate::error::{Failure, Report, Result, message_of};
+use crate::error::{Failure, Result, message_of};
 use crate::journal::Direction;
 use crate::server::{interrupt, is_identity_mismatch, params};
 
@@ -90,14 +91,13 @@ impl Sampler {
             move |publisher| publisher.ask(params![dbname]),
             move |subscriber| subscriber.ask(params![subname]),
         );
-        let words = |report: Report| message_of(&report);
         let mut sample = Sample::of(
             now(),
             self.direction,
             &self.dbname,
             &self.subname,
-            publisher.map_err(words),
-            subscriber.map_err(words),
+            publisher.map_err(|report| Unanswered::from(&report)),
+            subscriber.map_err(|report| Unanswered::from(&report)),
         );
         let now = Instant::now();
         let age = self.history.lag_of(&sample, now);

@@ -8,8 +8,9 @@ use postgres::types::{ToSql, Type};
 use serde::de::DeserializeOwned;
 
 use super::sample::{PublisherSample, SubscriberSample};
+use super::unanswered::Unanswered;
 use crate::config::{Account, Config, Host};
-use crate::error::{Failure, Result, WrapErr, message_of};
+use crate::error::{Failure, Result, WrapErr};
 use crate::journal::Direction;
 use crate::server::{Facts, Opened, Param, Server, Session, Side, Timeout, params};
 
@@ -34,20 +35,20 @@ pub(super) fn sides(direction: Direction) -> (Side, Side) {
 /// What came of opening the servers that did not answer a moment ago: they are not asked again.
 #[derive(Debug, Default)]
 pub(crate) struct Silent {
-    publisher: Option<String>,
-    subscriber: Option<String>,
+    publisher: Option<Unanswered>,
+    subscriber: Option<Unanswered>,
 }
 
 impl Silent {
     /// Those of the two.
     pub(crate) fn of(opened: &Opened) -> Silent {
         Silent {
-            publisher: opened.publisher.as_ref().err().map(message_of),
-            subscriber: opened.subscriber.as_ref().err().map(message_of),
+            publisher: opened.publisher.as_ref().err().map(Unanswered::from),
+            subscriber: opened.subscriber.as_ref().err().map(Unanswered::from),
         }
     }
 
-    fn about(&self, side: Side) -> Option<String> {
+    fn about(&self, side: Side) -> Option<Unanswered> {
         match side {
             Side::Publisher => self.publisher.clone(),
             Side::Subscriber => self.subscriber.clone(),
@@ -62,7 +63,7 @@ pub(super) struct SideSession {
     config: Arc<Config>,
     application_name: String,
     dbname: String,
-    silent: Option<String>,
+    silent: Option<Unanswered>,
     session: Option<Session>,
     sql: String,
     major: i32,
@@ -169,7 +170,7 @@ impl SideSession {
 
     fn enter_as(&self, account: &Account, dbname: &str) -> Result<(Session, Facts)> {
         if let Some(why) = &self.silent {
-            return Failure::new(why).err();
+            return Err(why.clone().into());
         }
         let (session, facts) = Server::look_in(
             self.side,

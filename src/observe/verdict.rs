@@ -11,7 +11,7 @@ use super::side_session::sides;
 use super::suspects::{Suspect, SuspectKind, in_words};
 use crate::config::{Lag, Thresholds};
 use crate::journal::Direction;
-use crate::value::{ShellWord, Size};
+use crate::value::{ShellWord, Size, counted};
 
 /// How a subscription fares, as Nagios counts it; the worse the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -75,10 +75,7 @@ fn unreachable(sample: &Sample) -> Vec<Finding> {
     ];
     let silent = sides.into_iter().filter_map(|(side, error)| {
         let why = error.as_ref()?;
-        Some((
-            LagStatus::Unknown,
-            format!("the {side} does not answer: {why}"),
-        ))
+        Some((LagStatus::Unknown, why.of(side)))
     });
     silent.collect()
 }
@@ -264,7 +261,11 @@ fn figures(sample: &Sample) -> String {
     let bytes = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), |it| Size(it).to_string());
     let seconds = seconds_in_words(sample.lag_seconds, sample.lag_seconds_at_most);
     let tables = match sample.tables {
-        Some(tables) => format!("{} of {} tables ready", tables.ready, tables.total),
+        Some(tables) => format!(
+            "{} of {} ready",
+            tables.ready,
+            counted(tables.total, "table")
+        ),
         None => "tables unknown".to_owned(),
     };
     format!(
@@ -279,6 +280,7 @@ mod tests {
     use super::super::age::Age;
     use super::super::sample::tests::sample;
     use super::*;
+    use crate::observe::Unanswered;
 
     fn seen(change: impl FnOnce(&mut Sample)) -> Sample {
         let mut sample = sample();
@@ -318,9 +320,21 @@ mod tests {
         );
         is(Unknown, "the subscriber does not answer: refused", |it| {
             it.subscriber = None;
-            it.subscriber_error = Some("refused".into());
+            it.subscriber_error = Some(Unanswered::silent("refused"));
             it.lag_bytes = Some(1 << 40);
         });
+        is(
+            Unknown,
+            "the publisher answers with a refusal: FATAL: no such database (correct its name)",
+            |it| {
+                it.publisher = None;
+                it.publisher_error = Some(Unanswered {
+                    refused: true,
+                    hint: Some("correct its name".into()),
+                    ..Unanswered::silent("FATAL: no such database")
+                });
+            },
+        );
         is(Critical, "but its slot keeps WAL", |it| {
             subscriber(it).subscription = None
         });

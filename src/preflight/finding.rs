@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::error::{Error, Failure, Result};
+use crate::value::counted;
 
 /// What a finding means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -238,13 +239,6 @@ fn first_of(objects: &[String]) -> String {
     match objects.len() {
         n if n > SHOWN => format!("{} and {} more", objects[..SHOWN].join(", "), n - SHOWN),
         _ => objects.join(", "),
-    }
-}
-
-fn counted(n: usize, what: &str) -> String {
-    match n {
-        1 => format!("1 {what}"),
-        n => format!("{n} {what}s"),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::catalog::privileges::owner_login;
 use crate::catalog::tables::listed;
 use crate::error::{Result, WrapErr};
 use crate::server::{ActAs, Login, Server, Session, Statement, params};
-use crate::value::{Ident, Literal, TableName};
+use crate::value::{Ident, Literal, TableName, counted};
 
 /// How many tables are fenced in one transaction: each needs a lock of its own.
 const AT_ONCE: usize = 500;
@@ -36,7 +36,11 @@ pub(crate) fn close(
     let mut fences = Plan::new(server.side(), dbname);
     if !unfenced.is_empty() {
         fences.step(
-            format!("fence {} tables ({})", unfenced.len(), listed(&unfenced)),
+            format!(
+                "fence {} ({})",
+                counted(unfenced.len(), "table"),
+                listed(&unfenced)
+            ),
             format!("{} and so on", fence::trigger_on(&unfenced[0])),
         );
     } else if !fence::is_there(&session).wrap_err_with(what)? {
@@ -332,7 +336,7 @@ fn drop_fence(server: &Server, session: &Session, dbname: &str, run: &Run) -> Re
     let fenced = fence::fenced(session)?;
     let mut plan = Plan::new(server.side(), dbname);
     plan.step(
-        format!("take the fence off {} tables", fenced.len()),
+        format!("take the fence off {}", counted(fenced.len(), "table")),
         format!("DROP TRIGGER {} ON each of them", fence::TRIGGER),
     );
     let mut left = Vec::new();

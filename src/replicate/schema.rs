@@ -27,6 +27,7 @@ use crate::error::{Result, WrapErr};
 use crate::schema::{DumpReport, KEYWORDS_SINCE_10};
 use crate::server::{Login, Pair, Session, Side};
 use crate::tools::{DumpProgram, Job, Toolbox};
+use crate::value::counted;
 
 /// What one run works with.
 struct Work<'a> {
@@ -94,8 +95,9 @@ impl<'a> Work<'a> {
 
     fn load(&self, script: &Script, run: &Run) -> Result<()> {
         run.progress.step(&format!(
-            "loading the schema of database {:?} ({} statements)",
-            self.dbname, script.report.statements
+            "loading the schema of database {:?} ({})",
+            self.dbname,
+            counted(script.report.statements, "statement")
         ));
         load(
             &script.toolbox,

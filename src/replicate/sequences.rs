@@ -9,7 +9,7 @@ use crate::catalog::sequences::{self, SequenceState};
 use crate::catalog::tables::listed;
 use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::server::{Login, Pair, Session, params};
-use crate::value::TableName;
+use crate::value::{TableName, counted};
 
 /// A sequence on both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -166,7 +166,11 @@ impl fmt::Display for Sequences {
             )?;
         }
         let set = self.sequences.iter().filter(|s| s.set).count();
-        write!(f, "{set} of {} sequences {verb}", self.sequences.len())
+        write!(
+            f,
+            "{set} of {} {verb}",
+            counted(self.sequences.len(), "sequence")
+        )
     }
 }
 

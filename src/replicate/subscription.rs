@@ -22,7 +22,7 @@ use crate::config::Subscription;
 use crate::error::{Failure, Result, WrapErr};
 use crate::observe::Stopped;
 use crate::server::{ActAs, Login, Pair, Session};
-use crate::value::{ShellWord, TableName};
+use crate::value::{ShellWord, TableName, counted};
 
 /// Whether `create_subscription` waits for the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,10 @@ pub(crate) fn create(
         }
         if wait == Wait::UntilReady {
             let tables = wanted.wait(run)?;
-            change = change.with_note(format!("all {tables} tables are ready"));
+            change = change.with_note(format!(
+                "every table is ready ({})",
+                counted(tables, "table")
+            ));
         }
         let made_again = not_valid::make_again(&pair.subscriber, &declared.dbname, run);
         Ok(change.and(made_again.wrap_err_with(attempt)?))

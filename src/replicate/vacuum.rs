@@ -12,7 +12,7 @@ use super::{Mode, Run};
 use crate::error::{Failure, Report, Result, WrapErr};
 use crate::progress::Unit;
 use crate::server::{ActAs, Login, Session, Subscriber, Timeout, params, sqlstate_of};
-use crate::value::TableName;
+use crate::value::{TableName, counted};
 
 /// What was vacuumed and analysed, or in a dry run would be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -277,12 +277,14 @@ impl fmt::Display for Vacuumed {
         if self.dry_run {
             writeln!(
                 f,
-                "would vacuum and analyze {tables} tables of {dbname:?} on the subscriber, {jobs} at once"
+                "would vacuum and analyze {} of {dbname:?} on the subscriber, {jobs} at once",
+                counted(tables, "table")
             )?
         } else {
             writeln!(
                 f,
-                "vacuumed and analyzed {tables} tables of {dbname:?} on the subscriber, {jobs} at once, in {seconds:.1} s"
+                "vacuumed and analyzed {} of {dbname:?} on the subscriber, {jobs} at once, in {seconds:.1} s",
+                counted(tables, "table")
             )?
         }
         for table in &self.order {

@@ -2,6 +2,7 @@
 
 mod boolean;
 mod conninfo;
+mod count;
 mod literal;
 mod lsn;
 mod name;
@@ -11,6 +12,7 @@ mod size;
 
 pub(crate) use boolean::parse_bool;
 pub use conninfo::Conninfo;
+pub(crate) use count::counted;
 pub use literal::Literal;
 pub use lsn::Lsn;
 pub use name::{Ident, MAX_IDENT_BYTES, TableName};

@@ -17,7 +17,7 @@ use crate::catalog::{extensions, sequences};
 use crate::error::{Failure, Result, WrapErr};
 use crate::journal::Stream;
 use crate::server::{Login, Pair, Server, Session, params};
-use crate::value::{Ident, TableName};
+use crate::value::{Ident, TableName, counted};
 
 /// What to do about a property that no statement changes.
 const FIXED: &str = "it is fixed when the database is made: drop the database on the subscriber and let flare replicate_schema make it";
@@ -169,8 +169,8 @@ impl Beside {
         }
         if self.sequences_behind > 0 {
             self.notes.push(format!(
-                "{} of {} sequences stand behind on the side that follows: replication carries none; the cutover sets them in the pause, flare replicate_sequences does so now",
-                self.sequences_behind, self.sequences
+                "{} of {} behind on the side that follows: replication carries none; the cutover sets them in the pause, flare replicate_sequences does so now",
+                self.sequences_behind, counted(self.sequences, "sequence")
             ));
         }
         Ok(())

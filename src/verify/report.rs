@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::findings::{ColumnDifference, Kind, RowDifference, Shown};
 use crate::error::{Error, Failure};
 use crate::journal::Direction;
-use crate::value::{Size, TableName};
+use crate::value::{Size, TableName, counted};
 
 /// How a table was gone through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -124,9 +124,9 @@ impl DataVerification {
             .collect();
         if let Some(first) = failed.first() {
             let message = format!(
-                "compare {} of {} tables: {}",
+                "compare {} of {}: {}",
                 failed.len(),
-                self.tables.len(),
+                counted(self.tables.len(), "table"),
                 first.error.as_deref().unwrap_or_default()
             );
             return Some(Failure::new(message).hint("mend what the server says, and run flare verify_data again; --table names single tables"));
@@ -146,10 +146,7 @@ impl DataVerification {
 }
 
 fn rows(count: u64) -> String {
-    match count {
-        1 => "1 row".into(),
-        count => format!("{count} rows"),
-    }
+    counted(count, "row")
 }
 
 fn rows_differ(count: u64) -> String {
@@ -180,10 +177,10 @@ impl fmt::Display for DataVerification {
         };
         writeln!(
             f,
-            "{:?}: {part}{} tables, {} rows, {} compared in {:.1} s: {}",
+            "{:?}: {part}{}, {}, {} compared in {:.1} s: {}",
             self.dbname,
-            self.tables.len(),
-            self.rows_compared,
+            counted(self.tables.len(), "table"),
+            counted(self.rows_compared, "row"),
             Size(self.bytes_compared.max(0) as u64),
             self.seconds,
             match (self.differences, self.undecided) {
@@ -210,7 +207,7 @@ impl fmt::Display for VerifiedTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = TableName::new(&self.schema, &self.table).plain();
         match self.status {
-            TableStatus::Equal => writeln!(f, "{name}: {} rows equal", self.rows)?,
+            TableStatus::Equal => writeln!(f, "{name}: {} equal", counted(self.rows, "row"))?,
             TableStatus::Failed => writeln!(
                 f,
                 "{name}: NOT COMPARED: {}",

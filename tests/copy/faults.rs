@@ -52,7 +52,7 @@ fn survives(old: u32, new: u32, faults: &[Fault]) {
         .prints("its copy is under way or was interrupted");
     pair.flare(&["initial_copy", "--restart", "--dry-run", sub])
         .ok()
-        .prints("tables of the subscriber would be emptied");
+        .prints(" of the subscriber would be emptied");
     let run = pair.flare(&["initial_copy", sub, "--format", "json"]);
     let json = run.ok().json();
     assert_eq!(json["resumed"], true, "{run}");

@@ -87,7 +87,7 @@ fn a_table_that_is_rewritten_during_the_copy_is_not_left_empty() {
     publisher.sql(db, "DROP TABLE \"Late\"");
     pair.flare(&["initial_copy", sub])
         .ok()
-        .prints("8 of 8 parts were there")
+        .prints("8 of 8 parts finished before")
         .prints(
             "loose_k_fkey in schema public is NOT VALID on the subscriber, since rows violate it",
         )

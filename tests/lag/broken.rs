@@ -295,4 +295,14 @@ fn a_server_that_does_not_answer_is_unknown_in_time() {
         let is_ok = || pair.flare(&["lag"]).status().code() == Some(0);
         wait::for_("the subscription to go on", Duration::from_secs(60), is_ok);
     }
+    // A server that refuses has answered.
+    pair.configure(|config| {
+        config["hosts"]["publisher"]["conn"]["superuser_password"] = "of another".into();
+    });
+    let one = of_one(&pair, 3, &[]);
+    says(&one, "the publisher answers with a refusal: ");
+    says(&one, "check the password of");
+    let status = pair.flare(&["status"]);
+    status.ok().prints("a server could not be asked");
+    assert!(!status.stdout().contains("does not answer"), "{status}");
 }

@@ -36,7 +36,7 @@ fn a_fleet_has_a_line_for_each_migration() {
         // Others write on these servers as well, so it need not be 0.
         assert!(line.contains(" B, "), "{told}");
     }
-    assert!(lines[1].contains("a server does not answer"), "{told}");
+    assert!(lines[1].contains("a server could not be asked"), "{told}");
     assert!(lines[2].contains("UNKNOWN: "), "{told}");
     // An error does not widen the columns of the others.
     assert!(!lines[3].contains(&" ".repeat(30)), "{told}");

@@ -13,7 +13,7 @@ use crate::replicate::load::Transactions;
 use crate::replicate::schema::Place;
 use crate::replicate::slot;
 use crate::server::{ActAs, Session, interrupt, params};
-use crate::value::{ShellWord, TableName};
+use crate::value::{ShellWord, TableName, counted};
 
 impl Copy<'_> {
     /// Slot, snapshot and tables; undone as a whole when it fails.
@@ -99,9 +99,10 @@ impl Copy<'_> {
         if let Some(rest) = rest {
             keep(control, rest)?;
         }
-        self.run
-            .progress
-            .step(&format!("tables are there ({statements} statements)"));
+        self.run.progress.step(&format!(
+            "tables are there ({})",
+            counted(statements, "statement")
+        ));
         self.halves.equalise(self.run).map(drop)
     }
 
@@ -188,9 +189,9 @@ impl Copy<'_> {
         let names = self.check_anew(control, recorded)?;
         let finished = record::finished(control)?;
         self.run.progress.step(&format!(
-            "starting over: emptying {} tables of the subscriber, {} rows: {}",
-            names.len(),
-            finished.rows,
+            "starting over: emptying {} of the subscriber, {}: {}",
+            counted(names.len(), "table"),
+            counted(finished.rows, "row"),
             tables::listed(&names)
         ));
         let publisher = &self.pair.publisher;

@@ -9,7 +9,7 @@ use crate::error::{Failure, Result};
 use crate::replicate::schema::Place;
 use crate::replicate::{Mode, slot, subscription};
 use crate::server::{Pair, Session};
-use crate::value::{ShellWord, TableName};
+use crate::value::{ShellWord, TableName, counted};
 
 /// Sessions that lead the copy and look after it, on either side.
 const BESIDE: i64 = 5;
@@ -153,8 +153,9 @@ impl Copy<'_> {
         let mut report = self.foresee()?;
         if !emptied.is_empty() {
             report.notes.push(format!(
-                "it would start over: {} tables of the subscriber would be emptied, {rows} rows: {}",
-                emptied.len(),
+                "it would start over: {} of the subscriber would be emptied, {}: {}",
+                counted(emptied.len(), "table"),
+                counted(rows, "row"),
                 tables::listed(&emptied)
             ));
         }

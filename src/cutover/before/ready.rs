@@ -12,7 +12,7 @@ use crate::error::{Failure, Result, WrapErr};
 use crate::journal::{Entry, Stream};
 use crate::replicate::{Run, unsubscribe};
 use crate::server::{ActAs, Login, Pair, Publisher, Session, Timeout, at_once, interrupt, params};
-use crate::value::{Ident, ShellWord, TableName};
+use crate::value::{Ident, ShellWord, TableName, counted};
 
 /// A replication slot, with its walsender.
 #[derive(Debug, Default, Deserialize)]
@@ -288,9 +288,9 @@ pub(in crate::cutover) fn every_table_is_ready(
         Ok(())
     } else {
         Failure::new(format!(
-            "pause {:?}: {} tables are still being copied, among them {}",
+            "pause {:?}: {} not copied yet, among them {}",
             stream.dbname,
-            waiting.len(),
+            counted(waiting.len(), "table"),
             waiting
                 .iter()
                 .take(3)

@@ -20,7 +20,7 @@ use crate::error::{Report, Result, WrapErr, message_of};
 use crate::journal::{self, Step, Transition};
 use crate::replicate::fence;
 use crate::server::{ActAs, Session, is_lost, timed_out};
-use crate::value::Literal;
+use crate::value::{Literal, counted};
 
 /// Sends what opens the fence of one database.
 fn send_fence<'a>(pause: &'a Pause<'_>, database: &'a Database) -> Result<Sent<'a>> {
@@ -245,14 +245,15 @@ fn read_only_until_they_reconnect(ended: Result<batch::Round>) -> Option<String>
     let which = match found {
         Ok(None | Some(Found { spared: 0 })) => return None,
         Ok(Some(Found { spared })) => format!(
-            "{spared} sessions on the target began before it was opened and could not be ended"
+            "{} on the target began before it was opened and could not be ended",
+            counted(spared, "session")
         ),
         Err(report) => format!(
             "sessions on the target that began before it was opened may still be there ({})",
             message_of(&report)
         ),
     };
-    Some(format!("{which}: they are read-only until they reconnect"))
+    Some(format!("{which}: read-only until the client reconnects"))
 }
 
 fn by_another_session(pause: &Pause<'_>, cause: &Report) -> Result<()> {

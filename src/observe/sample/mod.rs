@@ -13,6 +13,7 @@ use super::rates::Rates;
 use super::retention::Retention;
 use super::side_session::sides;
 use super::suspects::Suspect;
+use super::unanswered::Unanswered;
 use super::verdict::LagStatus;
 use crate::journal::Direction;
 use crate::server::Side;
@@ -76,11 +77,11 @@ pub struct Sample {
     /// The publisher, when it answered.
     pub publisher: Option<PublisherSample>,
     /// Why it did not.
-    pub publisher_error: Option<String>,
+    pub publisher_error: Option<Unanswered>,
     /// The subscriber, when it answered.
     pub subscriber: Option<SubscriberSample>,
     /// Why it did not.
-    pub subscriber_error: Option<String>,
+    pub subscriber_error: Option<Unanswered>,
 }
 
 /// The lag, cut where it waits: `pg_stat_replication` of the subscription's walsender.
@@ -106,7 +107,7 @@ pub struct Tables {
 }
 
 /// What one side answered.
-pub(super) type Answer<T> = std::result::Result<T, String>;
+pub(super) type Answer<T> = std::result::Result<T, Unanswered>;
 
 impl Sample {
     /// Puts both answers together: what concerns the subscription's own slot stands on top.
@@ -216,7 +217,7 @@ impl Sample {
     }
 }
 
-fn apart<T>(answer: Answer<T>) -> (Option<T>, Option<String>) {
+fn apart<T>(answer: Answer<T>) -> (Option<T>, Option<Unanswered>) {
     match answer {
         Ok(answer) => (Some(answer), None),
         Err(why) => (None, Some(why)),
@@ -277,7 +278,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_server_that_does_not_answer_leaves_the_rest() {
-        let gone = |why: &str| Err(why.to_owned());
+        let gone = |why: &str| Err(Unanswered::silent(why));
         let other = sample();
         let half = Sample::of(
             "t".into(),
@@ -289,16 +290,16 @@ pub(crate) mod tests {
         );
         assert_eq!(half.lag_bytes, Some(0x100));
         assert_eq!(
-            (half.tables, half.subscriber_error.as_deref()),
-            (None, Some("refused"))
+            (half.tables, half.subscriber_error.map(|it| it.message)),
+            (None, Some("refused".to_owned()))
         );
         let none = Sample::of(
             "t".into(),
             Direction::Forward,
             "shop",
             "sub",
-            Err("a".into()),
-            gone("b"),
+            Err(Unanswered::silent("a")),
+            Err(Unanswered::silent("b")),
         );
         assert_eq!((none.lag_bytes, none.active), (None, None));
     }

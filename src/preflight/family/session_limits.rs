@@ -8,7 +8,7 @@ use super::logins::{ROLES, Role, SESSIONS, Sessions, applications};
 use crate::preflight::finding::Finding;
 use crate::preflight::question::Place;
 use crate::preflight::registry::{Before, Check};
-use crate::value::Ident;
+use crate::value::{Ident, counted};
 
 pub(crate) const CHECKS: &[Check] = &[Check {
     id: "app_limits",
@@ -58,7 +58,12 @@ fn limits(
         .filter(|it| it.rolconnlimit >= 0 && !it.rolsuper)
         .filter_map(|it| {
             let n = *by_user.get(it.rolname.as_str())?;
-            let words = format!("{} (limit {}, {n} sessions)", it.rolname, it.rolconnlimit);
+            let words = format!(
+                "{} (limit {}, {})",
+                it.rolname,
+                it.rolconnlimit,
+                counted(n, "session")
+            );
             (n > it.rolconnlimit).then_some((it.rolname.as_str(), words))
         })
         .collect();
@@ -72,7 +77,7 @@ fn limits(
     if let Some(limit) = of_database.filter(|limit| *limit >= 0 && all > *limit) {
         found.push(
             Finding::blocker(format!(
-                "the database has {all} sessions on the publisher, and its connection limit on the subscriber is {limit}"
+                "the database has {} on the publisher, and its connection limit on the subscriber is {limit}", counted(all, "session")
             ))
             .fix(format!("ALTER DATABASE {} CONNECTION LIMIT -1 on the subscriber", Ident::from(dbname))),
         );
@@ -84,7 +89,7 @@ fn limits(
     if let Some(max) = max.filter(|max| all > max - reserved) {
         found.push(
             Finding::blocker(format!(
-                "the database has {all} sessions on the publisher, and max_connections of the subscriber is {max}"
+                "the database has {} on the publisher, and max_connections of the subscriber is {max}", counted(all, "session")
             ))
             .fix(format!("ALTER SYSTEM SET max_connections = {} on the subscriber, and restart it", all + reserved + 10)),
         );

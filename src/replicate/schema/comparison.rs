@@ -12,6 +12,7 @@ use crate::replicate::drift;
 use crate::schema::{Difference, DumpReport, Spelling, compare, same_icu_locale};
 use crate::server::{Server, interrupt, is_lost};
 use crate::tools::Toolbox;
+use crate::value::counted;
 
 impl Work<'_> {
     /// How the subscriber's database differs; compared by the catalogs where no pg_dump can read the subscriber.
@@ -172,9 +173,9 @@ impl Work<'_> {
             _ => String::new(),
         };
         Failure::new(format!(
-            "replicate the schema of database {:?}: the subscriber's database holds another schema ({object} among others), {} differences: {said}{more}; nothing was changed",
+            "replicate the schema of database {:?}: the subscriber's database holds another schema ({object} among others), {}: {said}{more}; nothing was changed",
             self.dbname,
-            differences.len()
+            counted(differences.len(), "difference")
         ))
         .hint("make the subscriber's objects equal, or drop them or the database there yourself and run the command again: flare drops nothing that it did not create")
     }

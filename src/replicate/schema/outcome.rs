@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::Work;
 use crate::replicate::{Change, Done, Mode, Run};
 use crate::schema::DumpReport;
+use crate::value::counted;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -64,11 +65,13 @@ impl fmt::Display for SchemaChange {
         match self.outcome {
             SchemaOutcome::Created => writeln!(
                 f,
-                "database {dbname:?} {would}created and its schema {would}loaded ({statements} statements)"
+                "database {dbname:?} {would}created and its schema {would}loaded ({})",
+                counted(statements, "statement")
             )?,
             SchemaOutcome::Loaded => writeln!(
                 f,
-                "schema of database {dbname:?} {would}loaded ({statements} statements)"
+                "schema of database {dbname:?} {would}loaded ({})",
+                counted(statements, "statement")
             )?,
             SchemaOutcome::Already => {
                 writeln!(f, "database {dbname:?} holds the same schema already")?;

@@ -8,7 +8,7 @@ use crate::observe::Watch;
 use crate::observe::{Sample, seconds_in_words, span};
 use crate::report::Format;
 use crate::server::interrupt;
-use crate::value::Size;
+use crate::value::{Size, counted};
 
 /// One sample per interval, until a signal or a closed standard output.
 pub(super) fn line_by_line(watch: Watch, interval: Duration, format: Format) -> Result<()> {
@@ -82,7 +82,11 @@ pub(super) fn line(sample: &Sample) -> String {
         line += &format!(" ({} left)", span(hours * 3600.0));
     }
     if let Some(tables) = sample.tables {
-        line += &format!(", {} of {} tables ready", tables.ready, tables.total);
+        line += &format!(
+            ", {} of {} ready",
+            tables.ready,
+            counted(tables.total, "table")
+        );
     }
     if let Some(left) = sample.copying.as_ref().and_then(|it| it.seconds_left) {
         line += &format!(" ({} left)", span(left));

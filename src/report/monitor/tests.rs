@@ -14,7 +14,7 @@ use super::view::View;
 use crate::config::Lag;
 use crate::journal::Direction;
 use crate::observe::{
-    Cause, CauseKind, LagStatus, Rates, Retention, RetentionLimit, Sample, fixed_sample,
+    Cause, CauseKind, LagStatus, Rates, Retention, RetentionLimit, Sample, Unanswered, fixed_sample,
 };
 use crate::observe::{Headline, Ready};
 
@@ -119,7 +119,7 @@ fn tab_goes_through_the_panels_and_back() {
 fn a_server_that_is_gone_is_said_on_the_screen() {
     let mut sample = fixed_sample();
     sample.publisher = None;
-    sample.publisher_error = Some("connection refused".into());
+    sample.publisher_error = Some(Unanswered::silent("connection refused"));
     sample.status = LagStatus::Unknown;
     sample.message = "the publisher does not answer: connection refused".into();
     let screen = screen(&mut view(&sample), 80, 24);

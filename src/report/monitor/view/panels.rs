@@ -101,8 +101,8 @@ fn unreachable(sample: &Sample, theme: &Theme) -> Vec<Line<'static>> {
         .into_iter()
         .filter_map(|(side, error)| Some((side, error.as_ref()?)));
     errors
-        .map(|(side, _)| {
-            let words = format!("the {side} does not answer; asked again with each sample");
+        .map(|(side, error)| {
+            let words = format!("the {side} {}; asked again with each sample", error.verb());
             Line::styled(words, theme.text(LagStatus::Critical))
         })
         .collect()
