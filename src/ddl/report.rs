@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::script::shortened;
 use crate::journal::Direction;
 use crate::value::TableName;
 
@@ -82,9 +83,10 @@ impl fmt::Display for DdlReport {
                     "would run on both sides, one after the other, outside of transactions"
                 }
             };
+            let statement = shortened(&it.statement);
             match it.ms {
-                Some(ms) => writeln!(f, "{words} ({ms:.0} ms): {}", it.statement)?,
-                None => writeln!(f, "{words}: {}", it.statement)?,
+                Some(ms) => writeln!(f, "{words} ({ms:.0} ms): {statement}")?,
+                None => writeln!(f, "{words}: {statement}")?,
             }
         }
         for table in &self.tables {

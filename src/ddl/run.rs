@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::kind::{First, Kind, kind_of, makes_table_of_query, refers_to_rows, without_rows};
 use super::record::{self, Record, Stage};
 use super::report::{DdlOutcome, DdlReport, DdlStatement};
-use super::script::{Item, Script, shown};
+use super::script::{Item, Script, shortened, shown};
 use super::settle;
 use super::sides::{Sides, settle_in};
 use super::transaction::{Carried, roll_back};
@@ -86,7 +86,7 @@ pub(super) fn empty(sides: &Sides<'_>, run: &Run) -> DdlReport {
 impl Item {
     fn became(&self, outcome: DdlOutcome, ms: Option<f64>) -> DdlStatement {
         DdlStatement {
-            statement: self.shown(),
+            statement: self.on_one_line(),
             outcome,
             ms,
         }
@@ -159,7 +159,7 @@ impl Runner<'_> {
                     None => place,
                 }
             })?;
-            self.run.progress.step(&outcome.statement);
+            self.run.progress.step(&shortened(&outcome.statement));
             report.statements.push(outcome);
         }
         Ok(())

@@ -16,18 +16,36 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    /// For people: on one line, without passwords.
+    /// For people.
     pub(super) fn shown(&self) -> String {
         shown(&self.text)
     }
+
+    /// For programs: on one line, without passwords.
+    pub(super) fn on_one_line(&self) -> String {
+        on_one_line(&self.text)
+    }
 }
 
-/// A statement for people: on one line, without passwords.
-pub(crate) fn shown(text: &str) -> String {
+fn on_one_line(text: &str) -> String {
     redact(text)
         .split_whitespace()
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// A statement for people: on one line, without passwords, and its beginning where it is long.
+pub(crate) fn shown(text: &str) -> String {
+    shortened(&on_one_line(text))
+}
+
+/// The beginning of a long statement, with its length.
+pub(super) fn shortened(line: &str) -> String {
+    const SHOWN: usize = 500;
+    match line.char_indices().nth(SHOWN) {
+        None => line.to_owned(),
+        Some((end, _)) => format!("{}... ({} characters)", &line[..end], line.chars().count()),
+    }
 }
 
 /// Statements, and the file they stand in.
@@ -132,6 +150,20 @@ fn split(text: &str) -> Result<Vec<Item>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_statement_is_shortened_between_characters() {
+        let short = "CREATE TABLE a (b text DEFAULT 'ü')";
+        assert_eq!(shown(short), short);
+        let long = format!("SELECT\n'{}'", "ü€𝄞".repeat(400_000));
+        let shown = shown(&long);
+        assert!(shown.starts_with("SELECT 'ü€𝄞"), "{shown}");
+        assert!(shown.ends_with("... (1200009 characters)"), "{shown}");
+        assert_eq!(
+            shown.chars().count(),
+            500 + "... (1200009 characters)".len()
+        );
+    }
 
     #[test]
     fn a_file_is_taken_apart_and_one_statement_is_one() {

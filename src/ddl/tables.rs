@@ -196,7 +196,8 @@ struct Unreadable {
     schema_owner: Option<String>,
     table: u32,
     table_owner: Option<String>,
-    /// Row security hides rows of it from that user: the copy would leave them out in silence.
+    /// Row security hides rows of it from that user: the copy would leave them out in silence. A policy that lets the user
+    /// see all of them is taken for that where no restrictive one is there.
     hidden: bool,
 }
 
@@ -206,7 +207,10 @@ const UNREADABLE: &str = "
              'schema_owner', CASE WHEN NOT has_schema_privilege($1, n.oid, 'USAGE') THEN pg_get_userbyid(n.nspowner) END,
              'table_owner', CASE WHEN NOT has_table_privilege($1, c.oid, 'SELECT') THEN pg_get_userbyid(c.relowner) END,
              'hidden', c.relrowsecurity AND (c.relforcerowsecurity OR NOT pg_has_role($1, c.relowner, 'USAGE'))
-                       AND NOT (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = $1))
+                       AND NOT (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = $1)
+                       AND NOT coalesce((SELECT bool_and(p.polpermissive) AND bool_or(pg_get_expr(p.polqual, p.polrelid) = 'true') FROM pg_policy p
+                                          WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*')
+                                            AND EXISTS (SELECT FROM unnest(p.polroles) r WHERE CASE r WHEN 0 THEN true ELSE pg_has_role($1, r, 'USAGE') END)), false))
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $2 AND c.relname = $3";
 
 /// Lets the receiving side's user read them.
@@ -285,7 +289,8 @@ fn let_see(sides: &Sides<'_>, user: &str, table: &TableName) -> Result<()> {
         })
         .hint(|| {
             format!(
-                "run {alter} on the open side as a superuser, and then {} --retry",
+                "its owner can let it see them, CREATE POLICY flare_copy ON {table} FOR SELECT TO {} USING (true), or a superuser, {alter}: on the open side; then run {} --retry",
+                Ident::new(user),
                 sides.again()
             )
         })?;

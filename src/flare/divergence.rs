@@ -87,7 +87,7 @@ impl Flare {
         };
         let left = self.config.left_behind(dbname);
         let drift = drift::between(&pair, &from, &to)?;
-        let drifted = drift::met(&drift, left)
+        let drifted = drift::noticed(&drift, left)
             .into_iter()
             .map(|it| format!("{} {}", it.kind.in_words(), it.object))
             .collect();

@@ -125,12 +125,33 @@ pub(super) fn schema_drift(view: &View<'_>, from: &Session, to: &Session) -> Res
         names: names.collect(),
     };
     let mut found = drift::compare(from, to, &roles)?;
-    found.retain(|it| it.matters() && !moving.publication.leaves_behind(&it.object));
+    found.retain(|it| !moving.publication.leaves_behind(&it.object));
+    let (beside, mut found): (Vec<Drift>, Vec<Drift>) = found
+        .into_iter()
+        .partition(|it| it.kind.is_beside_schemas());
+    found.retain(Drift::matters);
     let sides = view.publisher.zip(view.subscriber);
     let sides = sides.map_or((Side::Publisher, Side::Subscriber), |(from, to)| {
         (from.side, to.side)
     });
-    Ok(drifted(&found, sides, moving.dbname))
+    let mut findings = drifted(&found, sides, moving.dbname);
+    findings.extend(drifted_beside(&beside, sides));
+    Ok(findings)
+}
+
+/// Roles, settings and the database's own properties: the application can do without, and may not be meant to.
+fn drifted_beside(found: &[Drift], (from, to): (Side, Side)) -> Option<Finding> {
+    let statements: Vec<&str> = found
+        .iter()
+        .filter_map(|it| it.statement.as_deref())
+        .collect();
+    let words =
+        format!("roles, settings or the database itself are not on the {to} as on the {from}");
+    (!found.is_empty()).then(|| {
+        Finding::warning(words)
+            .objects(found.iter().map(|it| it.in_words(from, to)))
+            .fix(format!("{}: {}", drift::by_hand(to), statements.join("; ")))
+    })
 }
 
 fn drifted(found: &[Drift], (from, to): (Side, Side), dbname: &str) -> Vec<Finding> {

@@ -44,6 +44,14 @@ pub(crate) fn met<'d>(found: &'d [Drift], named: &[String]) -> Vec<&'d Drift> {
     found.iter().filter(met).collect()
 }
 
+/// Those, and the roles, settings and properties of the database that are not there: no switch waits for these.
+pub(crate) fn noticed<'d>(found: &'d [Drift], named: &[String]) -> Vec<&'d Drift> {
+    let noticed = |it: &&Drift| {
+        (it.matters() || it.kind.is_beside_schemas()) && !names_object(named, &it.object)
+    };
+    found.iter().filter(noticed).collect()
+}
+
 pub(super) fn own_roles(pair: &Pair) -> Roles {
     let servers: [&Server; 2] = [&pair.publisher, &pair.subscriber];
     let names = servers.into_iter().flat_map(|server| {

@@ -79,6 +79,28 @@ fn statements_are_carried_without_superuser() {
     pair.flare(&["ddl", sub, "--retry"]).ok();
     settle(&pair, Side::Publisher);
     assert_same(&pair);
+    // Rows that the copy would leave out: its owner can let it see them.
+    runs(
+        &mut client,
+        "CREATE TABLE secret (id int PRIMARY KEY, who text); ALTER TABLE secret ENABLE ROW LEVEL SECURITY; INSERT INTO secret VALUES (1, 'me');
+         CREATE POLICY own ON secret USING (who = current_user); CREATE TABLE beside (id int PRIMARY KEY)",
+    );
+    let repl = &pair.names().repl;
+    let policy = format!(
+        "CREATE POLICY flare_copy ON \"public\".\"secret\" FOR SELECT TO \"{repl}\" USING (true)"
+    );
+    wait::for_("the table that is hidden", Duration::from_secs(30), || {
+        let retried = pair.flare(&["ddl", sub, "--retry"]);
+        retried.stderr().contains("row security hides") && retried.stderr().contains(&policy)
+    });
+    runs(&mut client, &policy);
+    pair.flare(&["ddl", sub, "--retry"]).ok();
+    settle(&pair, Side::Publisher);
+    assert_same(&pair);
+    assert_eq!(
+        pair.subscriber().value(db, "SELECT count(*) FROM secret"),
+        "1"
+    );
     let mut closed = owner(&pair, Side::Subscriber);
     runs(&mut closed, "SET default_transaction_read_only = off");
     is_refused(

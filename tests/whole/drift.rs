@@ -196,6 +196,22 @@ fn what_was_changed_has_the_statement_that_mends_it() {
                    ALTER TABLE cols RENAME b TO \"C\"; REVOKE SELECT ON named FROM APP; ALTER TABLE cols REPLICA IDENTITY FULL;
                    DROP FUNCTION nothing(); ALTER TABLE pgbench_branches ALTER bbalance TYPE bigint";
     pair.publisher().sql(db, &as_owner(&pair, changes));
+    // What is in no schema: no cutover waits for it.
+    let (app, group) = (&pair.names().app, format!("{}group", pair.names().id));
+    for server in [pair.publisher(), pair.subscriber()] {
+        server.sql(db, &format!("CREATE ROLE {group}"));
+    }
+    let beside = format!(
+        "ALTER ROLE {app} IN DATABASE {db} SET search_path = app, \"$user\"; ALTER ROLE {app} SET work_mem = '8MB';
+         ALTER DATABASE {db} CONNECTION LIMIT 90; COMMENT ON DATABASE {db} IS 'it''s'; GRANT {group} TO {app}"
+    );
+    pair.publisher().sql(db, &beside);
+    let lag = pair.flare(&["lag", "--format", "json"]).json();
+    let named = lag["subscriptions"][0]["drifted_objects"].to_string();
+    assert!(
+        named.contains(&format!("membership {app} in {group}")),
+        "{lag}"
+    );
     let found = drift(&pair);
     let statement = |object: &str| {
         let it = found.iter().find(|it| it["object"] == object);
@@ -218,7 +234,10 @@ fn what_was_changed_has_the_statement_that_mends_it() {
         statement("c on public.named"),
         "ALTER TABLE public.named VALIDATE CONSTRAINT c"
     );
-    let app = &pair.names().app;
+    assert_eq!(
+        statement(&format!("work_mem of ROLE {app}")),
+        format!("ALTER ROLE {app} SET work_mem TO '8MB'")
+    );
     assert_eq!(
         statement(&format!("TABLE public.named to {app}")),
         format!("REVOKE ALL ON TABLE public.named FROM {app}")

@@ -161,7 +161,9 @@ impl Work<'_> {
         let mut drift = drift::compare(&here, &there, &own_roles(self.pair))
             .wrap_err("compare the catalogs of the two databases")?;
         let multiranges = self.spelling() != Spelling::AcrossFourteen;
-        drift.retain(|it| !it.is_of_grants_on_database() && !it.is_in_no_dump());
+        drift.retain(|it| {
+            !it.is_of_grants_on_database() && !it.is_in_no_dump() && !it.kind.is_beside_schemas()
+        });
         drift.retain(|it| multiranges || !it.is_of_multirange_name());
         drop((here, there));
         let beside = Work {

@@ -1,8 +1,18 @@
-//! Who owns what and who may do what; comments and security labels; roles.
+//! Who owns what and who may do what; comments and security labels; roles; the database itself.
 
 /// As in `tables.rs`. `$1` are the roles that flare works as, `$2` the older server's major version:
 /// MAINTAIN is known from 17 on.
-pub(super) const ROWS: &[&str] = &[OWNERS, GRANTS, DEFAULT_PRIVILEGES, COMMENTS, LABELS, ROLES];
+pub(super) const ROWS: &[&str] = &[
+    OWNERS,
+    GRANTS,
+    DEFAULT_PRIVILEGES,
+    COMMENTS,
+    LABELS,
+    ROLES,
+    MEMBERSHIPS,
+    SETTINGS,
+    DATABASE,
+];
 
 /// The owner of schema public is the database's from 15 on, before it is who made the cluster.
 const OWNERS: &str = "
@@ -139,8 +149,40 @@ const LABELS: &str = concat!(
 );
 
 /// The body says whether a role has to do with this database: it owns something, holds a privilege, has settings for it,
-/// is connected, or is a member of such a role.
+/// is connected, or is a member of such a role; or such a role is a member of it.
 const ROLES: &str = "
-    SELECT 'role', quote_ident(r.rolname), NULL, CASE WHEN r.oid IN (SELECT oid FROM concerned) THEN 'concerned' ELSE '' END,
+    SELECT 'role', quote_ident(r.rolname), NULL,
+           CASE WHEN r.oid IN (SELECT oid FROM concerned UNION SELECT m.roleid FROM concerned c JOIN pg_auth_members m ON m.member = c.oid) THEN 'concerned' ELSE '' END,
            format('CREATE ROLE %I%s', r.rolname, CASE WHEN r.rolcanlogin THEN ' LOGIN' ELSE '' END), NULL, NULL
       FROM pg_roles r WHERE r.rolname !~ '^(pg_|rds)' AND r.oid <> 10 AND r.rolname <> ALL ($1)";
+
+/// There is no statement for roles that have nothing to do with this database, as in `ROLES`: then it is no difference.
+const MEMBERSHIPS: &str = "
+    SELECT DISTINCT 'membership', format('%I in %I', m.rolname, g.rolname), NULL, 'member',
+           CASE WHEN m.oid IN (SELECT oid FROM concerned) THEN format('GRANT %I TO %I', g.rolname, m.rolname) END, NULL, NULL
+      FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member JOIN pg_roles g ON g.oid = a.roleid
+     WHERE m.rolname !~ '^(pg_|rds)' AND g.rolname !~ '^rds' AND m.oid <> 10 AND m.rolname <> ALL ($1)";
+
+/// Of the database, of roles, and of roles in it. A list of names is kept as SET takes it. The read-only default is what
+/// closes a side.
+const SETTINGS: &str = "
+    SELECT 'setting', format('%s of %s', s.name, s.whose), NULL, s.value,
+           CASE WHEN s.setdatabase <> 0 OR s.setrole IN (SELECT oid FROM concerned)
+                THEN format('ALTER %s SET %I TO %s', s.whose, s.name, CASE WHEN s.value <> '' AND s.name ~ '^(search_path|temp_tablespaces|unix_socket_directories|.*_preload_libraries|oauth_validator_libraries)$'
+                                                                         THEN s.value ELSE quote_literal(s.value) END) END, NULL, NULL
+      FROM (SELECT d.setdatabase, d.setrole, split_part(c, '=', 1) AS name, substr(c, strpos(c, '=') + 1) AS value,
+                   CASE WHEN d.setrole = 0 THEN format('DATABASE %I', current_database())
+                        ELSE format('ROLE %I', r.rolname) || CASE WHEN d.setdatabase <> 0 THEN format(' IN DATABASE %I', current_database()) ELSE '' END END AS whose
+              FROM pg_db_role_setting d LEFT JOIN pg_roles r ON r.oid = d.setrole CROSS JOIN LATERAL unnest(d.setconfig) c
+             WHERE d.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) AND (d.setdatabase <> 0 OR d.setrole <> 0)
+               AND (d.setrole = 0 OR r.rolname !~ '^(pg_|rds)' AND r.oid <> 10 AND r.rolname <> ALL ($1))) s
+     WHERE s.name <> 'default_transaction_read_only'";
+
+const DATABASE: &str = "
+    SELECT 'database', format('%I %s', d.datname, p.what), NULL, p.value, p.statement, NULL, NULL
+      FROM pg_database d
+      CROSS JOIN LATERAL (VALUES
+        ('owner', quote_ident(pg_get_userbyid(d.datdba)), format('ALTER DATABASE %I OWNER TO %I', d.datname, pg_get_userbyid(d.datdba))),
+        ('connection limit', d.datconnlimit::text, format('ALTER DATABASE %I CONNECTION LIMIT %s', d.datname, d.datconnlimit)),
+        ('comment', coalesce(quote_literal(shobj_description(d.oid, 'pg_database')), 'none'), format('COMMENT ON DATABASE %I IS %L', d.datname, shobj_description(d.oid, 'pg_database')))) p(what, value, statement)
+     WHERE d.datname = current_database()";

@@ -75,6 +75,12 @@ pub enum Kind {
     /// The order of a table's columns: INSERT without a list of columns goes by it.
     ColumnOrder,
     EventTrigger,
+    /// Of one role in another.
+    Membership,
+    /// Of a role or the database.
+    Setting,
+    /// The database's own owner, connection limit or comment.
+    Database,
 }
 
 impl Kind {
@@ -104,7 +110,13 @@ impl Kind {
                 | ColumnOrder
                 | Inheritance
                 | PartitionIndex
-        )
+        ) && !self.is_beside_schemas()
+    }
+
+    /// What is in no dump of a schema. The statement makes the subscriber's as the publisher's; what the subscriber alone
+    /// has is its own.
+    pub(crate) fn is_beside_schemas(self) -> bool {
+        matches!(self, Kind::Membership | Kind::Setting | Kind::Database)
     }
 
     /// What the statement that makes the parent says of it already.
@@ -143,6 +155,15 @@ impl Kind {
             advice: Some(advice),
             ..drift(None, false)
         };
+        if self.is_beside_schemas() {
+            let theirs = sides.subscriber.as_ref().map_or("", |it| it.body.as_str());
+            let ours = sides.publisher.as_ref().filter(|it| it.body != theirs);
+            let statement = ours.and_then(|it| it.make.clone());
+            return statement
+                .map(|it| drift(Some(it), false))
+                .into_iter()
+                .collect();
+        }
         match (&sides.publisher, &sides.subscriber) {
             (Some(ours), None) if self == Kind::Role && ours.body.is_empty() => Vec::new(),
             (Some(ours), None) if self == Kind::ColumnOrder && !ours.body.is_empty() => Vec::new(),
@@ -276,7 +297,7 @@ impl Drift {
         let only_there = self.publisher.is_none();
         match self.kind {
             Comment | SecurityLabel | Statistics | ColumnOptions | Options | ReplicaIdentity
-            | Cluster => false,
+            | Cluster | Membership | Setting | Database => false,
             Index | PartitionIndex => {
                 !only_there
                     || self

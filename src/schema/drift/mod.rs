@@ -214,7 +214,9 @@ fn mends<'p>(
 ) -> impl Iterator<Item = (&'p (Kind, String), &'p Row, Mend)> {
     pairs.iter().filter_map(|(key, sides)| {
         let (ours, theirs) = sides.publisher.as_ref().zip(sides.subscriber.as_ref())?;
-        let differs = key.0 != Kind::Role && !same(key.0, &ours.body, &theirs.body);
+        let differs = key.0 != Kind::Role
+            && !key.0.is_beside_schemas()
+            && !same(key.0, &ours.body, &theirs.body);
         differs.then(|| (key, theirs, Mend::of(key.0, ours, theirs, target.version)))
     })
 }
@@ -226,7 +228,10 @@ fn rests_count(pairs: &Pairs, target: &Target) -> bool {
         let mut pairs = pairs.iter();
         pairs.any(|((it, _), sides)| *it == kind && side(sides))
     };
-    let extra = pairs.values().filter(|it| it.publisher.is_none()).count();
+    let extra = pairs
+        .iter()
+        .filter(|((kind, _), it)| it.publisher.is_none() && !kind.is_beside_schemas())
+        .count();
     extra > 1
         || mends.any(|(.., mend)| matches!(mend, Mend::Unused(_) | Mend::Anew))
         || one_sided(Kind::Function, |sides| sides.publisher.is_none())
