@@ -196,6 +196,15 @@ fn an_administrator_without_superuser_replicates_what_it_may() {
         assert_eq!(run["changed"], true, "{run}");
         let needed = run["passwords_needed"].as_array().unwrap();
         assert!(needed.contains(&json!("dev")), "{run}");
+        // Whom flare logs in as gets the password that it has for him.
+        let owner = &pair.names().owner;
+        assert!(!needed.contains(&json!(owner)), "{run}");
+        let logs_in = pair
+            .flare(&["verify_connectivity", "--format", "json"])
+            .json();
+        let users = logs_in["subscriber"]["users"].as_array().unwrap();
+        let of_owner = users.iter().find(|it| it["user"] == json!(owner));
+        assert_eq!(of_owner.unwrap()["status"], "ok", "{logs_in}");
         assert!(
             run["notes"].to_string().contains("password hashes"),
             "{run}"

@@ -19,3 +19,4 @@ pub(crate) mod side;
 pub(crate) mod slots;
 pub(crate) mod subscriptions;
 pub(crate) mod tables;
+pub(crate) mod withdrawn;

@@ -18,7 +18,7 @@ use crate::cutover::pause::switching;
 use crate::cutover::report::{StepName, Writable, cause_of};
 use crate::cutover::state::{Pause, PauseRequest};
 use crate::cutover::switch_report::{SwitchOutcome, SwitchReport, written_after};
-use crate::error::{Advise, Failure, Report, Result, WrapErr, message_of};
+use crate::error::{Advise, Failure, Report, Result, WrapErr, hint_of, message_of};
 use crate::preflight::way;
 use crate::replicate::{Mode, Run};
 use crate::server::{Pair, Timeout, at_once, interrupt, is_lost, while_they_answer};
@@ -98,14 +98,15 @@ fn way_back(pair: &Pair, request: &PauseRequest) -> Result<()> {
                 to.side(),
                 message_of(&report)
             );
+            let known = hint_of(&report).map(str::to_owned);
             return Failure::no(refused)
-                .hint(format!(
+                .hint(known.unwrap_or_else(|| format!(
                     "the {to} connects to {}:{}: check host_via_{to}, port_via_{to} and repl_user in hosts.{}.conn, that server's pg_hba.conf and the firewall; or go without a way back (--no-reverse)",
                     from.declared().via.host,
                     from.declared().via.port,
                     from.side(),
                     to = to.side(),
-                ))
+                )))
                 .err();
         }
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::connectivity::Status;
 use crate::config::Subscription;
-use crate::error::{Result, message_of};
+use crate::error::{Advise, Report, Result, message_of};
 use crate::server::{
     Login, Publisher, Server, Session, Subscriber, conninfo_for_subscriber, params, silencing,
     sqlstate_of,
@@ -32,7 +32,9 @@ pub(super) fn attempt(
     declared: &Subscription,
 ) -> Way {
     let (status, message) = match reach(publisher, subscriber, subname, &declared.dbname) {
-        Ok(status) => (status, None),
+        Ok(Reached::Yes) => (Status::Ok, None),
+        // The roles are not replicated yet, or this version lets only a superuser do it: nothing was learnt.
+        Ok(Reached::NotYet | Reached::Denied(_)) => (Status::Missing, None),
         Err(report) => (Status::Failed, Some(message_of(&report))),
     };
     Way {
@@ -49,7 +51,29 @@ pub(crate) fn clear(
     subname: &str,
     dbname: &str,
 ) -> Result<()> {
-    reach(publisher, subscriber, subname, dbname).map(drop)
+    match reach(publisher, subscriber, subname, dbname)? {
+        // From 16 on the database's owner may be let, where the administrator is not.
+        Reached::Denied(report) if subscriber.major() < 16 => {
+            let user = &subscriber.declared().superuser.user;
+            let side = subscriber.side();
+            Err(report).hint(|| {
+                format!(
+                    "{user:?} may not create subscriptions on the {side}: ALTER ROLE {} SUPERUSER; on Amazon RDS log in as the master user or GRANT rds_superuser TO it; or go without a way back (--no-reverse)",
+                    Ident::new(user)
+                )
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What came of trying.
+enum Reached {
+    Yes,
+    /// What it needs is not there yet.
+    NotYet,
+    /// The role may create no subscription.
+    Denied(Report),
 }
 
 fn reach(
@@ -57,13 +81,13 @@ fn reach(
     subscriber: &Subscriber,
     subname: &str,
     dbname: &str,
-) -> Result<Status> {
+) -> Result<Reached> {
     let login = match publisher.declared().repl {
         Some(_) => Login::Replication,
         None => Login::Superuser,
     };
     if !lets_in(publisher, login, dbname)? {
-        return Ok(Status::Missing);
+        return Ok(Reached::NotYet);
     }
     let conninfo = conninfo_for_subscriber(publisher, subscriber, login, dbname)?;
     // Any database will do for trying, but only a superuser has CREATE in every one.
@@ -88,11 +112,10 @@ fn reach(
         .and_then(|()| session.batch_secret(Secret::new(statement)));
     session.batch("ROLLBACK")?;
     match tried {
-        Ok(()) => Ok(Status::Ok),
-        // The roles are not replicated yet, or this version lets only a superuser do it: nothing was learnt.
+        Ok(()) => Ok(Reached::Yes),
         Err(report) if sqlstate_of(&report) == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
             log::info!("try the subscriber's way to the publisher: {report:#}");
-            Ok(Status::Missing)
+            Ok(Reached::Denied(report))
         }
         Err(report) => Err(report),
     }

@@ -7,6 +7,7 @@
 mod known;
 mod state;
 mod undoing;
+mod unrecorded;
 mod users;
 
 use std::collections::BTreeSet;
@@ -338,6 +339,29 @@ pub(crate) fn take_back(
         Ok(())
     })?;
     Ok(failed.into_iter().fold(change, Change::with_note))
+}
+
+/// What is to be typed where no record says what flare has granted.
+pub(crate) fn unrecorded(server: &Server, dbname: &str) -> Result<Option<String>> {
+    if !is_there(server, dbname)? {
+        return Ok(None);
+    }
+    let statements = unrecorded::statements(server, dbname)?;
+    let Some(repl) = server
+        .declared()
+        .repl
+        .as_ref()
+        .filter(|_| !statements.is_empty())
+    else {
+        return Ok(None);
+    };
+    let shown: Vec<&str> = statements.iter().map(|it| it.shown.as_str()).collect();
+    Ok(Some(format!(
+        "nobody could keep a record on the {} (CREATE on database postgres), so what flare has granted there stays; all that {:?} holds in {dbname:?} goes with: {}; replica identities that flare has set stay as they are",
+        server.side(),
+        repl.user,
+        shown.join("; ")
+    )))
 }
 
 /// Takes back those things on record that `which` picks, and strikes them off.

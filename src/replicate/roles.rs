@@ -109,6 +109,7 @@ pub(crate) fn replicate(
         restricted: is_restricted(subscriber, options),
         superuser: subscriber.facts().superuser,
         passwords,
+        passwords_wanted: options.passwords == PasswordPolicy::Copy,
         target_seen,
     };
     let (script, (report, extras)) = scope.script(dumped, subscriber, options)?;
@@ -131,6 +132,12 @@ pub(crate) fn replicate(
         ..RolesChange::default()
     };
     change.notes.extend(extras.notes);
+    let given = report.of_configuration.iter();
+    change.notes.extend(given.map(|role| {
+        format!(
+            "role {role:?} has the password that the configuration has for it on the subscriber"
+        )
+    }));
     if passwords == Passwords::Leave && options.passwords == PasswordPolicy::Copy {
         change.notes.push(
             "the publisher lets its administrator read no password hashes: none were carried over"

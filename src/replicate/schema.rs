@@ -22,6 +22,7 @@ use super::properties::Properties;
 use super::{Change, Done, Mode, Run, identity};
 use crate::catalog::databases::{self, Database};
 use crate::catalog::objects::{self, NamedRoles};
+use crate::catalog::withdrawn;
 use crate::config::Tools;
 use crate::error::{Result, WrapErr};
 use crate::schema::{DumpReport, KEYWORDS_SINCE_10};
@@ -39,6 +40,8 @@ struct Work<'a> {
     roles: NamedRoles,
     /// Arguments of pg_dump that hold for both sides.
     args: Vec<String>,
+    /// Privileges on what the subscriber's version has no more.
+    without_object: BTreeSet<(String, String)>,
     notes: Vec<String>,
 }
 
@@ -63,6 +66,11 @@ impl<'a> Work<'a> {
             ]
             .map(str::to_owned)
             .to_vec(),
+            without_object: withdrawn::privileges_without_object(
+                &session,
+                pair.subscriber.admin(),
+                pair.subscriber.major(),
+            )?,
             notes: Vec::new(),
         };
         // What an older server prints of them unquoted is a syntax error on a newer one.

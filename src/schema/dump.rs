@@ -33,6 +33,8 @@ pub(crate) struct DumpTarget {
     pub(crate) schemas: BTreeSet<String>,
     /// What is to follow once a schema has its owner.
     pub(crate) opened: BTreeMap<String, String>,
+    /// Schema and name of entries whose privileges are on nothing that it has.
+    pub(crate) without_object: BTreeSet<(String, String)>,
 }
 
 /// What was changed on the way.
@@ -107,6 +109,7 @@ impl DumpTarget {
         let reason = setting(&head, self.major)
             .or_else(|| self.existing_schema(&head))
             .or_else(|| replication(&head))
+            .or_else(|| self.privileges_on_nothing(item))
             .or_else(|| self.superusers(&head, item));
         match reason {
             Some(why) => Verdict::Remove(why),
@@ -129,6 +132,17 @@ impl DumpTarget {
     fn existing_schema(&self, head: &Tokens) -> Option<String> {
         let creates = head.start("CREATE SCHEMA") && self.schemas.contains(&head.name(2)?);
         creates.then(|| "the schema exists".to_owned())
+    }
+
+    fn privileges_on_nothing(&self, item: &Item) -> Option<String> {
+        let entry = item.entry.as_deref().filter(|entry| entry.kind == "ACL")?;
+        let key = (entry.schema.clone(), entry.name.clone());
+        self.without_object.contains(&key).then(|| {
+            format!(
+                "privileges on {} of schema {}, which the subscriber's version has not",
+                entry.name, entry.schema
+            )
+        })
     }
 
     /// What only a superuser, or the owner of what the server made itself, may run.
@@ -190,7 +204,32 @@ mod tests {
             restrict: Restrict::Remove,
             schemas: BTreeSet::from(["public".to_owned()]),
             opened: BTreeMap::new(),
+            without_object: BTreeSet::new(),
         }
+    }
+
+    #[test]
+    fn privileges_on_what_is_gone_are_left_out_and_named() {
+        let acl = |name: &str| {
+            format!(
+                "--\n-- Name: FUNCTION {name}; Type: ACL; Schema: pg_catalog; Owner: postgres\n--\n\nGRANT ALL ON FUNCTION pg_catalog.{name} TO mon;\n"
+            )
+        };
+        let dump = acl("pg_start_backup(label text)") + &acl("pg_switch_wal()");
+        let gone = ("pg_catalog", "FUNCTION pg_start_backup(label text)");
+        let target = DumpTarget {
+            without_object: BTreeSet::from([(gone.0.to_owned(), gone.1.to_owned())]),
+            ..target(18, Loader::Superuser)
+        };
+        let (output, report) = rewrite(dump.as_bytes(), &target);
+        let output = String::from_utf8(output).unwrap();
+        assert!(!output.contains("GRANT ALL ON FUNCTION pg_catalog.pg_start_backup"));
+        assert!(output.contains("GRANT ALL ON FUNCTION pg_catalog.pg_switch_wal"));
+        let why = report.removed.keys().next().unwrap();
+        assert!(
+            why.starts_with("privileges on FUNCTION pg_start_backup(label text)"),
+            "{why}"
+        );
     }
 
     #[test]

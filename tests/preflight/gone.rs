@@ -12,7 +12,13 @@ const OLD: &str = r#"
     CREATE VIEW running AS SELECT pg_is_in_backup() AS yes; CREATE FUNCTION anything() RETURNS opaque LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
     CREATE VIEW catalogs AS SELECT c.relhasoids, d.adsrc FROM pg_class c LEFT JOIN pg_attrdef d ON d.adrelid = c.oid;
     CREATE TABLE proisagg (proisagg int PRIMARY KEY, adsrc text, at tsquery); CREATE VIEW own AS SELECT proisagg, adsrc, @ proisagg AS a, 'x' ~ 'y' AS b FROM proisagg;
-    CREATE VIEW tables AS SELECT relname, relkind, 'a b' ~ relname::text AS c FROM pg_class"#;
+    CREATE VIEW tables AS SELECT relname, relkind, 'a b' ~ relname::text AS c FROM pg_class;
+    CREATE EXTENSION hstore; CREATE EXTENSION cube; CREATE EXTENSION intarray; CREATE EXTENSION seg; CREATE EXTENSION pg_stat_statements;
+    CREATE TABLE kept (id int PRIMARY KEY, c cube, h hstore, a int[], s seg CONSTRAINT sized CHECK (s ~ '1..2'));
+    CREATE VIEW boxes AS SELECT id FROM kept WHERE c @ '(1,2)'; CREATE INDEX listed ON kept (id) WHERE a @ '{1}';
+    CREATE POLICY seen ON kept USING (h ~ 'a=>1'); CREATE VIEW slow AS SELECT query, total_time FROM pg_stat_statements;
+    CREATE VIEW slower AS SELECT s.query FROM pg_stat_statements(true) s; CREATE VIEW calls AS SELECT query, calls FROM pg_stat_statements;
+    CREATE VIEW held AS SELECT id FROM kept WHERE h @> 'a=>1'"#;
 
 /// On a 15: what 16, 17 and 18 refuse.
 const RECENT: &str = "
@@ -70,6 +76,24 @@ fn what_no_newer_version_takes_is_named() {
                     "public.catalogs (reads pg_class.relhasoids)",
                 ),
                 ("gone_columns", "public.catalogs (reads pg_attrdef.adsrc)"),
+                (
+                    "gone_members",
+                    "constraint sized on table public.kept (seg: operator ~)",
+                ),
+                ("gone_members", "view public.boxes (cube: operator @)"),
+                ("gone_members", "index public.listed (intarray: operator @)"),
+                (
+                    "gone_members",
+                    "policy seen on table public.kept (hstore: operator ~)",
+                ),
+                (
+                    "gone_members",
+                    "view public.slow (pg_stat_statements: column total_time)",
+                ),
+                (
+                    "gone_members",
+                    "view public.slower (pg_stat_statements: result of pg_stat_statements(boolean))",
+                ),
             ],
         ),
         (
@@ -111,7 +135,7 @@ fn what_no_newer_version_takes_is_named() {
             objects.sum()
         };
         assert_eq!(
-            count("gone_objects") + count("gone_columns"),
+            count("gone_objects") + count("gone_columns") + count("gone_members"),
             named.len(),
             "{old}-{new}: {json}"
         );
@@ -125,7 +149,7 @@ fn what_the_same_version_takes_is_not_named() {
         let pair = Pair::new(version, version).with_accounts(1);
         pair.publisher().sql(pair.db(), planted);
         let json = look(&pair);
-        for id in ["gone_objects", "gone_columns"] {
+        for id in ["gone_objects", "gone_columns", "gone_members"] {
             let found = of(&json, id);
             assert!(found.iter().all(|it| it["severity"] == "pass"), "{found:?}");
         }

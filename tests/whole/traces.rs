@@ -155,6 +155,15 @@ fn a_migration_that_is_given_up_leaves_no_trace() {
         let (publisher, subscriber) = (pair.publisher(), pair.subscriber());
         let before = [schema(&pair, publisher), globals(&pair, publisher)];
         let roles = globals(&pair, subscriber);
+        // Before the subscriber has the database.
+        for command in ["grant_create", "grant_replication", "create_publication"] {
+            pair.flare(&[command, pair.db()]).ok();
+        }
+        assert_ne!(differences(&before[0], &schema(&pair, publisher)), "");
+        pair.flare(&["cleanup", pair.subname(), "--yes"]).ok();
+        let after = [schema(&pair, publisher), globals(&pair, publisher)];
+        assert_eq!(differences(&before[0], &after[0]), "", "{old}-{new}");
+        assert_eq!(differences(&before[1], &after[1]), "", "{old}-{new}");
         set_up(&pair);
         assert_ne!(differences(&before[0], &schema(&pair, publisher)), "");
         // Again: what flare has set for the walsender is no role's own setting, which would move.

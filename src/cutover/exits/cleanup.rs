@@ -60,20 +60,26 @@ pub(crate) fn cleanup(
         Direction::Forward => (&pair.publisher, &pair.subscriber),
         Direction::Back => (&pair.subscriber, &pair.publisher),
     };
-    let in_left = left.connect(ActAs::Tables, dbname)?;
+    // Given up before the subscriber had the database, it has to be taken back on the publisher all the same.
+    let in_left = if status_table::has_database(left, dbname)? {
+        Some(left.connect(ActAs::Tables, dbname)?)
+    } else {
+        None
+    };
     for server in [written, left] {
         change = change.and(drop_status_table(server, dbname, run)?);
     }
     change = change
         .and(take_back(pair, dbname, run)?)
         .and(schema::drop_left_overs(&pair.subscriber, run)?);
-    if direction == Direction::Back {
+    if let (Some(in_left), Direction::Back) = (&in_left, direction) {
         // Before it opens, so that no client that was forgotten writes there.
-        change = change.and(shut_for_good(left, &in_left, dbname, run)?);
+        change = change.and(shut_for_good(left, in_left, dbname, run)?);
     }
-    change = change
-        .and(closed::open(written, dbname, run)?)
-        .and(closed::open_by(left, &in_left, dbname, run)?);
+    change = change.and(closed::open(written, dbname, run)?);
+    if let Some(in_left) = &in_left {
+        change = change.and(closed::open_by(left, in_left, dbname, run)?);
+    }
     if direction == Direction::Forward {
         // Never cut over, or fallen back: whoever drops the subscription may write there.
         change = change.and(open_shut(left, dbname, run)?);
@@ -90,14 +96,17 @@ fn take_back(pair: &Pair, dbname: &str, run: &Run) -> Result<Change> {
     let majors = [pair.publisher.major(), pair.subscriber.major()];
     let on_subscriber =
         made::on_record(&pair.subscriber, dbname)?.with_those_of(&on_publisher, majors);
-    Ok(
-        made::take_back(&pair.publisher, dbname, &on_publisher, run)?.and(made::take_back(
-            &pair.subscriber,
-            dbname,
-            &on_subscriber,
-            run,
-        )?),
-    )
+    let change = made::take_back(&pair.publisher, dbname, &on_publisher, run)?.and(
+        made::take_back(&pair.subscriber, dbname, &on_subscriber, run)?,
+    );
+    let servers: [&Server; 2] = [&pair.publisher, &pair.subscriber];
+    let notes = servers.map(|server| made::unrecorded(server, dbname));
+    notes.into_iter().try_fold(change, |change, note| {
+        Ok(match note? {
+            Some(note) => change.with_note(note),
+            None => change,
+        })
+    })
 }
 
 /// The same after a cutover, when the publisher that was left does not answer: what is on the subscriber goes, above all
@@ -144,6 +153,9 @@ fn without_notes(change: Change) -> Change {
 }
 
 fn unpublish(publisher: &Publisher, stream: &Stream, run: &Run) -> Result<Change> {
+    if !status_table::has_database(publisher, &stream.dbname)? {
+        return Ok(Change::none(run));
+    }
     let admin = publisher.connect(Login::Superuser, &stream.dbname)?;
     let Some(found) = publications::find(&admin, &stream.pubname)? else {
         return Ok(Change::none(run));
@@ -161,6 +173,9 @@ fn unpublish(publisher: &Publisher, stream: &Stream, run: &Run) -> Result<Change
 }
 
 fn drop_status_table(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
+    if !status_table::has_database(server, dbname)? {
+        return Ok(Change::none(run));
+    }
     let table = status_table::table(server);
     let session = server.connect(ActAs::Tables, dbname)?;
     if !tables::missing(&session, std::slice::from_ref(&table))?.is_empty() {

@@ -62,6 +62,27 @@ pub(super) struct Login<'a> {
     /// The roles that the user is a member of, through any chain.
     pub(super) member_of: &'a BTreeSet<String>,
     pub(super) address: Option<IpAddr>,
+    pub(super) tls: Tls,
+}
+
+/// What is known of the encryption that a login has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tls {
+    /// The client takes it.
+    Spoken,
+    /// The client does without where it is offered.
+    Avoided,
+    Unknown,
+}
+
+impl Tls {
+    fn is_kind(self, kind: &str) -> Answer {
+        match (kind, self) {
+            ("host", _) | ("hostssl", Tls::Spoken) | ("hostnossl", Tls::Avoided) => Answer::Yes,
+            ("hostssl", Tls::Avoided) => Answer::No,
+            _ => Answer::Perhaps,
+        }
+    }
 }
 
 /// The line for a login over TCP. Without an address any line of a host may fit; one that stands for all is taken, where they
@@ -76,11 +97,7 @@ pub(super) fn fit<'r>(rules: &'r [Rule], login: &Login<'_>) -> Fit<'r> {
             login.is_user(&rule.user_name),
             login.is_database(&rule.database),
             reaches(rule, login.address),
-            // Whether the application speaks TLS is not known.
-            match rule.kind.as_str() {
-                "host" => Answer::Yes,
-                _ => Answer::Perhaps,
-            },
+            login.tls.is_kind(&rule.kind),
         ];
         if parts.contains(&Answer::No) {
             continue;
@@ -102,7 +119,8 @@ fn anywhere<'r>(hosts: impl Iterator<Item = &'r Rule>, login: &Login<'_>) -> Fit
             login.is_user(&rule.user_name),
             login.is_database(&rule.database),
         ];
-        if parts.contains(&Answer::No) {
+        let of_this_kind = login.tls.is_kind(&rule.kind);
+        if parts.contains(&Answer::No) || of_this_kind == Answer::No {
             continue;
         }
         let same = found.is_none_or(|it| it.auth_method == rule.auth_method);
@@ -222,6 +240,7 @@ mod tests {
             dbname,
             member_of: &member_of,
             address,
+            tls: Tls::Unknown,
         };
         super::fit(rules, &login)
     }
@@ -298,11 +317,25 @@ mod tests {
         let host = [rule("all", "all", "app.example", "", "md5")];
         let address = "10.0.0.1".parse().ok();
         assert_eq!(fit(&host, "app", "shop", address), Fit::Unsure);
-        let tls = [Rule {
+        let tls_only = [Rule {
             kind: "hostssl".into(),
             ..rule("all", "all", "all", "", "md5")
         }];
-        assert_eq!(fit(&tls, "app", "shop", address), Fit::Unsure);
+        assert_eq!(fit(&tls_only, "app", "shop", address), Fit::Unsure);
+        let member_of = BTreeSet::new();
+        let with = |tls| {
+            let login = Login {
+                user: "app",
+                dbname: "shop",
+                member_of: &member_of,
+                address,
+                tls,
+            };
+            method(super::fit(&tls_only, &login))
+        };
+        assert_eq!(with(Tls::Spoken), "md5");
+        assert_eq!(with(Tls::Avoided), "none");
+        assert_eq!(with(Tls::Unknown), "unsure");
         let local = [Rule {
             kind: "local".into(),
             ..rule("all", "all", "", "", "trust")

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::hba::{self, Fit, Rule};
+use super::hba::{self, Fit, Rule, Tls};
 use crate::error::Result;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
@@ -127,11 +127,16 @@ pub(super) struct Sessions {
     pub(super) user: String,
     pub(super) address: Option<IpAddr>,
     pub(super) n: i64,
+    /// Whether all are encrypted; none where some are, or where the server offers it to nobody.
+    #[serde(default)]
+    pub(super) tls: Option<bool>,
 }
 
 pub(super) const SESSIONS: Question<Sessions> = Question::database(
     "sessions",
-    "SELECT jsonb_build_object('user', usename, 'address', host(client_addr), 'n', count(*)) FROM pg_stat_activity
+    "SELECT jsonb_build_object('user', usename, 'address', host(client_addr), 'n', count(*),
+              'tls', CASE WHEN bool_and(ssl) THEN true WHEN NOT bool_or(ssl) AND current_setting('ssl') = 'on' AND bool_and(client_addr IS NOT NULL) THEN false END)
+       FROM pg_stat_activity LEFT JOIN pg_stat_ssl USING (pid)
       WHERE datname = current_database() AND usename IS NOT NULL AND backend_type = 'client backend'
         AND application_name NOT LIKE 'flare/%' AND usename <> {repl} GROUP BY usename, client_addr",
 );
@@ -162,6 +167,7 @@ pub(super) fn applications(view: &View<'_>) -> Result<Vec<Sessions>> {
                 user: user.clone(),
                 address: None,
                 n: 0,
+                tls: None,
             });
         }
     }
@@ -199,6 +205,7 @@ fn logins(
     dbname: &str,
 ) -> Vec<Finding> {
     let mut no_line = BTreeSet::new();
+    let mut without_tls = BTreeSet::new();
     let mut wrong_kind = BTreeSet::new();
     for session in sessions {
         let user = session.user.as_str();
@@ -214,8 +221,20 @@ fn logins(
             dbname,
             member_of: &member_of.map(|it| it.of.clone()).collect(),
             address,
+            tls: match session.tls {
+                Some(true) => Tls::Spoken,
+                Some(false) => Tls::Avoided,
+                None => Tls::Unknown,
+            },
+        };
+        let encrypted = hba::Login {
+            tls: Tls::Spoken,
+            ..login
         };
         match hba::fit(rules, &login) {
+            Fit::None if hba::fit(rules, &encrypted) != Fit::None => {
+                without_tls.insert(from);
+            }
             Fit::None => drop(no_line.insert((from, session.user.clone()))),
             Fit::Line(rule) => match (rule.auth_method.as_str(), kind) {
                 ("reject", _) => drop(no_line.insert((
@@ -249,6 +268,14 @@ fn logins(
                     Ident::new(user)
                 ))
                 .objects(no_line.iter().map(|(from, _)| from.clone())),
+        );
+    }
+    if !without_tls.is_empty() {
+        // A client that goes without may still take it where nothing else is offered (sslmode=allow).
+        found.push(
+            Finding::warning("pg_hba.conf of the subscriber lets the application in with TLS alone, and these connect without it")
+                .objects(without_tls)
+                .fix("sslmode=require (or prefer) in the application's connection strings; or a line of type host in that file"),
         );
     }
     if !wrong_kind.is_empty() {
@@ -319,12 +346,14 @@ fn beyond_reach(sessions: &[Sessions], roles: &[Role], admin: &str) -> Vec<Findi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::preflight::finding::Severity;
 
     fn sessions(user: &str, address: &str, n: i64) -> Sessions {
         Sessions {
             user: user.into(),
             address: address.parse().ok(),
             n,
+            tls: None,
         }
     }
 
@@ -370,6 +399,27 @@ mod tests {
             of(&sessions("bob", "10.1.1.1", 1), "scram", "md5"),
             "bob from 10.1.1.1"
         );
+    }
+
+    #[test]
+    fn lines_for_tls_alone_are_held_against_the_sessions_of_now() {
+        let of = |tls| {
+            let only = Rule {
+                kind: "hostssl".into(),
+                ..rule("md5")
+            };
+            let app = Sessions {
+                tls,
+                ..sessions("app", "10.1.1.1", 1)
+            };
+            let found = logins(&[app], &BTreeMap::new(), &[], &[only], "shop");
+            found.first().map(|it| (it.severity, it.message.clone()))
+        };
+        assert_eq!(of(Some(true)), None);
+        assert_eq!(of(None), None);
+        let (severity, message) = of(Some(false)).unwrap();
+        assert_eq!(severity, Severity::Warning);
+        assert!(message.ends_with("these connect without it"), "{message}");
     }
 
     #[test]

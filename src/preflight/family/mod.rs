@@ -14,6 +14,7 @@ pub(super) mod identity;
 pub(super) mod locale;
 pub(super) mod locks;
 pub(super) mod logins;
+pub(super) mod members;
 pub(super) mod other_subscriptions;
 pub(super) mod own_names;
 pub(super) mod owners;

@@ -22,6 +22,21 @@ pub(crate) const CHECKS: &[Check] = &[
         },
     },
     Check {
+        id: "subscribe_back",
+        title: "the way back may be created",
+        before: Before::Cutover,
+        place: Place::Server,
+        asks: &[CREATOR.on_publisher()],
+        judge: |view| match view.publisher {
+            Some(publisher) if view.reverse && !view.is_back() => Ok(may_subscribe(
+                publisher.first(&CREATOR)?,
+                publisher.side,
+                publisher.major,
+            )),
+            _ => Ok(Vec::new()),
+        },
+    },
+    Check {
         id: "repl_connect",
         title: "the replication user has CONNECT on the database",
         before: Before::Cutover,
@@ -37,6 +52,41 @@ pub(crate) const CHECKS: &[Check] = &[
         },
     },
 ];
+
+/// Who would create the subscription of the way back.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Creator {
+    user: String,
+    may: bool,
+}
+
+/// Managed servers have roles of their own that may.
+const CREATOR: Question<Creator> = Question::server(
+    "creator of the way back",
+    "SELECT jsonb_build_object('user', current_user, 'may', r.rolsuper OR EXISTS (SELECT FROM pg_roles g, pg_roles m
+              WHERE g.rolname IN ('pg_create_subscription', 'rds_superuser', 'cloudsqlsuperuser', 'alloydbsuperuser', 'azure_pg_admin')
+                AND m.rolname IN (current_user, {db_owner}) AND pg_has_role(m.oid, g.oid, 'MEMBER')))
+       FROM pg_roles r WHERE r.rolname = current_user",
+);
+
+fn may_subscribe(creator: Option<Creator>, side: Side, major: i32) -> Vec<Finding> {
+    let Some(creator) = creator.filter(|it| !it.may) else {
+        return Vec::new();
+    };
+    let user = Ident::new(&creator.user);
+    let right = if major >= 16 {
+        format!("GRANT pg_create_subscription TO {user}")
+    } else {
+        format!("ALTER ROLE {user} SUPERUSER")
+    };
+    vec![
+        Finding::warning(format!(
+            "{:?} may not create subscriptions on the {side}: the cutover will be refused unless it goes without a way back",
+            creator.user
+        ))
+        .fix(format!("{right} on the {side}, or cutover: {{reverse: false}}")),
+    ]
+}
 
 /// Whom the subscriber logs in as.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -114,6 +164,18 @@ fn kept_out(repl: Option<Connect>, dbname: &str, side: Side) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_may_create_no_subscription_is_told_what_is_missing() {
+        let of = |may, major| {
+            let user = "adm".into();
+            may_subscribe(Some(Creator { user, may }), Side::Publisher, major)
+        };
+        assert!(of(true, 14).is_empty());
+        let fix = |major| of(false, major)[0].fix.clone().unwrap();
+        assert!(fix(14).starts_with("ALTER ROLE \"adm\" SUPERUSER on the publisher"));
+        assert!(fix(16).starts_with("GRANT pg_create_subscription"));
+    }
 
     #[test]
     fn the_replication_user_lacks_one_thing_at_a_time() {

@@ -106,6 +106,7 @@ mod tests {
             user: user.into(),
             address: address.parse().ok(),
             n,
+            tls: None,
         }
     }
 

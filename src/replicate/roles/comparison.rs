@@ -22,6 +22,8 @@ pub(super) struct Scope<'a> {
     pub(super) superuser: bool,
     /// Whether the dump has verifiers.
     pub(super) passwords: Passwords,
+    /// Whether roles are to have passwords at all.
+    pub(super) passwords_wanted: bool,
     /// Whether the subscriber's verifiers could be read.
     pub(super) target_seen: Passwords,
 }
@@ -253,6 +255,7 @@ mod tests {
             restricted,
             superuser: true,
             passwords: Passwords::Read,
+            passwords_wanted: true,
             target_seen: Passwords::Read,
         };
         let report = RolesReport {

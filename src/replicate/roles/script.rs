@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Write};
 
+use postgres_protocol::password::scram_sha_256;
+
 use super::comparison::{Extras, Scope};
 use super::{PasswordPolicy, RoleAttributes, RolesOptions};
 use crate::catalog::roles::{Passwords, Role};
 use crate::catalog::settings::Settable;
-use crate::config::Tools;
+use crate::config::{PasswordSource, Tools};
 use crate::error::{Result, WrapErr};
 use crate::replicate::{made, setting};
 use crate::schema::{
@@ -108,6 +110,23 @@ impl Scope<'_> {
         })
     }
 
+    /// Of a role that flare will log in as, where the publisher shows no hash to carry over. A token that a command
+    /// prints is no password.
+    fn verifier(&self, role: &str, subscriber: &Subscriber) -> Option<String> {
+        if self.passwords_wanted && self.passwords == Passwords::Leave {
+            let mut accounts = subscriber.declared().accounts();
+            let account = accounts.find(|it| it.user == role)?;
+            let password = match &account.password {
+                PasswordSource::Command(_) => return None,
+                source => source.read().ok()?,
+            };
+            let password = Some(password.reveal()).filter(|it| !it.is_empty())?;
+            Some(scram_sha_256(password.as_bytes()))
+        } else {
+            None
+        }
+    }
+
     fn rewrite(
         &self,
         dumped: File,
@@ -152,6 +171,7 @@ impl Scope<'_> {
             roles: &roles,
             bootstrap: &self.bootstrap(),
             setting: &setting,
+            verifier: &|role| self.verifier(role, subscriber),
         };
         rewrite_roles(BufReader::new(dumped), output, &target)
             .wrap_err("rewrite the roles for the subscriber")

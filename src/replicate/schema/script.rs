@@ -62,6 +62,7 @@ impl Work<'_> {
             restrict: Restrict::Keep,
             schemas,
             opened,
+            without_object: self.without_object.clone(),
         };
         rewrite_dump(BufReader::new(dumped), output, &target)
             .wrap_err("rewrite the schema for the subscriber")

@@ -169,6 +169,7 @@ impl Work<'_> {
         let beside = Work {
             dbname: shadow,
             args: self.args.clone(),
+            without_object: self.without_object.clone(),
             notes: Vec::new(),
             roles: self.roles.clone(),
             source: self.source.clone(),

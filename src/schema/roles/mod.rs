@@ -86,6 +86,8 @@ pub(crate) struct RolesTarget<'a> {
     pub(crate) bootstrap: &'a BTreeSet<String>,
     /// By the role and the parameter.
     pub(crate) setting: &'a dyn Fn(&str, &str) -> Setting,
+    /// The verifier of the password that flare itself will log in with, of a role that is created without one.
+    pub(crate) verifier: &'a dyn Fn(&str) -> Option<String>,
 }
 
 impl RolesTarget<'_> {
@@ -133,6 +135,8 @@ pub(crate) struct RolesReport {
     pub(crate) left_alone: Vec<String>,
     /// Roles that may log in and were created without a password.
     pub(crate) need_password: Vec<String>,
+    /// Roles that were given the configuration's password.
+    pub(crate) of_configuration: Vec<String>,
     /// What could not be carried over, and why.
     pub(crate) notes: Vec<String>,
 }

@@ -11,6 +11,7 @@ use super::grants::{Known, Membership};
 use super::read::{Attribute, Grant, RoleStatement};
 use super::strip::{permitted, write_role};
 use super::{Executor, Restrict, RolesReport, RolesTarget, Setting};
+use crate::value::Literal;
 
 /// Rewrites `pg_dumpall --roles-only` for the subscriber. The output holds password hashes when the input does.
 pub(crate) fn rewrite_roles(
@@ -176,22 +177,29 @@ impl<W: Write> Rewriter<'_, W> {
                 self.lost(role, tokens.raw(2), attributes)?;
             }
         }
-        self.password(role, attributes);
-        Ok(())
+        self.password(role, tokens.raw(2), attributes)
     }
 
     /// CREATE ROLE with the attributes that an administrator may give.
     fn restricted(&mut self, role: &str, raw: &[u8], attributes: &[Attribute]) -> io::Result<()> {
         write_role(self.output, "CREATE", raw, &permitted(attributes))?;
-        self.password(role, attributes);
+        self.password(role, raw, attributes)?;
         self.lost(role, raw, attributes)
     }
 
-    fn password(&mut self, role: &str, attributes: &[Attribute]) {
+    fn password(&mut self, role: &str, raw: &[u8], attributes: &[Attribute]) -> io::Result<()> {
         let has = |word: &str| attributes.iter().any(|attribute| attribute.word == word);
-        if has("LOGIN") && !has("PASSWORD") && self.created.contains(role) {
-            self.report.need_password.push(role.to_owned());
+        if !has("LOGIN") || has("PASSWORD") || !self.created.contains(role) {
+            return Ok(());
         }
+        let Some(verifier) = (self.target.verifier)(role) else {
+            self.report.need_password.push(role.to_owned());
+            return Ok(());
+        };
+        self.report.of_configuration.push(role.to_owned());
+        self.output.write_all(b"ALTER ROLE ")?;
+        self.output.write_all(raw)?;
+        writeln!(self.output, " PASSWORD {};", Literal(&verifier))
     }
 
     /// Says which rights were not carried over; REPLICATION has a substitute on Amazon RDS.

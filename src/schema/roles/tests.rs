@@ -44,6 +44,7 @@ impl Subscriber {
             restrict: Restrict::Remove,
             roles: &self.roles,
             bootstrap: &BTreeSet::from(["postgres".to_owned()]),
+            verifier: &|_| None,
             setting: &|_, name| match (name, self.executor) {
                 ("log_statement", Executor::Administrator) => Setting::NotPermitted,
                 ("gone", _) => Setting::Unknown,
