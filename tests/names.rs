@@ -64,7 +64,11 @@ const ODD_SETTINGS: &[(&str, &str)] = &[
 ];
 
 fn make_odd(server: &Cluster) {
-    for (name, value) in ODD_SETTINGS {
+    let parallel = match server.version() {
+        ..16 => "force_parallel_mode",
+        _ => "debug_parallel_query",
+    };
+    for (name, value) in ODD_SETTINGS.iter().chain(&[(parallel, "on")]) {
         server.sql(
             "postgres",
             &format!("ALTER ROLE ALL SET {name} = '{value}'"),

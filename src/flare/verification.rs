@@ -5,6 +5,7 @@ use super::direction::oriented;
 use crate::error::{Error, Result};
 use crate::journal::{Direction, Stream};
 use crate::server::{Opened, Pair};
+use crate::value::ShellWord;
 use crate::verify::{self, DataOptions, DataVerification, SchemaVerification};
 
 impl Flare {
@@ -20,6 +21,19 @@ impl Flare {
     ) -> Result<DataVerification, Error> {
         let (configured, stream, direction) = self.stream_to_verify(subname)?;
         let pair = oriented(&configured, direction);
+        let again = || {
+            let tables = options.tables.iter().map(|table| {
+                let plain =
+                    Some(table.plain()).filter(|it| it.parse().ok().as_ref() == Some(table));
+                let name = plain.unwrap_or_else(|| table.to_string());
+                format!(" --table {}", ShellWord(&name))
+            });
+            format!(
+                "flare verify_data {}{} --resume goes on where this run was cut off",
+                ShellWord(subname),
+                tables.collect::<String>()
+            )
+        };
         Ok(verify::verify(
             &configured,
             &pair,
@@ -27,6 +41,7 @@ impl Flare {
             direction,
             options,
             &self.run,
+            again,
         )?)
     }
 

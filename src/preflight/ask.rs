@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// No answer is worth more than this to the server, and none waits in a lock queue.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '5s'; \
-    SET LOCAL lock_timeout = '500ms'; SET LOCAL search_path = pg_catalog; SET LOCAL max_parallel_workers_per_gather = 0";
+    SET LOCAL lock_timeout = '500ms'; SET LOCAL search_path = pg_catalog";
 
 /// The literals that questions name.
 #[derive(Clone, Debug, Default)]

@@ -51,6 +51,8 @@ const SESSION_SETTINGS: &[(&str, &str)] = &[
     ("xmloption", "content"),
     // A table of flare's own would have oids, on 10 and 11.
     ("default_with_oids", "off"),
+    // A worker of a statement is a session that a pause would end, and the statement with it.
+    ("max_parallel_workers_per_gather", "0"),
     // Blocks of PL/pgSQL would fail for what is only unusual.
     ("plpgsql.extra_errors", "none"),
 ];

@@ -18,7 +18,7 @@ use super::state::State;
 use super::subject::Subject;
 use super::table::Table;
 use super::workers::Shared;
-use crate::error::{Failure, Report, Result, WrapErr, message_of};
+use crate::error::{Advise, Failure, Report, Result, WrapErr, message_of};
 use crate::journal::{Direction, Stream};
 use crate::replicate::Run;
 use crate::server::{Pair, Server, Side, interrupt, is_lost};
@@ -53,6 +53,7 @@ pub(crate) fn verify(
     direction: Direction,
     options: &DataOptions,
     run: &Run,
+    again: impl FnOnce() -> String,
 ) -> Result<DataVerification> {
     let since = Instant::now();
     let jobs = options.jobs.unwrap_or(JOBS).max(1);
@@ -133,7 +134,10 @@ pub(crate) fn verify(
     let removed = probes
         .iter()
         .try_for_each(|probe| probe.remove(&sessions[0].publisher));
-    outcome?;
+    match &shared.record {
+        Some(_) => outcome.hint(again)?,
+        None => outcome?,
+    }
     removed?;
     shared.advance(shared.total_bytes);
     let paused = shared.pace.as_ref().map_or(Duration::ZERO, Pace::paused);

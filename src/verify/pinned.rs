@@ -17,8 +17,7 @@ const PINNED: &str = "
     SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; SET bytea_output = 'hex';
     SET extra_float_digits = 3; SET lc_monetary = 'C'; SET search_path = ''; SET quote_all_identifiers = off;
     SET array_nulls = on; SET xmlbinary = 'base64'; SET xmloption = 'content'; SET row_security = off;
-    SET statement_timeout = 0; SET lock_timeout = 0; SET synchronous_commit = local;
-    SET max_parallel_workers_per_gather = 0";
+    SET statement_timeout = 0; SET lock_timeout = 0; SET synchronous_commit = local";
 
 /// A session of one side.
 pub(super) struct Pinned {

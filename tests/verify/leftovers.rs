@@ -168,6 +168,16 @@ CREATE TYPE pair AS (x float8, t text); CREATE TABLE bag (n int, v pair); CREATE
     assert!(probed() > 0);
     verify_data(&pair, &[&table[..], &["--jobs", "1"]].concat()).code(3);
     assert_eq!(probed(), 0);
+    let slowly = ["--jobs", "3", "--max-rate", "200kB"];
+    let running = pair.spawn(&[&["verify_data", sub], &table[..], &slowly].concat());
+    wait::for_("a row to wait for", Duration::from_secs(30), || {
+        probed() > 0
+    });
+    running.signal(2);
+    let goes_on =
+        format!("flare verify_data {sub} --table public.pgbench_accounts --resume goes on");
+    running.wait().code(130).says(&goes_on);
+    assert_eq!(probed(), 0);
 
     let throwaways = || pair.subscriber().value("postgres", THROWAWAYS);
     let running = pair.spawn(&["verify_schema", sub]);

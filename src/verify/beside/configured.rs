@@ -64,6 +64,12 @@ impl Beside {
                 continue;
             }
             let obstacle = one.and_then(|it| setting::obstacle(&parameters, it));
+            let obstacle = obstacle.map(|why| {
+                format!(
+                    "{why}; where nothing needs it, {} on the side that is written",
+                    reset(any)
+                )
+            });
             let statement = one.map_or_else(|| reset(any), |it| setting::statement(it));
             self.differences.push(SchemaDifference {
                 kind: "setting".to_owned(),
