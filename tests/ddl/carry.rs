@@ -126,7 +126,7 @@ const HABITS: [&str; 65] = [
     "CREATE TABLE ROUND_stays (id int PRIMARY KEY)",
     "COMMIT",
     "SET search_path = ROUND_s, public; CREATE TABLE found_by_path (id int PRIMARY KEY); RESET search_path",
-    "ALTER TABLE ROUND_t RENAME TO ROUND_t9; ALTER TABLE ROUND_t2 SET SCHEMA ROUND_s",
+    "ALTER INDEX ROUND_t RENAME TO ROUND_t8; ALTER TABLE ROUND_t8 RENAME TO ROUND_t9; ALTER TABLE ROUND_t2 SET SCHEMA ROUND_s",
     "DROP TABLE ROUND_dyn1",
     // Files of one string: what is not there, several transactions.
     "BEGIN; CREATE TABLE ROUND_b1 (id int PRIMARY KEY); COMMIT; CREATE TABLE ROUND_b2 (id int PRIMARY KEY); BEGIN; DROP TABLE IF EXISTS nope; DROP TABLE IF EXISTS ROUND_b1; COMMIT",

@@ -251,6 +251,14 @@ fn works_as_the_hint_says(client: &mut postgres::Client, refused: &str) {
 fn refuse_lets_pass_what_does_not_part_the_sides() {
     let pair = armed(Pair::new(12, 16), "refuse");
     let mut client = owner(&pair, Side::Publisher);
+    let computed =
+        "CREATE FUNCTION doubled(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 2 * $1'";
+    runs(&mut client, computed);
+    pair.flare(&["replicate_schema", "--missing", pair.db()])
+        .ok();
+    let column =
+        "ALTER TABLE app_orders ADD twice int GENERATED ALWAYS AS (doubled(counter::int)) STORED";
+    pair.flare(&["ddl", pair.db(), column]).ok();
     for sql in [
         "CREATE TABLE t (a int)",
         "ALTER TABLE app_orders ADD x int",
@@ -261,6 +269,8 @@ fn refuse_lets_pass_what_does_not_part_the_sides() {
         "CREATE TABLE t AS SELECT 1 AS a",
         "SELECT 1 AS a INTO t",
         "DO $$ BEGIN EXECUTE 'CREATE TABLE t (a int)'; END $$",
+        "ALTER INDEX app_orders RENAME TO gone",
+        "DROP FUNCTION doubled(int) CASCADE",
     ] {
         is_refused(&mut client, sql, "flare is moving this database");
     }

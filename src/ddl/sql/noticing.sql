@@ -128,6 +128,8 @@ DECLARE
     corrections jsonb;
     hint text;
     mode text;
+    kind text;
+    cascades boolean;
     receiving boolean := false;
     computes boolean := false;
 BEGIN
@@ -164,10 +166,12 @@ BEGIN
         IF flare.ddl_in_extension() THEN
             RETURN;
         END IF;
-        SELECT array_agg(object_type || ' ' || object_identity), bool_or(is_temporary), bool_or(NOT is_temporary AND NOT flares)
-          INTO named, temporary, keeps
+        SELECT array_agg(object_type || ' ' || object_identity) FILTER (WHERE original), bool_or(is_temporary) FILTER (WHERE original),
+               bool_or(NOT is_temporary AND NOT flares) FILTER (WHERE original),
+               bool_or(NOT original AND NOT is_temporary AND object_type IN ('table', 'table column'))
+          INTO named, temporary, keeps, cascades
           FROM (SELECT *, coalesce(schema_name = 'flare' OR object_identity || '.' LIKE 'flare.%' OR object_identity || '.' LIKE '% on flare.%', false) AS flares
-                  FROM pg_event_trigger_dropped_objects() WHERE original) d;
+                  FROM pg_event_trigger_dropped_objects()) d;
     ELSE
         IF tg_tag LIKE '%EXTENSION' THEN
             PERFORM set_config('flare.extension', '', true);
@@ -201,6 +205,9 @@ BEGIN
     IF mode = 'off' THEN
         RETURN;
     END IF;
+    -- ALTER INDEX ... RENAME takes any relation, and a column goes with a function that computes it.
+    kind := CASE WHEN tg_tag = 'ALTER INDEX' AND named[1] ~ '^(table|sequence) ' THEN 'ALTER TABLE'
+                 WHEN cascades AND tg_tag !~ '(TABLE|TYPE|DOMAIN|SCHEMA|SEQUENCE|EXTENSION|OWNED)$' THEN 'DROP TABLE' ELSE tg_tag END;
     -- Before the first cutover the open side has neither. Subscriptions that are gone leave the file its size.
     IF pg_relation_size('pg_subscription') > 0 OR to_regprocedure('flare.fence()') IS NOT NULL THEN
         IF to_regprocedure('flare.fence()') IS NOT NULL OR EXISTS (SELECT FROM pg_subscription) THEN
@@ -208,13 +215,13 @@ BEGIN
         END IF;
     END IF;
     IF receiving THEN
-        IF tg_tag ~ '(TABLE|TABLE AS|SELECT INTO|TYPE|DOMAIN|SCHEMA|SEQUENCE|EXTENSION|OWNED)$' THEN
+        IF kind ~ '(TABLE|TABLE AS|SELECT INTO|TYPE|DOMAIN|SCHEMA|SEQUENCE|EXTENSION|OWNED)$' THEN
             RAISE EXCEPTION '% on % is refused: this database receives from the other server, where the application writes', tg_tag, array_to_string(named, ', ')
                 USING errcode = 'object_not_in_prerequisite_state', hint = 'Run it on the other server: flare status says which. To mend what differs here: SET flare.carry = off, as the administrator of flare.yml.';
         END IF;
         RETURN;
     ELSIF mode = 'refuse' THEN
-        IF tg_tag ~ '(TABLE|TABLE AS|SELECT INTO|TYPE|DOMAIN|SCHEMA|SEQUENCE|EXTENSION|OWNED)$' THEN
+        IF kind ~ '(TABLE|TABLE AS|SELECT INTO|TYPE|DOMAIN|SCHEMA|SEQUENCE|EXTENSION|OWNED)$' THEN
             RAISE EXCEPTION '% on % is refused: flare is moving this database, and its subscriber would not get it', tg_tag, array_to_string(named, ', ')
                 USING errcode = 'object_not_in_prerequisite_state',
                       hint = 'flare ddl brings it to both sides; or wait until the migration has ended (flare cleanup), or have it carried: ddl: carry in flare.yml.';
@@ -292,7 +299,7 @@ BEGIN
             USING errcode = 'feature_not_supported', hint = coalesce(hint, 'Send it as a statement of its own.');
     END IF;
     INSERT INTO flare.ddl (id, role, tag, text, settings, objects, fix)
-    VALUES (nextval('flare.ddl_id_seq'), current_setting('flare.who')::jsonb ->> 'role', tg_tag, seen.statement, current_setting('flare.who')::jsonb -> 'settings', named,
+    VALUES (nextval('flare.ddl_id_seq'), current_setting('flare.who')::jsonb ->> 'role', kind, seen.statement, current_setting('flare.who')::jsonb -> 'settings', named,
             corrections);
     -- Last, since it is a statement of its own, and has been run by flare.
     IF (tg_tag IN ('CREATE TABLE', 'CREATE SCHEMA') OR tg_tag = 'ALTER TABLE' AND lower(seen.statement) LIKE '%logged%') AND to_regprocedure('flare.truncated()') IS NOT NULL THEN
