@@ -234,6 +234,7 @@ mod tests {
             reltuples: 0.0,
             correlation: None,
             chunk: 20_000,
+            file: None,
             notes: Vec::new(),
         }
     }

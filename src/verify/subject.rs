@@ -36,7 +36,8 @@ fn sent(session: &Session, major: i32, pubnames: &[String]) -> Result<Vec<Sent>>
         ("NULL::jsonb", "NULL::text")
     };
     let sql = format!(
-        "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'attnames', {columns}, 'rowfilter', {filter})
+        "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'attnames', {columns}, 'rowfilter', {filter},
+                  'truncates', coalesce((to_jsonb(p) ->> 'pubtruncate')::bool, false))
            FROM pg_publication p, pg_get_publication_tables(p.pubname::text) t
            JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
           WHERE p.pubname = ANY ($1::text[]::name[])"

@@ -30,8 +30,19 @@ pub(super) struct Table {
     pub(super) correlation: Option<f64>,
     /// Rows of a chunk: fewer where the keys are large.
     pub(super) chunk: usize,
+    /// The publisher's file of it, where a TRUNCATE is not replicated: before 11, and where the publication leaves it out.
+    pub(super) file: Option<String>,
     /// What is not compared, and why.
     pub(super) notes: Vec<String>,
+}
+
+/// What a signature ends with where the publisher's file counts.
+const FILE: &str = " | file ";
+
+/// Whether two signatures are of the same columns and key, and only of another file.
+pub(super) fn is_of_another_file(one: &str, other: &str) -> bool {
+    let parts = |it: &'_ str| it.rsplit_once(FILE).map(|(rest, _)| rest.to_owned());
+    one != other && parts(one).is_some() && parts(one) == parts(other)
 }
 
 impl Table {
@@ -41,12 +52,14 @@ impl Table {
         let key: Vec<String> = key.map(ToString::to_string).collect();
         let types = self.columns.iter().map(|it| it.declared.as_str());
         let types: Vec<&str> = types.collect();
+        let file = self.file.as_ref().map(|it| format!("{FILE}{it}"));
         format!(
-            "{} | {} | {} | {}",
+            "{} | {} | {} | {}{}",
             key.join(", "),
             types.join(", "),
             self.publisher.row,
-            self.subscriber.row
+            self.subscriber.row,
+            file.unwrap_or_default()
         )
     }
 }
@@ -107,6 +120,9 @@ pub(super) struct Sent {
     pub(super) attnames: Option<BTreeSet<String>>,
     /// Only rows of this condition (15+).
     pub(super) rowfilter: Option<String>,
+    /// TRUNCATE too (11+).
+    #[serde(default)]
+    pub(super) truncates: bool,
     /// Generated columns too (18+).
     #[serde(default)]
     pub(super) generated: bool,
@@ -229,6 +245,7 @@ pub(super) fn pair(
             Ok(bytes @ 1..) => (KEYS_OF_A_CHUNK / bytes).clamp(FEWEST, CHUNK),
             _ => CHUNK,
         },
+        file: ours.file.clone().filter(|_| !sent.truncates),
         notes,
     })
 }

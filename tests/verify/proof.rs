@@ -35,6 +35,20 @@ fn a_switch_that_wants_proof_refuses_without_it_there_and_back() {
     refused.fails_with("public.pgbench_tellers (its columns or its key have changed since)");
     assert!(!refused.stderr().contains("pgbench_branches"), "{refused}");
     verify_data(&pair, &["--table", "pgbench_tellers"]).ok();
+    // Nor does a proof hold for a table that was emptied on one side alone.
+    let publishing = |what: &str| {
+        let pubname = &pair.names().pubname;
+        let sql = format!("ALTER PUBLICATION \"{pubname}\" SET (publish = '{what}')");
+        pair.publisher().sql(db, &sql);
+    };
+    publishing("insert, update, delete");
+    verify_data(&pair, &[]).ok();
+    pair.publisher().sql(db, "TRUNCATE pgbench_history");
+    let refused = proven("cutover");
+    refused.fails_with("public.pgbench_history (truncated or written anew since)");
+    assert!(!refused.stderr().contains("pgbench_tellers"), "{refused}");
+    publishing("insert, update, delete, truncate");
+    verify_data(&pair, &[]).ok();
     let there = proven("cutover");
     assert_eq!(verified(&there.ok().json()), (true, true), "{there}");
 

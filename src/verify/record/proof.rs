@@ -11,6 +11,7 @@ use crate::journal::Direction;
 use crate::server::Pair;
 use crate::value::TableName;
 use crate::verify::report::TableStatus;
+use crate::verify::table::is_of_another_file;
 
 /// Whether every table of a database was found equal, and when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,8 +99,15 @@ fn judge(kept: &[Kept], tables: &[TableName], now: &Signatures) -> Proof {
         let found = kept.iter().find(|it| it.name == *name);
         let lacks = found.map_or(Some("not verified"), |it| match it.status {
             Some(TableStatus::Equal) => {
-                let as_now = now.get(name).is_some_and(|now| it.found_equal(now));
-                (!as_now).then_some("its columns or its key have changed since")
+                let now = now.get(name).map(String::as_str);
+                let rewritten = it.signature.as_deref().zip(now);
+                match now {
+                    Some(now) if it.found_equal(now) => None,
+                    _ if rewritten.is_some_and(|(then, now)| is_of_another_file(then, now)) => {
+                        Some("truncated or written anew since")
+                    }
+                    _ => Some("its columns or its key have changed since"),
+                }
             }
             Some(status) => Some(status.as_str()),
             None => Some("not verified to its end"),
@@ -147,6 +155,21 @@ mod tests {
         assert_eq!(
             judge(&record, &all[..1], &Signatures::new()).missing.len(),
             1
+        );
+        let mut of_a_file = kept("a", Some(TableStatus::Equal));
+        of_a_file.signature = Some("s | file 1".into());
+        let later = |signature: &str| {
+            let now = Signatures::from([(all[0].clone(), signature.to_owned())]);
+            judge(std::slice::from_ref(&of_a_file), &all[..1], &now).missing
+        };
+        assert!(later("s | file 1").is_empty());
+        assert_eq!(
+            later("s | file 2"),
+            ["app.a (truncated or written anew since)"]
+        );
+        assert_eq!(
+            later("t | file 2"),
+            ["app.a (its columns or its key have changed since)"]
         );
     }
 }

@@ -20,6 +20,9 @@ pub(in crate::verify) struct Found {
     /// As estimated by the last ANALYZE, or counted while they were written.
     pub(in crate::verify) reltuples: f64,
     pub(in crate::verify) bytes: i64,
+    /// Another one after TRUNCATE, and after whatever writes the table anew.
+    #[serde(default)]
+    pub(in crate::verify) file: Option<String>,
     pub(in crate::verify) columns: Vec<Column>,
     pub(in crate::verify) keys: Vec<KeyIndex>,
     /// How far the first key column's order is that of the rows on disk (`pg_stats.correlation`), by column.
@@ -93,7 +96,7 @@ fn tables_sql(major: i32) -> String {
     };
     format!(
         "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'relkind', c.relkind,
-                  'reltuples', coalesce({rows}, 0)::float8, 'bytes', coalesce({bytes}, 0)::int8,
+                  'reltuples', coalesce({rows}, 0)::float8, 'bytes', coalesce({bytes}, 0)::int8, 'file', pg_relation_filenode(c.oid)::text,
                   'columns', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', a.attname, 'type', a.atttypid::int8,
                                        'written', format_type(a.atttypid, -1),
                                        'declared', format_type(a.atttypid, a.atttypmod),
