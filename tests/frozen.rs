@@ -134,7 +134,7 @@ fn signals_end_what_waits_and_nothing_is_left() {
         running.signal(signal);
         let run = running.wait();
         run.code(code);
-        assert!(run.took() < Duration::from_secs(20), "{run}");
+        assert!(run.took() < wait::BUSY * Duration::from_secs(5), "{run}");
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'flare/%'";
         wait::for_("sessions to end", Duration::from_secs(10), || {
             subscriber.value("postgres", waits) == "0"

@@ -82,7 +82,7 @@ const GRANTS: &str = "
        AND NOT (o.object = 'SCHEMA public' AND (g.grantee = o.owner OR g.grantee = 10
                 OR g.grantee = 0 AND g.held = 'CREATE, USAGE' AND $2 < 15))";
 
-const DEFAULT_PRIVILEGES: &str = "
+pub(super) const DEFAULT_PRIVILEGES: &str = "
     SELECT 'default_privileges', format('%s%s of %I to %s', o.words, ' in schema ' || o.schema, o.role, CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(g.grantee)) END), NULL, coalesce(g.held, 'nothing'),
            CASE WHEN g.initial IS NULL AND g.held IS NOT NULL THEN s.granted ELSE concat_ws('; ', s.revoked, nullif(s.granted, '')) END, concat_ws('; ', s.revoked, nullif(s.granted, '')), concat_ws('; ', s.revoked, s.head || ' GRANT ' || g.initial || ' ON ' || o.words || ' TO ' || s.grantee)
       FROM (SELECT d.defaclrole, pg_get_userbyid(d.defaclrole) AS role, (SELECT quote_ident(n.nspname) FROM pg_namespace n WHERE n.oid = d.defaclnamespace) AS schema,
@@ -138,7 +138,7 @@ const COMMENTS: &str = concat!(
        AND coalesce(i.schema, '') !~ '^(pg_|flare$)' AND i.identity !~ '^flare$|flare_fence|flare_truncate|flare_replication_status' AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = d.classoid AND ext.objid = d.objoid)",
 );
 
-const LABELS: &str = concat!(
+pub(super) const LABELS: &str = concat!(
     "
     SELECT 'security_label', format('%s on %s %s', d.provider, i.type, i.identity), i.parent, d.label, format('SECURITY LABEL FOR %I ON %s IS %L', d.provider, i.target, d.label),
            format('SECURITY LABEL FOR %I ON %s IS %L', d.provider, i.target, d.label), format('SECURITY LABEL FOR %I ON %s IS NULL', d.provider, i.target)

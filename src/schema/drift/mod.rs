@@ -8,6 +8,7 @@ mod items;
 mod kind;
 mod mend;
 mod objects;
+mod parts;
 mod query;
 mod renamed;
 mod same;

@@ -37,12 +37,12 @@ const EXTENSIONS: &str = "
            format('ALTER EXTENSION %I SET SCHEMA %I', e.extname, n.nspname), NULL
       FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace";
 
-const ENUMS: &str = "
+pub(super) const ENUMS: &str = "
     SELECT 'enum', t.name, NULL, l.labels, format('CREATE TYPE %s AS ENUM (%s)', t.name, l.labels), NULL, format('DROP TYPE %s', t.name)
       FROM typ t CROSS JOIN LATERAL (SELECT coalesce(string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder), '') FROM pg_enum e WHERE e.enumtypid = t.oid) l(labels)
      WHERE t.typtype = 'e'";
 
-const DOMAINS: &str = "
+pub(super) const DOMAINS: &str = "
     SELECT 'domain', t.name, NULL, d.definition, format('CREATE DOMAIN %s AS %s', t.name, d.definition),
            format('ALTER DOMAIN %s %s; ALTER DOMAIN %1$s %3$s', t.name, coalesce('SET DEFAULT ' || t.typdefault, 'DROP DEFAULT'), CASE WHEN t.typnotnull THEN 'SET NOT NULL' ELSE 'DROP NOT NULL' END),
            format('DROP DOMAIN %s', t.name), b.base || ';'
@@ -52,14 +52,14 @@ const DOMAINS: &str = "
       CROSS JOIN LATERAL (SELECT concat_ws(' ', b.base, 'DEFAULT ' || t.typdefault, CASE WHEN t.typnotnull THEN 'NOT NULL' END)) d(definition)
      WHERE t.typtype = 'd'";
 
-const COMPOSITES: &str = "
+pub(super) const COMPOSITES: &str = "
     SELECT 'composite_type', t.name, NULL, a.attributes, format('CREATE TYPE %s AS (%s)', t.name, a.attributes), NULL, format('DROP TYPE %s', t.name)
       FROM typ t JOIN pg_class c ON c.oid = t.typrelid AND c.relkind = 'c' CROSS JOIN LATERAL (
         SELECT coalesce(string_agg(concat_ws(' ', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod), (SELECT format('COLLATE %I.%I', n.nspname, o.collname)
                  FROM pg_collation o JOIN pg_namespace n ON n.oid = o.collnamespace JOIN pg_type b ON b.oid = a.atttypid WHERE o.oid = a.attcollation AND o.oid <> b.typcollation)), ', ' ORDER BY a.attnum), '')
           FROM pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) a(attributes)";
 
-const RANGES: &str = "
+pub(super) const RANGES: &str = "
     SELECT 'range_type', t.name, NULL, d.definition, format('CREATE TYPE %s AS RANGE (%s)', t.name, d.definition), NULL, format('DROP TYPE %s', t.name)
       FROM typ t JOIN pg_range r ON r.rngtypid = t.oid CROSS JOIN LATERAL (SELECT concat_ws(', ', 'SUBTYPE = ' || format_type(r.rngsubtype, NULL),
                'SUBTYPE_DIFF = ' || CASE WHEN r.rngsubdiff <> 0 THEN r.rngsubdiff::text END, 'CANONICAL = ' || CASE WHEN r.rngcanonical <> 0 THEN r.rngcanonical::text END,
@@ -110,7 +110,7 @@ const FUNCTIONS: &str = "
            (SELECT concat_ws(' ', p.word, f.proretset, format_type(f.prorettype, NULL), f.proargnames::text, f.proargmodes::text, f.proallargtypes::regtype[]::text) || '; ' || repeat('default ', f.pronargdefaults) FROM pg_proc f WHERE f.oid = p.oid)
       FROM fun p CROSS JOIN LATERAL (SELECT btrim(pg_get_functiondef(p.oid), E' \\n')) d(definition) WHERE p.kind <> 'a'";
 
-const AGGREGATES: &str = "
+pub(super) const AGGREGATES: &str = "
     SELECT 'aggregate', p.name, NULL, d.definition, format('CREATE AGGREGATE %s (%s)', p.name, d.definition), format('CREATE OR REPLACE AGGREGATE %s (%s)', p.name, d.definition), format('DROP AGGREGATE %s', p.name),
            (SELECT format_type(f.prorettype, NULL) || ';' FROM pg_proc f WHERE f.oid = p.oid)
       FROM fun p JOIN pg_aggregate a ON a.aggfnoid = p.oid CROSS JOIN LATERAL (SELECT concat_ws(', ', 'SFUNC = ' || a.aggtransfn, 'STYPE = ' || format_type(a.aggtranstype, NULL),
@@ -125,7 +125,7 @@ const AGGREGATES: &str = "
                CASE a.aggkind WHEN 'h' THEN 'HYPOTHETICAL' END)) d(definition)";
 
 /// Its estimators are all that every version can change.
-const OPERATORS: &str = "
+pub(super) const OPERATORS: &str = "
     SELECT 'operator', format('%s.%s %s', n.q, o.oprname, g.arguments), NULL, concat_ws(', ', d.definition, e.restricted, e.joined),
            format('CREATE OPERATOR %s.%s (%s)', n.q, o.oprname, concat_ws(', ', d.definition, e.restricted, e.joined)),
            format('ALTER OPERATOR %s.%s %s SET (%s, %s)', n.q, o.oprname, g.arguments, coalesce(e.restricted, 'RESTRICT = NONE'), coalesce(e.joined, 'JOIN = NONE')),
@@ -141,7 +141,7 @@ const OPERATORS: &str = "
      WHERE o.oprcode::oid <> 0 AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_operator'::regclass AND ext.objid = o.oid)";
 
 /// A family's own members are those that no class of it brings.
-const OPERATOR_CLASSES: &str = "
+pub(super) const OPERATOR_CLASSES: &str = "
     SELECT 'operator_class', format('%s.%I using %I', n.q, o.opcname, m.amname), NULL, d.definition,
            format('CREATE OPERATOR CLASS %s.%I %s', n.q, o.opcname, d.definition), NULL, format('DROP OPERATOR CLASS %s.%I USING %I', n.q, o.opcname, m.amname), NULL
       FROM pg_opclass o JOIN nsp n ON n.oid = o.opcnamespace JOIN pg_am m ON m.oid = o.opcmethod
@@ -165,7 +165,7 @@ const OPERATOR_CLASSES: &str = "
                   FROM pg_amproc x JOIN pg_depend p ON p.classid = 'pg_amproc'::regclass AND p.objid = x.oid WHERE p.refclassid = 'pg_opfamily'::regclass AND p.refobjid = o.oid)), '')) i(items)
      WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_opfamily'::regclass AND ext.objid = o.oid)";
 
-const CASTS: &str = "
+pub(super) const CASTS: &str = "
     SELECT 'cast', format('%s as %s', format_type(c.castsource, NULL), format_type(c.casttarget, NULL)), NULL, d.definition,
            format('CREATE CAST (%s AS %s) %s', format_type(c.castsource, NULL), format_type(c.casttarget, NULL), d.definition),
            NULL,
@@ -175,7 +175,7 @@ const CASTS: &str = "
      WHERE c.oid >= 16384 AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_cast'::regclass AND ext.objid = c.oid)
        AND NOT EXISTS (SELECT FROM pg_type t WHERE t.oid = c.casttarget AND t.typtype = 'm')";
 
-const COLLATIONS: &str = "
+pub(super) const COLLATIONS: &str = "
     SELECT 'collation', format('%s.%I', n.q, c.collname), NULL, d.definition, format('CREATE COLLATION %s.%I (%s)', n.q, c.collname, d.definition), NULL, format('DROP COLLATION %s.%I', n.q, c.collname)
       FROM pg_collation c JOIN nsp n ON n.oid = c.collnamespace CROSS JOIN LATERAL (SELECT CASE c.collprovider WHEN 'c' THEN format('LC_COLLATE = %L, LC_CTYPE = %L', c.collcollate, c.collctype)
                ELSE concat_ws(', ', format('PROVIDER = %s, LOCALE = %L', CASE c.collprovider WHEN 'i' THEN 'icu' ELSE 'builtin' END, coalesce(to_jsonb(c) ->> 'colllocale', to_jsonb(c) ->> 'colliculocale', to_jsonb(c) ->> 'collcollate')),
@@ -188,7 +188,7 @@ const COLLATIONS: &str = "
      WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_conversion'::regclass AND ext.objid = c.oid)";
 
 /// Token types by their names. DROP MAPPING IF EXISTS names them all: what the subscriber has need not be known.
-const TEXT_SEARCH: &str = "
+pub(super) const TEXT_SEARCH: &str = "
     SELECT 'text_search', format('configuration %s.%I', n.q, c.cfgname), NULL, concat_ws(' ', p.name, (SELECT string_agg(m.token || ' ' || m.dictionaries, ', ' ORDER BY m.tokid) FROM (SELECT m.maptokentype AS tokid, (SELECT quote_ident(k.alias) FROM ts_token_type(c.cfgparser) k WHERE k.tokid = m.maptokentype) AS token, string_agg(m.mapdict::regdictionary::text, ', ' ORDER BY m.mapseqno) AS dictionaries
                            FROM pg_ts_config_map m WHERE m.mapcfg = c.oid GROUP BY m.maptokentype) m)),
            format('CREATE TEXT SEARCH CONFIGURATION %s.%I (PARSER = %s)', n.q, c.cfgname, p.name) || coalesce('; ' || a.added, ''),
@@ -214,7 +214,7 @@ const TEXT_SEARCH: &str = "
      WHERE NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_ts_template'::regclass AND ext.objid = m.oid)";
 
 /// Options of user mappings, which hold passwords, are not looked at.
-const FOREIGN: &str = "
+pub(super) const FOREIGN: &str = "
     SELECT 'foreign_data_wrapper', quote_ident(w.fdwname), NULL, h.functions, format('CREATE FOREIGN DATA WRAPPER %I %s%s', w.fdwname, h.functions, (SELECT ' OPTIONS (' || string_agg(quote_ident(option_name) || ' ' || quote_literal(option_value), ', ') || ')' FROM pg_options_to_table(w.fdwoptions))),
            format('ALTER FOREIGN DATA WRAPPER %I %s', w.fdwname, h.functions), format('DROP FOREIGN DATA WRAPPER %I', w.fdwname), NULL
       FROM pg_foreign_data_wrapper w CROSS JOIN LATERAL (SELECT concat_ws(' ', coalesce('HANDLER ' || nullif(w.fdwhandler, 0)::regproc, 'NO HANDLER'), coalesce('VALIDATOR ' || nullif(w.fdwvalidator, 0)::regproc, 'NO VALIDATOR'))) h(functions)
@@ -242,7 +242,7 @@ const FOREIGN: &str = "
      WHERE x.list <> '{}'";
 
 /// Those that flare makes call functions of its own schema.
-const EVENT_TRIGGERS: &str = "
+pub(super) const EVENT_TRIGGERS: &str = "
     SELECT 'event_trigger', quote_ident(e.evtname), NULL, d.definition, concat_ws('; ', format('CREATE EVENT TRIGGER %I %s', e.evtname, d.made), d.enabled),
            NULL, format('DROP EVENT TRIGGER %I', e.evtname)
       FROM pg_event_trigger e CROSS JOIN LATERAL (SELECT concat_ws(' ', 'ON', e.evtevent, 'WHEN TAG IN (' || (SELECT string_agg(quote_literal(t), ', ' ORDER BY t) FROM unnest(e.evttags) t) || ')',
@@ -252,7 +252,7 @@ const EVENT_TRIGGERS: &str = "
      WHERE e.evtfoid NOT IN (SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'flare')
        AND NOT EXISTS (SELECT FROM ext WHERE ext.classid = 'pg_event_trigger'::regclass AND ext.objid = e.oid)";
 
-const LANGUAGES: &str = "
+pub(super) const LANGUAGES: &str = "
     SELECT 'language', quote_ident(l.lanname), NULL, d.definition, format('CREATE %sLANGUAGE %I%s', CASE WHEN l.lanpltrusted THEN 'TRUSTED ' END, l.lanname, ' ' || d.functions), NULL, format('DROP LANGUAGE %I', l.lanname)
       FROM pg_language l CROSS JOIN LATERAL (SELECT concat_ws(' ', 'HANDLER ' || nullif(l.lanplcallfoid, 0)::regproc, 'INLINE ' || nullif(l.laninline, 0)::regproc, 'VALIDATOR ' || nullif(l.lanvalidator, 0)::regproc)) f(functions)
       CROSS JOIN LATERAL (SELECT concat_ws(' ', CASE WHEN l.lanpltrusted THEN 'TRUSTED' END, f.functions), f.functions) d(definition, functions)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::users::{self, Users};
-use super::{Kind, Roles, access, objects, tables};
+use super::{Kind, Roles, parts};
 use crate::error::{Result, WrapErr};
 use crate::server::{Session, SimpleRow};
 use crate::value::Literal;
@@ -86,18 +86,11 @@ const BEGIN: &str = "
     SET LOCAL extra_float_digits = 0; SET LOCAL bytea_output = hex; SET LOCAL quote_all_identifiers = off";
 
 /// The columns' names and types come from the first row.
-fn rows() -> String {
-    let plain = [tables::ROWS, objects::ROWS, access::ROWS];
-    let plain = plain.into_iter().flatten();
-    let plain = plain.map(|select| format!("SELECT plain.*, NULL::text FROM ({select}) plain"));
-    let fixed = [tables::FIXED_ROWS, objects::FIXED_ROWS];
-    let fixed = fixed.into_iter().flatten().map(|it| (*it).to_owned());
-    let selects: Vec<String> = plain.chain(fixed).collect();
-    format!(
-        "{PRELUDE}, rows(kind, name, parent, body, make, mend, away, fixed) AS ({})",
-        selects.join("\n    UNION ALL ")
-    )
-}
+const ROWS: &str = "rows(kind, name, parent, body, make, mend, away, fixed) AS";
+
+const FINGERPRINTS: &str = "
+    SELECT coalesce(jsonb_object_agg(kind, print), '{}')
+      FROM (SELECT kind, coalesce(md5(string_agg(name || E'\\1' || coalesce(body, ''), E'\\2' ORDER BY name COLLATE \"C\", body COLLATE \"C\")), '') FROM rows GROUP BY kind) f(kind, print)";
 
 fn array<'a>(texts: impl IntoIterator<Item = &'a String>) -> String {
     let literals: Vec<String> = texts
@@ -123,13 +116,11 @@ impl<'s> Printing<'s> {
         }
     }
 
-    /// A transaction with its settings, in one round trip: so the parameters are written out, names last.
-    fn printed(&self, select: &str, kinds: &[String]) -> Result<Vec<SimpleRow>> {
-        let select = format!("{} {select}", rows())
+    /// Parameters are written out, names last: a transaction with its settings is one round trip.
+    fn filled_in(&self, select: &str) -> String {
+        select
             .replace("$2", &self.older.to_string())
-            .replace("$3", &array(kinds))
-            .replace("$1", &array(&self.roles.names));
-        self.asked(&select)
+            .replace("$1", &array(&self.roles.names))
     }
 
     /// In a transaction of its own, which a failure does not leave open for the next question.
@@ -144,25 +135,34 @@ impl<'s> Printing<'s> {
         found
     }
 
-    /// Of each kind, what tells two sides apart.
+    /// Of each kind, what tells two sides apart. The server itself leaves out what it need not look for.
     pub(super) fn fingerprints(&self) -> Result<BTreeMap<String, String>> {
-        let found = self.printed(
-            "SELECT kind, md5(string_agg(name || E'\\1' || coalesce(body, ''), E'\\2' ORDER BY name COLLATE \"C\", body COLLATE \"C\")) FROM rows GROUP BY kind",
-            &[],
-        )?;
-        let text = |row: &SimpleRow, at: usize| row.get(at).unwrap_or_default().to_owned();
-        Ok(found
-            .iter()
-            .map(|row| (text(row, 0), text(row, 1)))
-            .collect())
+        let body = format!(
+            "DECLARE found jsonb;
+             BEGIN
+               EXECUTE {} || {} || {} INTO found;
+               PERFORM set_config('flare.answer', found::text, true);
+             END",
+            Literal(format!("{PRELUDE}, {ROWS} (")),
+            parts::of_what_there_is(|select| self.filled_in(select)),
+            Literal(format!(") {FINGERPRINTS}"))
+        );
+        let found = self.asked(&format!(
+            "DO LANGUAGE plpgsql {}; SELECT current_setting('flare.answer')",
+            Literal(body)
+        ))?;
+        let found = found.first().and_then(|row| row.get(0));
+        serde_json::from_str(found.unwrap_or_default()).wrap_err("read the catalogs' fingerprints")
     }
 
     /// The objects of some kinds; of all where none is named.
     pub(super) fn objects(&self, kinds: &[String]) -> Result<Vec<(Kind, Row)>> {
-        let found = self.printed(
-            "SELECT kind, name, parent, coalesce(body, ''), make, mend, away, fixed FROM rows WHERE kind = ANY ($3) OR cardinality($3) = 0",
-            kinds,
-        )?;
+        let rows = self.filled_in(&parts::of(kinds));
+        let kinds = array(kinds);
+        let found = self.asked(&format!(
+            "{PRELUDE}, {ROWS} ({rows})
+             SELECT kind, name, parent, coalesce(body, ''), make, mend, away, fixed FROM rows WHERE kind = ANY ({kinds}) OR cardinality({kinds}) = 0"
+        ))?;
         let row = |row: &SimpleRow| {
             let text = |at: usize| row.get(at).map(str::to_owned);
             Ok((

@@ -46,7 +46,7 @@ const TABLES: &str = "
      WHERE r.relkind IN ('r', 'p', 'f')";
 
 /// Of several parents the order counts, and not the numbers, which have gaps.
-const INHERITANCE: &str = "
+pub(super) const INHERITANCE: &str = "
     SELECT 'inheritance', format('%s from %s', r.name, p.name), r.name, coalesce(pg_get_expr(r.relpartbound, r.oid), (SELECT count(*)::text FROM pg_inherits b WHERE b.inhrelid = i.inhrelid AND b.inhseqno <= i.inhseqno)),
            CASE WHEN r.relispartition THEN format('ALTER TABLE %s ATTACH PARTITION %s %s', p.name, r.name, pg_get_expr(r.relpartbound, r.oid))
                 ELSE format('ALTER TABLE %s INHERIT %s', r.name, p.name) END,
@@ -176,7 +176,7 @@ const INDEXES: &str = "
 
 /// Called by the index that it is a part of in the end and the partition: its own name, and those of indexes between, are
 /// made up where nobody gives them one. `mend` makes the whole index again with no part. Its eighth column is its schema.
-const PARTITION_INDEXES: &str = "
+pub(super) const PARTITION_INDEXES: &str = "
     SELECT 'partition_index', format('%s on %s', x.parent, r.name), x.parent, concat_ws(' ', quote_ident(c.relname), 'WITH (' || o.given || ')'),
            CASE WHEN NOT x.is_constraint THEN format('%s; ALTER INDEX %s ATTACH PARTITION %s.%I', pg_get_indexdef(c.oid), i.inhparent::regclass, r.schema_name, c.relname) END,
            CASE WHEN NOT x.is_constraint THEN format('DROP INDEX %s; %s', x.index, x.definition) END,
@@ -190,7 +190,7 @@ const PARTITION_INDEXES: &str = "
                            WHERE p.oid = root.oid) x(index, definition, is_constraint, parent)
       CROSS JOIN LATERAL (SELECT string_agg(quote_ident(option_name) || ' = ' || quote_literal(option_value), ', ' ORDER BY option_name), string_agg(quote_ident(option_name), ', ' ORDER BY option_name) FROM pg_options_to_table(c.reloptions)) o(given, names)";
 
-const RULES: &str = "
+pub(super) const RULES: &str = "
     SELECT 'rule', format('%I on %s', u.rulename, r.name), r.name, concat_ws(' ', d.definition, CASE WHEN u.ev_enabled <> 'O' THEN 'enabled ' || u.ev_enabled::text END), concat_ws(' ', d.definition, CASE WHEN u.ev_enabled <> 'O' THEN d.state END),
            concat_ws(' ', regexp_replace(d.definition, '^CREATE RULE', 'CREATE OR REPLACE RULE'), d.state), format('DROP RULE %I ON %s', u.rulename, r.name)
       FROM pg_rewrite u JOIN rel r ON r.oid = u.ev_class CROSS JOIN LATERAL (
@@ -226,7 +226,7 @@ const TRIGGERS: &str = "
       CROSS JOIN LATERAL (SELECT q.state, replace(q.text, ' STATE TRIGGER ', ' %s TRIGGER ')) s(state, done)
      WHERE k.contype = 'f'";
 
-const POLICIES: &str = "
+pub(super) const POLICIES: &str = "
     SELECT 'policy', format('%I on %s', o.polname, r.name), r.name, d.definition,
            format('CREATE POLICY %I ON %s %s', o.polname, r.name, d.definition),
            NULL, format('DROP POLICY %I ON %s', o.polname, r.name)
@@ -235,7 +235,7 @@ const POLICIES: &str = "
            'TO ' || (SELECT string_agg(CASE role WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(role)) END, ', ' ORDER BY CASE role WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(role)::text END) FROM unnest(o.polroles) role),
            'USING (' || pg_get_expr(o.polqual, o.polrelid) || ')', 'WITH CHECK (' || pg_get_expr(o.polwithcheck, o.polrelid) || ')')) d(definition)";
 
-const STATISTICS: &str = "
+pub(super) const STATISTICS: &str = "
     SELECT 'statistics', format('%s.%I', n.q, s.stxname), r.name, concat_ws(' ', d.definition, 'statistics ' || d.target), d.definition || coalesce(format('; ALTER STATISTICS %s.%I SET STATISTICS ', n.q, s.stxname) || d.target, ''),
            NULL, format('DROP STATISTICS %s.%I', n.q, s.stxname)
       FROM pg_statistic_ext s JOIN rel r ON r.oid = s.stxrelid JOIN nsp n ON n.oid = s.stxnamespace CROSS JOIN LATERAL (SELECT pg_get_statisticsobjdef(s.oid), nullif(to_jsonb(s) ->> 'stxstattarget', '-1')) d(definition, target)";
