@@ -13,6 +13,7 @@ const RICH: &str = r#"
     ALTER ROLE limited SET search_path TO "$user", "Od,d", public;
     ALTER ROLE limited IN DATABASE postgres SET work_mem = '9MB';
     COMMENT ON ROLE limited IS 'it''s limited';
+    ALTER ROLE bare SET role = 'limited';
 "#;
 
 const SEEN: &str = "

@@ -45,6 +45,9 @@ pub(crate) enum Settable {
     Refused,
 }
 
+/// What every version takes and `pg_settings` does not list. (`default_with_oids` is another, which 12 and newer refuse to set.)
+pub(crate) const UNLISTED: [&str; 3] = ["role", "session_authorization", "seed"];
+
 /// What the role of a session may set for roles and databases.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Parameters {
@@ -75,6 +78,7 @@ pub(crate) fn parameters(server: &Server, wanted: &[Setting]) -> Result<Paramete
         settable: found
             .into_iter()
             .map(|parameter| (parameter.name, parameter.settable))
+            .chain(UNLISTED.map(|name| (name.to_owned(), true)))
             .collect(),
         refused: refused(server, wanted)?
             .into_iter()

@@ -42,6 +42,7 @@ const FAMILIES: &[&[Check]] = &[
     family::gone::CHECKS,
     family::members::CHECKS,
     family::extensions::CHECKS,
+    family::needs::CHECKS,
     family::owners::CHECKS,
     family::identity::CHECKS,
     family::generated::CHECKS,

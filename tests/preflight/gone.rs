@@ -18,7 +18,11 @@ const OLD: &str = r#"
     CREATE VIEW boxes AS SELECT id FROM kept WHERE c @ '(1,2)'; CREATE INDEX listed ON kept (id) WHERE a @ '{1}';
     CREATE POLICY seen ON kept USING (h ~ 'a=>1'); CREATE VIEW slow AS SELECT query, total_time FROM pg_stat_statements;
     CREATE VIEW slower AS SELECT s.query FROM pg_stat_statements(true) s; CREATE VIEW calls AS SELECT query, calls FROM pg_stat_statements;
-    CREATE VIEW held AS SELECT id FROM kept WHERE h @> 'a=>1'"#;
+    CREATE VIEW held AS SELECT id FROM kept WHERE h @> 'a=>1';
+    CREATE FUNCTION warned() RETURNS int LANGUAGE sql SET operator_precedence_warning = off SET work_mem = '4MB' AS 'SELECT 1'"#;
+
+/// On an 11: what 12 refuses.
+const SHORT_LIVED: &str = "CREATE TABLE t (id int PRIMARY KEY, x int); CREATE INDEX old_option ON t (x) WITH (recheck_on_update = off)";
 
 /// On a 15: what 16, 17 and 18 refuse.
 const RECENT: &str = "
@@ -28,12 +32,28 @@ const RECENT: &str = "
     CREATE TABLE folded (a text COLLATE blind PRIMARY KEY, b text COLLATE blind REFERENCES folded); CREATE TABLE folds (a text CONSTRAINT across REFERENCES folded);
     CREATE VIEW checkpoints AS SELECT pg_stat_get_bgwriter_timed_checkpoints() AS n; CREATE VIEW cached AS SELECT attcacheoff FROM pg_attribute";
 
+const IDS: [&str; 4] = [
+    "gone_objects",
+    "gone_columns",
+    "gone_members",
+    "function_settings",
+];
+
 /// Old and new version, what is planted on the old, and what is said of it: the check and words.
 type Plant<'a> = (u32, u32, &'a str, &'a [(&'a str, &'a str)]);
 
 #[test]
 fn what_no_newer_version_takes_is_named() {
-    let plants: [Plant; 2] = [
+    let plants: [Plant; 3] = [
+        (
+            11,
+            12,
+            SHORT_LIVED,
+            &[(
+                "gone_objects",
+                "index public.old_option (its option recheck_on_update is gone)",
+            )],
+        ),
         (
             10,
             17,
@@ -79,6 +99,10 @@ fn what_no_newer_version_takes_is_named() {
                 (
                     "gone_members",
                     "constraint sized on table public.kept (seg: operator ~)",
+                ),
+                (
+                    "function_settings",
+                    "public.warned() (operator_precedence_warning)",
                 ),
                 ("gone_members", "view public.boxes (cube: operator @)"),
                 ("gone_members", "index public.listed (intarray: operator @)"),
@@ -135,7 +159,7 @@ fn what_no_newer_version_takes_is_named() {
             objects.sum()
         };
         assert_eq!(
-            count("gone_objects") + count("gone_columns") + count("gone_members"),
+            IDS.map(count).iter().sum::<usize>(),
             named.len(),
             "{old}-{new}: {json}"
         );
@@ -149,7 +173,7 @@ fn what_the_same_version_takes_is_not_named() {
         let pair = Pair::new(version, version).with_accounts(1);
         pair.publisher().sql(pair.db(), planted);
         let json = look(&pair);
-        for id in ["gone_objects", "gone_columns", "gone_members"] {
+        for id in IDS {
             let found = of(&json, id);
             assert!(found.iter().all(|it| it["severity"] == "pass"), "{found:?}");
         }

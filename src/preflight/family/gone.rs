@@ -73,9 +73,11 @@ const GONE: Question<Gone> = Question::database(
                  ('<->', 'box'::regtype, 'line'::regtype), ('<->', 'line'::regtype, 'box'::regtype), ('@@', 0, 'path'::regtype)))
          UNION ALL SELECT 'funcid ' || p.oid, format('function %s', p.oid::regprocedure), g.since
            FROM (VALUES ('timenow', 12), ('currtid', 14), ('pg_start_backup', 15), ('pg_stop_backup', 15), ('pg_is_in_backup', 15), ('pg_backup_start_time', 15), ('path_center', 15),
+                        ('numeric_fac', 14), ('close_lb', 15), ('close_sl', 15), ('dist_bl', 15), ('dist_lb', 15), ('interval_accum', 17), ('interval_accum_inv', 17), ('interval_avg', 17), ('interval_combine', 17),
                         ('pg_stat_get_bgwriter_timed_checkpoints', 17), ('pg_stat_get_bgwriter_requested_checkpoints', 17), ('pg_stat_get_bgwriter_buf_written_checkpoints', 17),
                         ('pg_stat_get_checkpoint_write_time', 17), ('pg_stat_get_checkpoint_sync_time', 17), ('pg_stat_get_buf_written_backend', 17), ('pg_stat_get_buf_fsync_backend', 17)) g(name, since)
-           JOIN pg_proc p ON p.proname = g.name AND p.pronamespace = 'pg_catalog'::regnamespace),
+           JOIN pg_proc p ON p.proname = g.name AND p.pronamespace = 'pg_catalog'::regnamespace
+         UNION ALL SELECT 'funcid ' || p::oid, format('function %s', p), 15 FROM to_regprocedure('point(path)') p WHERE p IS NOT NULL),
      expression(classid, oid, object, words) AS (
          SELECT 'pg_class'::regclass::oid, r.ev_class, format(CASE c.relkind WHEN 'v' THEN 'view %s' WHEN 'm' THEN 'materialized view %s' ELSE 'rule of %s' END, c.oid::regclass), concat(r.ev_qual, r.ev_action)
            FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
@@ -98,6 +100,8 @@ const GONE: Question<Gone> = Question::database(
           WHERE t.typnamespace = 'pg_catalog'::regnamespace AND t.typname IN ('abstime', 'reltime', 'tinterval', '_abstime', '_reltime', '_tinterval') AND NOT a.attisdropped
          UNION ALL SELECT 'pg_proc'::regclass, p.oid, format('function %s', p.oid::regprocedure), 13, 'type opaque is gone', NULL
            FROM pg_proc p JOIN pg_type t ON t.typname = 'opaque' AND t.typnamespace = 'pg_catalog'::regnamespace AND t.oid IN (SELECT unnest(p.proargtypes::oid[] || p.prorettype))
+         UNION ALL SELECT 'pg_proc'::regclass, a.aggfnoid, format('aggregate %s', a.aggfnoid::regprocedure), c.since, format('its %s is gone', c.object), NULL
+           FROM pg_aggregate a JOIN call c ON c.node IN ('funcid ' || a.aggtransfn::oid, 'funcid ' || a.aggfinalfn::oid, 'funcid ' || a.aggcombinefn::oid)
          UNION ALL SELECT e.classid, e.oid, e.object, c.since, format('%s is gone', c.object), NULL FROM calling e JOIN call c ON e.words ~ format(':%s\M', c.node)
          UNION ALL SELECT 'pg_class'::regclass, c.oid, format('column %s.%I', c.oid::regclass, a.attname), 16, format('it is generated, that of its parent %s is not', h.inhparent::regclass), NULL
            FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid JOIN pg_attribute a ON a.attrelid = c.oid AND to_jsonb(a) ->> 'attgenerated' = 's'
@@ -108,6 +112,8 @@ const GONE: Question<Gone> = Question::database(
            JOIN pg_attribute a ON a.attrelid = n.conrelid AND a.attnum = k.own JOIN pg_attribute b ON b.attrelid = n.confrelid AND b.attnum = k.other
            JOIN pg_collation d ON d.oid IN (a.attcollation, b.attcollation) AND to_jsonb(d) ->> 'collisdeterministic' = 'false'
           WHERE n.contype = 'f' AND coalesce(to_jsonb(n) ->> 'conparentid', '0') = '0' AND a.attcollation <> b.attcollation
+         UNION ALL SELECT 'pg_class'::regclass, c.oid, format('index %s', c.oid::regclass), 12, 'its option recheck_on_update is gone', NULL
+           FROM pg_class c, unnest(c.reloptions) o WHERE c.relkind IN ('i', 'I') AND o LIKE 'recheck_on_update=%'
          UNION ALL SELECT 'pg_class'::regclass, c.oid, format('table %s', c.oid::regclass), 12, 'no table has oids any more',
                           c.oid::regclass::text
            FROM pg_class c

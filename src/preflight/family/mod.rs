@@ -15,6 +15,7 @@ pub(super) mod locale;
 pub(super) mod locks;
 pub(super) mod logins;
 pub(super) mod members;
+pub(super) mod needs;
 pub(super) mod other_subscriptions;
 pub(super) mod own_names;
 pub(super) mod owners;

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::capacity::{SETTINGS, Settings};
 use super::logins::{ROLES, Role};
-use crate::catalog::settings::{LOADING, libraries_in, missing_library};
+use crate::catalog::settings::{LOADING, UNLISTED, libraries_in, missing_library};
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
@@ -214,7 +214,9 @@ fn unknown(settings: &[RoleSetting], here: &Settings, there: &Settings) -> Vec<F
         .iter()
         // With a dot it is whatever a library or the application makes of it.
         .filter(|it| {
-            if it.name.contains('.') {
+            if UNLISTED.contains(&it.name.as_str()) {
+                false
+            } else if it.name.contains('.') {
                 here.text(&it.name).is_some() && there.text(&it.name).is_none()
             } else {
                 there.folded(&it.name).is_none()
