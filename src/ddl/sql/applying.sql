@@ -107,7 +107,7 @@ BEGIN
                     piece := piece || E'\nNOT VALID';
                     changed := true;
                 END IF;
-            ELSIF words ~* '\madd\M.*\mreferences\M' AND words !~* '\mreferences\M.*\mreferences\M|\mexists\M' AND piece !~* '''[^'']*\mreferences\M' THEN
+            ELSIF words ~* '\madd\M.*\mreferences\M' AND words !~* '\mexists\M' AND piece !~* '\mreferences\M.*\mreferences\M' THEN
                 -- What is before its clause, the clause, and what is behind it.
                 parts := (regexp_match(piece, '^(.*?)((?:\m[Cc][Oo][Nn][Ss][Tt][Rr][Aa][Ii][Nn][Tt]\s+' || name || '\s+)?\m[Rr][Ee][Ff][Ee][Rr][Ee][Nn][Cc][Ee][Ss]\s.*)$'));
                 parts := parts[1] || regexp_match(parts[2], '(?i)^((?:constraint\s+' || name || '\s+)?references\s+' || name || '(?:\s*\.\s*' || name
