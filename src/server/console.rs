@@ -9,9 +9,10 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow};
 
-use super::connect::{connect_within, keep_alive, login_rejected};
+use super::connect::{connect_within, keep_alive};
 use super::credentials::Credentials;
 use super::pulse::Pulse;
+use super::refusal::login_rejected;
 use super::session::TimedOut;
 use super::{SqlError, interrupt, tls};
 use crate::config::{PoolerAdmin, SslMode, Tls};

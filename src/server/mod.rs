@@ -17,6 +17,7 @@ mod pair;
 mod param;
 mod pulse;
 mod query;
+mod refusal;
 mod session;
 mod statement_log;
 mod tls;

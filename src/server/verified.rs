@@ -7,9 +7,10 @@ use postgres::error::SqlState;
 use serde::Serialize;
 
 use super::address::{Address, addresses_of};
-use super::connect::{LockWait, Target, login_rejected, unseen_by};
+use super::connect::{LockWait, Target, unseen_by};
 use super::credentials::{Credentials, Login};
 use super::facts::Facts;
+use super::refusal::login_rejected;
 use super::session::{SHORT, Session};
 use super::untested;
 use super::visit::Visits;

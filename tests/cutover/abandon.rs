@@ -8,10 +8,11 @@ use crate::support::output::Output;
 use crate::support::{Cluster, Pair, process, wait};
 
 use super::fixture::{
-    Everything, Objects, assert_fenced, assert_first_line, assert_settled, await_streaming_from,
-    is_open, is_open_in, open_sides, privileges, ready, stopped_at, switch_to, switched_to,
+    assert_fenced, assert_first_line, assert_settled, await_streaming_from, is_open, is_open_in,
+    open_sides, ready, stopped_at, switch_to, switched_to,
 };
 use super::several::Second;
+use super::state::{Everything, Objects, privileges};
 
 const THERE: Side = Side::Subscriber;
 const BACK: Side = Side::Publisher;

@@ -5,7 +5,8 @@ use serde_json::Value;
 use crate::support::application::Side;
 use crate::support::{Cluster, Pair};
 
-use super::fixture::{Objects, Rows, await_streaming_from, is_open, ready, switched_to};
+use super::fixture::{await_streaming_from, is_open, ready, switched_to};
+use super::state::{Objects, Rows};
 
 const THERE: Side = Side::Subscriber;
 const BACK: Side = Side::Publisher;

@@ -8,10 +8,10 @@ use crate::support::application::{Application, Side};
 use crate::support::{Pair, matrix, process, wait};
 
 use super::fixture::{
-    Before, assert_first_line, assert_moved, assert_settled, assert_undone, at_failpoint,
-    await_streaming_from, go_on, open_sides, privileges, ready, stopped_at, switch_to, switched_to,
-    ways,
+    assert_first_line, assert_moved, assert_settled, assert_undone, at_failpoint,
+    await_streaming_from, go_on, open_sides, ready, stopped_at, switch_to, switched_to, ways,
 };
+use super::state::{Before, privileges};
 
 const THERE: Side = Side::Subscriber;
 const BACK: Side = Side::Publisher;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::fixture::{
-    Before, assert_fenced, assert_moved, go_on, open_sides, ready, stopped_at, switch_to,
-    switched_to,
+    assert_fenced, assert_moved, go_on, open_sides, ready, stopped_at, switch_to, switched_to,
 };
+use super::state::Before;
 use crate::support::application::{Application, Side};
 use crate::support::flare::Invocation;
 use crate::support::pair::Passwords;

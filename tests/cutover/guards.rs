@@ -10,10 +10,11 @@ use crate::support::proxy::Proxy;
 use crate::support::{Pair, matrix, process, wait};
 
 use super::fixture::{
-    Before, assert_fenced, assert_first_line, assert_moved, assert_settled, at_failpoint,
-    await_finished, await_streaming_from, go_on, open_sides, privileges, ready,
-    sessions_of_flare_in, stopped_at, switch_to, switched_to, ways,
+    assert_fenced, assert_first_line, assert_moved, assert_settled, at_failpoint, await_finished,
+    await_streaming_from, go_on, open_sides, ready, sessions_of_flare_in, stopped_at, switch_to,
+    switched_to, ways,
 };
+use super::state::{Before, privileges};
 
 const THERE: Side = Side::Subscriber;
 const BACK: Side = Side::Publisher;

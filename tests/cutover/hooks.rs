@@ -6,9 +6,9 @@ use crate::support::Pair;
 use crate::support::application::{Application, Side};
 
 use super::fixture::{
-    Before, assert_moved, assert_settled, assert_undone, await_streaming_from, open_sides, ready,
-    switch_to,
+    assert_moved, assert_settled, assert_undone, await_streaming_from, open_sides, ready, switch_to,
 };
+use super::state::Before;
 
 const THERE: Side = Side::Subscriber;
 const BACK: Side = Side::Publisher;

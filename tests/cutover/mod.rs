@@ -16,5 +16,6 @@ mod race;
 mod random_kill;
 mod round_trips;
 mod several;
+pub mod state;
 mod surroundings;
 mod there_and_back;

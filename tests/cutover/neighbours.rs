@@ -12,9 +12,10 @@ use crate::support::pair::Passwords;
 use crate::support::{Cluster, Pair, wait};
 
 use super::fixture::{
-    Before, assert_fenced, assert_moved, assert_settled, assert_undone, await_streaming_from,
-    go_on, open_sides, ready, stopped_at, switched_to, ways,
+    assert_fenced, assert_moved, assert_settled, assert_undone, await_streaming_from, go_on,
+    open_sides, ready, stopped_at, switched_to, ways,
 };
+use super::state::Before;
 
 const THERE: Side = Side::Subscriber;
 const BACK: Side = Side::Publisher;

@@ -9,9 +9,10 @@ use crate::support::pooler::{Mode, Pooler};
 use crate::support::{Pair, wait};
 
 use super::fixture::{
-    Before, assert_complete, assert_settled, assert_undone, at_failpoint, await_streaming_from,
-    go_on, open_sides, ready, sessions_of_flare, stopped_at, switch_to, switched_to,
+    assert_complete, assert_settled, assert_undone, at_failpoint, await_streaming_from, go_on,
+    open_sides, ready, sessions_of_flare, stopped_at, switch_to, switched_to,
 };
+use super::state::Before;
 
 const THERE: Side = Side::Subscriber;
 const BACK: Side = Side::Publisher;

@@ -11,9 +11,10 @@ use crate::support::{Pair, matrix, process, wait};
 
 use super::dice::Dice;
 use super::fixture::{
-    Before, assert_fenced, assert_first_line, assert_moved, assert_settled, at_failpoint,
+    assert_fenced, assert_first_line, assert_moved, assert_settled, at_failpoint,
     await_streaming_from, go_on, open_sides, ready, switch_to, switched_to,
 };
+use super::state::Before;
 
 /// What else happens when the tool, stopped before `switching`, goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,9 @@ use crate::support::pair::Passwords;
 use crate::support::{Pair, matrix, process, wait};
 
 use super::fixture::{
-    Objects, assert_moved, await_streaming_in, command_to, go_on, is_open_in, ready, switch_to,
+    assert_moved, await_streaming_in, command_to, go_on, is_open_in, ready, switch_to,
 };
+use super::state::Objects;
 
 const THERE: Side = Side::Subscriber;
 const BACK: Side = Side::Publisher;

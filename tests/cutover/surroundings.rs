@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use postgres::Client;
 
 use super::fixture::{
-    Before, assert_first_line, assert_moved, assert_settled, assert_undone, await_finished,
+    assert_first_line, assert_moved, assert_settled, assert_undone, await_finished,
     await_streaming_from, go_on, is_open, open_sides, ready, stopped_at, switched_to,
 };
+use super::state::Before;
 use crate::support::application::{Application, Side};
 use crate::support::pair::Passwords;
 use crate::support::{Cluster, Pair, process, wait};

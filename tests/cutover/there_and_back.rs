@@ -5,9 +5,10 @@ use crate::support::pair::{Names, Passwords};
 use crate::support::{Cluster, Pair, matrix};
 
 use super::fixture::{
-    Everything, assert_complete, assert_fenced, assert_first_line, assert_moved, assert_settled,
-    at_failpoint, command_to, open_sides, ready, switch_to, switched_to,
+    assert_complete, assert_fenced, assert_first_line, assert_moved, assert_settled, at_failpoint,
+    command_to, open_sides, ready, switch_to, switched_to,
 };
+use super::state::Everything;
 use super::surroundings::finished_by_another_it_keeps_the_owner_out;
 
 const THERE: Side = Side::Subscriber;
@@ -189,7 +190,7 @@ fn without_reverse_nothing_leads_back() {
     application.await_writes_on(THERE, 50);
     assert_eq!(open_sides(&pair), [THERE]);
     for side in [THERE, BACK] {
-        let objects = super::fixture::Objects::of(side.of(&pair), pair.db());
+        let objects = super::state::Objects::of(side.of(&pair), pair.db());
         assert_eq!(objects.slot_names(), [] as [&str; 0], "{objects:?}");
         assert_eq!(objects.subscriptions_enabled(), [], "{objects:?}");
     }
@@ -216,8 +217,8 @@ fn cleanup_leaves_the_tables_and_their_rows_and_nothing_of_flare() {
     pair.flare(&["cleanup", sub, "--yes"]).ok();
     application.await_writes_on(THERE, 50);
     for side in [THERE, BACK] {
-        let objects = super::fixture::Objects::of(side.of(&pair), db);
-        let nothing: super::fixture::Rows = Vec::new();
+        let objects = super::state::Objects::of(side.of(&pair), db);
+        let nothing: super::state::Rows = Vec::new();
         assert_eq!(
             [
                 &objects.slots,

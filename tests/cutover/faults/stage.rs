@@ -10,9 +10,10 @@ use crate::support::proxy::Proxy;
 use crate::support::{Cluster, Pair, process, wait};
 
 use super::super::fixture::{
-    Before, assert_fenced, assert_first_line, assert_settled, at_failpoint, await_streaming_from,
-    command_to, go_on, is_open, open_sides, privileges, ready_with, sessions_of_flare, switch_to,
+    assert_fenced, assert_first_line, assert_settled, at_failpoint, await_streaming_from,
+    command_to, go_on, is_open, open_sides, ready_with, sessions_of_flare, switch_to,
 };
+use super::super::state::{Before, privileges};
 use super::fault::{Action, Fault};
 
 const MAX_PAUSE: &str = "3s";
