@@ -59,6 +59,7 @@ const FAMILIES: &[&[Check]] = &[
     family::slots::CHECKS,
     family::transactions::CHECKS,
     family::logins::CHECKS,
+    family::app_connect::CHECKS,
     family::session_limits::CHECKS,
     family::replication_user::CHECKS,
     family::role_settings::CHECKS,

@@ -69,6 +69,20 @@ fn what_keeps_the_application_out_is_named() {
         if old < 12 {
             assert_found(&json, "unknown_settings", "warning", "default_with_oids");
         }
+        let conn = |config: &mut serde_yaml::Value, user: serde_yaml::Value| {
+            config["hosts"]["subscriber"]["conn"]["repl_user"] = user.clone();
+            config["hosts"]["subscriber"]["conn"]["repl_user_password"] = user;
+        };
+        let repl = &pair.names().repl;
+        subscriber.sql("postgres", &format!("ALTER ROLE {repl} NOREPLICATION"));
+        pair.configure(|config| conn(config, repl.as_str().into()));
+        assert_found(
+            &look(&pair),
+            "repl_user_back",
+            "warning",
+            "may not replicate",
+        );
+        pair.configure(|config| conn(config, serde_yaml::Value::Null));
         // What the subscriber does not take is left out and said, and the other roles arrive.
         let roles = pair
             .flare(&["replicate_roles", "--format", "json"])

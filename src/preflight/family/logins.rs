@@ -58,23 +58,6 @@ pub(crate) const CHECKS: &[Check] = &[
         },
     },
     Check {
-        id: "app_connect",
-        title: "the application has CONNECT on the subscriber, too",
-        before: Before::Cutover,
-        place: Place::Database,
-        asks: &[SESSIONS.on_publisher(), CONNECTS.on_both()],
-        judge: |view| match (view.moving, view.publisher, view.subscriber) {
-            (Some(moving), Some(publisher), Some(subscriber)) if !view.is_back() => Ok(shut_out(
-                &applications(view)?,
-                &publisher.rows(&CONNECTS)?,
-                &subscriber.rows(&CONNECTS)?,
-                &view.config.subscriber.db_owner.user,
-                moving.dbname,
-            )),
-            _ => Ok(Vec::new()),
-        },
-    },
-    Check {
         id: "superuser_sessions",
         title: "flare may end every session of the application",
         before: Before::Cutover,
@@ -139,19 +122,6 @@ pub(super) const SESSIONS: Question<Sessions> = Question::database(
        FROM pg_stat_activity LEFT JOIN pg_stat_ssl USING (pid)
       WHERE datname = current_database() AND usename IS NOT NULL AND backend_type = 'client backend'
         AND application_name NOT LIKE 'flare/%' AND usename <> {repl} GROUP BY usename, client_addr",
-);
-
-/// Whether a role has CONNECT.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Connect {
-    pub(super) rolname: String,
-    pub(super) connect: bool,
-}
-
-const CONNECTS: Question<Connect> = Question::database(
-    "connects",
-    "SELECT jsonb_build_object('rolname', rolname, 'connect', has_database_privilege(oid, current_database(), 'CONNECT'))
-       FROM pg_roles WHERE rolcanlogin",
 );
 
 /// The application's logins: sessions of now, and the roles that the configuration names.
@@ -288,41 +258,6 @@ fn logins(
     found
 }
 
-fn shut_out(
-    sessions: &[Sessions],
-    here: &[Connect],
-    there: &[Connect],
-    owner: &str,
-    dbname: &str,
-) -> Vec<Finding> {
-    let connect = |rows: &[Connect], user: &str| {
-        let mut rows = rows.iter();
-        rows.find(|it| it.rolname == user).map(|it| it.connect)
-    };
-    // Nobody shuts the owner out but a cutover that was undone, and the next one opens it again.
-    if connect(there, owner) == Some(false) {
-        return Vec::new();
-    }
-    let users: BTreeSet<&str> = sessions.iter().map(|it| it.user.as_str()).collect();
-    let out: Vec<String> = users
-        .into_iter()
-        .filter(|user| connect(here, user) == Some(true) && connect(there, user) == Some(false))
-        .map(str::to_owned)
-        .collect();
-    match out.first() {
-        None => Vec::new(),
-        Some(first) => vec![
-            Finding::blocker("the application may connect to the publisher's database and not to the subscriber's")
-                .fix(format!(
-                    "GRANT CONNECT ON DATABASE {} TO {} on the subscriber",
-                    Ident::from(dbname),
-                    Ident::new(first)
-                ))
-                .objects(out),
-        ],
-    }
-}
-
 fn beyond_reach(sessions: &[Sessions], roles: &[Role], admin: &str) -> Vec<Finding> {
     let is_super = |user: &str| roles.iter().any(|it| it.rolname == user && it.rolsuper);
     let beyond: BTreeSet<String> = sessions
@@ -435,22 +370,5 @@ mod tests {
         assert_eq!(then(all("md5", "md5"), false), all("md5", "scram"));
         assert_eq!(then(all("none", "md5"), false), all("scram", "scram"));
         assert_eq!(then(all("md5", "md5"), true), all("scram", "scram"));
-    }
-
-    #[test]
-    fn connect_is_missed_only_where_it_was_had() {
-        let row = |connect| {
-            vec![Connect {
-                rolname: "app".into(),
-                connect,
-            }]
-        };
-        let app = [sessions("app", "", 1)];
-        assert_eq!(
-            shut_out(&app, &row(true), &row(false), "o", "d")[0].objects,
-            ["app"]
-        );
-        assert!(shut_out(&app, &row(false), &row(false), "o", "d").is_empty());
-        assert!(shut_out(&app, &row(true), &[], "o", "d").is_empty());
     }
 }

@@ -1,5 +1,6 @@
 //! The families of checks: each a file with its questions, its judgements and its entries of the registry.
 
+pub(super) mod app_connect;
 pub(super) mod beside;
 pub(super) mod capacity;
 pub(super) mod constraints;

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::logins::Connect;
+use super::app_connect::Connect;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
@@ -19,6 +19,23 @@ pub(crate) const CHECKS: &[Check] = &[
         judge: |view| match view.publisher {
             Some(publisher) => Ok(replicates(publisher.first(&REPL)?, publisher.side)),
             None => Ok(Vec::new()),
+        },
+    },
+    Check {
+        id: "repl_user_back",
+        title: "the replication user of the way back may log in and replicate",
+        before: Before::Cutover,
+        place: Place::Server,
+        asks: &[LOGINS.on_subscriber()],
+        judge: |view| match view.subscriber {
+            Some(subscriber) if view.reverse && !view.is_back() => {
+                let declared = view.config.subscriber.repl.as_ref();
+                let mut logins = subscriber.rows(&LOGINS)?.into_iter();
+                // It comes with replicate_roles.
+                let repl = declared.and_then(|it| logins.find(|role| role.rolname == it.user));
+                Ok(replicates(repl, subscriber.side))
+            }
+            _ => Ok(Vec::new()),
         },
     },
     Check {
@@ -105,6 +122,14 @@ const REPL: Question<Repl> = Question::server(
               'replicates', coalesce(r.rolreplication OR r.rolsuper, false) OR EXISTS (SELECT FROM pg_roles g
                  WHERE g.rolname = 'rds_replication' AND pg_has_role(r.oid, g.oid, 'MEMBER')))
        FROM (SELECT {repl}::text AS name) n LEFT JOIN pg_roles r ON r.rolname = n.name",
+);
+
+/// Every role that may log in: who connects on the way back is the configuration's to say.
+const LOGINS: Question<Repl> = Question::server(
+    "logins",
+    "SELECT jsonb_build_object('rolname', r.rolname, 'rolcanlogin', true, 'rolconnlimit', r.rolconnlimit, 'expired', coalesce(r.rolvaliduntil < now(), false),
+              'replicates', r.rolreplication OR r.rolsuper OR EXISTS (SELECT FROM pg_roles g WHERE g.rolname = 'rds_replication' AND pg_has_role(r.oid, g.oid, 'MEMBER')))
+       FROM pg_roles r WHERE r.rolcanlogin",
 );
 
 const REPL_CONNECT: Question<Connect> = Question::database(
