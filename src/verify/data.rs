@@ -135,7 +135,7 @@ pub(crate) fn verify(
         .iter()
         .try_for_each(|probe| probe.remove(&sessions[0].publisher));
     match &shared.record {
-        Some(_) => outcome.hint(again)?,
+        Some(_) => outcome.hint_first(again)?,
         None => outcome?,
     }
     removed?;
