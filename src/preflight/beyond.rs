@@ -9,7 +9,6 @@ use crate::error::Result;
 use crate::journal::{self, MovedElsewhere};
 use crate::schema::drift::{self, Drift, Roles};
 use crate::server::{Server, Session, Side, at_once};
-use crate::value::ShellWord;
 
 /// Values of role settings, tried on the subscriber.
 pub(super) const SETTING_VALUES: &str = "setting_values";
@@ -165,11 +164,10 @@ fn drifted(found: &[Drift], (from, to): (Side, Side), dbname: &str) -> Vec<Findi
     if found.is_empty() {
         return Vec::new();
     }
-    let only_missing = found.iter().all(|it| it.missing && it.statement.is_some());
-    let fix = match (only_missing, first) {
-        (true, _) => format!("flare replicate_schema --missing {}", ShellWord(dbname)),
-        (false, "") => format!("make them equal on the {to}, or name them in leave_behind"),
-        (false, statement) => format!(
+    let fix = match (drift::made_by(found, to, dbname), first) {
+        (Some(commands), _) => commands,
+        (None, "") => format!("make them equal on the {to}, or name them in leave_behind"),
+        (None, statement) => format!(
             "{}: {statement}; flare status has every statement",
             drift::by_hand(to)
         ),

@@ -13,7 +13,6 @@ use crate::config::names_object;
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::schema::drift::{self, Drift, Kind, Roles};
 use crate::server::{Login, Pair, Server, Session, Side, is_contention, is_lost, sqlstate_of};
-use crate::value::ShellWord;
 
 /// How many differences a message names.
 const SHOWN: usize = 10;
@@ -86,9 +85,7 @@ pub(crate) fn obstacle(
         Some(more @ 1..) => format!("; and {more} more"),
         _ => String::new(),
     };
-    let hint = if left.iter().all(|it| it.missing && it.statement.is_some()) {
-        format!("flare replicate_schema --missing {}", ShellWord(dbname))
-    } else {
+    let hint = drift::made_by(left.iter().copied(), to, dbname).unwrap_or_else(|| {
         let statements = left.iter().filter_map(|it| it.statement.as_deref());
         let statements: Vec<&str> = statements.take(SHOWN).collect();
         let run = if statements.is_empty() {
@@ -97,7 +94,7 @@ pub(crate) fn obstacle(
             format!("{}: {}", drift::by_hand(to), statements.join("; "))
         };
         format!("{run}; or name what may differ in publications.{dbname}.leave_behind")
-    };
+    });
     Some(
         Failure::new(format!(
             "the schema of {dbname:?} on the {to} is not the {from}'s: {}{more}",

@@ -2,6 +2,7 @@
 //! AccessShare, two statements a side. What spells differently from one version to another is the same.
 
 mod access;
+mod commands;
 mod index;
 mod inherited;
 mod items;
@@ -20,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+pub(crate) use self::commands::made_by;
 pub use self::kind::Kind;
 pub(crate) use self::kind::lost_by;
 use self::mend::Mend;
