@@ -58,7 +58,8 @@ fn what_goes_forward_is_refused_after_a_cutover_and_nothing_is_in_its_way_after_
     assert!(place("Subscriber at ") < place("Publisher: subscription enabled"));
     let prometheus = pair.dir().join("lag.prom");
     let path = prometheus.to_str().expect("a path");
-    pair.flare(&["lag", "--prometheus", path]).ok();
+    let lag = pair.flare(&["lag", "--prometheus", path]);
+    lag.code(1).prints("setting work_mem of ROLE");
     let text = std::fs::read_to_string(&prometheus).expect("read the textfile");
     assert!(text.contains(&format!("subname=\"{sub}\"")), "{text}");
 
