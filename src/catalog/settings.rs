@@ -1,6 +1,6 @@
 //! Settings of roles and databases (`pg_db_role_setting`), and what may be set (`pg_settings`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -17,15 +17,18 @@ pub(crate) struct Setting {
     pub(crate) value: String,
 }
 
+/// In a list of names, quotes that no name needs are quote_all_identifiers'.
 const SETTINGS: &str = "
     SELECT jsonb_build_object(
              'role', CASE s.setrole WHEN 0 THEN NULL ELSE pg_get_userbyid(s.setrole) END,
              'dbname', d.datname,
-             'name', split_part(c, '=', 1),
-             'value', substr(c, strpos(c, '=') + 1))
+             'name', v.name,
+             'value', CASE WHEN v.name ~ '^(search_path|temp_tablespaces|unix_socket_directories|.*_preload_libraries|oauth_validator_libraries)$'
+                           THEN regexp_replace(v.value, '\"([a-z_][a-z0-9_]*)\"', '\\1', 'g') ELSE v.value END)
       FROM pg_db_role_setting s
       LEFT JOIN pg_database d ON d.oid = s.setdatabase
      CROSS JOIN unnest(s.setconfig) WITH ORDINALITY u(c, position)
+     CROSS JOIN LATERAL (SELECT split_part(c, '=', 1), substr(c, strpos(c, '=') + 1)) v(name, value)
      WHERE s.setdatabase = 0 OR d.oid IS NOT NULL
      ORDER BY s.setdatabase, s.setrole, position";
 
@@ -47,6 +50,17 @@ pub(crate) enum Settable {
 
 /// What every version takes and `pg_settings` does not list. (`default_with_oids` is another, which 12 and newer refuse to set.)
 pub(crate) const UNLISTED: [&str; 3] = ["role", "session_authorization", "seed"];
+
+/// Those of some parameters that a server's version has. One with a dot in its name is an extension's or nobody's: it is taken.
+pub(crate) fn known(session: &Session, names: &Vec<String>) -> Result<BTreeSet<String>> {
+    let unlisted: Vec<String> = UNLISTED.map(str::to_owned).to_vec();
+    let known: Vec<String> = session.list(
+        "SELECT to_jsonb(n) FROM unnest($1::text[]) n
+          WHERE strpos(n, '.') > 0 OR lower(n) = ANY ($2) OR EXISTS (SELECT FROM pg_settings s WHERE lower(s.name) = lower(n))",
+        params![names, unlisted],
+    )?;
+    Ok(known.into_iter().collect())
+}
 
 /// What the role of a session may set for roles and databases.
 #[derive(Clone, Debug, Default)]

@@ -206,6 +206,13 @@ fn what_was_changed_has_the_statement_that_mends_it() {
          ALTER DATABASE {db} CONNECTION LIMIT 90; COMMENT ON DATABASE {db} IS 'it''s'; GRANT {group} TO {app}"
     );
     pair.publisher().sql(db, &beside);
+    // The same, though one server quotes it; and what only the older version has.
+    let path = format!("ALTER ROLE {app} SET search_path = app, public");
+    let quoted = format!("SET quote_all_identifiers = on; {path}");
+    pair.publisher().sql(db, &quoted);
+    pair.subscriber().sql(db, &path);
+    let gone = format!("ALTER ROLE {app} SET operator_precedence_warning = on");
+    pair.publisher().sql(db, &gone);
     let lag = pair.flare(&["lag", "--format", "json"]).json();
     let named = lag["subscriptions"][0]["drifted_objects"].to_string();
     assert!(
@@ -213,6 +220,10 @@ fn what_was_changed_has_the_statement_that_mends_it() {
         "{lag}"
     );
     let found = drift(&pair);
+    for equal in ["search_path", "operator_precedence_warning"] {
+        let object = format!("{equal} of ROLE {app}");
+        assert!(!found.iter().any(|it| it["object"] == object), "{found:#?}");
+    }
     let statement = |object: &str| {
         let it = found.iter().find(|it| it["object"] == object);
         let it = it.unwrap_or_else(|| panic!("{object} is not in {found:#?}"));

@@ -163,19 +163,19 @@ const MEMBERSHIPS: &str = "
       FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member JOIN pg_roles g ON g.oid = a.roleid
      WHERE m.rolname !~ '^(pg_|rds)' AND g.rolname !~ '^rds' AND m.oid <> 10 AND m.rolname <> ALL ($1)";
 
-/// Of the database, of roles, and of roles in it. A list of names is kept as SET takes it. The read-only default is what
-/// closes a side.
+/// Of the database, of roles, and of roles in it. A list of names is kept as SET takes it, with quotes where
+/// quote_all_identifiers was on. The read-only default is what closes a side.
 const SETTINGS: &str = "
-    SELECT 'setting', format('%s of %s', s.name, s.whose), NULL, s.value,
+    SELECT 'setting', format('%s of %s', s.name, s.whose), NULL, CASE WHEN l.is_list THEN regexp_replace(s.value, '\"([a-z_][a-z0-9_]*)\"', '\\1', 'g') ELSE s.value END,
            CASE WHEN s.setdatabase <> 0 OR s.setrole IN (SELECT oid FROM concerned)
-                THEN format('ALTER %s SET %I TO %s', s.whose, s.name, CASE WHEN s.value <> '' AND s.name ~ '^(search_path|temp_tablespaces|unix_socket_directories|.*_preload_libraries|oauth_validator_libraries)$'
-                                                                         THEN s.value ELSE quote_literal(s.value) END) END, NULL, NULL
+                THEN format('ALTER %s SET %I TO %s', s.whose, s.name, CASE WHEN s.value <> '' AND l.is_list THEN s.value ELSE quote_literal(s.value) END) END, NULL, NULL
       FROM (SELECT d.setdatabase, d.setrole, split_part(c, '=', 1) AS name, substr(c, strpos(c, '=') + 1) AS value,
                    CASE WHEN d.setrole = 0 THEN format('DATABASE %I', current_database())
                         ELSE format('ROLE %I', r.rolname) || CASE WHEN d.setdatabase <> 0 THEN format(' IN DATABASE %I', current_database()) ELSE '' END END AS whose
               FROM pg_db_role_setting d LEFT JOIN pg_roles r ON r.oid = d.setrole CROSS JOIN LATERAL unnest(d.setconfig) c
              WHERE d.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) AND (d.setdatabase <> 0 OR d.setrole <> 0)
                AND (d.setrole = 0 OR r.rolname !~ '^(pg_|rds)' AND r.oid <> 10 AND r.rolname <> ALL ($1))) s
+      CROSS JOIN LATERAL (SELECT s.name ~ '^(search_path|temp_tablespaces|unix_socket_directories|.*_preload_libraries|oauth_validator_libraries)$') l(is_list)
      WHERE s.name <> 'default_transaction_read_only'";
 
 const DATABASE: &str = "

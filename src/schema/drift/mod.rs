@@ -13,6 +13,7 @@ mod parts;
 mod query;
 mod renamed;
 mod same;
+mod settings;
 mod short;
 mod tables;
 mod users;
@@ -103,6 +104,10 @@ pub(crate) struct Roles {
 
 /// The differences between two databases, in the order in which they are mended.
 pub(crate) fn compare(from: &Session, to: &Session, roles: &Roles) -> Result<Vec<Drift>> {
+    settings::of_both_versions(differences(from, to, roles)?, from, to)
+}
+
+fn differences(from: &Session, to: &Session, roles: &Roles) -> Result<Vec<Drift>> {
     let (old, new) = (from.major()?, to.major()?);
     let older = old.min(new);
     let from = Printing::of(from, older, roles);
