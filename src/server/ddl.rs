@@ -82,6 +82,9 @@ impl Default for Ddl {
     }
 }
 
+/// After so long whoever waits wants to know for what.
+const SAID_AFTER: Duration = Duration::from_secs(2);
+
 /// Answers that mean "not now": the statement did nothing, and a moment later it may pass.
 pub(crate) fn is_contention(state: &SqlState) -> bool {
     [
@@ -111,6 +114,7 @@ impl Ddl {
     pub(crate) fn retry<T>(&self, session: &Session, attempt: impl Fn() -> Result<T>) -> Result<T> {
         let since = Instant::now();
         let mut pause = Duration::from_millis(100);
+        let mut said = false;
         loop {
             let report = match attempt() {
                 Ok(done) => return Ok(done),
@@ -122,6 +126,13 @@ impl Ddl {
             }
             let busy = sqlstate_of(&report).is_some_and(is_contention);
             if busy && since.elapsed() + pause <= self.in_all {
+                if !said && since.elapsed() >= SAID_AFTER {
+                    log::warn!(
+                        "another session holds a lock that this needs: it is tried again for {} in all",
+                        humantime::format_duration(self.in_all)
+                    );
+                    said = true;
+                }
                 log::info!("a lock is held by another session, trying again: {report:#}");
                 interrupt::sleep(pause)?;
                 pause = (pause * 2).min(Duration::from_secs(2));

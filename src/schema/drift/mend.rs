@@ -1,7 +1,8 @@
 //! How an object that is on both sides becomes the publisher's.
 
 use super::items::{items, named};
-use super::kind::{enum_values, holds_all_of, literals};
+use super::kind::holds_all_of;
+use super::labels::{enum_values, literals};
 use super::{Drift, Kind, Row, index};
 use crate::value::Literal;
 
