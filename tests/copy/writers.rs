@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::support::{Cluster, Pair, wait};
+use crate::support::{Cluster, Pair, matrix, wait};
 
 /// Tables that are written while they are copied: keys, none, and one that is large enough for several ranges.
 pub const TABLES: &str = "
@@ -82,7 +82,7 @@ fn write(server: &Cluster, db: &str, stop: &AtomicBool, done: &AtomicU64) {
         };
         while !stop.load(Ordering::SeqCst) && client.batch_execute(TRANSACTION).is_ok() {
             done.fetch_add(1, Ordering::SeqCst);
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(matrix::think_time());
         }
     }
 }

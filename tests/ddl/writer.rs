@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::support::Pair;
 use crate::support::application::Side;
 use crate::support::pair::Passwords;
+use crate::support::{Pair, matrix};
 
 /// `deploy (id bigserial, <one of these> ...)`.
 const NAMES: [&str; 3] = ["label", "title", "caption"];
@@ -38,12 +38,11 @@ impl Writer {
                     Ok(()) => {
                         longest = longest.max(last.elapsed());
                         (written, last) = (written + 1, Instant::now());
-                        // Both servers and flare share the machine.
-                        std::thread::sleep(Duration::from_millis(2));
+                        std::thread::sleep(matrix::think_time());
                     }
                     Err(_) => {
                         name = (name + 1) % NAMES.len();
-                        std::thread::sleep(Duration::from_millis(1));
+                        std::thread::sleep(Duration::from_millis(5));
                     }
                 }
             }

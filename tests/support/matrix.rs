@@ -4,6 +4,7 @@ use std::env;
 use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
+use std::time::Duration;
 
 /// The versions there are servers for.
 pub const VERSIONS: RangeInclusive<u32> = 10..=18;
@@ -25,6 +26,11 @@ pub fn is_all() -> bool {
 /// All of them where everything is asked for, else a few.
 pub fn sample<'a, T>(all: &'a [T], few: &'a [T]) -> &'a [T] {
     if is_all() { all } else { few }
+}
+
+/// Between two writes of a client: both servers, flare and other tests share the machine.
+pub fn think_time() -> Duration {
+    Duration::from_millis(if is_all() { 5 } else { 15 })
 }
 
 /// How often a test plays what depends on the moment: `ROUNDS`, or `all` times when everything is asked for.

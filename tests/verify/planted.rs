@@ -107,7 +107,7 @@ impl Writers {
                         break;
                     }
                     // As much as the subscriber can follow on a busy machine: a probe waits for all that is before it.
-                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    std::thread::sleep(matrix::think_time());
                 }
                 count / 4
             })

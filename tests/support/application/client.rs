@@ -10,10 +10,8 @@ use postgres::config::TargetSessionAttrs;
 use postgres::{Config, Error, NoTls, SimpleQueryMessage};
 
 use super::{Sessions, Side, Table, lock};
-use crate::support::sql;
+use crate::support::{matrix, sql};
 
-/// Between two writes: both servers and flare share the machine.
-const THINKS: Duration = Duration::from_millis(5);
 /// The server's own, whatever lies between.
 const PORT: &str = "current_setting('port')";
 /// How many rows a client keeps before it deletes the oldest.
@@ -185,7 +183,7 @@ impl Client {
                 }
                 Fate::Refused => return false,
             }
-            std::thread::sleep(THINKS);
+            std::thread::sleep(matrix::think_time());
             if self.sessions == Sessions::Short {
                 break;
             }
