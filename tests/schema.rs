@@ -167,7 +167,7 @@ fn another_schema_is_refused_with_the_differences() {
     );
     let run = pair.flare(&["replicate_schema", db]);
     run.code(1)
-        .says("1 differences")
+        .says("1 difference:")
         .says("TABLE items in schema public");
     pair.subscriber().sql(
         db,
