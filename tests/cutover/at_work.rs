@@ -7,7 +7,7 @@ use crate::support::{Pair, wait};
 
 use super::fixture::{
     STEPS, assert_first_line, assert_moved, assert_settled, go_on, mandatory, open_sides, ready,
-    stopped_at,
+    stopped_at, switch_to,
 };
 
 const THERE: Side = Side::Subscriber;
@@ -70,6 +70,25 @@ fn commands_for_other_databases_go_on_beside_a_run_and_status_tells_of_it() {
     assert_eq!(run.wait().ok().json()["outcome"], "switched");
     assert_first_line(pair.flare(&["status"]).ok(), THERE);
     assert_eq!(open_sides(&pair), [THERE]);
+    behind_a_command_that_has_just_ended(&pair);
+}
+
+/// Its session may outlive it for a moment on a busy server.
+fn behind_a_command_that_has_just_ended(pair: &Pair) {
+    let mut ending = pair.subscriber().superuser_session("postgres");
+    let lock = format!(
+        "SELECT pg_advisory_lock(x'666c6172'::int, hashtext('{}'))",
+        pair.db()
+    );
+    ending.batch_execute(&lock).expect("the lock of a run");
+    let fallback = pair.spawn(&switch_to(pair, Side::Publisher, &[]));
+    let begun =
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'flare/fallback'";
+    wait::for_("flare to begin", Duration::from_secs(10), || {
+        pair.subscriber().value("postgres", begun) == "t"
+    });
+    ending.close().expect("end the session");
+    fallback.wait().ok();
 }
 
 #[test]

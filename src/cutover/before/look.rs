@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::cutover::before::checks;
 use crate::cutover::before::ready::{self, Running};
 use crate::cutover::before::record::entry;
-use crate::cutover::before::run_lock::lock_out_others;
+use crate::cutover::before::run_lock::lock_out_others_once_ended;
 use crate::cutover::clients::hooks;
 use crate::cutover::clients::pgbouncer::Poolers;
 use crate::cutover::deadline::Deadline;
@@ -47,7 +47,7 @@ pub(crate) fn look<'a>(
         .iter()
         .map(|wanted| wanted.dbname.as_str())
         .collect();
-    lock_out_others(pair, &dbnames)?;
+    lock_out_others_once_ended(pair, &dbnames)?;
     for dbname in &dbnames {
         if let Some(held) = journal::find(from.admin(), dbname, &[Step::Held])? {
             match request.purpose {

@@ -13,6 +13,8 @@ use crate::journal::{self, Backend, Entry, Member, RUN_LOCK};
 use crate::server::{Pair, Server, Session, application_name, interrupt, params};
 use crate::value::ShellWord;
 
+/// How long the sessions of a command that has ended may outlive it.
+const ENDS_WITHIN: Duration = Duration::from_secs(3);
 /// How long whoever finds a run half-way waits for the one who is at it.
 const SOMEBODY_AT_WORK: Duration = Duration::from_secs(5);
 /// How long whoever would act waits for a guard, which finishes or undoes the run of a flare that was killed.
@@ -47,6 +49,19 @@ pub(in crate::cutover) fn lock_out_others(pair: &Pair, dbnames: &[&str]) -> Resu
         }
     }
     Ok(())
+}
+
+/// The same for a command that may follow right behind another one.
+pub(in crate::cutover) fn lock_out_others_once_ended(pair: &Pair, dbnames: &[&str]) -> Result<()> {
+    let within = Deadline::after(ENDS_WITHIN);
+    loop {
+        match lock_out_others(pair, dbnames) {
+            Err(report) if report.downcast_ref::<Failure>().is_some() && within.check().is_ok() => {
+                interrupt::sleep(BETWEEN_TRIES)?;
+            }
+            locked => return locked,
+        }
+    }
 }
 
 /// Taken or not; one that this session holds already is taken again.
