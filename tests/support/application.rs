@@ -15,7 +15,7 @@ use self::client::{Client, Ledger, Place};
 pub use self::written::Written;
 use super::pair::Passwords;
 use super::pooler::Pooler;
-use super::{Cluster, Pair, wait};
+use super::{Cluster, Pair, matrix, wait};
 
 const CLIENTS: u8 = 4;
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
@@ -125,6 +125,8 @@ pub struct Clients<'a> {
     pub sessions: Sessions,
     /// How many there are.
     pub count: u8,
+    /// Between two writes of each.
+    pub thinks: Duration,
 }
 
 /// How long a client keeps a session.
@@ -147,6 +149,7 @@ impl<'a> Clients<'a> {
             through: None,
             sessions: Sessions::Kept,
             count: CLIENTS,
+            thinks: matrix::think_time(),
         }
     }
 
@@ -175,7 +178,7 @@ impl<'a> Clients<'a> {
             .zip(first..)
             .map(|(ledger, number)| {
                 let ledger = Arc::clone(ledger);
-                let client = Client::new(number, places.clone(), ports, self.sessions, ledger);
+                let client = Client::new(number, places.clone(), ports, &self, ledger);
                 let stop = Arc::clone(&stop);
                 std::thread::spawn(move || client.write_until(&stop))
             })

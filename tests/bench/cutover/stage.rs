@@ -4,9 +4,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::support::application::{self, Application, Side};
+use crate::support::application::{self, Clients, Side};
 use crate::support::pair::Passwords;
 use crate::support::{Cluster, Pair};
+
+/// Short beside a pause, whose ends are seen by writes alone.
+const THINKS: Duration = Duration::from_millis(5);
 
 pub struct Stage {
     pub pair: Pair,
@@ -84,7 +87,11 @@ impl Stage {
 
     /// Has the application write on one side and goes on when it writes on the other, with everything it wrote.
     pub fn switch(&self, to: Side, switch: impl FnOnce() -> Vec<(String, f64)>) -> Switched {
-        let application = Application::start(&self.pair);
+        let clients = Clients {
+            thinks: THINKS,
+            ..Clients::of(&self.pair)
+        };
+        let application = clients.start(&self.pair);
         application.await_writes_on(to.other(), 500);
         let since = Instant::now();
         let steps = switch();

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use postgres::config::TargetSessionAttrs;
 use postgres::{Config, Error, NoTls, SimpleQueryMessage};
 
-use super::{Sessions, Side, Table, lock};
-use crate::support::{matrix, sql};
+use super::{Clients, Sessions, Side, Table, lock};
+use crate::support::sql;
 
 /// The server's own, whatever lies between.
 const PORT: &str = "current_setting('port')";
@@ -89,6 +89,7 @@ pub(super) struct Client {
     /// Who answers: a pooler leads to one server or the other.
     ports: [(u16, Side); 2],
     sessions: Sessions,
+    thinks: Duration,
     ledger: Arc<Mutex<Ledger>>,
     counter: i64,
     /// Orders whose state is known, oldest first.
@@ -102,14 +103,15 @@ impl Client {
         number: i32,
         places: Vec<Place>,
         ports: [(u16, Side); 2],
-        sessions: Sessions,
+        clients: &Clients<'_>,
         ledger: Arc<Mutex<Ledger>>,
     ) -> Self {
         Self {
             number,
             places,
             ports,
-            sessions,
+            sessions: clients.sessions,
+            thinks: clients.thinks,
             ledger,
             counter: 0,
             known: VecDeque::new(),
@@ -183,7 +185,7 @@ impl Client {
                 }
                 Fate::Refused => return false,
             }
-            std::thread::sleep(matrix::think_time());
+            std::thread::sleep(self.thinks);
             if self.sessions == Sessions::Short {
                 break;
             }
