@@ -17,20 +17,47 @@ pub(crate) struct Setting {
     pub(crate) value: String,
 }
 
-/// In a list of names, quotes that no name needs are quote_all_identifiers'.
-const SETTINGS: &str = "
+/// SQL: whether the value of the setting `$name` is a list of names (`GUC_LIST_QUOTE` in guc.h), as every version has it.
+macro_rules! is_list_of_names {
+    ($name:literal) => {
+        concat!(
+            $name,
+            " ~ '^(search_path|temp_tablespaces|unix_socket_directories|.*_preload_libraries|oauth_validator_libraries)$'"
+        )
+    };
+}
+pub(crate) use is_list_of_names;
+
+/// SQL: the list of names `$value` without the quotes that no name needs: quote_all_identifiers makes them.
+macro_rules! without_needless_quotes {
+    ($value:literal) => {
+        concat!(
+            "regexp_replace(",
+            $value,
+            ", '\"([a-z_][a-z0-9_]*)\"', '\\1', 'g')"
+        )
+    };
+}
+pub(crate) use without_needless_quotes;
+
+const SETTINGS: &str = concat!(
+    "
     SELECT jsonb_build_object(
              'role', CASE s.setrole WHEN 0 THEN NULL ELSE pg_get_userbyid(s.setrole) END,
              'dbname', d.datname,
              'name', v.name,
-             'value', CASE WHEN v.name ~ '^(search_path|temp_tablespaces|unix_socket_directories|.*_preload_libraries|oauth_validator_libraries)$'
-                           THEN regexp_replace(v.value, '\"([a-z_][a-z0-9_]*)\"', '\\1', 'g') ELSE v.value END)
+             'value', CASE WHEN ",
+    is_list_of_names!("v.name"),
+    " THEN ",
+    without_needless_quotes!("v.value"),
+    " ELSE v.value END)
       FROM pg_db_role_setting s
       LEFT JOIN pg_database d ON d.oid = s.setdatabase
      CROSS JOIN unnest(s.setconfig) WITH ORDINALITY u(c, position)
      CROSS JOIN LATERAL (SELECT split_part(c, '=', 1), substr(c, strpos(c, '=') + 1)) v(name, value)
      WHERE s.setdatabase = 0 OR d.oid IS NOT NULL
-     ORDER BY s.setdatabase, s.setrole, position";
+     ORDER BY s.setdatabase, s.setrole, position"
+);
 
 /// Every setting of roles and databases.
 pub(crate) fn settings(session: &Session) -> Result<Vec<Setting>> {

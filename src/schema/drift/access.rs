@@ -1,5 +1,7 @@
 //! Who owns what and who may do what; comments and security labels; roles; the database itself.
 
+use crate::catalog::settings::{is_list_of_names, without_needless_quotes};
+
 /// As in `tables.rs`. `$1` are the roles that flare works as, `$2` the older server's major version:
 /// MAINTAIN is known from 17 on.
 pub(super) const ROWS: &[&str] = &[
@@ -165,8 +167,11 @@ const MEMBERSHIPS: &str = "
 
 /// Of the database, of roles, and of roles in it. A list of names is kept as SET takes it, with quotes where
 /// quote_all_identifiers was on. The read-only default is what closes a side.
-const SETTINGS: &str = "
-    SELECT 'setting', format('%s of %s', s.name, s.whose), NULL, CASE WHEN l.is_list THEN regexp_replace(s.value, '\"([a-z_][a-z0-9_]*)\"', '\\1', 'g') ELSE s.value END,
+const SETTINGS: &str = concat!(
+    "
+    SELECT 'setting', format('%s of %s', s.name, s.whose), NULL, CASE WHEN l.is_list THEN ",
+    without_needless_quotes!("s.value"),
+    " ELSE s.value END,
            CASE WHEN s.setdatabase <> 0 OR s.setrole IN (SELECT oid FROM concerned)
                 THEN format('ALTER %s SET %I TO %s', s.whose, s.name, CASE WHEN s.value <> '' AND l.is_list THEN s.value ELSE quote_literal(s.value) END) END, NULL, NULL
       FROM (SELECT d.setdatabase, d.setrole, split_part(c, '=', 1) AS name, substr(c, strpos(c, '=') + 1) AS value,
@@ -175,8 +180,11 @@ const SETTINGS: &str = "
               FROM pg_db_role_setting d LEFT JOIN pg_roles r ON r.oid = d.setrole CROSS JOIN LATERAL unnest(d.setconfig) c
              WHERE d.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) AND (d.setdatabase <> 0 OR d.setrole <> 0)
                AND (d.setrole = 0 OR r.rolname !~ '^(pg_|rds)' AND r.oid <> 10 AND r.rolname <> ALL ($1))) s
-      CROSS JOIN LATERAL (SELECT s.name ~ '^(search_path|temp_tablespaces|unix_socket_directories|.*_preload_libraries|oauth_validator_libraries)$') l(is_list)
-     WHERE s.name <> 'default_transaction_read_only'";
+      CROSS JOIN LATERAL (SELECT ",
+    is_list_of_names!("s.name"),
+    ") l(is_list)
+     WHERE s.name <> 'default_transaction_read_only'"
+);
 
 const DATABASE: &str = "
     SELECT 'database', format('%I %s', d.datname, p.what), NULL, p.value, p.statement, NULL, NULL
