@@ -38,6 +38,8 @@ pub struct Host {
     pub allow_untested: Vec<i32>,
     /// The schema of `flare_replication_status`, the same on both servers.
     pub status_schema: String,
+    /// The application's roles, `cutover.app_users`, the same on both servers.
+    pub app_users: Vec<String>,
 }
 
 /// A role and its password.
@@ -183,6 +185,7 @@ impl Host {
             connect_timeout: connect_timeout?,
             allow_untested: Vec::new(),
             status_schema: super::STATUS_SCHEMA.to_owned(),
+            app_users: Vec::new(),
             via: via?,
         })
     }

@@ -177,6 +177,9 @@ impl Config {
         publisher.status_schema = status_schema?;
         subscriber.allow_untested = publisher.allow_untested.clone();
         subscriber.status_schema = publisher.status_schema.clone();
+        let cutover = cutover?;
+        publisher.app_users.clone_from(&cutover.app_users);
+        subscriber.app_users.clone_from(&cutover.app_users);
         Some(Config {
             path: origin.to_owned(),
             text: Secret::new(""),
@@ -185,7 +188,7 @@ impl Config {
             tools: tools?,
             publications: publications?,
             subscriptions: subscriptions?,
-            cutover: cutover?,
+            cutover,
             lag: lag?,
             ddl: ddl?,
             warnings: Vec::new(),

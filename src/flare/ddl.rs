@@ -232,6 +232,9 @@ impl Flare {
         // What only has not come yet may wait for a TRUNCATE that cannot be. What was passed over keeps no table waiting.
         let stops = stuck.iter().any(|it| it.stops);
         let on_the_way = stuck.iter().all(|it| !it.stops || it.error.is_none());
+        if new_tables == NewTables::Taken {
+            self.sweep(&pair, (&open, &receiving), direction, subname, declared);
+        }
         if on_the_way && new_tables == NewTables::Taken {
             let way = if stops { Way::Cleared } else { Way::Whole };
             self.follow(
@@ -244,6 +247,28 @@ impl Flare {
             )?;
         }
         Ok(stuck)
+    }
+
+    /// Takes away what copies of tables that were dropped meanwhile have left over. Nothing waits for it.
+    fn sweep(
+        &self,
+        pair: &Pair,
+        (open, receiving): (&Session, &Session),
+        direction: Direction,
+        subname: &str,
+        declared: &Subscription,
+    ) {
+        let stream = Stream::of(&declared.dbname, subname, &declared.pubname, direction);
+        if self.run.mode == Mode::Apply
+            && let Err(report) = ddl::sweep(
+                open,
+                receiving,
+                &stream.subname,
+                pair.subscriber.identifier(),
+            )
+        {
+            log::warn!("{report:#}");
+        }
     }
 
     /// Has the subscription take tables that carried statements have made; `pair` has the open side as its publisher, and
@@ -306,6 +331,7 @@ impl Flare {
             let open = pair.publisher.visit(&wanted.dbname)?;
             let receiving = pair.subscriber.visit(&wanted.dbname)?;
             let sessions: (&Session, &Session) = (&open, &receiving);
+            self.sweep(pair, sessions, direction, &wanted.subname, declared);
             self.follow(
                 pair,
                 sessions,

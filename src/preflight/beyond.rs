@@ -115,14 +115,7 @@ pub(super) fn schema_drift(view: &View<'_>, from: &Session, to: &Session) -> Res
     const BRIEFLY: &str = "SET lock_timeout = '500ms'";
     let (here, there) = at_once(|| from.batch(BRIEFLY), || to.batch(BRIEFLY));
     here.and(there)?;
-    let hosts = [&view.config.publisher, &view.config.subscriber];
-    let names = hosts.iter().flat_map(|host| {
-        let repl = host.repl.as_ref().map(|it| it.user.clone());
-        repl.into_iter().chain([host.superuser.user.clone()])
-    });
-    let roles = Roles {
-        names: names.collect(),
-    };
+    let roles = Roles::of([&view.config.publisher, &view.config.subscriber]);
     let mut found = drift::compare(from, to, &roles)?;
     found.retain(|it| !moving.publication.leaves_behind(&it.object));
     let (beside, mut found): (Vec<Drift>, Vec<Drift>) = found

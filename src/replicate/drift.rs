@@ -12,7 +12,7 @@ use crate::catalog::roles::foreign_roles;
 use crate::config::names_object;
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::schema::drift::{self, Drift, Kind, Roles};
-use crate::server::{Login, Pair, Server, Session, Side, is_contention, is_lost, sqlstate_of};
+use crate::server::{Login, Pair, Session, Side, is_contention, is_lost, sqlstate_of};
 
 /// How many differences a message names.
 const SHOWN: usize = 10;
@@ -52,15 +52,7 @@ pub(crate) fn noticed<'d>(found: &'d [Drift], named: &[String]) -> Vec<&'d Drift
 }
 
 pub(super) fn own_roles(pair: &Pair) -> Roles {
-    let servers: [&Server; 2] = [&pair.publisher, &pair.subscriber];
-    let names = servers.into_iter().flat_map(|server| {
-        let declared = server.declared();
-        let repl = declared.repl.as_ref().map(|it| it.user.clone());
-        repl.into_iter().chain([declared.superuser.user.clone()])
-    });
-    Roles {
-        names: names.collect(),
-    }
+    Roles::of([pair.publisher.declared(), pair.subscriber.declared()])
 }
 
 /// Why a switch would leave something behind, when it would: differences that the application would meet, but for those

@@ -46,8 +46,9 @@ pub(super) fn compare(pair: &Pair, stream: &Stream) -> Result<Beside> {
     let flares = flares_roles(pair);
     let mut beside = Beside::default();
     beside.database(&ours, &theirs, &flares);
-    let mut concerned = concerned(&from)?;
-    concerned.extend(roles::concerned(&to)?);
+    let app_users = &publisher.declared().app_users;
+    let mut concerned = concerned(&from, app_users)?;
+    concerned.extend(roles::concerned(&to, app_users)?);
     beside.settings(pair, dbname, &concerned, &flares)?;
     beside.roles(&from, &to, &concerned, &flares)?;
     beside.tablespaces(&from, &to)?;

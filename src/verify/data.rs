@@ -11,7 +11,7 @@ use super::pace::Pace;
 use super::pinned::{Both, Pinned};
 use super::probe::Probe;
 use super::ranges::CHUNK;
-use super::record::{Kept, Record, Resume};
+use super::record::{Kept, Reached, Record, Resume};
 use super::report::{DataVerification, TableStatus, VerifiedTable};
 use super::settle::Values;
 use super::state::State;
@@ -150,6 +150,12 @@ pub(crate) fn verify(
             let state = state.into_inner().unwrap_or_else(|e| e.into_inner());
             state.verified(table, options.sample_percent.is_some())
         })
+        .chain(
+            subject
+                .unverified
+                .iter()
+                .map(|it| VerifiedTable::left_out(&it.name, &it.why)),
+        )
         .collect();
     let sum = |of: &dyn Fn(&VerifiedTable) -> u64| tables.iter().map(of).sum::<u64>();
     let (differences, undecided) = (sum(&|it| it.differences), sum(&|it| it.undecided));
@@ -157,9 +163,17 @@ pub(crate) fn verify(
         let worst = [
             TableStatus::Failed,
             TableStatus::Different,
+            TableStatus::Unverified,
             TableStatus::Undecided,
         ];
         let has = |status: &TableStatus| tables.iter().any(|it| it.status == *status);
+        for it in &subject.unverified {
+            let reached = Reached {
+                status: Some(TableStatus::Unverified),
+                ..Reached::default()
+            };
+            record.write(&it.name, "", &reached)?;
+        }
         record.end(worst.into_iter().find(has).unwrap_or(TableStatus::Equal))?;
     }
     Ok(DataVerification {
@@ -201,6 +215,9 @@ fn subject_of(
         match Subject::read(publisher, subscriber, stream, &options.tables) {
             Err(report) if since.elapsed() < ON_ITS_WAY && !is_lost(&report) => {
                 log::debug!("{report:#}; looking again");
+                interrupt::sleep(Duration::from_millis(50))?;
+            }
+            Ok(read) if since.elapsed() < ON_ITS_WAY && !read.unverified.is_empty() => {
                 interrupt::sleep(Duration::from_millis(50))?;
             }
             read => return read,

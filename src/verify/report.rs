@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::findings::{ColumnDifference, Kind, RowDifference, Shown};
+use super::table::Incomparable;
 use crate::error::{Error, Failure};
 use crate::journal::Direction;
 use crate::value::{Size, TableName, counted};
@@ -35,6 +36,9 @@ pub enum TableStatus {
     Undecided,
     /// It could not be compared.
     Failed,
+    /// It was left out, for a reason that comparing does not change: not all of its rows are replicated, or the copy of it
+    /// is still to come.
+    Unverified,
 }
 
 impl TableStatus {
@@ -44,6 +48,7 @@ impl TableStatus {
             TableStatus::Different => "different",
             TableStatus::Undecided => "undecided",
             TableStatus::Failed => "failed",
+            TableStatus::Unverified => "unverified",
         }
     }
 }
@@ -61,8 +66,8 @@ pub struct VerifiedTable {
     pub rows: i64,
     /// What it takes on the publisher's disk, without indexes; in a sample, what was compared of that.
     pub bytes: i64,
-    /// How it was gone through.
-    pub walk: Walk,
+    /// How it was gone through; none: not at all.
+    pub walk: Option<Walk>,
     /// Rows that differ.
     pub differences: u64,
     /// Rows that are neither known to be equal nor to differ.
@@ -73,6 +78,33 @@ pub struct VerifiedTable {
     pub notes: Vec<String>,
     /// Why it could not be compared.
     pub error: Option<String>,
+    /// What to do about that.
+    #[serde(skip)]
+    pub(super) hint: String,
+}
+
+impl VerifiedTable {
+    fn name(&self) -> TableName {
+        TableName::new(&self.schema, &self.table)
+    }
+
+    /// One that is left out.
+    pub(super) fn left_out(name: &TableName, why: &Incomparable) -> VerifiedTable {
+        VerifiedTable {
+            schema: name.schema.as_str().to_owned(),
+            table: name.table.as_str().to_owned(),
+            status: TableStatus::Unverified,
+            rows: 0,
+            bytes: 0,
+            walk: None,
+            differences: 0,
+            undecided: 0,
+            examples: Vec::new(),
+            notes: Vec::new(),
+            error: Some(why.words.clone()),
+            hint: why.hint.clone(),
+        }
+    }
 }
 
 /// All of them.
@@ -116,12 +148,12 @@ impl DataVerification {
         self.failure().map(Error::from)
     }
 
+    fn of_status(&self, status: TableStatus) -> impl Iterator<Item = &VerifiedTable> {
+        self.tables.iter().filter(move |it| it.status == status)
+    }
+
     fn failure(&self) -> Option<Failure> {
-        let failed: Vec<&VerifiedTable> = self
-            .tables
-            .iter()
-            .filter(|it| it.status == TableStatus::Failed)
-            .collect();
+        let failed: Vec<&VerifiedTable> = self.of_status(TableStatus::Failed).collect();
         if let Some(first) = failed.first() {
             let message = format!(
                 "compare {} of {}: {}",
@@ -130,6 +162,17 @@ impl DataVerification {
                 first.error.as_deref().unwrap_or_default()
             );
             return Some(Failure::new(message).hint("mend what the server says, and run flare verify_data again; --table names single tables"));
+        }
+        let unverified: Vec<&VerifiedTable> = self.of_status(TableStatus::Unverified).collect();
+        if let (0, Some(first)) = (self.differences, unverified.first()) {
+            let message = format!(
+                "{} of {} could not be compared: {}: {}",
+                unverified.len(),
+                counted(self.tables.len(), "table"),
+                first.name().plain(),
+                first.error.as_deref().unwrap_or_default()
+            );
+            return Some(Failure::no(message).hint(&first.hint));
         }
         match (self.differences, self.undecided) {
             (0, 0) => None,
@@ -184,13 +227,9 @@ impl fmt::Display for DataVerification {
             Size(self.bytes_compared.max(0) as u64),
             self.seconds,
             match (self.differences, self.undecided) {
-                (0, 0)
-                    if self
-                        .tables
-                        .iter()
-                        .any(|it| it.status == TableStatus::Failed) =>
-                    "not all could be compared".to_owned(),
-                (0, 0) => "all equal".to_owned(),
+                (0, 0) if self.tables.iter().all(|it| it.status == TableStatus::Equal) =>
+                    "all equal".to_owned(),
+                (0, 0) => "not all could be compared".to_owned(),
                 (0, undecided) => format!("{} undecided", rows(undecided)),
                 (differences, 0) => rows_differ(differences),
                 (differences, undecided) => format!(
@@ -205,10 +244,10 @@ impl fmt::Display for DataVerification {
 
 impl fmt::Display for VerifiedTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = TableName::new(&self.schema, &self.table).plain();
+        let name = self.name().plain();
         match self.status {
             TableStatus::Equal => writeln!(f, "{name}: {} equal", counted(self.rows, "row"))?,
-            TableStatus::Failed => writeln!(
+            TableStatus::Failed | TableStatus::Unverified => writeln!(
                 f,
                 "{name}: NOT COMPARED: {}",
                 self.error.as_deref().unwrap_or_default()

@@ -209,12 +209,13 @@ impl State {
             status: self.status(),
             rows: self.rows,
             bytes,
-            walk: self.walk,
+            walk: Some(self.walk),
             differences: self.differences,
             undecided: self.undecided,
             examples: self.examples,
             notes: table.notes.clone(),
             error: self.error,
+            hint: String::new(),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::canonical::FloatText;
 use super::pinned::Pinned;
 use super::probe::Way;
 use super::record::Signatures;
-use super::table::{Catalog, Sent, Table, pair};
+use super::table::{Catalog, Incomparable, Sent, Table, pair};
 use crate::catalog::tables::{listed, names_of};
 use crate::catalog::{publications, subscriptions};
 use crate::error::{Failure, Result, WrapErr};
@@ -22,6 +22,14 @@ pub(super) struct Subject {
     pub(super) slot_name: String,
     /// The subscription's oid: what was verified of another one is no proof of this.
     pub(super) subscription: String,
+    /// Tables whose rows on both sides say nothing about what was replicated.
+    pub(super) unverified: Vec<Unverified>,
+}
+
+/// A table that is left out.
+pub(super) struct Unverified {
+    pub(super) name: TableName,
+    pub(super) why: Incomparable,
 }
 
 /// What a publication sends of each table.
@@ -109,33 +117,35 @@ impl Subject {
                 .iter()
                 .any(|it| it.name == *name && it.srsubstate == 'r')
         };
-        let unready: Vec<TableName> = wanted.iter().filter(|it| !ready(it)).cloned().collect();
-        if !unready.is_empty() {
-            return Failure::new(format!(
-                "compare {}: not ready in subscription {subname:?}",
-                listed(&unready)
-            ))
-            .hint(format!(
-                "flare create_subscription {subname} --wait takes new tables, and returns when every table is ready; or compare others with --table"
-            ))
-            .err();
-        }
-        refuse_others(there, &wanted)?;
+        let twice = written_by_others(there, &wanted)?;
         let sides = Sides::read(publisher, subscriber, &wanted)?;
-        let mut tables = Vec::new();
+        let (mut tables, mut unverified) = (Vec::new(), Vec::new());
         for name in &wanted {
             let Some(how) = sent.iter().find(|it| it.name.as_ref() == Some(name)) else {
                 continue;
             };
-            if let Some(filter) = &how.rowfilter {
-                return Failure::new(format!(
-                    "compare {}: the publication sends only rows where {filter}",
-                    name.plain()
-                ))
-                .hint("a migration carries all rows: ALTER PUBLICATION .. SET TABLE without WHERE")
-                .err();
+            let why = if !ready(name) {
+                Some(unready(subname))
+            } else if twice.contains(name) {
+                Some(written_twice())
+            } else {
+                how.rowfilter.as_deref().map(filtered)
+            };
+            match why.map_or_else(|| sides.pair(how, name), Err) {
+                Ok(table) => tables.push(table),
+                Err(why) => unverified.push(Unverified {
+                    name: name.clone(),
+                    why,
+                }),
             }
-            tables.push(sides.pair(how, name)?);
+        }
+        if tables.is_empty()
+            && let Some(first) = unverified.first()
+        {
+            let names: Vec<TableName> = unverified.iter().map(|it| it.name.clone()).collect();
+            return Failure::new(format!("compare {}: {}", listed(&names), first.why.words))
+                .hint(&first.why.hint)
+                .err();
         }
         tables.sort_by(|one, other| (other.bytes, &one.name).cmp(&(one.bytes, &other.name)));
         let slot_name = subscription.subslotname.unwrap_or_else(|| subname.clone());
@@ -149,7 +159,31 @@ impl Subject {
             way,
             slot_name,
             subscription: subscription.oid,
+            unverified,
         })
+    }
+}
+
+fn unready(subname: &str) -> Incomparable {
+    Incomparable {
+        words: format!("not ready in subscription {subname:?}"),
+        hint: format!(
+            "flare create_subscription {subname} --wait takes new tables, and returns when every table is ready; or compare others with --table"
+        ),
+    }
+}
+
+fn written_twice() -> Incomparable {
+    Incomparable {
+        words: "more than one subscription writes it".into(),
+        hint: "drop the other subscription: rows then come from one publisher alone".into(),
+    }
+}
+
+fn filtered(filter: &str) -> Incomparable {
+    Incomparable {
+        words: format!("the publication sends only rows where {filter}"),
+        hint: "a migration carries all rows: ALTER PUBLICATION .. SET TABLE without WHERE".into(),
     }
 }
 
@@ -174,7 +208,7 @@ impl Sides {
         })
     }
 
-    fn pair(&self, sent: &Sent, name: &TableName) -> Result<Table> {
+    fn pair(&self, sent: &Sent, name: &TableName) -> std::result::Result<Table, Incomparable> {
         pair(sent, name, &self.publisher, &self.subscriber, self.floats)
     }
 }
@@ -191,6 +225,9 @@ pub(super) fn signatures(
     let sides = Sides::read(publisher, subscriber, tables)?;
     let of = |it: &Sent| {
         let name = it.name.clone().filter(|name| tables.contains(name))?;
+        if it.rowfilter.is_some() {
+            return None;
+        }
         let table = sides.pair(it, &name).ok()?;
         Some((name, table.signature()))
     };
@@ -218,8 +255,8 @@ fn is_own(name: &TableName) -> bool {
 }
 
 /// A table that a second subscription writes has no single order of commits.
-fn refuse_others(session: &Session, wanted: &[TableName]) -> Result<()> {
-    let twice: Vec<TableName> = session
+fn written_by_others(session: &Session, wanted: &[TableName]) -> Result<Vec<TableName>> {
+    session
         .list(
             "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
                FROM unnest($1::text[], $2::text[]) wanted(nspname, relname)
@@ -228,15 +265,5 @@ fn refuse_others(session: &Session, wanted: &[TableName]) -> Result<()> {
               WHERE (SELECT count(*) FROM pg_subscription_rel r WHERE r.srrelid = c.oid) > 1",
             names_of(wanted),
         )
-        .wrap_err("look for other subscriptions")?;
-    if twice.is_empty() {
-        Ok(())
-    } else {
-        Failure::new(format!(
-            "compare {}: more than one subscription writes it",
-            listed(&twice)
-        ))
-        .hint("drop the other subscription: rows then come from one publisher alone")
-        .err()
-    }
+        .wrap_err("look for other subscriptions")
 }

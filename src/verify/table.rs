@@ -9,7 +9,7 @@ use serde::Deserialize;
 use self::found::{Column, Found, KeyIndex, read};
 use super::canonical::{FloatText, Form, Types, form, is_exact, is_spelled_alike};
 use super::ranges::CHUNK;
-use crate::error::{Failure, Result};
+use crate::error::Result;
 use crate::server::Session;
 use crate::value::{Ident, TableName};
 
@@ -128,6 +128,12 @@ pub(super) struct Sent {
     pub(super) generated: bool,
 }
 
+/// Why the rows of both sides say nothing about each other.
+pub(super) struct Incomparable {
+    pub(super) words: String,
+    pub(super) hint: String,
+}
+
 /// Puts the two sides of a table together.
 pub(super) fn pair(
     sent: &Sent,
@@ -135,13 +141,10 @@ pub(super) fn pair(
     publisher: &Catalog,
     subscriber: &Catalog,
     floats: FloatText,
-) -> Result<Table> {
-    let lacks = |side: &str| {
-        Failure::new(format!(
-            "compare {}: it is no table on the {side}",
-            name.plain()
-        ))
-        .hint("flare verify_schema says what else differs")
+) -> std::result::Result<Table, Incomparable> {
+    let lacks = |side: &str| Incomparable {
+        words: format!("it is no table on the {side}"),
+        hint: "flare verify_schema says what else differs".into(),
     };
     let ours = publisher
         .tables
@@ -168,13 +171,10 @@ pub(super) fn pair(
             continue;
         }
         let Some(there) = there else {
-            return Failure::new(format!(
-                "compare {}: the subscriber has no column {:?}",
-                name.plain(),
-                column.name
-            ))
-            .hint("flare verify_schema has the statement that adds it")
-            .err();
+            return Err(Incomparable {
+                words: format!("the subscriber has no column {:?}", column.name),
+                hint: "flare verify_schema has the statement that adds it".into(),
+            });
         };
         if column.written != there.written {
             notes.push(format!(

@@ -86,7 +86,50 @@ fn a_table_that_was_not_carried_is_named_and_made() {
         .ok()
         .prints("replicates from now on: public.carried")
         .prints("replicates from now on: public.only_here");
+    a_table_may_go_before_its_rows_have_come(&pair);
     switched_to(&pair, Side::Subscriber);
     let count = "SELECT count(*) FROM carried";
     assert_eq!(pair.subscriber().value(db, count), "1");
+}
+
+/// From 14 on PostgreSQL refuses to drop a table whose copy is not through: apply, for good, since the publisher has none to
+/// copy from any more.
+fn a_table_may_go_before_its_rows_have_come(pair: &Pair) {
+    let (db, subscriber) = (pair.db(), pair.subscriber());
+    let mut client = owner(pair, Side::Publisher);
+    runs(
+        &mut client,
+        "CREATE TABLE short_lived (id int PRIMARY KEY); INSERT INTO short_lived VALUES (1)",
+    );
+    let there = "SELECT to_regclass('short_lived')";
+    let is_there = |name: &str| subscriber.value(db, there) == name;
+    wait::for_("the table", Duration::from_secs(60), || {
+        is_there("short_lived")
+    });
+    // Its copy waits for this.
+    let mut holding = subscriber.superuser_session(db);
+    runs(&mut holding, "BEGIN; LOCK TABLE short_lived IN SHARE MODE");
+    pair.flare(&["ddl", db, "--retry"]).ok();
+    let copied = "SELECT count(*) FROM pg_stat_subscription WHERE relid = 'short_lived'::regclass";
+    wait::for_("who copies it", Duration::from_secs(60), || {
+        subscriber.value(db, copied) == "1"
+    });
+    runs(&mut client, "DROP TABLE short_lived");
+    runs(&mut holding, "COMMIT");
+    wait::for_("the drop", Duration::from_secs(60), || is_there(""));
+    // Its slot on the publisher would retain WAL for good.
+    let oid = subscriber.value(
+        db,
+        &format!(
+            "SELECT oid FROM pg_subscription WHERE subname = '{}'",
+            pair.subname()
+        ),
+    );
+    let left = format!(
+        "SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'pg\\_{oid}\\_sync\\_%'"
+    );
+    wait::for_("its slot to go", Duration::from_secs(60), || {
+        pair.flare(&["status"]).ok();
+        pair.publisher().value(db, &left) == "0"
+    });
 }

@@ -38,7 +38,7 @@ const SCHEMA: &str = "
     SELECT 'trigger', tgrelid::regclass || ' ' || tgname, tgenabled::text FROM pg_trigger
      WHERE NOT tgisinternal AND tgname NOT IN ('flare_fence', 'flare_truncate')
     UNION ALL
-    SELECT 'comment', pg_describe_object(classoid, objoid, objsubid), description FROM pg_description
+    SELECT 'comment', (SELECT type || ' ' || identity FROM pg_identify_object(classoid, objoid, objsubid)), description FROM pg_description
      WHERE classoid = 'pg_class'::regclass AND objoid >= 16384
     UNION ALL
     SELECT 'policy', polrelid::regclass || ' ' || polname, pg_get_expr(polqual, polrelid) FROM pg_policy

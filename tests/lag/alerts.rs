@@ -96,6 +96,28 @@ fn tables_that_nobody_subscribed_and_drift_are_named() {
     let one = of_one(&pair, 1, &["--warning", "10m"]);
     says(&one, "not the same on both sides: view");
     assert_eq!(one["unsubscribed_tables"], serde_json::json!([]), "{one}");
+    a_role_of_the_application_that_holds_nothing(&pair);
+}
+
+/// Nothing but the configuration says that it has to do with the database.
+fn a_role_of_the_application_that_holds_nothing(pair: &Pair) {
+    let role = format!("{}_idle", pair.db());
+    for server in [pair.publisher(), pair.subscriber()] {
+        server.sql("postgres", &format!("CREATE ROLE {role} LOGIN"));
+    }
+    let set = format!("ALTER ROLE {role} SET statement_timeout = '7s'");
+    pair.publisher().sql("postgres", &set);
+    let setting = format!("setting statement_timeout of ROLE {role}");
+    let named = |pair: &Pair| -> bool {
+        let one = of_one(pair, 1, &["--warning", "10m"]);
+        one["drifted_objects"].to_string().contains(&setting)
+    };
+    assert!(!named(pair));
+    pair.configure(|config| config["cutover"]["app_users"] = vec![role.as_str()].into());
+    assert!(named(pair));
+    for server in [pair.publisher(), pair.subscriber()] {
+        server.sql("postgres", &format!("DROP ROLE {role}"));
+    }
 }
 
 #[test]

@@ -48,6 +48,7 @@ fn a_switch_that_wants_proof_refuses_without_it_there_and_back() {
     refused.fails_with("public.pgbench_history (truncated or written anew since)");
     assert!(!refused.stderr().contains("pgbench_tellers"), "{refused}");
     publishing("insert, update, delete, truncate");
+    some_rows_alone_are_published(&pair);
     verify_data(&pair, &[]).ok();
     let there = proven("cutover");
     assert_eq!(verified(&there.ok().json()), (true, true), "{there}");
@@ -137,4 +138,34 @@ fn a_run_that_was_cut_off_goes_on() {
     );
     let probes = "SELECT count(*) FROM pg_class WHERE relname = 'flare_replication_status'";
     assert_eq!(pair.publisher().value(pair.db(), probes), "0");
+}
+
+/// A table of which not all rows are replicated is named; the others are compared.
+fn some_rows_alone_are_published(pair: &Pair) {
+    let (db, pubname) = (pair.db(), &pair.names().pubname);
+    let publish = |what: &str| {
+        let sql = format!(
+            "BEGIN; DROP PUBLICATION \"{pubname}\"; CREATE PUBLICATION \"{pubname}\" FOR {what}; COMMIT"
+        );
+        pair.publisher().sql(db, &sql);
+    };
+    publish(
+        "TABLE pgbench_accounts WHERE (aid > 50), TABLE pgbench_branches, pgbench_tellers, pgbench_history, flare_replication_status",
+    );
+    let seen = verify_data(pair, &[]);
+    let report = seen.code(3).json();
+    let status = |table: &str| {
+        let mut tables = report["tables"].as_array().unwrap().iter();
+        let found = tables.find(|it| it["table"] == table);
+        found.unwrap()["status"].clone()
+    };
+    assert_eq!(status("pgbench_accounts"), "unverified", "{seen}");
+    assert_eq!(status("pgbench_branches"), "equal", "{seen}");
+    let why = "public.pgbench_accounts: the publication sends only rows where (aid > 50)";
+    let message = report["error"]["message"].as_str().unwrap();
+    assert!(message.contains(why), "{seen}");
+    pair.flare(&["cutover", pair.subname(), "--yes", "--verified"])
+        .fails_with("public.pgbench_accounts (unverified)");
+    verify_data(pair, &["--table", "pgbench_accounts"]).code(1);
+    publish("ALL TABLES");
 }

@@ -155,6 +155,51 @@ BEGIN
               FROM pg_constraint WHERE contype = 'f' AND NOT convalidated AND flare.ddl_own(xmin));
 END $f$;
 
+-- The same for what drops tables, whose rows may be about to be copied here. From 14 on PostgreSQL refuses that until they
+-- are: for good, since the other side has no such table any more. So the subscription forgets it, and who copies it is
+-- ended; the slot that it has left over there is taken away by flare.
+CREATE OR REPLACE FUNCTION flare.ddl_drop(role name, tag text, statement text, settings jsonb) RETURNS jsonb LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+    superuser CONSTANT boolean := (SELECT rolsuper FROM pg_roles WHERE rolname = current_user);
+    left_to_do jsonb;
+    words text;
+    forgotten jsonb := '[]';
+    removed jsonb;
+BEGIN
+    LOOP
+        BEGIN
+            left_to_do := flare.ddl_shape(role, tag, statement, settings);
+            EXIT;
+        EXCEPTION WHEN invalid_parameter_value OR object_not_in_prerequisite_state THEN
+            -- In whatever language, the table's name is in it.
+            GET STACKED DIAGNOSTICS words = PG_EXCEPTION_DETAIL;
+            IF NOT superuser THEN
+                RAISE;
+            END IF;
+            WITH gone AS (
+                DELETE FROM pg_subscription_rel r USING pg_class c
+                 WHERE c.oid = r.srrelid AND r.srsubstate <> 'r'
+                   AND words ~ ('(^|[^[:alnum:]_])' || regexp_replace(c.relname, '(\W)', '\\\1', 'g') || '($|[^[:alnum:]_])')
+                RETURNING r.*)
+            SELECT jsonb_agg(to_jsonb(gone)) INTO removed FROM gone;
+            IF removed IS NULL THEN
+                RAISE;
+            END IF;
+            forgotten := forgotten || removed;
+        END;
+    END LOOP;
+    IF forgotten <> '[]' THEN
+        -- What has only a like name.
+        INSERT INTO pg_subscription_rel SELECT r.* FROM jsonb_populate_recordset(NULL::pg_subscription_rel, forgotten) r JOIN pg_class c ON c.oid = r.srrelid;
+    END IF;
+    IF superuser THEN
+        -- Before 14 one that waits for apply would wait for good.
+        PERFORM pg_terminate_backend(pid) FROM pg_stat_subscription WHERE relid IS NOT NULL AND NOT EXISTS (SELECT FROM pg_class WHERE oid = relid);
+    END IF;
+    RETURN left_to_do;
+END $f$;
+
 -- What was left to do when the rows have come.
 CREATE OR REPLACE FUNCTION flare.ddl_validate(statement_id bigint) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -285,6 +330,8 @@ BEGIN
         IF new.tag = 'TRUNCATE TABLE' AND decided.outcome IS NULL THEN
             PERFORM flare.ddl_truncate(new.role, statement, new.settings);
             left_to_do := '[]';
+        ELSIF new.tag LIKE 'DROP %' THEN
+            left_to_do := flare.ddl_drop(new.role, new.tag, statement, new.settings);
         ELSE
             left_to_do := flare.ddl_shape(new.role, new.tag, statement, new.settings);
         END IF;

@@ -31,6 +31,7 @@ use self::mend::Mend;
 use self::query::{Printing, Row};
 use self::same::same;
 use self::users::Users;
+use crate::config::Host;
 use crate::error::Result;
 use crate::schema::keywords::names_of_10;
 use crate::server::{Session, Side};
@@ -75,10 +76,26 @@ impl Drift {
     }
 }
 
-/// The roles that flare works as: what they were granted is not the user's schema.
+/// Roles that are known by the configuration.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Roles {
-    pub(crate) names: Vec<String>,
+    /// Those that flare works as: what they were granted is not the user's schema.
+    names: Vec<String>,
+    /// The application's: they have to do with the database, though they may hold what PUBLIC does alone.
+    applications: Vec<String>,
+}
+
+impl Roles {
+    pub(crate) fn of(hosts: [&Host; 2]) -> Roles {
+        let names = hosts.iter().flat_map(|host| {
+            let repl = host.repl.as_ref().map(|it| it.user.clone());
+            repl.into_iter().chain([host.superuser.user.clone()])
+        });
+        Roles {
+            names: names.collect(),
+            applications: hosts[0].app_users.clone(),
+        }
+    }
 }
 
 /// The differences between two databases, in the order in which they are mended.

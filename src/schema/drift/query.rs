@@ -76,6 +76,7 @@ const PRELUDE: &str = "
         SELECT s.refobjid FROM pg_shdepend s, pg_database d WHERE s.refclassid = 'pg_authid'::regclass AND d.datname = current_database() AND (s.dbid = d.oid OR s.classid = 'pg_database'::regclass AND s.objid = d.oid)
         UNION SELECT s.setrole FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = current_database()
         UNION SELECT usesysid FROM pg_stat_activity WHERE datname = current_database()
+        UNION SELECT oid FROM pg_roles WHERE rolname = ANY ($3)
         UNION SELECT m.member FROM concerned c JOIN pg_auth_members m ON m.roleid = c.oid)";
 
 /// How the server prints definitions: names qualified, constants in words that no setting changes. Floats with 15 digits,
@@ -123,6 +124,10 @@ impl<'s> Printing<'s> {
             .replace("$1", &array(&self.roles.names))
     }
 
+    fn prelude(&self) -> String {
+        PRELUDE.replace("$3", &array(&self.roles.applications))
+    }
+
     /// In a transaction of its own, which a failure does not leave open for the next question.
     fn asked(&self, select: &str) -> Result<Vec<SimpleRow>> {
         let found = self
@@ -143,7 +148,7 @@ impl<'s> Printing<'s> {
                EXECUTE {} || {} || {} INTO found;
                PERFORM set_config('flare.answer', found::text, true);
              END",
-            Literal(format!("{PRELUDE}, {ROWS} (")),
+            Literal(format!("{}, {ROWS} (", self.prelude())),
             parts::of_what_there_is(|select| self.filled_in(select)),
             Literal(format!(") {FINGERPRINTS}"))
         );
@@ -160,8 +165,9 @@ impl<'s> Printing<'s> {
         let rows = self.filled_in(&parts::of(kinds));
         let kinds = array(kinds);
         let found = self.asked(&format!(
-            "{PRELUDE}, {ROWS} ({rows})
-             SELECT kind, name, parent, coalesce(body, ''), make, mend, away, fixed FROM rows WHERE kind = ANY ({kinds}) OR cardinality({kinds}) = 0"
+            "{prelude}, {ROWS} ({rows})
+             SELECT kind, name, parent, coalesce(body, ''), make, mend, away, fixed FROM rows WHERE kind = ANY ({kinds}) OR cardinality({kinds}) = 0",
+            prelude = self.prelude()
         ))?;
         let row = |row: &SimpleRow| {
             let text = |at: usize| row.get(at).map(str::to_owned);
@@ -184,7 +190,7 @@ impl<'s> Printing<'s> {
     /// What rests on objects of this side, by the objects' kinds and names.
     pub(super) fn users(&self) -> Result<Users> {
         let found = self
-            .asked(&format!("{PRELUDE}, {}", users::USERS))
+            .asked(&format!("{}, {}", self.prelude(), users::USERS))
             .wrap_err("read what rests on the objects that differ")?;
         users::read(&found)
     }

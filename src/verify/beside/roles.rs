@@ -9,9 +9,9 @@ use crate::error::{Result, WrapErr};
 use crate::server::{Session, params};
 use crate::value::{Ident, Literal};
 
-/// Roles that have to do with the database: they own something in it, hold a privilege, or have a setting for it, and
-/// whoever is a member of such a role.
-pub(super) fn concerned(session: &Session) -> Result<BTreeSet<String>> {
+/// Roles that have to do with the database: they own something in it, hold a privilege, or have a setting for it, are the
+/// application's, and whoever is a member of such a role.
+pub(super) fn concerned(session: &Session, app_users: &[String]) -> Result<BTreeSet<String>> {
     let names: Vec<String> = session
         .value(
             "WITH RECURSIVE named(oid) AS (
@@ -20,10 +20,11 @@ pub(super) fn concerned(session: &Session) -> Result<BTreeSet<String>> {
                   AND (s.dbid = d.oid OR s.classid = 'pg_database'::regclass AND s.objid = d.oid)
                UNION SELECT s.setrole FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
                       WHERE d.datname = current_database()
+               UNION SELECT oid FROM pg_roles WHERE rolname = ANY ($1)
                UNION SELECT m.member FROM named n JOIN pg_auth_members m ON m.roleid = n.oid)
              SELECT array(SELECT r.rolname::text FROM pg_roles r JOIN named n ON n.oid = r.oid
                            WHERE r.oid <> 10 AND r.rolname !~ '^(pg_|rds)')",
-            params![],
+            params![app_users.to_vec()],
         )
         .wrap_err("read the roles of the database")?;
     Ok(names.into_iter().collect())
