@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::cutover::after::{self, Locks};
 use crate::cutover::before::look::{Looked, look};
 use crate::cutover::before::plan;
-use crate::cutover::before::record;
+use crate::cutover::before::{record, way_back};
 use crate::cutover::clients;
 use crate::cutover::deadline::Deadline;
 use crate::cutover::exits::settle::Settled;
@@ -18,8 +18,7 @@ use crate::cutover::pause::switching;
 use crate::cutover::report::{StepName, Writable, cause_of};
 use crate::cutover::state::{Pause, PauseRequest};
 use crate::cutover::switch_report::{SwitchOutcome, SwitchReport, written_after};
-use crate::error::{Advise, Failure, Report, Result, WrapErr, hint_of, message_of};
-use crate::preflight::way;
+use crate::error::{Advise, Report, Result, WrapErr};
 use crate::replicate::{Mode, Run};
 use crate::server::{Pair, Timeout, at_once, interrupt, is_lost, while_they_answer};
 
@@ -39,7 +38,10 @@ pub(crate) fn switch(
         Looked::Ready(pause) => *pause,
     };
     if run.mode == Mode::DryRun {
-        let (plan, way_back) = at_once(|| plan::estimate(&pause), || way_back(pair, request));
+        let (plan, way_back) = at_once(
+            || plan::estimate(&pause),
+            || way_back::may_be_built(pair, request),
+        );
         let mut report = SwitchReport::of(&pause, request, SwitchOutcome::DryRun).planned(plan?);
         report.cause = way_back.err().map(|cause| cause_of(&cause));
         return Ok(report);
@@ -83,34 +85,6 @@ pub(crate) fn switch(
         .err()
         .map(|cause| cause_of(&unfinished(cause, request)));
     Ok(report)
-}
-
-/// Whether the server that would be left reaches the other one; a run finds out when it builds the way back.
-fn way_back(pair: &Pair, request: &PauseRequest) -> Result<()> {
-    let back = pair.reversed();
-    let wanted = request.databases.iter().filter(|_| request.reverse);
-    for wanted in wanted {
-        let (from, to) = (&back.publisher, &back.subscriber);
-        if let Err(report) = way::clear(from, to, &wanted.subname, &wanted.dbname) {
-            let refused = format!(
-                "the {} would be refused: the way back to the {} cannot be built: {}",
-                request.command(),
-                to.side(),
-                message_of(&report)
-            );
-            let known = hint_of(&report).map(str::to_owned);
-            return Failure::no(refused)
-                .hint(known.unwrap_or_else(|| format!(
-                    "the {to} connects to {}:{}: check host_via_{to}, port_via_{to} and repl_user in hosts.{}.conn, that server's pg_hba.conf and the firewall; or go without a way back (--no-reverse)",
-                    from.declared().via.host,
-                    from.declared().via.port,
-                    from.side(),
-                    to = to.side(),
-                )))
-                .err();
-        }
-    }
-    Ok(())
 }
 
 /// Up to the point of no return: whatever fails here is undone.

@@ -6,6 +6,7 @@ use super::Flare;
 use super::direction::oriented;
 use crate::error::{Error, Result};
 use crate::journal::Direction;
+use crate::preflight::Before;
 use crate::replicate::{
     ExtensionList, ExtensionsChange, MissingLoaded, RolesChange, RolesOptions, SchemaChange, drift,
     extensions, roles, schema,
@@ -59,6 +60,10 @@ impl Flare {
     pub fn replicate_schema(&self, dbname: &str, login: Login) -> Result<SchemaChange, Error> {
         self.config.publication(dbname)?;
         let pair = self.pair(&[dbname])?;
+        if !self.warned {
+            let (from, to) = (&pair.publisher, &pair.subscriber);
+            self.clear(from, Some(to), dbname, Before::Setup)?;
+        }
         Ok(schema::replicate(
             &pair,
             &self.config.tools,

@@ -5,10 +5,10 @@ use serde::Serialize;
 
 use super::connectivity::Status;
 use crate::config::Subscription;
-use crate::error::{Advise, Report, Result, message_of};
+use crate::error::{Failure, Report, Result, message_of};
 use crate::server::{
-    Login, Publisher, Server, Session, Subscriber, conninfo_for_subscriber, params, silencing,
-    sqlstate_of,
+    ActAs, Login, Publisher, Server, Session, Subscriber, conninfo_for_subscriber, params,
+    silencing, sqlstate_of,
 };
 use crate::value::{Ident, Literal, Secret};
 
@@ -31,10 +31,10 @@ pub(super) fn attempt(
     subname: &str,
     declared: &Subscription,
 ) -> Way {
-    let (status, message) = match reach(publisher, subscriber, subname, &declared.dbname) {
-        Ok(Reached::Yes) => (Status::Ok, None),
+    let (status, message) = match look(publisher, subscriber, subname, &declared.dbname) {
+        Ok(Some(Reached::Yes)) => (Status::Ok, None),
         // The roles are not replicated yet, or this version lets only a superuser do it: nothing was learnt.
-        Ok(Reached::NotYet | Reached::Denied(_)) => (Status::Missing, None),
+        Ok(None | Some(Reached::Denied(_))) => (Status::Missing, None),
         Err(report) => (Status::Failed, Some(message_of(&report))),
     };
     Way {
@@ -44,52 +44,16 @@ pub(super) fn attempt(
     }
 }
 
-/// Tries it for the way back, before anything is built: `publisher` and `subscriber` have each other's parts then.
-pub(crate) fn clear(
+/// None where what it needs is not there yet.
+fn look(
     publisher: &Publisher,
     subscriber: &Subscriber,
     subname: &str,
     dbname: &str,
-) -> Result<()> {
-    match reach(publisher, subscriber, subname, dbname)? {
-        // From 16 on the database's owner may be let, where the administrator is not.
-        Reached::Denied(report) if subscriber.major() < 16 => {
-            let user = &subscriber.declared().superuser.user;
-            let side = subscriber.side();
-            Err(report).hint(|| {
-                format!(
-                    "{user:?} may not create subscriptions on the {side}: ALTER ROLE {} SUPERUSER; on Amazon RDS log in as the master user or GRANT rds_superuser TO it; or go without a way back (--no-reverse)",
-                    Ident::new(user)
-                )
-            })
-        }
-        _ => Ok(()),
+) -> Result<Option<Reached>> {
+    if !lets_in(publisher, login_of(publisher), dbname)? {
+        return Ok(None);
     }
-}
-
-/// What came of trying.
-enum Reached {
-    Yes,
-    /// What it needs is not there yet.
-    NotYet,
-    /// The role may create no subscription.
-    Denied(Report),
-}
-
-fn reach(
-    publisher: &Publisher,
-    subscriber: &Subscriber,
-    subname: &str,
-    dbname: &str,
-) -> Result<Reached> {
-    let login = match publisher.declared().repl {
-        Some(_) => Login::Replication,
-        None => Login::Superuser,
-    };
-    if !lets_in(publisher, login, dbname)? {
-        return Ok(Reached::NotYet);
-    }
-    let conninfo = conninfo_for_subscriber(publisher, subscriber, login, dbname)?;
     // Any database will do for trying, but only a superuser has CREATE in every one.
     let own;
     let session = if !subscriber.facts().superuser && has_database(subscriber, dbname)? {
@@ -98,6 +62,61 @@ fn reach(
     } else {
         subscriber.admin()
     };
+    reach(publisher, subscriber, session, subname, dbname).map(Some)
+}
+
+/// Who creates a subscription.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Creating {
+    pub(crate) login: Login,
+    /// Whether it is granted something for that first: being denied means nothing then.
+    pub(crate) is_granted: bool,
+}
+
+/// Tries it for the way back, before anything is built: `publisher` and `subscriber` have each other's parts then. Denied is
+/// who is to create it; the hint is the caller's.
+pub(crate) fn clear(
+    publisher: &Publisher,
+    subscriber: &Subscriber,
+    creating: Creating,
+    subname: &str,
+    dbname: &str,
+) -> Result<()> {
+    if !lets_in(publisher, login_of(publisher), dbname)? {
+        return Ok(());
+    }
+    let session = subscriber.connect(ActAs::EvenShutOut(creating.login), dbname)?;
+    match reach(publisher, subscriber, &session, subname, dbname)? {
+        Reached::Denied(report) if !creating.is_granted => Err(report),
+        _ => Ok(()),
+    }
+}
+
+/// What came of trying.
+enum Reached {
+    Yes,
+    /// The role may create no subscription.
+    Denied(Report),
+}
+
+fn login_of(publisher: &Publisher) -> Login {
+    match publisher.declared().repl {
+        Some(_) => Login::Replication,
+        None => Login::Superuser,
+    }
+}
+
+/// How long the other server may take to answer the one that connects to it, which itself would wait for ever.
+const ANSWERS_WITHIN: &str = "10s";
+
+fn reach(
+    publisher: &Publisher,
+    subscriber: &Subscriber,
+    session: &Session,
+    subname: &str,
+    dbname: &str,
+) -> Result<Reached> {
+    let conninfo = conninfo_for_subscriber(publisher, subscriber, login_of(publisher), dbname)?;
     // A publication that is not there has no tables, and so none is missed in this database.
     let statement = format!(
         "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} WITH (create_slot = false, enabled = false, copy_data = false)",
@@ -117,6 +136,16 @@ fn reach(
             log::info!("try the subscriber's way to the publisher: {report:#}");
             Ok(Reached::Denied(report))
         }
+        Err(report) if sqlstate_of(&report) == Some(&SqlState::QUERY_CANCELED) => {
+            let via = &publisher.declared().via;
+            Failure::no(format!(
+                "{}:{} has not answered the {} within {ANSWERS_WITHIN}",
+                via.host,
+                via.port,
+                subscriber.side()
+            ))
+            .err()
+        }
         Err(report) => Err(report),
     }
 }
@@ -130,7 +159,9 @@ fn begin_quietly(session: &Session, subscriber: &Server) -> Result<()> {
     } else {
         ""
     };
-    session.batch(&format!("BEGIN;\n{silencing}{quiet}"))
+    session.batch(&format!(
+        "BEGIN;\n{silencing}{quiet};\nSET LOCAL statement_timeout = '{ANSWERS_WITHIN}'"
+    ))
 }
 
 /// Whether the database is there and lets the account in, which grant_replication sees to. A role that does not exist

@@ -1,10 +1,11 @@
 //! The way back, put in place beside the running stream and standing still: a publication and a slot on *to*, a disabled
 //! subscription on *from*. Creating it proves address, password, pg_hba.conf and the right to replicate.
 
+use super::subscribing::{self, Creator};
 use super::worker_settings::{self, Worker};
-use super::{Plan, Run, granted, identity, refresh, slot, subscribing, unsubscribe};
+use super::{Plan, Run, granted, identity, refresh, slot, unsubscribe};
 use crate::catalog::{publications, slots, subscriptions};
-use crate::error::{Advise, Failure, Result, WrapErr};
+use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::server::{
     ActAs, Login, Pair, Publisher, Server, Session, Statement, conninfo_for_subscriber, is_denied,
     is_lost, params, silence_statement_log,
@@ -44,12 +45,7 @@ pub(crate) fn create(back: &Pair, reverse: &Reverse<'_>, run: &Run) -> Result<()
     )
     .wrap_err_with(what)?;
     subscribe(back, reverse, &slot_name, &published, run)
-        .map_err(|report| if !is_denied(&report) { report } else {
-            let user = &session.endpoint().user;
-            let lacks = subscribing::lacks(&back.subscriber, user, dbname);
-            let without = format!("{lacks}; or go without a way back (--no-reverse)");
-            Err::<(), _>(report).hint(|| without).unwrap_err()
-        })
+        .map_err(|report| advised(report, &back.subscriber, Login::Superuser, dbname))
         .wrap_err_with(what)
         .hint(|| {
             let (server, via) = (&back.subscriber, &back.publisher.declared().via);
@@ -64,6 +60,29 @@ pub(crate) fn create(back: &Pair, reverse: &Reverse<'_>, run: &Run) -> Result<()
                 back.publisher.side(),
             )
         })
+}
+
+/// Who will create its subscription, or why nobody may. `running_pubname` is what *from* publishes now.
+pub(crate) fn creator(back: &Pair, dbname: &str, running_pubname: &str) -> Result<Creator> {
+    let from = &back.subscriber;
+    let written = if subscribing::is_the_administrators(from) {
+        Vec::new()
+    } else {
+        let session = from.visit(dbname)?;
+        publications::tables(&session, running_pubname)?
+    };
+    subscribing::creator(from, dbname, &written, true)
+}
+
+/// What to do where the server did not let `login` create it.
+pub(crate) fn advised(report: Report, from: &Server, login: Login, dbname: &str) -> Report {
+    let user = match from.credentials(login) {
+        Ok(credentials) if is_denied(&report) => credentials.user(),
+        _ => return report,
+    };
+    let lacks = subscribing::lacks(from, user, dbname);
+    let hint = || format!("{lacks}; or go without a way back (--no-reverse)");
+    Err::<(), _>(report).hint(hint).unwrap_err()
 }
 
 fn login_of(publisher: &Publisher) -> Login {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::comparison::Scope;
 pub use self::outcome::RolesChange;
 pub(crate) use self::script::print;
-use self::script::{dump, is_restricted, toolbox};
+use self::script::{dump, may_set, toolbox};
 use super::load::load;
 use super::{Mode, Run, made};
 use crate::catalog::databases;
@@ -100,13 +100,14 @@ pub(crate) fn replicate(
         .accounts()
         .map(|account| account.user.as_str())
         .collect();
+    let administrator = subscriber.credentials(Login::Superuser)?.user();
     let scope = Scope {
         source: &source,
         target: &target,
         parameters: &parameters,
         connecting: &connecting,
-        administrator: subscriber.credentials(Login::Superuser)?.user(),
-        restricted: is_restricted(subscriber, options),
+        administrator,
+        may_set: may_set(subscriber, target.roles.get(administrator), options),
         superuser: subscriber.facts().superuser,
         passwords,
         passwords_wanted: options.passwords == PasswordPolicy::Copy,

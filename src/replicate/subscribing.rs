@@ -6,14 +6,21 @@ use serde::Deserialize;
 use super::granted::Grant;
 use crate::catalog::tables;
 use crate::error::{Failure, Result, WrapErr};
-use crate::server::{Login, Server, Subscriber, params};
+use crate::server::{Login, Server, Side, Subscriber, params};
 use crate::value::{Ident, TableName};
 
 /// The account that will own the subscription, and what it still has to be granted.
-pub(super) struct Creator {
-    pub(super) login: Login,
+pub(crate) struct Creator {
+    pub(crate) login: Login,
     /// What the database's owner grants first, then what the administrator does.
     pub(super) grants: Vec<Grant>,
+}
+
+impl Creator {
+    /// Whether it has to be granted something first.
+    pub(crate) fn is_granted(&self) -> bool {
+        !self.grants.is_empty()
+    }
 }
 
 /// What one account may do on the subscriber.
@@ -33,6 +40,11 @@ const RIGHTS: &str = "
              'may_subscribe', pg_has_role($1::name, 'pg_create_subscription', 'USAGE'),
              'may_create', has_database_privilege($1::name, current_database(), 'CREATE'))";
 
+/// Whether nobody else is asked for: a superuser, or a version that lets only one.
+pub(super) fn is_the_administrators(subscriber: &Server) -> bool {
+    subscriber.facts().superuser || subscriber.major() < 16
+}
+
 /// Looks who may create the subscription on the subscriber, and refuses when nobody can be enabled to.
 pub(super) fn creator(
     subscriber: &Subscriber,
@@ -44,7 +56,7 @@ pub(super) fn creator(
         login: Login::Superuser,
         grants: Vec::new(),
     };
-    if subscriber.facts().superuser || subscriber.major() < 16 {
+    if is_the_administrators(subscriber) {
         return Ok(admin);
     }
     let session = subscriber.connect(Login::Superuser, dbname)?;
@@ -74,7 +86,7 @@ pub(super) fn creator(
         "SELECT coalesce(has_database_privilege((SELECT rolname FROM pg_roles WHERE rolname = $1), current_database(), 'CREATE WITH GRANT OPTION'), false)",
         params![&subscriber.declared().db_owner.user],
     )?;
-    decide(dbname, login, &rights, owner_may_grant)
+    decide((subscriber.side(), dbname), login, &rights, owner_may_grant)
 }
 
 /// What a user lacks whom a server does not let create a subscription, and how it gets it.
@@ -93,12 +105,17 @@ pub(super) fn lacks(server: &Server, user: &str, dbname: &str) -> String {
     )
 }
 
-fn decide(dbname: &str, login: Login, rights: &Rights, owner_may_grant: bool) -> Result<Creator> {
+fn decide(
+    (side, dbname): (Side, &str),
+    login: Login,
+    rights: &Rights,
+    owner_may_grant: bool,
+) -> Result<Creator> {
     let user = &rights.user;
     let ident = Ident::new(user);
     if !rights.may_subscribe {
         return Failure::new(format!(
-            "on the subscriber {user:?} may not create subscriptions: it is no member of pg_create_subscription"
+            "on the {side} {user:?} may not create subscriptions: it is no member of pg_create_subscription"
         ))
         .hint(format!(
             "GRANT pg_create_subscription TO {ident} there, or to the database's owner; on Amazon RDS log in as the master user or GRANT rds_superuser TO {ident}"
@@ -113,11 +130,11 @@ fn decide(dbname: &str, login: Login, rights: &Rights, owner_may_grant: bool) ->
         .collect();
     if let Some(first) = beyond.first() {
         return Failure::new(format!(
-            "on the subscriber {user:?} cannot SET ROLE to {}, who own tables that it would write to",
+            "on the {side} {user:?} cannot SET ROLE to {}, who own tables that it would write to",
             beyond.join(", ")
         ))
         .hint(format!(
-            "GRANT {} TO {ident} WITH SET TRUE on the subscriber, or set run_as_owner: true in the subscription's options and grant it the tables",
+            "GRANT {} TO {ident} WITH SET TRUE on the {side}, or set run_as_owner: true in the subscription's options and grant it the tables",
             Ident::new(*first)
         ))
         .err();
@@ -126,7 +143,7 @@ fn decide(dbname: &str, login: Login, rights: &Rights, owner_may_grant: bool) ->
     if !rights.may_create {
         if !owner_may_grant {
             return Failure::new(format!(
-                "on the subscriber {user:?} may not create subscriptions in database {dbname:?}: it has no CREATE there"
+                "on the {side} {user:?} may not create subscriptions in database {dbname:?}: it has no CREATE there"
             ))
             .hint(format!(
                 "GRANT CREATE ON DATABASE {} TO {ident} as the database's owner",
@@ -165,7 +182,7 @@ mod tests {
     #[test]
     fn what_lacks_is_granted() {
         let grants = |rights: &Rights| {
-            let creator = decide("d", Login::Superuser, rights, true).unwrap();
+            let creator = decide((Side::Subscriber, "d"), Login::Superuser, rights, true).unwrap();
             creator.grants
         };
         let create = Grant::CreateOnDatabase { to: "adm".into() };
@@ -181,7 +198,9 @@ mod tests {
     #[test]
     fn what_nobody_may_grant_is_named() {
         let refused = |rights: &Rights, owner| {
-            let refused = decide("d", Login::Superuser, rights, owner).err().unwrap();
+            let refused = decide((Side::Subscriber, "d"), Login::Superuser, rights, owner)
+                .err()
+                .unwrap();
             format!("{refused:#}")
         };
         assert!(refused(&rights(), false).contains("no CREATE there"));

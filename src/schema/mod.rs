@@ -33,8 +33,8 @@ pub(crate) use keywords::SINCE_10 as KEYWORDS_SINCE_10;
 pub(crate) use post_data::{PostData, Stage, post_data};
 pub(crate) use redact::redact;
 pub(crate) use roles::{
-    Executor, RdsOptions, Reach, RolesReport, RolesTarget, Setting, Standing, Use, rewrite_roles,
-    strip_role_options_for_rds,
+    Executor, MaySet, RdsOptions, Reach, RolesReport, RolesTarget, Setting, Standing, Use,
+    rewrite_roles, strip_role_options_for_rds,
 };
 pub(crate) use spelling::Spelling;
 pub(crate) use statement::{Kind, Statements, statement_at};

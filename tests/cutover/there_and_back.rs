@@ -66,9 +66,11 @@ fn an_administrator_without_superuser_leads_there_and_back() {
     let password = Passwords::APP.replace('\'', "''");
     let alter = format!("ALTER ROLE {app} PASSWORD '{password}'");
     pair.subscriber().sql("postgres", &alter);
-    let replication = format!("ALTER ROLE {repl} REPLICATION");
-    pair.subscriber().sql("postgres", &replication);
+    // From 16 on who has REPLICATION gives it.
+    let replicates = format!("SELECT rolreplication FROM pg_roles WHERE rolname = '{repl}'");
+    assert_eq!(pair.subscriber().value("postgres", &replicates), "t");
     pair.flare(&prepare).ok();
+    no_way_back_without_the_right(&pair);
 
     let application = Application::start(&pair);
     application.await_writes_on(BACK, 50);
@@ -86,6 +88,25 @@ fn an_administrator_without_superuser_leads_there_and_back() {
     application.await_writes_on(BACK, 50);
     assert_moved(application, &pair, &[&[BACK], turns, &[BACK]].concat());
     pair.flare(&["cleanup", pair.subname(), "--yes"]).ok();
+}
+
+/// Who would create the way back, and may not, is known to the dry run and to `status` alike.
+fn no_way_back_without_the_right(pair: &Pair) {
+    let by_super = |sql: &str| pair.publisher().sql("postgres", sql);
+    by_super("REVOKE pg_create_subscription FROM rds_superuser");
+    pair.flare(&["cutover", pair.subname(), "--dry-run"])
+        .code(3)
+        .says("on the publisher")
+        .says("may not create subscriptions")
+        .says("GRANT pg_create_subscription TO");
+    pair.flare(&["status"])
+        .ok()
+        .prints("replicating, NOT ready to cut over")
+        .prints("may not create subscriptions");
+    by_super("GRANT pg_create_subscription TO rds_superuser");
+    pair.flare(&["status"])
+        .ok()
+        .prints("replicating, ready to cut over");
 }
 
 #[test]

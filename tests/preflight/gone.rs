@@ -163,6 +163,15 @@ fn what_no_newer_version_takes_is_named() {
             named.len(),
             "{old}-{new}: {json}"
         );
+        // The command that would fail says it, too, and makes nothing.
+        pair.flare(&["replicate_schema", pair.db()])
+            .code(1)
+            .says("these cannot be made on the subscriber");
+        let there = format!(
+            "SELECT count(*) FROM pg_database WHERE datname = '{}'",
+            pair.db()
+        );
+        assert_eq!(pair.subscriber().value("postgres", &there), "0");
     }
 }
 

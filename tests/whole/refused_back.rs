@@ -22,8 +22,20 @@ fn a_fallback_that_would_leave_something_is_refused() {
     pair.flare(&["cutover", sub, "--dry-run"])
         .code(3)
         .says("would be refused: the way back to the publisher cannot be built");
+    pair.flare(&["status"])
+        .ok()
+        .prints("replicating, NOT ready to cut over")
+        .prints("the way back to the publisher cannot be built");
+    let monitored = pair.flare(&["monitor", db, sub, "--once", "--format", "json"]);
+    assert_eq!(
+        monitored.ok().json()["headline"]["cut_over"]["answer"],
+        "no"
+    );
     leads_to(pair.subscriber().port());
     pair.flare(&["cutover", sub, "--dry-run"]).ok();
+    pair.flare(&["status"])
+        .ok()
+        .prints("replicating, ready to cut over");
     pair.flare(&["cutover", sub, "--yes"]).ok();
     // Its logins write, and the side that was left is closed.
     pair.publisher().sql(

@@ -1,12 +1,52 @@
 //! The way back is built and proven before the pause; it starts after the switch.
 
 use crate::config::Config;
-use crate::error::Result;
+use crate::cutover::state::PauseRequest;
+use crate::error::{Failure, Result, hint_of, message_of};
 use crate::journal::{Direction, Entry, Member};
+use crate::preflight::way::{self, Creating};
 use crate::replicate::Run;
 use crate::replicate::options::Options;
 use crate::replicate::reverse::{self, Reverse};
 use crate::server::Pair;
+
+/// Tries what a run would find out when it builds the way back: who creates its subscription, and whether the server that
+/// would be left reaches the other one.
+pub(in crate::cutover) fn may_be_built(pair: &Pair, request: &PauseRequest) -> Result<()> {
+    let back = pair.reversed();
+    let (from, to) = (&back.publisher, &back.subscriber);
+    for wanted in request.databases.iter().filter(|_| request.reverse) {
+        let pubname = request.stream(wanted).pubname;
+        let tried = reverse::creator(&back, &wanted.dbname, &pubname).and_then(|creator| {
+            let creating = Creating {
+                login: creator.login,
+                is_granted: creator.is_granted(),
+            };
+            way::clear(from, to, creating, &wanted.subname, &wanted.dbname)
+                .map_err(|report| reverse::advised(report, to, creator.login, &wanted.dbname))
+        });
+        let Err(report) = tried else {
+            continue;
+        };
+        let refused = format!(
+            "the {} would be refused: the way back to the {} cannot be built: {}",
+            request.command(),
+            to.side(),
+            message_of(&report)
+        );
+        let known = hint_of(&report).map(str::to_owned);
+        return Failure::no(refused)
+            .hint(known.unwrap_or_else(|| format!(
+                "the {to} connects to {}:{}: check host_via_{to}, port_via_{to} and repl_user in hosts.{}.conn, that server's pg_hba.conf and the firewall; or go without a way back (--no-reverse)",
+                from.declared().via.host,
+                from.declared().via.port,
+                from.side(),
+                to = to.side(),
+            )))
+            .err();
+    }
+    Ok(())
+}
 
 /// Builds it beside the running stream; it stands still. `pair` has *from* as its publisher.
 pub(in crate::cutover) fn build(

@@ -129,6 +129,7 @@ pub(crate) fn cleanup_without_publisher(
             .err();
     }
     let idle: Vec<_> = slot.into_iter().collect();
+    let unrecorded = made::unrecorded(subscriber, dbname)?;
     let change = unsubscribe::drop_slots(&sender, dbname, &idle, run)?
         .and(unpublish(&sender, &back, run)?)
         .and(drop_status_table(subscriber, dbname, run)?)
@@ -139,6 +140,10 @@ pub(crate) fn cleanup_without_publisher(
             run,
         )?)
         .and(forget(subscriber, config, dbname, run)?);
+    let change = match unrecorded {
+        Some(note) => change.with_note(note),
+        None => change,
+    };
     Ok(change.with_note(format!(
         "the publisher does not answer: what flare has there stays, until the command is run again when it does ({})",
         message_of(dead)

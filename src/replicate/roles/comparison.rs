@@ -6,7 +6,7 @@ use super::State;
 use crate::catalog::roles::{Membership, Passwords, Role};
 use crate::catalog::settings::{Parameters, Settable};
 use crate::replicate::setting;
-use crate::schema::RolesReport;
+use crate::schema::{MaySet, RolesReport};
 use crate::value::Ident;
 
 /// What is compared with what.
@@ -17,8 +17,8 @@ pub(super) struct Scope<'a> {
     pub(super) connecting: &'a BTreeSet<&'a str>,
     /// The role that runs the SQL.
     pub(super) administrator: &'a str,
-    /// Attributes that need superuser are not written.
-    pub(super) restricted: bool,
+    /// Which attributes are written.
+    pub(super) may_set: MaySet,
     pub(super) superuser: bool,
     /// Whether the dump has verifiers.
     pub(super) passwords: Passwords,
@@ -72,7 +72,7 @@ impl Scope<'_> {
                 continue;
             };
             let attributes =
-                report.updated.contains(role) && attributes_differ(source, target, self.restricted);
+                report.updated.contains(role) && attributes_differ(source, target, self.may_set);
             let comment = source.comment.is_some() && source.comment != target.comment;
             if attributes || comment {
                 differing.insert(role.clone());
@@ -182,18 +182,18 @@ impl Scope<'_> {
 }
 
 /// Whether ALTER ROLE would change anything; it says nothing of limits that are the default.
-fn attributes_differ(source: &Role, target: &Role, restricted: bool) -> bool {
-    let plain = |role: &Role| {
+fn attributes_differ(source: &Role, target: &Role, may_set: MaySet) -> bool {
+    let plain = |role: &Role| (role.rolinherit, role.rolcreaterole, role.rolcanlogin);
+    let settable = |role: &Role| {
         (
-            role.rolinherit,
-            role.rolcreaterole,
-            role.rolcreatedb,
-            role.rolcanlogin,
+            role.rolsuper && may_set.superuser,
+            role.rolreplication && may_set.replication,
+            role.rolbypassrls && may_set.bypassrls,
+            role.rolcreatedb && may_set.createdb,
         )
     };
-    let privileged = |role: &Role| (role.rolsuper, role.rolreplication, role.rolbypassrls);
     plain(source) != plain(target)
-        || (!restricted && privileged(source) != privileged(target))
+        || settable(source) != settable(target)
         || (source.rolconnlimit != -1 && source.rolconnlimit != target.rolconnlimit)
         || (source.valid_until.is_some() && source.valid_until != target.valid_until)
         || (source.rolpassword.is_some() && source.rolpassword != target.rolpassword)
@@ -244,7 +244,7 @@ mod tests {
     fn differing(
         source: &State,
         target: &State,
-        restricted: bool,
+        may_set: MaySet,
     ) -> (BTreeSet<String>, Vec<String>) {
         let scope = Scope {
             source,
@@ -252,7 +252,7 @@ mod tests {
             parameters: &Parameters::default(),
             connecting: &["own"].into(),
             administrator: "postgres",
-            restricted,
+            may_set,
             superuser: true,
             passwords: Passwords::Read,
             passwords_wanted: true,
@@ -272,6 +272,8 @@ mod tests {
 
     #[test]
     fn only_what_the_dump_would_change_counts() {
+        const ALL: MaySet = MaySet::ALL;
+        const MANAGED: MaySet = MaySet::OF_MANAGED_SERVERS;
         let all = |app: serde_json::Value, own: serde_json::Value| {
             state(vec![
                 role("postgres", 10, none()),
@@ -282,30 +284,30 @@ mod tests {
         let plain = || all(none(), none());
         let source = all(serde_json::json!({"rolreplication": true}), none());
         assert_eq!(
-            differing(&source, &plain(), false).0,
+            differing(&source, &plain(), ALL).0,
             ["app".to_owned()].into()
         );
-        assert!(differing(&source, &plain(), true).0.is_empty());
+        assert!(differing(&source, &plain(), MANAGED).0.is_empty());
         let hashed = |hash: &str| all(serde_json::json!({"rolpassword": hash}), none());
         assert!(
-            !differing(&hashed("md5a"), &hashed("md5b"), false)
+            !differing(&hashed("md5a"), &hashed("md5b"), ALL)
                 .0
                 .is_empty()
         );
-        assert!(differing(&plain(), &hashed("md5b"), false).0.is_empty());
+        assert!(differing(&plain(), &hashed("md5b"), ALL).0.is_empty());
         // A role that flare connects as keeps its attributes, but its comment follows.
         let own = |own| all(none(), own);
         assert!(
             differing(
                 &own(serde_json::json!({"rolcreatedb": true})),
                 &plain(),
-                false
+                ALL
             )
             .0
             .is_empty()
         );
         assert_eq!(
-            differing(&own(serde_json::json!({"comment": "c"})), &plain(), false).0,
+            differing(&own(serde_json::json!({"comment": "c"})), &plain(), ALL).0,
             ["own".to_owned()].into()
         );
         let (_, extras) = differing(
@@ -314,7 +316,7 @@ mod tests {
                 serde_json::json!({"rolconnlimit": 3, "valid_until": "2030-01-01"}),
                 none(),
             ),
-            false,
+            ALL,
         );
         assert_eq!(
             extras,

@@ -15,8 +15,8 @@ use crate::config::{PasswordSource, Tools};
 use crate::error::{Result, WrapErr};
 use crate::replicate::{made, setting};
 use crate::schema::{
-    Executor, RdsOptions, Reach, Restrict, RolesReport, RolesTarget, Setting as Verdict, Standing,
-    Use, rewrite_roles, strip_role_options_for_rds,
+    Executor, MaySet, RdsOptions, Reach, Restrict, RolesReport, RolesTarget, Setting as Verdict,
+    Standing, Use, rewrite_roles, strip_role_options_for_rds,
 };
 use crate::server::{Login, Pair, Server, Subscriber, silencing};
 use crate::tools::{DumpProgram, Job, Toolbox, WRITING, written};
@@ -62,8 +62,35 @@ fn executor(server: &Server) -> Executor {
     }
 }
 
-/// Whether attributes that need superuser are left out.
-pub(super) fn is_restricted(subscriber: &Server, options: RolesOptions) -> bool {
+/// Which attributes may be written; `administrator` is the subscriber's own row of the role that runs the SQL.
+pub(super) fn may_set(
+    subscriber: &Server,
+    administrator: Option<&Role>,
+    options: RolesOptions,
+) -> MaySet {
+    let of_itself = |has: fn(&Role) -> bool| administrator.is_some_and(has);
+    match (executor(subscriber), options.attributes) {
+        (Executor::Superuser, RoleAttributes::AsPermitted) => MaySet::ALL,
+        (Executor::Administrator, RoleAttributes::AsPermitted) if subscriber.major() >= 16 => {
+            MaySet {
+                superuser: false,
+                replication: of_itself(|it| it.rolreplication),
+                bypassrls: of_itself(|it| it.rolbypassrls),
+                createdb: of_itself(|it| it.rolcreatedb),
+            }
+        }
+        (Executor::Administrator, RoleAttributes::StripForRds) if subscriber.major() >= 16 => {
+            MaySet {
+                createdb: of_itself(|it| it.rolcreatedb),
+                ..MaySet::OF_MANAGED_SERVERS
+            }
+        }
+        _ => MaySet::OF_MANAGED_SERVERS,
+    }
+}
+
+/// Whether attributes are left out of what is printed.
+fn is_restricted(subscriber: &Server, options: RolesOptions) -> bool {
     options.attributes == RoleAttributes::StripForRds
         || executor(subscriber) == Executor::Administrator
 }
@@ -167,6 +194,7 @@ impl Scope<'_> {
                 RoleAttributes::AsPermitted => RdsOptions::Keep,
                 RoleAttributes::StripForRds => RdsOptions::Strip,
             },
+            may_set: self.may_set,
             restrict: Restrict::Keep,
             roles: &roles,
             bootstrap: &self.bootstrap(),

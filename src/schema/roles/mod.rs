@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use super::Restrict;
 
+use read::Attribute;
 pub(crate) use rewrite::rewrite_roles;
 pub(crate) use strip::strip_role_options_for_rds;
 
@@ -36,6 +37,48 @@ pub(crate) enum RdsOptions {
     Keep,
     /// Never written, whoever runs it.
     Strip,
+}
+
+/// Which attributes may be written, of those that not every administrator may give: a superuser gives all; from 16 on
+/// CREATEROLE gives what the administrator has itself, before CREATEDB alone (manual: "CREATE ROLE").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MaySet {
+    pub(crate) superuser: bool,
+    pub(crate) replication: bool,
+    pub(crate) bypassrls: bool,
+    pub(crate) createdb: bool,
+}
+
+impl MaySet {
+    pub(crate) const ALL: MaySet = MaySet {
+        superuser: true,
+        replication: true,
+        bypassrls: true,
+        createdb: true,
+    };
+    /// What a managed server lets its administrator give.
+    pub(crate) const OF_MANAGED_SERVERS: MaySet = MaySet {
+        superuser: false,
+        replication: false,
+        bypassrls: false,
+        createdb: true,
+    };
+
+    /// An attribute as it is written, `CREATEDB` or `NOCREATEDB`.
+    fn attribute(self, word: &str) -> bool {
+        match word.strip_prefix("NO").unwrap_or(word) {
+            "SUPERUSER" => self.superuser,
+            "REPLICATION" => self.replication,
+            "BYPASSRLS" => self.bypassrls,
+            "CREATEDB" => self.createdb,
+            _ => true,
+        }
+    }
+
+    fn permitted<'a, 'b>(self, attributes: &'b [Attribute<'a>]) -> Vec<&'b Attribute<'a>> {
+        let permitted = |it: &&Attribute| self.attribute(&it.word);
+        attributes.iter().filter(permitted).collect()
+    }
 }
 
 /// What flare does with a role of the subscriber.
@@ -79,6 +122,7 @@ pub(crate) struct RolesTarget<'a> {
     /// The role that runs the SQL.
     pub(crate) executor_name: &'a str,
     pub(crate) rds: RdsOptions,
+    pub(crate) may_set: MaySet,
     pub(crate) restrict: Restrict,
     /// Every role of the subscriber (`pg_roles`, predefined ones too), by its exact name.
     pub(crate) roles: &'a BTreeMap<String, Standing>,

@@ -9,7 +9,7 @@ use super::super::statement::{Item, Kind, Statements};
 use super::super::tokens::Tokens;
 use super::grants::{Known, Membership};
 use super::read::{Attribute, Grant, RoleStatement};
-use super::strip::{permitted, write_role};
+use super::strip::write_role;
 use super::{Executor, Restrict, RolesReport, RolesTarget, Setting};
 use crate::value::Literal;
 
@@ -172,7 +172,7 @@ impl<W: Write> Rewriter<'_, W> {
             Some((_, raw_role)) => return self.restricted(role, &raw_role, attributes),
             None if !self.target.is_restricted() => self.output.write_all(&item.text)?,
             None => {
-                let kept = permitted(attributes);
+                let kept = self.target.may_set.permitted(attributes);
                 write_role(self.output, "ALTER", tokens.raw(2), &kept)?;
                 self.lost(role, tokens.raw(2), attributes)?;
             }
@@ -182,7 +182,8 @@ impl<W: Write> Rewriter<'_, W> {
 
     /// CREATE ROLE with the attributes that an administrator may give.
     fn restricted(&mut self, role: &str, raw: &[u8], attributes: &[Attribute]) -> io::Result<()> {
-        write_role(self.output, "CREATE", raw, &permitted(attributes))?;
+        let kept = self.target.may_set.permitted(attributes);
+        write_role(self.output, "CREATE", raw, &kept)?;
         self.password(role, raw, attributes)?;
         self.lost(role, raw, attributes)
     }
@@ -207,6 +208,9 @@ impl<W: Write> Rewriter<'_, W> {
         const RDS_REPLICATION: &str = "rds_replication";
         for attribute in attributes {
             let word = attribute.word.as_str();
+            if self.target.may_set.attribute(word) {
+                continue;
+            }
             let substitute = word == "REPLICATION"
                 && self.target.roles.contains_key(RDS_REPLICATION)
                 && !self.target.is_beyond_reach(RDS_REPLICATION);
@@ -219,7 +223,7 @@ impl<W: Write> Rewriter<'_, W> {
                     );
                     self.report.notes.push(note);
                 }
-                "SUPERUSER" | "REPLICATION" | "BYPASSRLS" => {
+                "SUPERUSER" | "REPLICATION" | "BYPASSRLS" | "CREATEDB" => {
                     self.report.notes.push(format!(
                         "role {role:?} has {word} on the publisher, which cannot be given here"
                     ));

@@ -6,17 +6,8 @@ use crate::error::Result;
 
 use super::super::statement::{Kind, Statements};
 use super::super::tokens::Tokens;
+use super::MaySet;
 use super::read::{Attribute, RoleStatement};
-
-/// Attributes that need superuser, or the attribute itself, to be written at all.
-const STRIPPED: [&str; 6] = [
-    "SUPERUSER",
-    "NOSUPERUSER",
-    "REPLICATION",
-    "NOREPLICATION",
-    "BYPASSRLS",
-    "NOBYPASSRLS",
-];
 
 /// Takes SUPERUSER, REPLICATION and BYPASSRLS (and their NO forms) out of ALTER ROLE, and GRANTED BY out of GRANT;
 /// everything else stays as pg_dumpall wrote it.
@@ -32,7 +23,7 @@ pub(crate) fn strip_role_options_for_rds(
         };
         match RoleStatement::read(&tokens) {
             RoleStatement::Alter { attributes, .. } => {
-                let kept = permitted(&attributes);
+                let kept = MaySet::OF_MANAGED_SERVERS.permitted(&attributes);
                 write_role(output, "ALTER", tokens.raw(2), &kept)?;
             }
             RoleStatement::Grant(grant) if grant.grantor.is_some() => {
@@ -44,12 +35,6 @@ pub(crate) fn strip_role_options_for_rds(
         }
     }
     Ok(())
-}
-
-/// The attributes that every server lets an administrator set.
-pub(super) fn permitted<'a, 'b>(attributes: &'b [Attribute<'a>]) -> Vec<&'b Attribute<'a>> {
-    let allowed = |attribute: &&Attribute| !STRIPPED.contains(&attribute.word.as_str());
-    attributes.iter().filter(allowed).collect()
 }
 
 /// Writes `CREATE | ALTER ROLE name WITH ...;`, or nothing for an ALTER that alters nothing.

@@ -8,6 +8,7 @@ const OF_10_BY_15: &str = include_str!("../../../fixtures/dumps/roles-pg_dumpall
 struct Subscriber {
     major: u32,
     executor: Executor,
+    may_set: MaySet,
     roles: BTreeMap<String, Standing>,
 }
 
@@ -22,6 +23,10 @@ impl Subscriber {
         Subscriber {
             major,
             executor,
+            may_set: match executor {
+                Executor::Superuser => MaySet::ALL,
+                Executor::Administrator => MaySet::OF_MANAGED_SERVERS,
+            },
             roles: roles
                 .map(|(role, standing)| (role.to_owned(), standing))
                 .into(),
@@ -41,6 +46,7 @@ impl Subscriber {
             executor: self.executor,
             executor_name: "admin",
             rds: RdsOptions::Keep,
+            may_set: self.may_set,
             restrict: Restrict::Remove,
             roles: &self.roles,
             bootstrap: &BTreeSet::from(["postgres".to_owned()]),
@@ -138,6 +144,32 @@ fn an_administrator_gets_what_it_may_do() {
     role "sneaky" has BYPASSRLS on the publisher, which cannot be given here
     setting log_statement of role "app" needs more rights than there are on the subscriber
     "#);
+}
+
+#[test]
+fn from_16_on_an_administrator_gives_what_it_has_itself() {
+    let mut subscriber =
+        Subscriber::new(18, Executor::Administrator).with("app-owner", Reach::Within);
+    subscriber.may_set = MaySet {
+        superuser: false,
+        replication: true,
+        bypassrls: false,
+        createdb: false,
+    };
+    let (sql, report) = subscriber.rewrite(OF_18);
+    assert!(
+        sql.contains("CREATE ROLE repl WITH INHERIT NOCREATEROLE LOGIN REPLICATION PASSWORD"),
+        "{sql}"
+    );
+    assert!(!sql.contains("CREATEDB") && !sql.contains("BYPASSRLS"));
+    assert!(
+        sql.contains("\nALTER ROLE \"app-owner\" WITH INHERIT NOCREATEROLE LOGIN NOREPLICATION")
+    );
+    let lost = |word: &str| report.notes.iter().filter(|it| it.contains(word)).count();
+    assert_eq!(
+        (lost("CREATEDB"), lost("BYPASSRLS"), lost("REPLICATION")),
+        (1, 1, 0)
+    );
 }
 
 #[test]
