@@ -2,15 +2,17 @@
 
 mod in_one;
 mod order;
+mod processors;
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use postgres::error::SqlState;
 
 pub(super) use in_one::make_in_one;
 use order::{Relation, Task, analyses, order};
+use processors::{Processors, helpers};
 
 use super::record;
 use crate::error::{Advise, Report, Result, WrapErr, message_of};
@@ -28,6 +30,8 @@ pub(super) struct Rest<'a> {
     subscriber: &'a Subscriber,
     dbname: &'a str,
     jobs: usize,
+    /// Of the server, asked once.
+    processors: OnceLock<Processors>,
     /// Sessions that have done something and are to do more.
     free: Mutex<Vec<Session>>,
     /// What was made otherwise than it is on the publisher.
@@ -40,6 +44,7 @@ impl<'a> Rest<'a> {
             subscriber,
             dbname,
             jobs,
+            processors: OnceLock::new(),
             free: Mutex::default(),
             notes: Mutex::default(),
         }
@@ -57,6 +62,8 @@ impl Rest<'_> {
         let session = self.session(&post.settings)?;
         let done = record::pieces(&session)?.into_iter().collect();
         let tables = self.relations(&session)?;
+        let processors = processors::of(&session)?;
+        self.processors.get_or_init(|| processors);
         self.set_free(session);
         let order = order(post, &tables, &done);
         let mut pool = |what: &str, tasks: Vec<Task>, workers| {
@@ -113,6 +120,21 @@ impl Rest<'_> {
         Ok(session.with_timeout(Timeout::WhileServerAnswers))
     }
 
+    /// How many processes of its own an index that is built may have, beside so many sessions that are at work.
+    fn allow_helpers(&self, session: &Session, busy: usize) -> Result<()> {
+        let processors = self.processors.get().copied().unwrap_or_default();
+        match helpers(processors, busy) {
+            None => Ok(()),
+            Some(helpers) => session
+                .execute(
+                    "SELECT set_config(name, least($1, reset_val::int8)::text, false) FROM pg_settings
+                      WHERE name = 'max_parallel_maintenance_workers'",
+                    params![helpers],
+                )
+                .map(drop),
+        }
+    }
+
     fn run(
         &self,
         what: &str,
@@ -129,7 +151,7 @@ impl Rest<'_> {
         let queue: Mutex<VecDeque<Task>> = Mutex::new(tasks.into());
         let next = || {
             let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.pop_front()
+            queue.pop_front().map(|task| (task, queue.len()))
         };
         let mut failed: Option<Report> = None;
         std::thread::scope(|scope| {
@@ -140,7 +162,11 @@ impl Rest<'_> {
                 scope.spawn(move || {
                     let work = || -> Result<()> {
                         let session = self.worker(settings)?;
-                        while let Some(task) = next() {
+                        while let Some((task, waiting)) = next() {
+                            if task.size >= order::LARGE_BYTES {
+                                let busy = workers.min(waiting + 1);
+                                self.allow_helpers(&session, busy)?;
+                            }
                             let note = task.run(&session)?;
                             let mut notes =
                                 self.notes.lock().unwrap_or_else(PoisonError::into_inner);

@@ -30,6 +30,11 @@ use crate::server::{Login, Pair, Session, Side};
 use crate::tools::{DumpProgram, Job, Toolbox};
 use crate::value::counted;
 
+/// Has pg_dump quote every name.
+const QUOTED: &str = "--quote-all-identifiers";
+/// Has everything go to the default tablespace.
+const WITHOUT_TABLESPACES: &str = "--no-tablespaces";
+
 /// What one run works with.
 struct Work<'a> {
     pair: &'a Pair,
@@ -77,13 +82,13 @@ impl<'a> Work<'a> {
         if pair.publisher.major() != pair.subscriber.major()
             && objects::is_named(&session, &KEYWORDS_SINCE_10)?
         {
-            work.args.push("--quote-all-identifiers".to_owned());
+            work.args.push(QUOTED.to_owned());
         }
         let offered = objects::all_tablespaces(pair.subscriber.admin())?;
         let mut lacking = objects::tablespaces(&session)?;
         lacking.retain(|tablespace| !offered.contains(tablespace));
         if !lacking.is_empty() {
-            work.args.push("--no-tablespaces".to_owned());
+            work.args.push(WITHOUT_TABLESPACES.to_owned());
             work.notes.push(format!(
                 "the subscriber has no tablespace {}: everything goes to the default one",
                 lacking.join(", ")

@@ -173,7 +173,7 @@ pub(super) fn until_ready(
                         .err();
                 }
                 return Failure::new(format!("{what}: {why}"))
-                    .hint("the reason is in the subscriber's server log (rows that are there already, a missing column or privilege, a publisher that cannot be reached): mend it, the workers try again by themselves; or start over with flare drop_subscription")
+                    .hint("the reason is in the subscriber's server log (rows that are there already, a missing column or privilege, a full disk, a publisher that cannot be reached): mend it, the workers try again by themselves; or start over with flare drop_subscription")
                     .err();
             }
         }

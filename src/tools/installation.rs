@@ -11,6 +11,7 @@ use crate::config::Tools;
 pub(crate) enum ProgramName {
     PgDump,
     PgDumpall,
+    PgRestore,
     Psql,
 }
 
@@ -19,6 +20,7 @@ impl ProgramName {
         match self {
             ProgramName::PgDump => "pg_dump",
             ProgramName::PgDumpall => "pg_dumpall",
+            ProgramName::PgRestore => "pg_restore",
             ProgramName::Psql => "psql",
         }
     }
@@ -60,6 +62,15 @@ impl fmt::Display for Program {
             self.version,
             self.path.display()
         )
+    }
+}
+
+impl Program {
+    /// The one that was installed with this one, of the same version.
+    pub(crate) fn beside(&self, name: ProgramName) -> Option<Program> {
+        let directory = self.path.parent()?.to_owned();
+        let found = find(&[directory], &[name]);
+        found.into_iter().find(|it| it.version == self.version)
     }
 }
 

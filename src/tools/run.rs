@@ -153,10 +153,19 @@ impl Invocation<'_> {
 
     /// Runs it; its standard output goes to a file without a name, positioned at its start.
     pub(crate) fn dump(self) -> Result<File> {
+        self.printed(|expression| expression.stdin_null())
+    }
+
+    /// The same, with a file as its standard input.
+    pub(crate) fn convert(self, mut input: File) -> Result<File> {
+        rewind(&mut input)?;
+        self.printed(|expression| expression.stdin_file(input))
+    }
+
+    fn printed(self, with: impl FnOnce(duct::Expression) -> duct::Expression) -> Result<File> {
         let mut output = unlinked()?;
         let into = share(&output)?;
-        let (status, stderr) =
-            self.watch(|expression| expression.stdin_null().stdout_file(into))?;
+        let (status, stderr) = self.watch(|expression| with(expression).stdout_file(into))?;
         self.check(status, &stderr)?;
         rewind(&mut output)?;
         Ok(output)

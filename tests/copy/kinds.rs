@@ -1,7 +1,10 @@
 //! Every kind of table, copied by `initial_copy` between the oldest and the newest versions.
 
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
 use super::same;
-use crate::support::{Pair, matrix};
+use crate::support::{Pair, clients, matrix};
 
 /// What is awkward to copy: names, types that binary cannot carry, columns that are gone or computed, tables above others.
 const KINDS: &str = r#"
@@ -53,8 +56,40 @@ fn kinds(major: u32) -> String {
     format!("CREATE TABLE mood_holder (a int); {KINDS}{more}")
 }
 
-fn copies_all(old: u32, new: u32) {
+/// Client programs that leave a line behind for each dump that is made.
+fn count_dumps(pair: &Pair, programs: &[&str]) {
+    let (bin, dir) = (clients::bin(18).expect("programs"), pair.dir().join("bin"));
+    fs::create_dir(&dir).expect("make a directory");
+    for program in programs {
+        symlink(bin.join(program), dir.join(program)).expect("link a program");
+    }
+    let (real, dumps) = (bin.join("pg_dump"), pair.dir().join("dumps"));
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] || echo \"$@\" >> '{}'\nexec '{}' \"$@\"\n",
+        dumps.display(),
+        real.display()
+    );
+    fs::write(dir.join("pg_dump"), script).expect("write a program");
+    fs::set_permissions(dir.join("pg_dump"), fs::Permissions::from_mode(0o755))
+        .expect("make it executable");
+    pair.configure(|config| {
+        config["tools"]["path"] = dir.to_str().expect("a path in UTF-8").into();
+    });
+}
+
+fn dumps(pair: &Pair) -> usize {
+    let made = fs::read_to_string(pair.dir().join("dumps")).unwrap_or_default();
+    made.lines().count()
+}
+
+/// How often the publisher's catalogs are read for the schema: where pg_restore is there, it takes one dump apart.
+fn copies_all(old: u32, new: u32, reads: usize) {
     let pair = Pair::new(old, new);
+    let programs: &[&str] = match reads {
+        1 => &["psql", "pg_dumpall", "pg_restore"],
+        _ => &["psql", "pg_dumpall"],
+    };
+    count_dumps(&pair, programs);
     let (db, sub) = (pair.db(), pair.subname());
     pair.create_roles_on(pair.subscriber());
     let owner = &pair.names().owner;
@@ -85,9 +120,11 @@ fn copies_all(old: u32, new: u32) {
     pair.flare(&["initial_copy", "--jobs", "250", sub])
         .fails_with("250 jobs need as many sessions on the publisher")
         .says("run it with --jobs 1");
+    let before = dumps(&pair);
     let run = pair.flare(&["initial_copy", sub, "--format", "json"]);
     let json = run.ok().json();
     assert_eq!(json["changed"], true, "{run}");
+    assert_eq!(dumps(&pair) - before, reads);
     assert!(json["rows"].as_i64() > Some(30_000), "{run}");
     same::rows_are_equal(&pair);
     same::nothing_of_the_copy_is_left(&pair);
@@ -112,16 +149,16 @@ fn copies_all(old: u32, new: u32) {
 
 #[test]
 fn every_kind_of_table_from_10_to_18() {
-    copies_all(10, 18);
+    copies_all(10, 18, 1);
 }
 
 #[test]
 fn every_kind_of_table_from_16_to_17() {
-    copies_all(16, 17);
+    copies_all(16, 17, 2);
 }
 
 #[test]
 #[ignore = "a matrix for make soak"]
 fn every_kind_of_table_between_all_versions() {
-    matrix::for_each_pair(copies_all);
+    matrix::for_each_pair(|old, new| copies_all(old, new, 1));
 }

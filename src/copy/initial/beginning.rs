@@ -1,5 +1,6 @@
 //! The beginning of a copy: slot, snapshot and tables, undone as a whole when one of them fails; and beginning anew.
 
+use std::fs::File;
 use std::time::Instant;
 
 use super::Copy;
@@ -79,26 +80,22 @@ impl Copy<'_> {
             "slot {:?} begins at {}, its snapshot is {}",
             self.slot_name, held.lsn, held.snapshot
         ));
-        let mut statements = 0;
-        let mut rest = None;
-        // Describing indexes costs the publisher what loading tables costs the subscriber.
-        std::thread::scope(|scope| -> Result<()> {
-            let describing = scope.spawn(|| self.halves.rest(Some(&held.snapshot)));
-            statements = self.halves.load_tables(
-                &held.snapshot,
-                &record::join_work(),
-                &record::tables_loaded(&holder),
-                self.transactions(control)?,
-            )?;
-            rest =
-                Some(describing.join().map_err(|_| {
-                    Failure::new("describe what follows the rows: the thread died")
-                })??);
-            Ok(())
+        let dumped = self.halves.dump(&held.snapshot)?;
+        let tables = self
+            .halves
+            .tables(&dumped, &record::tables_loaded(&holder))?;
+        let transactions = self.transactions(control)?;
+        let (statements, rest) = std::thread::scope(|scope| -> Result<(u64, File)> {
+            let describing = scope.spawn(|| self.halves.rest(&dumped));
+            let statements =
+                self.halves
+                    .load_tables(&tables, &record::join_work(), transactions)?;
+            let rest = describing
+                .join()
+                .map_err(|_| Failure::new("describe what follows the rows: the thread died"))??;
+            Ok((statements, rest))
         })?;
-        if let Some(rest) = rest {
-            keep(control, rest)?;
-        }
+        keep(control, rest)?;
         self.run.progress.step(&format!(
             "tables are there ({})",
             counted(statements, "statement")
@@ -209,7 +206,7 @@ impl Copy<'_> {
             .take(&holder, &self.slot_name, Slot::Kept { failover })?;
         record::hold_first(control, &held)?;
         // What made it begin anew may have changed tables on both sides.
-        keep(control, self.halves.rest(Some(&held.snapshot))?)?;
+        keep(control, self.halves.rest_anew(Some(&held.snapshot))?)?;
         self.report.resumed = false;
         Ok(())
     }

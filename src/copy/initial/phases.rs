@@ -144,7 +144,7 @@ impl Copy<'_> {
     fn make_rest(&mut self, control: &Session, lead: &Lead) -> Result<()> {
         // What stopped an earlier run may have been mended on the publisher.
         if self.report.resumed || !self.recorded(control)?.has_post_data {
-            keep(control, self.halves.rest(None)?)?;
+            keep(control, self.halves.rest_anew(None)?)?;
         }
         let script = record::kept_post_data(control)?;
         let mut watch = Watch::new(

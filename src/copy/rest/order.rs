@@ -8,7 +8,7 @@ use crate::schema::{PostData, Stage};
 use crate::value::TableName;
 
 /// From this size on a constraint's index is built beside the table's other ones.
-const LARGE_BYTES: i64 = 8 << 20;
+pub(super) const LARGE_BYTES: i64 = 8 << 20;
 
 /// Below it the indexes of several tables are made in one transaction.
 const SMALL_BYTES: i64 = 1 << 20;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 
-use super::Work;
 use super::script::Script;
+use super::{QUOTED, WITHOUT_TABLESPACES, Work};
 use crate::catalog::databases;
 use crate::catalog::objects;
 use crate::config::Tools;
@@ -13,8 +13,11 @@ use crate::replicate::database;
 use crate::replicate::load::{Transactions, load_in};
 use crate::replicate::{Change, Run};
 use crate::server::{Login, Pair};
-use crate::tools::{Program, Toolbox};
+use crate::tools::{Program, ProgramName, Toolbox, share};
 use crate::value::ShellWord;
+
+/// The publisher's is not loaded where the subscriber has one.
+const WITHOUT_STATUS_TABLE: &str = "--exclude-table=*.flare_replication_status";
 
 /// What the subscriber's database is before a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,13 @@ pub(crate) enum Place {
     Empty,
     /// It holds objects of a user.
     Taken,
+}
+
+/// The schema as of a snapshot.
+pub(crate) struct Dumped {
+    /// All of it, with what takes it apart; none where each half has to be dumped by itself.
+    archive: Option<(Program, File)>,
+    snapshot: String,
 }
 
 /// What a copy of the schema works with.
@@ -97,46 +107,113 @@ impl<'a> Halves<'a> {
             .wrap_err_with(|| format!("drop database {:?} of the subscriber", self.work.dbname))
     }
 
-    fn half(&self, section: &str, snapshot: Option<&str>, tail: &str) -> Result<Script> {
-        let subscriber = &self.work.pair.subscriber;
-        let session = subscriber.visit(self.work.dbname)?;
-        let schemas: BTreeSet<String> = objects::schemas(&session)?.into_iter().collect();
-        let has_status_table = objects::has_keyed_status_table(&session)?;
-        drop(session);
-        let mut more = vec![format!("--section={section}")];
-        more.extend(snapshot.map(|snapshot| format!("--snapshot={snapshot}")));
-        // The one that is there already, not the one that this copy's first half has made.
-        if has_status_table {
-            more.push("--exclude-table=*.flare_replication_status".to_owned());
-        }
-        self.work.script_of(&self.toolbox, &more, schemas, tail)
+    /// Describes the whole schema as of a snapshot. What reads the catalogs for one half reads them for the other, too.
+    pub(crate) fn dump(&self, snapshot: &str) -> Result<Dumped> {
+        let has_status_table = self.has_status_table()?;
+        let archive = match self.restore() {
+            None => None,
+            Some(restore) => {
+                let mut more = vec!["--format=custom", "--compress=0"];
+                let snapshot = format!("--snapshot={snapshot}");
+                more.push(&snapshot);
+                more.extend(has_status_table.then_some(WITHOUT_STATUS_TABLE));
+                let publisher = &self.work.pair.publisher;
+                Some((restore, self.work.dump(&self.toolbox, publisher, &more)?))
+            }
+        };
+        Ok(Dumped {
+            archive,
+            snapshot: snapshot.to_owned(),
+        })
     }
 
-    /// Loads tables, views, functions and privileges, with `tail` at the end of the transaction; how many statements.
+    /// What takes an archive apart, where it prints names as the dump would have.
+    fn restore(&self) -> Option<Program> {
+        let quoted = self.work.args.iter().any(|it| it == QUOTED);
+        if quoted {
+            return None;
+        }
+        self.toolbox.dump.beside(ProgramName::PgRestore)
+    }
+
+    fn has_status_table(&self) -> Result<bool> {
+        let session = self.work.pair.subscriber.visit(self.work.dbname)?;
+        objects::has_keyed_status_table(&session)
+    }
+
+    fn part(&self, dumped: &Dumped, section: &str) -> Result<File> {
+        match &dumped.archive {
+            Some((restore, archive)) => self.taken_out(restore, archive, section),
+            None => self.describe(section, Some(&dumped.snapshot)),
+        }
+    }
+
+    fn taken_out(&self, restore: &Program, archive: &File, section: &str) -> Result<File> {
+        // pg_dump writes tablespaces into an archive, whatever it was told.
+        let kept = |arg: &&String| *arg == WITHOUT_TABLESPACES;
+        let output: &[&str] = match restore.version.major {
+            12.. => &["--file=-"],
+            _ => &[],
+        };
+        restore
+            .on(&self.work.pair.publisher, self.work.login, self.work.dbname)?
+            .args(output)
+            .args([format!("--section={section}")])
+            .args(self.work.args.iter().filter(kept))
+            .convert(share(archive)?)
+            .wrap_err_with(|| format!("read the {section} of the dump"))
+    }
+
+    fn describe(&self, section: &str, snapshot: Option<&str>) -> Result<File> {
+        let section = format!("--section={section}");
+        let snapshot = snapshot.map(|snapshot| format!("--snapshot={snapshot}"));
+        let mut more = vec![section.as_str()];
+        more.extend(snapshot.as_deref());
+        // The one that is there already, not the one that this copy's first half has made.
+        more.extend(self.has_status_table()?.then_some(WITHOUT_STATUS_TABLE));
+        self.work
+            .dump(&self.toolbox, &self.work.pair.publisher, &more)
+    }
+
+    fn script(&self, part: File, tail: &str) -> Result<Script> {
+        let session = self.work.pair.subscriber.visit(self.work.dbname)?;
+        let schemas: BTreeSet<String> = objects::schemas(&session)?.into_iter().collect();
+        drop(session);
+        self.work.script_of(&self.toolbox, part, schemas, tail)
+    }
+
+    /// Tables, views, functions and privileges, with `tail` at the end of the transaction.
+    pub(crate) fn tables(&self, dumped: &Dumped, tail: &str) -> Result<Script> {
+        self.script(self.part(dumped, "pre-data")?, tail)
+    }
+
+    /// Loads them; how many statements.
     pub(crate) fn load_tables(
         &self,
-        snapshot: &str,
+        tables: &Script,
         head: &str,
-        tail: &str,
         transactions: Transactions,
     ) -> Result<u64> {
-        let script = self.half("pre-data", Some(snapshot), tail)?;
-        let subscriber = &self.work.pair.subscriber;
         load_in(
             &self.toolbox,
-            subscriber,
+            &self.work.pair.subscriber,
             Login::Superuser,
             self.work.dbname,
-            &script.file,
+            &tables.file,
             (transactions, head),
         )
         .wrap_err_with(|| format!("load the tables of database {:?}", self.work.dbname))?;
-        Ok(script.report.statements)
+        Ok(tables.report.statements)
     }
 
     /// What follows the rows: indexes, constraints, triggers. The administrator's borrowed rights stand around it.
-    pub(crate) fn rest(&self, snapshot: Option<&str>) -> Result<File> {
-        Ok(self.half("post-data", snapshot, "")?.file)
+    pub(crate) fn rest(&self, dumped: &Dumped) -> Result<File> {
+        Ok(self.script(self.part(dumped, "post-data")?, "")?.file)
+    }
+
+    /// The same as the publisher has it by now, or in a snapshot.
+    pub(crate) fn rest_anew(&self, snapshot: Option<&str>) -> Result<File> {
+        Ok(self.script(self.describe("post-data", snapshot)?, "")?.file)
     }
 
     /// Loads the second half as it is, in one transaction.

@@ -16,7 +16,7 @@ use crate::tools::{Toolbox, WRITING, written};
 use crate::value::Ident;
 
 /// What psql is given.
-pub(super) struct Script {
+pub(crate) struct Script {
     pub(super) toolbox: Toolbox,
     pub(super) file: File,
     pub(super) report: DumpReport,
@@ -89,16 +89,14 @@ impl Work<'_> {
         })
     }
 
-    /// A part of the schema, with `tail` at its end.
+    /// A dump of a part of the schema as it is loaded, with `tail` at its end.
     pub(super) fn script_of(
         &self,
         toolbox: &Toolbox,
-        more: &[String],
+        dumped: File,
         schemas: BTreeSet<String>,
         tail: &str,
     ) -> Result<Script> {
-        let more: Vec<&str> = more.iter().map(String::as_str).collect();
-        let dumped = self.dump(toolbox, &self.pair.publisher, &more)?;
         let (file, report) = self.enclosed(dumped, schemas, tail)?;
         Ok(Script {
             toolbox: toolbox.clone(),
