@@ -3,7 +3,7 @@
 
 use postgres::error::SqlState;
 
-use super::carried::{leaves_unvalidated, stuck_for_good};
+use super::carried::{is_there, leaves_unvalidated, stuck_for_good};
 use super::decide::{self, Decision};
 use super::keys::{self, Aside};
 use super::record;
@@ -18,7 +18,7 @@ use crate::catalog::{publications, subscriptions};
 use crate::config::Config;
 use crate::error::Result;
 use crate::replicate::{Run, refresh};
-use crate::server::{Login, Pair, Server, at_once, sqlstate_of};
+use crate::server::{Login, Pair, Server, Session, at_once, sqlstate_of};
 use crate::value::TableName;
 
 /// Finishes what earlier runs have left on one side, and takes the tables that the subscription lacks.
@@ -63,8 +63,12 @@ pub(crate) fn take_over(sides: &Sides<'_>, run: &Run) -> Result<(Vec<TableName>,
     sides.act_as(sides.owner())?;
     tables::close(sides, run)?;
     let aside = keys::clear(sides, run)?;
-    let all = tables::ordinary(&sides.open)?;
-    let (tables, mut notes) = tables::take(sides, &all, run)?;
+    let (tables, mut notes) = if is_there(sides.records().0)? {
+        take_as_they_come(sides, run)?
+    } else {
+        let all = tables::ordinary(&sides.open)?;
+        tables::take(sides, &all, run)?
+    };
     sides.copied()?;
     notes.extend(returned(sides, &aside)?);
     sides.validate()?;
@@ -115,6 +119,11 @@ pub(crate) fn follow(sides: &Sides<'_>, run: &Run) -> Result<Vec<TableName>> {
         return Ok(Vec::new());
     }
     keys::clear_the_way(sides, run)?;
+    Ok(take_as_they_come(sides, run)?.0)
+}
+
+/// Takes tables behind the carried statements that make them.
+fn take_as_they_come(sides: &Sides<'_>, run: &Run) -> Result<(Vec<TableName>, Vec<String>)> {
     let mut tries = TRIES;
     loop {
         tries -= 1;
@@ -124,7 +133,7 @@ pub(crate) fn follow(sides: &Sides<'_>, run: &Run) -> Result<Vec<TableName>> {
             // A table that was made behind what has arrived: its statement comes before the next row.
             Err(report)
                 if tries > 0 && sqlstate_of(&report) == Some(&SqlState::UNDEFINED_TABLE) => {}
-            taken => return Ok(taken?.0),
+            taken => return taken,
         }
     }
 }
@@ -152,4 +161,14 @@ pub(crate) fn unsettled(pair: &Pair, config: &Config, dbname: &str) -> Result<Ve
     stuck.sort_by_key(|it| it.error.is_none());
     found.extend(stuck.iter().map(|it| it.in_words(dbname)));
     Ok(found)
+}
+
+/// The texts of carried statements that have not come to the receiving side, though they have had time to and none fails
+/// there.
+pub(crate) fn on_the_way(open: &Session, receiving: &Session) -> Result<Vec<String>> {
+    let stuck = stuck_for_good(open, receiving)?;
+    if stuck.iter().any(|it| it.error.is_some()) {
+        return Ok(Vec::new());
+    }
+    Ok(stuck.into_iter().map(|it| it.statement).collect())
 }

@@ -32,7 +32,7 @@ pub(crate) use barrier::lift_left as lift_barriers;
 pub use carried::StuckStatement;
 pub(crate) use carried::{ALL_HAVE_COME, COUNTED, leaves_unvalidated, stuck, stuck_where_carried};
 pub use decide::Decision;
-pub(crate) use finish::{decide, follow, half_done, retry, take_over, unsettled};
+pub(crate) use finish::{decide, follow, half_done, on_the_way, retry, take_over, unsettled};
 pub(crate) use gaps::gaps;
 pub(crate) use keys::clear_the_way;
 pub(crate) use left_over::sweep;

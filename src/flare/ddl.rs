@@ -114,16 +114,23 @@ impl Flare {
     pub fn repair(&self, subnames: &[String]) -> Result<Vec<Repaired>, Error> {
         let mut repaired = Vec::new();
         for (subname, declared) in self.declared(subnames)? {
+            let mut on_the_way = Vec::new();
             if self.config.ddl == DdlMode::Carry && self.run.mode == Mode::Apply {
                 let pair = self.open().both()?;
                 let direction = self
                     .settle(&pair, &[&declared.dbname])?
                     .flow(&declared.dbname)
                     .direction;
-                // What is made here would be in the way of a statement that is yet to come.
-                self.refuse_unsettled(&oriented(&pair, direction), &declared.dbname)?;
+                let pair = oriented(&pair, direction);
+                // Statements that are yet to come may wait for what is made here; one that fails is decided about first.
+                on_the_way = self.on_the_way(&pair, &declared.dbname)?;
+                if on_the_way.is_empty() {
+                    self.refuse_unsettled(&pair, &declared.dbname)?;
+                } else {
+                    self.refuse_half_done(&pair, &declared.dbname)?;
+                }
             }
-            let made = self.replicate_missing(&declared.dbname)?;
+            let made = self.make_missing(&declared.dbname, |_| Ok(on_the_way))?;
             let (tables, notes) = match self.run.mode {
                 Mode::DryRun => Default::default(),
                 Mode::Apply => {
@@ -349,6 +356,16 @@ impl Flare {
             }
         }
         Ok(())
+    }
+
+    /// Carried statements that have not come, as [`ddl::on_the_way`] has them; `pair` has the open side as its publisher.
+    pub(super) fn on_the_way(&self, pair: &Pair, dbname: &str) -> Result<Vec<String>> {
+        if self.config.ddl != DdlMode::Carry {
+            return Ok(Vec::new());
+        }
+        let open = pair.publisher.visit(dbname)?;
+        let receiving = pair.subscriber.visit(dbname)?;
+        ddl::on_the_way(&open, &receiving)
     }
 
     /// Refuses a switch while a statement may be on one side only.

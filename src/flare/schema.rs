@@ -76,15 +76,21 @@ impl Flare {
     /// Makes what the database that follows only lacks of the one that is written: the subscriber's before a cutover, the
     /// publisher's after it.
     pub fn replicate_missing(&self, dbname: &str) -> Result<MissingLoaded, Error> {
+        Ok(self.make_missing(dbname, |pair| self.on_the_way(pair, dbname))?)
+    }
+
+    /// The same, but for what carried statements that are on their way make.
+    pub(super) fn make_missing(
+        &self,
+        dbname: &str,
+        on_the_way: impl FnOnce(&Pair) -> Result<Vec<String>>,
+    ) -> Result<MissingLoaded> {
         self.config.publication(dbname)?;
         let pair = self.open().both()?;
         let direction = self.settle(&pair, &[dbname])?.flow(dbname).direction;
         self.begin_in(direction, &[&pair.publisher, &pair.subscriber], &[dbname])?;
-        Ok(drift::load_missing(
-            &oriented(&pair, direction),
-            dbname,
-            &self.run,
-        )?)
+        let pair = oriented(&pair, direction);
+        drift::load_missing(&pair, dbname, &on_the_way(&pair)?, &self.run)
     }
 
     /// The SQL that [`Flare::replicate_schema`] loads into a new database, the database's own statements first.

@@ -13,6 +13,7 @@ use crate::config::names_object;
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::schema::drift::{self, Drift, Kind, Roles};
 use crate::server::{Login, Pair, Session, Side, is_contention, is_lost, sqlstate_of};
+use crate::value::counted;
 
 /// How many differences a message names.
 const SHOWN: usize = 10;
@@ -114,8 +115,13 @@ pub struct MissingLoaded {
 }
 
 /// Makes what the subscriber's database only lacks, as one transaction; values of enums, which 10 and 11 add in none,
-/// before that.
-pub(crate) fn load_missing(pair: &Pair, dbname: &str, run: &Run) -> Result<MissingLoaded> {
+/// before that. While carried statements are `on_the_way`, only what rows may wait for and none of them makes.
+pub(crate) fn load_missing(
+    pair: &Pair,
+    dbname: &str,
+    on_the_way: &[String],
+    run: &Run,
+) -> Result<MissingLoaded> {
     let copying = not_valid::is_copying(&*pair.subscriber.visit(dbname)?)?;
     let made_again = not_valid::make_again(&pair.subscriber, dbname, run)?;
     let mut found = look(pair, dbname)?;
@@ -125,6 +131,9 @@ pub(crate) fn load_missing(pair: &Pair, dbname: &str, run: &Run) -> Result<Missi
     };
     let waiting = found.iter().any(waits);
     found.retain(|it| !waits(it));
+    let before = found.len();
+    found.retain(|it| on_the_way.is_empty() || holds_rows_up(it, on_the_way));
+    let left = before - found.len();
     let (missing, differences): (Vec<Drift>, Vec<Drift>) = found
         .into_iter()
         .partition(|it| it.missing && it.statement.is_some() && it.kind != Kind::Role);
@@ -148,6 +157,16 @@ pub(crate) fn load_missing(pair: &Pair, dbname: &str, run: &Run) -> Result<Missi
     };
     if waiting {
         loaded.notes.push("constraints that are NOT VALID are made once every table is copied: run the command again then".into());
+    }
+    if left > 0 {
+        loaded.notes.push(format!(
+            "{} left for now, since {} yet to come: run the command again then",
+            counted(left, "difference"),
+            match on_the_way.len() {
+                1 => "a carried statement is".to_owned(),
+                count => format!("{count} carried statements are"),
+            }
+        ));
     }
     if loaded.differences.iter().any(|it| it.kind == Kind::Role) {
         loaded
@@ -192,6 +211,14 @@ pub(crate) fn load_missing(pair: &Pair, dbname: &str, run: &Run) -> Result<Missi
     loaded.statements.extend(in_order.into_iter().map(done));
     loaded.changed = true;
     Ok(loaded)
+}
+
+/// Whether apply may stop for want of it, and no statement that is on its way has its name, as that one would be in its way.
+fn holds_rows_up(drift: &Drift, on_the_way: &[String]) -> bool {
+    let name = drift.object.to_lowercase();
+    let last = name.trim_end_matches('"').rsplit(['.', '"']).next();
+    let named = |text: &String| last.is_none_or(|it| text.to_lowercase().contains(it));
+    matches!(drift.kind, Kind::Table | Kind::Column) && !on_the_way.iter().any(named)
 }
 
 /// Runs the statements in an order in which each finds what it rests on: what fails is tried again after the others.

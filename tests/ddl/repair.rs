@@ -6,7 +6,7 @@ use crate::cutover::fixture::{ready, switched_to};
 use crate::support::application::{Application, Side};
 use crate::support::{Pair, wait};
 
-use super::carry::{armed, owner, runs};
+use super::carry::{armed, owner, runs, settle};
 use super::same::assert_same;
 
 /// Any of them stops apply.
@@ -87,6 +87,7 @@ fn a_table_that_was_not_carried_is_named_and_made() {
         .prints("replicates from now on: public.carried")
         .prints("replicates from now on: public.only_here");
     a_table_may_go_before_its_rows_have_come(&pair);
+    what_no_event_trigger_sees_is_made_before_what_is_on_its_way(&pair);
     switched_to(&pair, Side::Subscriber);
     let count = "SELECT count(*) FROM carried";
     assert_eq!(pair.subscriber().value(db, count), "1");
@@ -132,4 +133,26 @@ fn a_table_may_go_before_its_rows_have_come(pair: &Pair) {
         pair.flare(&["status"]).ok();
         pair.publisher().value(db, &left) == "0"
     });
+}
+
+/// Apply stops at its rows. What statements behind them make is left to those.
+fn what_no_event_trigger_sees_is_made_before_what_is_on_its_way(pair: &Pair) {
+    let mut client = owner(pair, Side::Publisher);
+    runs(
+        &mut client,
+        "EXPLAIN ANALYZE CREATE TABLE unseen AS SELECT 1 AS id",
+    );
+    runs(
+        &mut client,
+        "CREATE TABLE behind (id int PRIMARY KEY); INSERT INTO behind VALUES (1)",
+    );
+    pair.flare(&["status", "--repair"])
+        .ok()
+        .prints("CREATE TABLE public.unseen")
+        .prints("replicates from now on: public.behind");
+    let failed = "SELECT count(*) FROM flare.ddl WHERE outcome <> 'done'";
+    assert_eq!(pair.subscriber().value(pair.db(), failed), "0");
+    runs(&mut client, "ALTER TABLE unseen REPLICA IDENTITY FULL");
+    settle(pair, Side::Publisher);
+    assert_same(pair);
 }

@@ -111,7 +111,8 @@ fn same_collation(one: &str, other: &str) -> bool {
 /// `ARRAY['a'::character varying::text]`.
 fn normal(tokens: Vec<&[u8]>) -> Vec<&[u8]> {
     let tokens = tokens.into_iter().map(token_of_10).collect();
-    let mut tokens = without_casts_of_text(without_later_words(tokens));
+    let mut tokens =
+        without_types_of_null_fields(without_casts_of_text(without_later_words(tokens)));
     loop {
         let before = tokens.len();
         tokens = without_needless_parentheses(tokens);
@@ -158,6 +159,42 @@ fn without_casts_of_text(tokens: Vec<&[u8]>) -> Vec<&[u8]> {
                 at = end;
                 continue 'tokens;
             }
+        }
+        kept.push(tokens[at]);
+        at += 1;
+    }
+    kept
+}
+
+/// A stored row gets a NULL without a type for each attribute that its type has been given since; its printed text is loaded
+/// with one.
+fn without_types_of_null_fields(tokens: Vec<&[u8]>) -> Vec<&[u8]> {
+    let mut kept: Vec<&[u8]> = Vec::with_capacity(tokens.len());
+    // Of the parentheses around the token, which are those of a row.
+    let mut rows = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        let in_row = rows.last() == Some(&true);
+        if in_row && tokens[at] == b"NULL" && tokens[at + 1..].starts_with(&[b":", b":"]) {
+            kept.push(tokens[at]);
+            let mut depth = 0;
+            while let Some(token) = tokens.get(at) {
+                match *token {
+                    b"," | b")" if depth == 0 => break,
+                    b"(" => depth += 1,
+                    b")" => depth -= 1,
+                    _ => {}
+                }
+                at += 1;
+            }
+            continue;
+        }
+        match tokens[at] {
+            b"(" => rows.push(kept.last() == Some(&b"ROW".as_slice())),
+            b")" => {
+                rows.pop();
+            }
+            _ => {}
         }
         kept.push(tokens[at]);
         at += 1;
@@ -230,6 +267,19 @@ mod tests {
             "CHECK ((a > (1)::bigint))",
             "CHECK ((a > (1)::integer))"
         ));
+    }
+
+    #[test]
+    fn a_field_that_is_null_has_the_type_of_its_attribute() {
+        let same = |one, other| same(Kind::Default, one, other);
+        assert!(same("ROW(2, NULL)", "ROW(2, NULL::integer)"));
+        assert!(same(
+            "ROW(NULL, 'a'::text, NULL)",
+            "ROW(NULL::numeric(10,2), 'a'::text, NULL::character varying(3)[])"
+        ));
+        assert!(!same("ROW(2, NULL)", "ROW(2, 3)"));
+        assert!(!same("NULL::integer", "NULL::date"));
+        assert!(!same("f(NULL::integer)", "f(NULL::date)"));
     }
 
     #[test]
