@@ -40,6 +40,7 @@ const FAMILIES: &[&[Check]] = &[
     family::own_names::CHECKS,
     family::versions::CHECKS,
     family::gone::CHECKS,
+    family::results::CHECKS,
     family::members::CHECKS,
     family::extensions::CHECKS,
     family::needs::CHECKS,

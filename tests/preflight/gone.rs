@@ -19,6 +19,8 @@ const OLD: &str = r#"
     CREATE POLICY seen ON kept USING (h ~ 'a=>1'); CREATE VIEW slow AS SELECT query, total_time FROM pg_stat_statements;
     CREATE VIEW slower AS SELECT s.query FROM pg_stat_statements(true) s; CREATE VIEW calls AS SELECT query, calls FROM pg_stat_statements;
     CREATE VIEW held AS SELECT id FROM kept WHERE h @> 'a=>1';
+    CREATE VIEW checkpoint AS SELECT c.redo_lsn FROM pg_control_checkpoint() c; CREATE VIEW named AS SELECT (pg_control_checkpoint()).redo_lsn, s.pid FROM pg_stat_activity s;
+    CREATE VIEW settled AS SELECT f.name, x.word FROM pg_show_all_settings() f, pg_get_keywords() x; CREATE VIEW plain AS SELECT name FROM pg_show_all_settings();
     CREATE FUNCTION warned() RETURNS int LANGUAGE sql SET operator_precedence_warning = off SET work_mem = '4MB' AS 'SELECT 1'"#;
 
 /// On an 11: what 12 refuses.
@@ -30,10 +32,13 @@ const RECENT: &str = "
     CREATE TABLE fine_up (a int, b int GENERATED ALWAYS AS (a * 2) STORED); CREATE TABLE fine_down () INHERITS (fine_up);
     CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
     CREATE TABLE folded (a text COLLATE blind PRIMARY KEY, b text COLLATE blind REFERENCES folded); CREATE TABLE folds (a text CONSTRAINT across REFERENCES folded);
-    CREATE VIEW checkpoints AS SELECT pg_stat_get_bgwriter_timed_checkpoints() AS n; CREATE VIEW cached AS SELECT attcacheoff FROM pg_attribute";
+    CREATE VIEW checkpoints AS SELECT pg_stat_get_bgwriter_timed_checkpoints() AS n; CREATE VIEW cached AS SELECT attcacheoff FROM pg_attribute;
+    CREATE VIEW walled AS SELECT wal_records FROM pg_stat_get_wal(); CREATE FUNCTION atomic() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT wal_records FROM pg_stat_get_wal(); END;
+    CREATE VIEW abbreviated AS SELECT abbrev FROM pg_timezone_abbrevs()";
 
-const IDS: [&str; 4] = [
+const IDS: [&str; 5] = [
     "gone_objects",
+    "moved_results",
     "gone_columns",
     "gone_members",
     "function_settings",
@@ -104,6 +109,14 @@ fn what_no_newer_version_takes_is_named() {
                     "function_settings",
                     "public.warned() (operator_precedence_warning)",
                 ),
+                (
+                    "moved_results",
+                    "view public.checkpoint (reads pg_control_checkpoint())",
+                ),
+                (
+                    "moved_results",
+                    "view public.settled (reads pg_get_keywords())",
+                ),
                 ("gone_members", "view public.boxes (cube: operator @)"),
                 ("gone_members", "index public.listed (intarray: operator @)"),
                 (
@@ -141,6 +154,18 @@ fn what_no_newer_version_takes_is_named() {
                     "gone_columns",
                     "public.cached (reads pg_attribute.attcacheoff)",
                 ),
+                (
+                    "gone_objects",
+                    "view public.abbreviated (function pg_timezone_abbrevs() is gone)",
+                ),
+                (
+                    "moved_results",
+                    "view public.walled (reads pg_stat_get_wal())",
+                ),
+                (
+                    "moved_results",
+                    "function public.atomic() (reads pg_stat_get_wal())",
+                ),
             ],
         ),
     ];
@@ -173,6 +198,41 @@ fn what_no_newer_version_takes_is_named() {
         );
         assert_eq!(pair.subscriber().value("postgres", &there), "0");
     }
+}
+
+/// A collation of the system's that only the publisher's machine has, in every place that names one.
+#[test]
+fn collations_that_the_subscriber_lacks_are_named_wherever_they_are() {
+    let pair = Pair::new(14, 17).with_accounts(1);
+    pair.publisher().sql(
+        pair.db(),
+        r#"CREATE COLLATION pg_catalog.klingon (locale = 'C');
+           CREATE TABLE t (id int PRIMARY KEY, a text, b text COLLATE klingon, CONSTRAINT c CHECK (a COLLATE klingon > 'x')); CREATE INDEX i ON t ((lower(a COLLATE "klingon")));
+           CREATE VIEW v AS SELECT id FROM t ORDER BY a COLLATE klingon; CREATE TYPE both_ends AS (a text COLLATE klingon);
+           CREATE TYPE words AS RANGE (subtype = text, collation = klingon); CREATE TABLE p (a text) PARTITION BY RANGE (a COLLATE klingon);
+           CREATE POLICY seen ON t USING (a COLLATE klingon > 'b'); CREATE FUNCTION f(a text) RETURNS bool LANGUAGE sql BEGIN ATOMIC SELECT a < 'x' COLLATE klingon; END;
+           CREATE COLLATION mine (locale = 'C'); CREATE VIEW own AS SELECT a COLLATE mine AS a, b COLLATE "C" AS b FROM t"#,
+    );
+    let json = look(&pair);
+    let objects = [
+        "column public.t.b",
+        "column public.both_ends.a",
+        "constraint c of public.t",
+        "function public.f(text)",
+        "index public.i",
+        "partition key of public.p",
+        "policy seen of public.t",
+        "range public.words",
+        "view public.v",
+    ];
+    for object in objects {
+        let words = format!("{object} (klingon)");
+        assert_found(&json, "collations", "blocker", &words);
+    }
+    let named = of(&json, "collations")[0]["objects"]
+        .as_array()
+        .map(Vec::len);
+    assert_eq!(named, Some(objects.len()), "{json}");
 }
 
 /// Each version takes the same of its own.

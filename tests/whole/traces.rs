@@ -198,11 +198,23 @@ fn a_migration_that_is_given_up_leaves_no_trace() {
 fn a_migration_that_went_there_and_back_leaves_no_trace() {
     let pair = prepared(14, 15);
     let publisher = pair.publisher();
+    let (db, app) = (pair.db(), &pair.names().app);
+    publisher.sql(
+        "postgres",
+        &format!("REVOKE TEMPORARY ON DATABASE {db} FROM PUBLIC; GRANT CONNECT, TEMPORARY ON DATABASE {db} TO {app}"),
+    );
+    // A dump prints the entries in their order.
+    let acl = || {
+        let sql = format!("SELECT datacl FROM pg_database WHERE datname = '{db}'");
+        publisher.value("postgres", &sql)
+    };
+    let ordered = acl();
     let before = [schema(&pair, publisher), globals(&pair, publisher)];
     set_up(&pair);
     pair.flare(&["cutover", pair.subname(), "--yes"]).ok();
     pair.flare(&["fallback", pair.subname(), "--yes"]).ok();
     pair.flare(&["cleanup", pair.subname(), "--yes"]).ok();
+    assert_eq!(acl(), ordered);
     let after = [schema(&pair, publisher), globals(&pair, publisher)];
     assert_eq!(differences(&before[0], &after[0]), "");
     assert_eq!(differences(&before[1], &after[1]), "");

@@ -64,6 +64,10 @@ impl ConnectPrivileges {
                 Ident::new(role)
             )
         }));
+        if let Some(ordered) = self.in_written_order() {
+            statements.extend(ordered);
+            return statements;
+        }
         for entry in in_grant_order(&self.before) {
             let option = if entry.grantable {
                 " WITH GRANT OPTION"
@@ -85,6 +89,46 @@ impl ConnectPrivileges {
             }
         }
         statements
+    }
+
+    /// Where a grantee that has nothing but CONNECT stands before others: its entry comes back as the last one, so the others'
+    /// are made anew behind it, and a dump prints them as before. None where nothing would move, or not all is the owner's.
+    fn in_written_order(&self) -> Option<Vec<String>> {
+        let entries = &self.before.entries;
+        let is_plain = |it: &AclEntry| self.by_owner(it) && !it.grantable;
+        if self.before.written.is_none() || !entries.iter().all(is_plain) {
+            return None;
+        }
+        let mut grantees: Vec<(String, Vec<&AclEntry>)> = Vec::new();
+        for entry in entries {
+            let name = grantee(entry);
+            match grantees.iter_mut().find(|(it, _)| *it == name) {
+                Some((_, own)) => own.push(entry),
+                None => grantees.push((name, vec![entry])),
+            }
+        }
+        let comes_last = |own: &[&AclEntry]| matches!(own, [only] if only.privilege == "CONNECT" && !self.keeps(only));
+        let first = grantees.iter().position(|(_, own)| comes_last(own))?;
+        if grantees[first..].iter().all(|(_, own)| comes_last(own)) {
+            return None;
+        }
+        let database = Ident::new(&self.before.dbname);
+        let mut statements = Vec::new();
+        for (at, (name, own)) in grantees.iter().enumerate() {
+            if at > first {
+                let privileges: Vec<&str> = own.iter().map(|it| it.privilege.as_str()).collect();
+                statements.extend([
+                    format!("REVOKE ALL ON DATABASE {database} FROM {name}"),
+                    format!(
+                        "GRANT {} ON DATABASE {database} TO {name}",
+                        privileges.join(", ")
+                    ),
+                ]);
+            } else if own.iter().any(|it| it.privilege == "CONNECT") {
+                statements.push(format!("GRANT CONNECT ON DATABASE {database} TO {name}"));
+            }
+        }
+        Some(statements)
     }
 
     /// Roles whose grants only a member of them can make again, beside the owner.
@@ -216,6 +260,43 @@ mod tests {
                 r#"GRANT CONNECT ON DATABASE "d" TO "o""#,
             ]
         );
+    }
+
+    #[test]
+    fn entries_come_back_in_the_order_they_were_written_in() {
+        let entry_of = |grantee: Option<&str>, privilege: &str| AclEntry {
+            privilege: privilege.into(),
+            ..entry("o", grantee, false)
+        };
+        let mut privileges = of(
+            vec![
+                entry_of(Some("first"), "TEMPORARY"),
+                entry_of(Some("first"), "CONNECT"),
+                entry_of(None, "CONNECT"),
+                entry_of(Some("o"), "CREATE"),
+                entry_of(Some("o"), "CONNECT"),
+                entry_of(Some("last"), "CONNECT"),
+            ],
+            &[],
+        );
+        let unordered = privileges.restoring().len();
+        privileges.before.written = Some("{...}".into());
+        assert_eq!(
+            privileges.restoring()[1..],
+            [
+                r#"GRANT CONNECT ON DATABASE "d" TO "first""#,
+                r#"GRANT CONNECT ON DATABASE "d" TO PUBLIC"#,
+                r#"REVOKE ALL ON DATABASE "d" FROM "o""#,
+                r#"GRANT CREATE, CONNECT ON DATABASE "d" TO "o""#,
+                r#"REVOKE ALL ON DATABASE "d" FROM "last""#,
+                r#"GRANT CONNECT ON DATABASE "d" TO "last""#,
+            ]
+        );
+        // Nothing stands behind it: nothing is made anew.
+        privileges.before.entries.drain(3..5);
+        assert_eq!(privileges.restoring().len(), unordered - 1);
+        privileges.before.entries[0].grantable = true;
+        assert!(privileges.in_written_order().is_none());
     }
 
     #[test]

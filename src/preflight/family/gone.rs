@@ -75,7 +75,7 @@ const GONE: Question<Gone> = Question::database(
            FROM (VALUES ('timenow', 12), ('currtid', 14), ('pg_start_backup', 15), ('pg_stop_backup', 15), ('pg_is_in_backup', 15), ('pg_backup_start_time', 15), ('path_center', 15),
                         ('numeric_fac', 14), ('close_lb', 15), ('close_sl', 15), ('dist_bl', 15), ('dist_lb', 15), ('interval_accum', 17), ('interval_accum_inv', 17), ('interval_avg', 17), ('interval_combine', 17),
                         ('pg_stat_get_bgwriter_timed_checkpoints', 17), ('pg_stat_get_bgwriter_requested_checkpoints', 17), ('pg_stat_get_bgwriter_buf_written_checkpoints', 17),
-                        ('pg_stat_get_checkpoint_write_time', 17), ('pg_stat_get_checkpoint_sync_time', 17), ('pg_stat_get_buf_written_backend', 17), ('pg_stat_get_buf_fsync_backend', 17)) g(name, since)
+                        ('pg_stat_get_checkpoint_write_time', 17), ('pg_stat_get_checkpoint_sync_time', 17), ('pg_stat_get_buf_written_backend', 17), ('pg_stat_get_buf_fsync_backend', 17), ('pg_timezone_abbrevs', 18)) g(name, since)
            JOIN pg_proc p ON p.proname = g.name AND p.pronamespace = 'pg_catalog'::regnamespace
          UNION ALL SELECT 'funcid ' || p::oid, format('function %s', p), 15 FROM to_regprocedure('point(path)') p WHERE p IS NOT NULL),
      expression(classid, oid, object, words) AS (

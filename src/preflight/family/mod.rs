@@ -24,6 +24,7 @@ pub(super) mod partial;
 mod published;
 pub(super) mod records;
 pub(super) mod replication_user;
+pub(super) mod results;
 pub(super) mod role_settings;
 pub(super) mod row_security;
 pub(super) mod sequences;

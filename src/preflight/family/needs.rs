@@ -46,7 +46,7 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         id: "collations",
-        title: "the subscriber has the collations of columns and domains",
+        title: "the subscriber has the collations that objects use",
         before: Before::Setup,
         place: Place::Database,
         asks: &[COLLATED.on_publisher(), COLLATIONS.on_subscriber()],
@@ -105,13 +105,29 @@ const FILES: Question<String> = Question::server(
 .privileged();
 
 /// Those of the system's catalog: what the user has made is in the dump. What the server itself is built with is everywhere.
+/// Of COLLATE in an expression no dependency on a collation of the system's is on record: the stored expressions are searched.
 const COLLATED: Question<Need> = Question::database(
     "collations in use",
-    "WITH collated(object, coll) AS (
+    r"WITH expression(object, words) AS (
+         SELECT format(CASE c.relkind WHEN 'v' THEN 'view %s' WHEN 'm' THEN 'materialized view %s' ELSE 'rule of %s' END, c.oid::regclass), concat(r.ev_qual, r.ev_action)
+           FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class WHERE c.oid >= 16384
+         UNION ALL SELECT format('default of %s.%I', d.adrelid::regclass, a.attname), d.adbin::text FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+         UNION ALL SELECT format('constraint %I of %s', n.conname, CASE n.conrelid WHEN 0 THEN n.contypid::regtype::text ELSE n.conrelid::regclass::text END), n.conbin::text
+           FROM pg_constraint n WHERE n.contype = 'c' AND n.oid >= 16384
+         UNION ALL SELECT format('index %s', i.indexrelid::regclass), concat(i.indexprs, i.indpred) FROM pg_index i WHERE i.indexrelid >= 16384
+         UNION ALL SELECT format('policy %I of %s', p.polname, p.polrelid::regclass), concat(p.polqual, p.polwithcheck) FROM pg_policy p
+         UNION ALL SELECT format('trigger %I of %s', g.tgname, g.tgrelid::regclass), g.tgqual::text FROM pg_trigger g
+         UNION ALL SELECT format('partition key of %s', k.partrelid::regclass), k.partexprs::text FROM pg_partitioned_table k
+         UNION ALL SELECT format('function %s', p.oid::regprocedure), to_jsonb(p) ->> 'prosqlbody' FROM pg_proc p WHERE p.oid >= 16384
+         UNION ALL SELECT format('statistics %I of %s', s.stxname, s.stxrelid::regclass), to_jsonb(s) ->> 'stxexprs' FROM pg_statistic_ext s),
+     collated(object, coll) AS (
          SELECT format('column %s.%I', c.oid::regclass, a.attname), a.attcollation FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-          WHERE c.relkind IN ('r', 'p', 'f', 'm') AND c.oid >= 16384 AND a.attnum > 0 AND NOT a.attisdropped
+          WHERE c.relkind IN ('r', 'p', 'f', 'm', 'c') AND c.oid >= 16384 AND a.attnum > 0 AND NOT a.attisdropped
          UNION ALL SELECT format('domain %s', t.oid::regtype), t.typcollation FROM pg_type t WHERE t.typtype = 'd' AND t.oid >= 16384
-         UNION ALL SELECT format('index %s', i.indexrelid::regclass), x.x FROM pg_index i, unnest(i.indcollation::oid[]) x(x) WHERE i.indexrelid >= 16384)
+         UNION ALL SELECT format('range %s', r.rngtypid::regtype), r.rngcollation FROM pg_range r WHERE r.rngtypid >= 16384
+         UNION ALL SELECT format('partition key of %s', k.partrelid::regclass), x.x FROM pg_partitioned_table k, unnest(k.partcollation::oid[]) x(x)
+         UNION ALL SELECT format('index %s', i.indexrelid::regclass), x.x FROM pg_index i, unnest(i.indcollation::oid[]) x(x) WHERE i.indexrelid >= 16384
+         UNION ALL SELECT e.object, m.m[1]::oid FROM expression e, regexp_matches(e.words, ':collOid (\d+)', 'g') m(m) WHERE e.words LIKE '%:collOid %')
      SELECT DISTINCT jsonb_build_object('object', u.object, 'needs', o.collname)
        FROM collated u JOIN pg_collation o ON o.oid = u.coll
       WHERE o.collnamespace = 'pg_catalog'::regnamespace AND o.oid NOT IN (100, 950, 951)
