@@ -176,6 +176,11 @@ impl Pause<'_> {
         first.is_some_and(|first| first.dbname() == database.dbname())
     }
 
+    /// Whether a hook of the user's comes between the last row's arrival and the point of no return.
+    pub(super) fn has_switch_hook(&self) -> bool {
+        self.config.cutover.hooks.switch.is_some()
+    }
+
     pub(super) fn members(&self) -> &[Member] {
         &self.entry.databases
     }

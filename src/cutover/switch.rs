@@ -90,7 +90,7 @@ pub(crate) fn switch(
 /// Up to the point of no return: whatever fails here is undone.
 fn pause_and_win(pause: &mut Pause<'_>) -> Result<()> {
     engine::first_half(pause)?;
-    if pause.config.cutover.hooks.switch.is_some() {
+    if pause.has_switch_hook() {
         pause.take(StepName::Route, clients::route)?;
     }
     pause.take(StepName::Switching, switching::win)

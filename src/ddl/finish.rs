@@ -18,7 +18,7 @@ use crate::catalog::{publications, subscriptions};
 use crate::config::Config;
 use crate::error::Result;
 use crate::replicate::{Run, refresh};
-use crate::server::{Login, Pair, Server, Session, at_once, sqlstate_of};
+use crate::server::{Pair, Server, Session, at_once, sqlstate_of};
 use crate::value::TableName;
 
 /// Finishes what earlier runs have left on one side, and takes the tables that the subscription lacks.
@@ -153,10 +153,7 @@ pub(crate) fn half_done(pair: &Pair, config: &Config, dbname: &str) -> Result<Ve
 /// When the record cannot be read.
 pub(crate) fn unsettled(pair: &Pair, config: &Config, dbname: &str) -> Result<Vec<String>> {
     let mut found = half_done(pair, config, dbname)?;
-    let (open, receiving) = (
-        pair.publisher.connect(Login::Superuser, dbname)?,
-        pair.subscriber.connect(Login::Superuser, dbname)?,
-    );
+    let (open, receiving) = pair.visit(dbname)?;
     let mut stuck = stuck_for_good(&open, &receiving)?;
     stuck.sort_by_key(|it| it.error.is_none());
     found.extend(stuck.iter().map(|it| it.in_words(dbname)));

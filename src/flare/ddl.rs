@@ -88,8 +88,7 @@ impl Flare {
             return Ok(Vec::new());
         }
         let pair = oriented(pair, standing.direction);
-        let open = pair.publisher.visit(dbname)?;
-        let receiving = pair.subscriber.visit(dbname)?;
+        let (open, receiving) = pair.visit(dbname)?;
         ddl::gaps(&pair, (&open, &receiving), dbname, self.config.ddl)
     }
 
@@ -224,8 +223,7 @@ impl Flare {
         }
         let dbname = declared.dbname.as_str();
         let pair = oriented(pair, direction);
-        let open = pair.publisher.visit(dbname)?;
-        let receiving = pair.subscriber.visit(dbname)?;
+        let (open, receiving) = pair.visit(dbname)?;
         let Some(stuck) = ddl::stuck_where_carried(&open, &receiving)? else {
             let stream = Stream::of(dbname, subname, &declared.pubname, direction);
             if subscriptions::find(&receiving, &stream.subname)?.is_some() {
@@ -335,8 +333,7 @@ impl Flare {
             if let Err(report) = ddl::renew(pair, &forward, direction, self.config.ddl, &self.run) {
                 log::warn!("{report:#}");
             }
-            let open = pair.publisher.visit(&wanted.dbname)?;
-            let receiving = pair.subscriber.visit(&wanted.dbname)?;
+            let (open, receiving) = pair.visit(&wanted.dbname)?;
             let sessions: (&Session, &Session) = (&open, &receiving);
             self.sweep(pair, sessions, direction, &wanted.subname, declared);
             self.follow(

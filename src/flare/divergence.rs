@@ -61,8 +61,7 @@ impl Flare {
         let direction = journals.flow(dbname).direction;
         let pair = oriented(pair, direction);
         let stream = self.stream(subname, direction)?;
-        let from = pair.publisher.visit(dbname)?;
-        let to = pair.subscriber.visit(dbname)?;
+        let (from, to) = pair.visit(dbname)?;
         let (published, followed) = at_once(
             || publications::tables(&from, &stream.pubname),
             || {

@@ -26,7 +26,7 @@ pub(crate) fn close(
     run: &Run,
 ) -> Result<Change> {
     let what = || format!("close database {dbname:?} of the {}", server.side());
-    let session = server.connect(ActAs::Tables, dbname).wrap_err_with(what)?;
+    let session = server.visit_as(ActAs::Tables, dbname).wrap_err_with(what)?;
     let tables: Vec<TableName> = tables
         .iter()
         .filter(|name| !status_table::is(name))
@@ -235,7 +235,7 @@ fn default_read_only(
 /// Exempts one more role from the default of a database that is closed, and puts on record what its own setting was.
 pub(crate) fn exempt(server: &Server, dbname: &str, (role, login): (&str, Login)) -> Result<()> {
     let what = || format!("exempt {role:?} from the read-only default of {dbname:?}");
-    let session = server.connect(ActAs::Tables, dbname).wrap_err_with(what)?;
+    let session = server.visit_as(ActAs::Tables, dbname).wrap_err_with(what)?;
     let now = now(&session, dbname, Some(role))?;
     let mut record = recorded(&session, dbname)?.unwrap_or_else(|| ReadOnlyDefault {
         exempt: Vec::new(),
@@ -251,7 +251,7 @@ pub(crate) fn exempt(server: &Server, dbname: &str, (role, login): (&str, Login)
         }
         session.batch(&record.recording()).wrap_err_with(what)?;
         server
-            .connect(login, "postgres")?
+            .visit_as(login, "postgres")?
             .batch(&statement)
             .wrap_err_with(what)?;
     }
@@ -264,13 +264,13 @@ pub(crate) fn open(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
     if !status_table::has_database(server, dbname)? {
         return Ok(Change::none(run));
     }
-    let session = server.connect(ActAs::Tables, dbname).wrap_err_with(what)?;
+    let session = server.visit_as(ActAs::Tables, dbname).wrap_err_with(what)?;
     open_by(server, &session, dbname, run)
 }
 
 /// Takes a fence away that stops nobody, from a side that is open; nothing where there is none.
 pub(crate) fn take_fence_off(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
-    let session = server.connect(ActAs::Tables, dbname)?;
+    let session = server.visit_as(ActAs::Tables, dbname)?;
     drop_fence(server, &session, dbname, run).wrap_err_with(|| {
         format!(
             "take the fence of {dbname:?} away from the {}",
@@ -313,7 +313,7 @@ pub(crate) fn restore_defaults(server: &Server, closed: Option<&ReadOnlyDefault>
     };
     let dbname = closed.dbname.as_str();
     server
-        .connect(owner_login(server, &[dbname])?, "postgres")?
+        .visit_as(owner_login(server, &[dbname])?, "postgres")?
         .batch(&closed.reopening())
         .wrap_err("let sessions write again by default")?;
     for role in &closed.exempt {
@@ -321,7 +321,7 @@ pub(crate) fn restore_defaults(server: &Server, closed: Option<&ReadOnlyDefault>
         let is_owner = role.role == server.declared().db_owner.user;
         let login = Login::owner_if(!server.facts().superuser && is_owner);
         server
-            .connect(login, "postgres")?
+            .visit_as(login, "postgres")?
             .batch(&role.restoring(dbname))
             .wrap_err_with(|| format!("give {:?} its own default back", role.role))?;
     }

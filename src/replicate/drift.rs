@@ -21,8 +21,7 @@ const SHOWN: usize = 10;
 /// The differences between the two databases of a pair. flare's own objects, and what the roles it works as were granted,
 /// do not count.
 pub(crate) fn look(pair: &Pair, dbname: &str) -> Result<Vec<Drift>> {
-    let from = pair.publisher.visit(dbname)?;
-    let to = pair.subscriber.visit(dbname)?;
+    let (from, to) = pair.visit(dbname)?;
     between(pair, &from, &to)
 }
 

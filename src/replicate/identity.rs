@@ -18,7 +18,7 @@ pub(super) fn equalise(
     run: &Run,
 ) -> Result<Change> {
     let subscriber = &pair.subscriber;
-    let session = subscriber.connect(ActAs::Tables, dbname)?;
+    let session = subscriber.visit_as(ActAs::Tables, dbname)?;
     let mut wanted = identities(&*pair.publisher.visit(dbname)?)?;
     wanted.retain(|identity| tables.is_none_or(|tables| tables.contains(&identity.name)));
     let plan = plan(dbname, &wanted, &identities(&session)?);

@@ -6,7 +6,7 @@ use super::{Plan, status_table, unsubscribe};
 use crate::catalog::subscriptions::{Relation, Subscription};
 use crate::catalog::tables::listed;
 use crate::error::Result;
-use crate::server::{Session, Side, Subscriber, Timeout};
+use crate::server::{ActAs, Session, Side, Subscriber, Timeout};
 use crate::value::{Ident, TableName};
 
 const LONGEST: Duration = Duration::from_secs(2 * 60 * 60);
@@ -33,7 +33,8 @@ pub(crate) fn session(
     subscription: &Subscription,
     tables: usize,
 ) -> Result<Session> {
-    let session = unsubscribe::owning(subscriber, dbname, subscription)?;
+    let login = unsubscribe::login_of(subscriber, subscription);
+    let session = subscriber.connect(ActAs::EvenShutOut(login), dbname)?;
     Ok(session.with_timeout(patience(tables)))
 }
 

@@ -112,7 +112,7 @@ fn publish(
         dbname, pubname, ..
     } = reverse;
     let to = &back.publisher;
-    let admin = to.connect(Login::Superuser, dbname)?;
+    let admin = to.visit(dbname)?;
     if publications::find(&admin, pubname)?.is_some() {
         return Ok(());
     }
@@ -145,7 +145,7 @@ fn publish(
         "CREATE PUBLICATION {ident} FOR TABLE {}{with}",
         names.join(", ")
     );
-    to.connect(ActAs::Tables, dbname)?.batch(&listed)
+    to.visit_as(ActAs::Tables, dbname)?.batch(&listed)
 }
 
 fn subscribe(
@@ -204,7 +204,7 @@ fn subscribe(
     let (by_owner, by_creator) = plan.statements().split_at(by_owner.count());
     if !by_owner.is_empty() {
         run.ddl
-            .run(&from.connect(ActAs::Tables, reverse.dbname)?, by_owner)?;
+            .run(&*from.visit_as(ActAs::Tables, reverse.dbname)?, by_owner)?;
     }
     session.set_timeout(refresh::patience(published.len()));
     session.batch("BEGIN")?;
@@ -229,7 +229,7 @@ pub(crate) fn remove(back: &Pair, dbname: &str, subname: &str, run: &Run) -> Res
 
 /// Drops a publication that flare has made, where it still is.
 pub(crate) fn unpublish(publisher: &Publisher, dbname: &str, pubname: &str) -> Result<()> {
-    let admin = publisher.connect(Login::Superuser, dbname)?;
+    let admin = publisher.visit(dbname)?;
     let Some(found) = publications::find(&admin, pubname)? else {
         return Ok(());
     };
@@ -237,7 +237,7 @@ pub(crate) fn unpublish(publisher: &Publisher, dbname: &str, pubname: &str) -> R
     if found.mine {
         admin.batch(&statement)
     } else {
-        publisher.connect(ActAs::Tables, dbname)?.batch(&statement)
+        publisher.visit_as(ActAs::Tables, dbname)?.batch(&statement)
     }
     .wrap_err_with(|| format!("drop publication {pubname:?}"))
 }
@@ -245,7 +245,7 @@ pub(crate) fn unpublish(publisher: &Publisher, dbname: &str, pubname: &str) -> R
 /// What lets a subscription that stands still begin at `mark`: its origin says so far it has come.
 pub(crate) fn start(back: &Pair, dbname: &str, subname: &str, mark: Lsn) -> Result<()> {
     let what = || format!("start the way back, subscription {subname:?}");
-    let admin = back.subscriber.connect(Login::Superuser, dbname)?;
+    let admin = back.subscriber.visit(dbname)?;
     let found = subscriptions::find(&admin, subname)?
         .ok_or_else(|| Failure::new(format!("{}: it is not there", what())))?;
     if found.subenabled {
@@ -265,8 +265,8 @@ pub(crate) fn start(back: &Pair, dbname: &str, subname: &str, mark: Lsn) -> Resu
         }
         advanced => advanced.map(drop).wrap_err_with(what)?,
     }
-    let session = unsubscribe::owning(&back.subscriber, dbname, &found)?;
-    session
+    drop(admin);
+    unsubscribe::owning(&back.subscriber, dbname, &found)?
         .batch(&format!(
             "ALTER SUBSCRIPTION {} ENABLE",
             Ident::new(subname)
@@ -287,8 +287,10 @@ fn advance_slot(publisher: &Publisher, dbname: &str, slot_name: &str, mark: Lsn)
             .execute(sql, params![slot_name, mark.to_string()])
             .map(drop)
     };
-    let advanced = match with(&publisher.connect(Login::Superuser, dbname)?) {
-        Err(report) if is_denied(&report) => with(&publisher.connect(Login::Replication, dbname)?),
+    let advanced = match with(&*publisher.visit(dbname)?) {
+        Err(report) if is_denied(&report) => {
+            with(&*publisher.visit_as(Login::Replication, dbname)?)
+        }
         advanced => advanced,
     };
     advanced.wrap_err_with(|| format!("advance replication slot {slot_name:?}"))

@@ -30,7 +30,7 @@ const PAYLOAD: &str = "payload";
 
 /// Adds the column for what a probe row carries, where the table lacks it.
 pub(crate) fn add_payload(server: &Server, dbname: &str, run: &Run) -> Result<()> {
-    let session = server.connect(ActAs::Owner, dbname)?;
+    let session = server.visit_as(ActAs::Owner, dbname)?;
     let table = table(server);
     let found = found(&session, &table)?;
     if found.columns.is_empty() || found.columns.iter().any(|column| column == PAYLOAD) {

@@ -1,5 +1,7 @@
 //! Dropping a subscription: detached from its slot first, so that the publisher cannot stop it, then the slots.
 
+use std::sync::Arc;
+
 use super::{Change, Plan, Run, granted, slot};
 use crate::catalog::slots::{self, Slot};
 use crate::catalog::subscriptions::{self, Subscription};
@@ -36,7 +38,7 @@ pub(crate) fn refuse_strangers(
     if !super::status_table::has_database(subscriber, dbname)? {
         return Ok(());
     }
-    let session = subscriber.connect(Login::Superuser, dbname)?;
+    let session = subscriber.visit(dbname)?;
     let Some(found) = subscriptions::find(&session, subname)? else {
         return Ok(());
     };
@@ -73,8 +75,8 @@ pub(crate) fn drop(
     run: &Run,
 ) -> Result<Change> {
     let existing = if super::status_table::has_database(subscriber, dbname)? {
-        let session = subscriber.connect(Login::Superuser, dbname)?;
-        match subscriptions::find(&session, subname)? {
+        let found = subscriptions::find(&*subscriber.visit(dbname)?, subname)?;
+        match found {
             Some(found) => Some((owning(subscriber, dbname, &found)?, found)),
             None => None,
         }
@@ -157,9 +159,9 @@ pub(crate) fn owning(
     subscriber: &Subscriber,
     dbname: &str,
     subscription: &Subscription,
-) -> Result<Session> {
+) -> Result<Arc<Session>> {
     let login = login_of(subscriber, subscription);
-    subscriber.connect(ActAs::EvenShutOut(login), dbname)
+    subscriber.visit_as(ActAs::EvenShutOut(login), dbname)
 }
 
 /// The account of ours that may change the subscription.

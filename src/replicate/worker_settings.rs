@@ -153,8 +153,7 @@ pub(super) fn settle(
     receiver: &Worker,
     run: &Run,
 ) -> Result<Change> {
-    let from = pair.publisher.visit(dbname)?;
-    let to = pair.subscriber.visit(dbname)?;
+    let (from, to) = pair.visit(dbname)?;
     let (sending, receiving) = (Now::read(&from, sender)?, Now::read(&to, receiver)?);
     let sent = set(sender, dbname, of_sender(&sending, sender.login), run)?;
     Ok(sent.and(set(

@@ -44,14 +44,21 @@ impl Server {
         who: impl Into<ActAs>,
         dbname: &str,
     ) -> Result<(Session, Facts)> {
-        let is_superuser = self.facts().superuser;
-        match who.into() {
+        match self.as_it_logs_in(who.into()) {
             ActAs::Itself(login) => self.log_in(login, dbname),
-            ActAs::EvenShutOut(Login::DbOwner) => self.own(dbname),
-            ActAs::EvenShutOut(login) => self.log_in(login, dbname),
-            ActAs::Tables if is_superuser => self.log_in(Login::Superuser, dbname),
-            ActAs::Owner if is_superuser => self.act_for_owner(dbname),
-            ActAs::Tables | ActAs::Owner => self.own(dbname),
+            ActAs::EvenShutOut(_) | ActAs::Tables => self.own(dbname),
+            ActAs::Owner => self.act_for_owner(dbname),
+        }
+    }
+
+    /// The same session by one name, so that it can be lent.
+    pub(super) fn as_it_logs_in(&self, who: ActAs) -> ActAs {
+        let is_superuser = self.facts().superuser;
+        match who {
+            ActAs::EvenShutOut(login) if login != Login::DbOwner => ActAs::Itself(login),
+            ActAs::Tables if is_superuser => ActAs::Itself(Login::Superuser),
+            ActAs::Tables | ActAs::Owner if !is_superuser => ActAs::EvenShutOut(Login::DbOwner),
+            who => who,
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::session::Session;
 use super::verified::{Server, Side, is_identity_mismatch};
 use crate::config::Config;
 use crate::error::{Failure, Result, message_of};
@@ -63,6 +64,15 @@ impl Pair {
             publisher: self.subscriber.as_publisher(),
             subscriber: self.publisher.as_subscriber(),
         }
+    }
+
+    /// A lent session of the administrator in the database on either server, opened at once where they are new.
+    pub(crate) fn visit(&self, dbname: &str) -> Result<(Arc<Session>, Arc<Session>)> {
+        let (publisher, subscriber) = at_once(
+            || self.publisher.visit(dbname),
+            || self.subscriber.visit(dbname),
+        );
+        Ok((publisher?, subscriber?))
     }
 }
 

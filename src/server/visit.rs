@@ -1,36 +1,36 @@
-//! Sessions for looking: opened once for each database, and used by one look after another.
+//! Sessions that are lent: opened once for each database and account, and used by one task after another.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Login, Server, Session, Side};
+use super::{ActAs, Login, Server, Session, Side};
 use crate::config::Host;
 use crate::error::Result;
 
-/// Sessions for looking, each with its account and database. One that nobody else has is free.
+/// Sessions to lend, each with whom it acts as and its database. One that nobody else has is free.
 #[derive(Default)]
 pub(super) struct Visits(Mutex<Vec<Visit>>);
 
 struct Visit {
-    login: Login,
+    who: ActAs,
     dbname: String,
     session: Arc<Session>,
 }
 
 impl Visits {
-    fn free(&self, login: Login, dbname: &str) -> Option<Arc<Session>> {
+    fn free(&self, who: ActAs, dbname: &str) -> Option<Arc<Session>> {
         let mut visits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         visits.retain(|visit| !visit.session.has_failed());
         let free = visits.iter().find(|visit| {
-            visit.login == login && visit.dbname == dbname && Arc::strong_count(&visit.session) == 1
+            visit.who == who && visit.dbname == dbname && Arc::strong_count(&visit.session) == 1
         })?;
         Some(Arc::clone(&free.session))
     }
 
-    fn keep(&self, login: Login, dbname: &str, session: &Arc<Session>) {
+    fn keep(&self, who: ActAs, dbname: &str, session: &Arc<Session>) {
         let mut visits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         visits.push(Visit {
-            login,
+            who,
             dbname: dbname.to_owned(),
             session: Arc::clone(session),
         });
@@ -67,30 +67,31 @@ impl Server {
                 {
                     server
                         .visits
-                        .keep(Login::Superuser, dbname, &Arc::new(session));
+                        .keep(Login::Superuser.into(), dbname, &Arc::new(session));
                 }
             }
             server
         })
     }
 
-    /// A session of the administrator that looks and changes nothing: one that has looked before, or a new one. Whoever has
-    /// it leaves it as it was, without a setting or an open transaction; one on which anything has failed is not used again.
+    /// A session of the administrator: one that was used before, or a new one. Whoever has it leaves it as it was, without a
+    /// setting or an open transaction; one on which anything has failed is not used again.
     pub(crate) fn visit(&self, dbname: &str) -> Result<Arc<Session>> {
         self.visit_as(Login::Superuser, dbname)
     }
 
-    /// The same of another account.
-    pub(crate) fn visit_as(&self, login: Login, dbname: &str) -> Result<Arc<Session>> {
-        if let Some(session) = self.visits.free(login, dbname) {
+    /// The same of another account, or acting as another.
+    pub(crate) fn visit_as(&self, who: impl Into<ActAs>, dbname: &str) -> Result<Arc<Session>> {
+        let who = self.as_it_logs_in(who.into());
+        if let Some(session) = self.visits.free(who, dbname) {
             return Ok(session);
         }
-        let session = Arc::new(self.connect(login, dbname)?);
-        self.visits.keep(login, dbname, &session);
+        let session = Arc::new(self.connect(who, dbname)?);
+        self.visits.keep(who, dbname, &session);
         Ok(session)
     }
 
-    /// Ends the sessions that have looked: before others are ended, theirs among them, and before a database goes.
+    /// Ends the sessions that are lent: before others are ended, theirs among them, and before a database goes.
     pub(crate) fn end_visits(&self) {
         self.visits.end();
     }

@@ -80,7 +80,7 @@ pub use settle::Values;
 use self::pinned::Pinned;
 use crate::error::Result;
 use crate::journal::{Direction, Stream};
-use crate::server::Pair;
+use crate::server::{Pair, at_once};
 
 /// What is on record of a stream's rows: whether every published table was found equal, as they are carried now.
 /// `configured` is the configuration's pair, `pair` has the side that is written as its publisher.
@@ -90,8 +90,9 @@ pub(crate) fn missing_proof(
     stream: &Stream,
     direction: Direction,
 ) -> Result<Proof> {
-    let from = Pinned::open(&pair.publisher, &stream.dbname)?;
-    let to = Pinned::open(&pair.subscriber, &stream.dbname)?;
+    let open = |server| Pinned::open(server, &stream.dbname);
+    let (from, to) = at_once(|| open(&pair.publisher), || open(&pair.subscriber));
+    let (from, to) = (from?, to?);
     let (tables, subscription) = subject::published(from.session(), to.session(), stream)?;
     record::proof(
         configured,

@@ -18,7 +18,7 @@ use crate::cutover::failpoint;
 use crate::error::{Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Entry, Member, Transition};
 use crate::replicate::{Run, closed, reverse, unsubscribe};
-use crate::server::{Login, Pair, Publisher, Server, Timeout, is_lost};
+use crate::server::{Pair, Publisher, Server, Timeout, is_lost};
 
 /// What came of the part that the application does not wait for.
 pub(in crate::cutover) struct After {
@@ -105,8 +105,7 @@ fn reached(part: &str) -> Result<()> {
 fn exempt_way_back(from: &Publisher, entry: &Entry, member: &Member) -> Result<()> {
     let back = member.stream(entry.direction.flipped());
     let follower = from.as_subscriber();
-    let session = from.connect(Login::Superuser, &back.dbname)?;
-    let Some(found) = subscriptions::find(&session, &back.subname)? else {
+    let Some(found) = subscriptions::find(&*from.visit(&back.dbname)?, &back.subname)? else {
         return Ok(());
     };
     let login = unsubscribe::login_of(&follower, &found);

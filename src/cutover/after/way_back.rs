@@ -25,8 +25,8 @@ pub(in crate::cutover) fn start(pair: &Pair, entry: &Entry, member: &Member) -> 
     reverse::start(&back, &stream.dbname, &stream.subname, mark)?;
     let (from, to) = (&pair.publisher, &pair.subscriber);
     let probe = Probe {
-        writer: &to.connect(ActAs::Tables, &stream.dbname)?,
-        reader: &from.connect(ActAs::Tables, &stream.dbname)?,
+        writer: &*to.visit_as(ActAs::Tables, &stream.dbname)?,
+        reader: &*from.visit_as(ActAs::Tables, &stream.dbname)?,
         identifier: to.identifier(),
         table: status_table::table(to),
     };

@@ -104,13 +104,15 @@ fn place_fence(pause: &Pause<'_>, database: &Database, run: &Run) -> Result<fenc
     let dbname = database.dbname();
     run.progress
         .step(&format!("preparing the fence of {dbname:?}"));
-    fence::place(
+    let ahead = fence::place(
         &database.sessions.lock.session,
         pause.begin_locks,
         &database.published,
         &database.default_before.recording(),
     )
-    .wrap_err_with(|| format!("prepare the fence of {dbname:?}"))
+    .wrap_err_with(|| format!("prepare the fence of {dbname:?}"))?;
+    log::debug!("the fence of {dbname:?} ahead of the pause: {ahead:?}");
+    Ok(ahead)
 }
 
 /// Plans, caches and pages: what is used in the pause is used once before. The lock taken here hinders nobody.

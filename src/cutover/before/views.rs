@@ -4,7 +4,7 @@ use crate::cutover::state::Database;
 use crate::error::{Advise, Result};
 use crate::replicate::Run;
 use crate::replicate::views::{self, Failed, Which};
-use crate::server::{ActAs, Login, Pair, Timeout};
+use crate::server::{ActAs, Pair, Timeout};
 
 /// Refreshes those that can be read on *from*; what is older than it could be is said.
 ///
@@ -17,7 +17,7 @@ pub(in crate::cutover) fn refresh(
     run: &Run,
 ) -> Result<Vec<String>> {
     let dbname = database.dbname();
-    let from = pair.publisher.connect(Login::Superuser, dbname)?;
+    let from = pair.publisher.visit(dbname)?;
     let to = pair.subscriber.connect(ActAs::Tables, dbname)?;
     let to = to.with_timeout(Timeout::WhileServerAnswers);
     let refreshed = views::refresh((&from, &to), Which::All, left_behind, run)?;

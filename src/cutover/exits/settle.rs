@@ -18,7 +18,7 @@ use crate::cutover::sessions::as_database_owner;
 use crate::error::{Failure, Result, WrapErr, message_of};
 use crate::journal::{self, Entry, Member, Purpose, Step, Transition};
 use crate::replicate::{Run, closed, fence, reverse, unsubscribe};
-use crate::server::{ActAs, Login, Pair, Publisher, Subscriber};
+use crate::server::{ActAs, Pair, Publisher, Subscriber};
 use crate::value::Ident;
 
 /// What became of a run.
@@ -104,7 +104,7 @@ pub(crate) fn undo_rest(pair: &Pair, entry: &Entry, run: &Run) -> Result<()> {
 /// The running subscription goes on, where the run has stopped it.
 fn enable(to: &Subscriber, entry: &Entry, member: &Member) -> Result<()> {
     let stream = member.stream(entry.direction);
-    let session = to.connect(Login::Superuser, &stream.dbname)?;
+    let session = to.visit(&stream.dbname)?;
     match subscriptions::find(&session, &stream.subname)? {
         Some(found) if !found.subenabled => unsubscribe::owning(to, &stream.dbname, &found)?
             .batch(&format!(

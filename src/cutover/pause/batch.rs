@@ -129,6 +129,15 @@ fn last_row(
 /// Waits for all batches of a round. When one fails the others are cancelled, and its error is the round's: what the
 /// others wait for does not come any more.
 pub(in crate::cutover) fn await_all(sent: Vec<Sent<'_>>, until: Instant) -> Result<Round> {
+    await_each(sent, until, |_| ())
+}
+
+/// The same, and tells of each that has answered, by its place in the order, while the others are under way.
+pub(in crate::cutover) fn await_each(
+    sent: Vec<Sent<'_>>,
+    until: Instant,
+    mut has_answered: impl FnMut(usize),
+) -> Result<Round> {
     let mut answers: Vec<Option<Answer>> = sent.iter().map(|_| None).collect();
     while answers.iter().any(Option::is_none) {
         let waiting: Vec<usize> = (0..sent.len())
@@ -146,9 +155,12 @@ pub(in crate::cutover) fn await_all(sent: Vec<Sent<'_>>, until: Instant) -> Resu
             Ok(index) if index == interrupted => Err(interrupt::interrupted()),
             Ok(index) => {
                 answered = waiting[index];
-                sent[answered]
-                    .read()
-                    .map(|answer| answers[answered] = answer)
+                sent[answered].read().map(|answer| {
+                    answers[answered] = answer;
+                    if answers[answered].is_some() {
+                        has_answered(answered);
+                    }
+                })
             }
             Err(_) => {
                 let late = &sent[waiting[0]];

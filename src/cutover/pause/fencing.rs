@@ -1,10 +1,11 @@
 //! The locks of *from* become its fence by themselves: no instant in between in which somebody could write, whoever dies.
 //!
 //! The session that holds the locks of a database waits on the server, whatever becomes of its client, and makes the fence
-//! in the same transaction. It is raised as soon as the last row is written, beside the drain, and committed right before
-//! the point of no return, which makes it durable: a crash of the server takes locks with it, and no fence. Its triggers are
-//! there by then, but those of tables that were written all the time. Of many such it would lengthen the pause: there the
-//! locks stand at that point, and the fence comes while the other side opens.
+//! in the same transaction. It is raised as soon as the last row is written, beside the drain, and committed as soon as that
+//! row has arrived, beside the end of the old stream; a `switch` hook, which may still refuse, comes before. The point of no
+//! return makes it durable: a crash of the server takes locks with it, and no fence. Its triggers are there by then, but
+//! those of tables that were written all the time. Of many such it would lengthen the pause: there the locks stand at that
+//! point, and the fence comes while the other side opens.
 //!
 //! It stands for as long as the database is shut, as a pause makes it and an undo does not leave it; the rest of the switch
 //! makes it stand for good.
@@ -126,7 +127,7 @@ fn is_early(database: &Database) -> bool {
         <= BESIDE_THE_DRAIN
 }
 
-/// Tells the locks that the point of no return is next. Nothing waits for it here.
+/// Tells the locks that nothing but flare's own stands before the point of no return. Nothing waits for it here.
 pub(in crate::cutover) fn commit(pause: &Pause<'_>) {
     tell(pause, &format!("SELECT {}", Signal::Fence.giving()));
 }

@@ -37,6 +37,8 @@ enum Part {
     Terminated,
     Unblocked,
     Drained(usize),
+    /// The last row is there, and the sequences are set.
+    Arrived,
     Disabled(usize),
 }
 
@@ -59,7 +61,16 @@ pub(super) fn send_and_await(pause: &mut Pause<'_>, steps: &[StepName]) -> Resul
         let (parts, sent): (Vec<Part>, Vec<Sent<'_>>) = sent.into_iter().unzip();
         // The servers give up first, and say at what.
         let until = pause.deadline.at() + revoke::GRACE;
-        (parts, batch::await_all(sent, until)?, fencing)
+        let mut on_their_way = pause.databases.len();
+        let round = batch::await_each(sent, until, |at| {
+            if let Part::Arrived = parts[at] {
+                on_their_way -= 1;
+                if on_their_way == 0 && !pause.has_switch_hook() {
+                    fencing::commit(pause);
+                }
+            }
+        })?;
+        (parts, round, fencing)
     };
     pause.fencing.extend(fencing);
     pause.began_at = noticed_at.or(pause.began_at);
@@ -135,7 +146,7 @@ fn waiting_batches<'a>(
         StepName::Sequences => {
             for database in &pause.databases {
                 let batch = apply::send_sequences(pause, database, payload)?;
-                sent.push((Part::Other, batch));
+                sent.push((Part::Arrived, batch));
             }
         }
         StepName::Disable => {
@@ -162,7 +173,7 @@ struct Mark {
 /// Keeps what a batch has found.
 fn note(pause: &mut Pause<'_>, part: Part, answer: Answer) -> Result<()> {
     match part {
-        Part::Other => {}
+        Part::Other | Part::Arrived => {}
         Part::Terminated => {
             for ended in answer.found::<Vec<Terminated>>()? {
                 let database = pause

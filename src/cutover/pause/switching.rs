@@ -40,7 +40,10 @@ pub(crate) fn is_undecided(report: &Report) -> bool {
 pub(crate) fn win(pause: &mut Pause<'_>) -> Result<()> {
     interrupt::check()?;
     let _shield = interrupt::Shield::raise();
-    fencing::commit(pause);
+    // Without a hook in between they were told beside the end of the round before.
+    if pause.has_switch_hook() {
+        fencing::commit(pause);
+    }
     let won = match try_win(pause, &fencing::await_prepared(pause), pause.deadline) {
         Err(report) if is_lost(&report) => {
             read_again(pause, &report).map_err(|cause| cause.wrap_err(Undecided))?
