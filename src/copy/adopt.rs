@@ -105,10 +105,14 @@ pub(crate) fn check_none(admin: &Session, subname: &str) -> Result<()> {
 
 /// What `status` says of it.
 pub(crate) fn under_way(admin: &Session, subname: &str) -> Result<Option<UnderWay>> {
-    let recorded = recorded(admin, subname)?;
-    Ok(recorded.map(|it| UnderWay::Adoption {
-        slot_lsn: it.slot_lsn,
-        point: it.point,
+    let Some(recorded) = recorded(admin, subname)? else {
+        return Ok(None);
+    };
+    let slot = slots::find(admin, &recorded.slot_name)?;
+    Ok(Some(UnderWay::Adoption {
+        slot_lsn: recorded.slot_lsn,
+        point: recorded.point,
+        slot_is_there: slot.is_some_and(|it| !is_lost(&it)),
     }))
 }
 
@@ -127,6 +131,11 @@ pub(crate) fn give_up(publisher: &Publisher, subname: &str, run: &Run) -> Result
         ),
     );
     plan.carry_out_by(run, |_| forget(admin, subname))
+}
+
+/// Whether the WAL that it needs was removed (13+).
+fn is_lost(slot: &slots::Slot) -> bool {
+    slot.wal_status.as_deref() == Some("lost")
 }
 
 fn not_begun(subname: &str) -> Failure {
@@ -286,13 +295,14 @@ pub(crate) fn finish(
             ))
             .err();
     };
-    let confirmed = slots::find(admin, &recorded.slot_name)?.and_then(|it| it.confirmed_flush_lsn);
+    let slot = slots::find(admin, &recorded.slot_name)?.filter(|it| !is_lost(it));
+    let confirmed = slot.and_then(|it| it.confirmed_flush_lsn);
     if confirmed.is_none_or(|confirmed| confirmed > point) {
         return Failure::new(format!(
             "{}: slot {:?} of the publisher is {}, and the clone has reached {point}: rows in between would be lost",
             attempt(),
             recorded.slot_name,
-            confirmed.map_or("gone".to_owned(), |lsn| format!("at {lsn}"))
+            confirmed.map_or("gone, or has lost its WAL".to_owned(), |lsn| format!("at {lsn}"))
         ))
         .hint("begin again with a new clone: flare drop_subscription, then flare adopt begin")
         .err();

@@ -26,6 +26,8 @@ pub enum UnderWay {
         slot_lsn: Option<Lsn>,
         /// What the clone has reached, once that was measured.
         point: Option<Lsn>,
+        /// Whether the publisher still has the slot, with the WAL that it needs.
+        slot_is_there: bool,
     },
 }
 
@@ -49,6 +51,8 @@ pub struct CopyUnderWay {
     pub bytes: i64,
     /// Whether the snapshot lives; none where the publisher was not asked, or the rows are all there.
     pub snapshot_lives: Option<bool>,
+    /// Whether it can only begin anew (`--restart`): the snapshot is gone, and another one takes a superuser of the subscriber.
+    pub only_anew: bool,
     /// Until the rows are there, by the rate of the last five minutes; none when nobody is at work.
     pub seconds_left: Option<i64>,
     /// The largest tables that are not there yet.
@@ -58,7 +62,7 @@ pub struct CopyUnderWay {
 /// The copy on record in the session's database of the subscriber.
 pub(crate) fn copy_under_way(
     publisher: Option<&Publisher>,
-    subscriber: &Session,
+    (subscriber, superuser): (&Session, bool),
     subname: &str,
     dbname: &str,
 ) -> Result<Option<UnderWay>> {
@@ -90,6 +94,7 @@ pub(crate) fn copy_under_way(
         of_jobs: finished.of_jobs,
         rows: finished.rows,
         bytes: finished.bytes,
+        only_anew: recorded.phase == Phase::Rows && snapshot_lives == Some(false) && !superuser,
         snapshot_lives,
         seconds_left,
         tables,
@@ -144,8 +149,17 @@ impl UnderWay {
     pub(crate) fn next_command(&self, subname: &str) -> String {
         let sub = ShellWord(subname);
         match self {
+            UnderWay::Copy(copy) if copy.only_anew => format!(
+                "flare initial_copy --restart {sub}, which empties the tables that it has filled"
+            ),
             UnderWay::Copy(_) => format!("flare initial_copy {sub}"),
             UnderWay::Adoption { slot_lsn: None, .. } => format!("flare adopt begin {sub}"),
+            UnderWay::Adoption {
+                slot_is_there: false,
+                ..
+            } => format!(
+                "flare drop_subscription {sub}, then flare adopt begin {sub} and another clone"
+            ),
             UnderWay::Adoption { point: None, .. } => {
                 format!(
                     "take the clone, start it alone, flare adopt measure {sub} --clone CONNINFO"
@@ -163,8 +177,17 @@ impl fmt::Display for UnderWay {
         match self {
             UnderWay::Copy(copy) => copy.fmt(f),
             UnderWay::Adoption {
+                slot_lsn: Some(_),
+                slot_is_there: false,
+                ..
+            } => write!(
+                f,
+                "the slot is GONE from the publisher, or has lost its WAL: what was written since would be missing on every clone taken by now"
+            ),
+            UnderWay::Adoption {
                 slot_lsn: Some(lsn),
                 point: None,
+                ..
             } => write!(f, "the slot begins at {lsn}; no clone was measured yet"),
             UnderWay::Adoption {
                 point: Some(point), ..

@@ -193,6 +193,10 @@ impl Flare {
             self.run.progress.step(&step.to_string());
             steps.push(step);
         }
+        if !dry_run {
+            // The last step has gathered them.
+            warnings.retain(|warning| !warning.ends_with("(statistics)"));
+        }
         Ok(PrepareReport {
             next: if dry_run {
                 format!("flare prepare {}", ShellWord(subname))

@@ -295,7 +295,9 @@ fn under_way(
         && databases::database(subscriber.admin(), dbname)?.is_some()
     {
         let session = subscriber.connect(ActAs::Tables, dbname)?;
-        if let Some(copy) = copy::copy_under_way(publisher, &session, subname, dbname)? {
+        let superuser = subscriber.facts().superuser;
+        let copy = copy::copy_under_way(publisher, (&session, superuser), subname, dbname)?;
+        if let Some(copy) = copy {
             return Ok(Some(copy));
         }
     }

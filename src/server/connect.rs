@@ -313,6 +313,9 @@ pub(crate) fn connect_unverified(dsn: &str, application_name: &str) -> Result<Cl
             SqlError::from(error)
         )))
     })?;
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Failure::usage("read the connection string: it names no host").err();
+    }
     config.application_name(application_name);
     // As libpq does.
     if let (None, Ok(password)) = (config.get_password(), std::env::var("PGPASSWORD")) {

@@ -102,6 +102,46 @@ fn strike(pair: &Pair, dice: &mut Dice, command: Running, fault: Fault) {
     fault.strikes(pair, command);
 }
 
+/// Where nothing is written on the publisher, no number of the stream tells of what the clone has committed.
+fn a_clone_with_rows_of_its_own_is_refused(pair: &Pair) {
+    let (db, sub) = (pair.db(), pair.subname());
+    pair.flare(&["adopt", "begin", sub]).ok();
+    let clone = Clone::of(pair);
+    let conninfo = |db: &str| {
+        let conninfo = clone.conninfo(pair);
+        conninfo.replace(pair.db(), db)
+    };
+    let measure = |db: &str| {
+        let args = ["adopt", "measure", sub, "--clone", &conninfo(db)];
+        pair.flare_env(&[("PGPASSWORD", Passwords::ADMIN)], &args)
+    };
+    measure(db).ok().prints("the clone has reached");
+    measure("postgres").ok();
+    clone.commits(
+        pair,
+        &["CREATE TABLE own (); INSERT INTO own DEFAULT VALUES"],
+    );
+    measure(db)
+        .code(3)
+        .says("rows were written on the clone itself, in public.own");
+    measure("postgres")
+        .code(1)
+        .says(&format!("name the database in --clone: dbname={db}"));
+    let dropped = format!(
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '{db}'"
+    );
+    pair.publisher().sql("postgres", &dropped);
+    pair.flare(&["status"])
+        .ok()
+        .prints("the slot is GONE")
+        .prints(&format!(
+            "next: flare drop_subscription {sub}, then flare adopt begin"
+        ));
+    pair.flare(&["adopt", "finish", sub])
+        .fails_with("rows in between would be lost");
+    pair.flare(&["drop_subscription", sub]).ok();
+}
+
 /// Faults strike each step so many times before it is taken in order.
 fn adopts(old: u32, new: u32, strikes: usize) {
     let mut dice = Dice::new();
@@ -115,6 +155,7 @@ fn adopts(old: u32, new: u32, strikes: usize) {
         pair.names().pubname
     );
     pair.publisher().sql(db, &publication);
+    a_clone_with_rows_of_its_own_is_refused(&pair);
     let writers = Writers::start(&pair, 4);
     let conninfo = |clone: &Clone| clone.conninfo(&pair);
     let password = [("PGPASSWORD", Passwords::ADMIN)];

@@ -10,6 +10,17 @@ use crate::value::Lsn;
 pub(super) const STARTED: &str =
     "to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')";
 
+/// Whether rows may have been written on a clone itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OwnRows {
+    /// No transaction has begun there that could have.
+    None,
+    /// Where its tables count some.
+    Counted,
+    /// Its tables' counts may be of an earlier time.
+    CountedOfOld,
+}
+
 /// What a clone says of itself.
 pub(super) struct Clone {
     identifier: String,
@@ -21,6 +32,8 @@ pub(super) struct Clone {
     prepared: i64,
     /// The first transaction number that it had not seen, with its epoch.
     pub(super) next_xid: i64,
+    /// It has given numbers to transactions of its own since its recovery ended, or that is not known.
+    used_numbers: bool,
     aurora: bool,
     pub(super) workers: i32,
 }
@@ -37,7 +50,9 @@ impl Clone {
                              THEN split_part(c.next_xid, ':', 1)::int8 * 4294967296 + split_part(c.next_xid, ':', 2)::int8
                              ELSE txid_snapshot_xmax(txid_current_snapshot()) END,
                         EXISTS (SELECT FROM pg_proc WHERE proname = 'aurora_version'),
-                        current_setting('max_logical_replication_workers')::int, {STARTED}
+                        current_setting('max_logical_replication_workers')::int, {STARTED},
+                        coalesce(c.checkpoint_lsn <> pg_last_wal_replay_lsn(), true)
+                            OR split_part(c.next_xid, ':', 2)::int8 <> txid_snapshot_xmax(txid_current_snapshot()) % 4294967296
                    FROM pg_control_checkpoint() c"),
                 &[],
             )
@@ -54,7 +69,18 @@ impl Clone {
             aurora: row.get(7),
             workers: row.get(8),
             started: row.get(9),
+            used_numbers: row.get(10),
         })
+    }
+
+    /// What the counts of its tables say of rows that were written on it. A crash, which is what a clone recovers from, forgets
+    /// them; a standby may have kept those of a time when it was a primary.
+    pub(super) fn own_rows(&self, timeline: i32) -> OwnRows {
+        match (self.used_numbers, self.timeline == timeline) {
+            (false, _) => OwnRows::None,
+            (true, true) => OwnRows::Counted,
+            (true, false) => OwnRows::CountedOfOld,
+        }
     }
 
     /// The point, or why there is none that a subscription could begin at.
@@ -158,7 +184,22 @@ mod tests {
             next_xid: 100,
             aurora: false,
             workers: 0,
+            used_numbers: false,
         }
+    }
+
+    #[test]
+    fn counts_of_a_promoted_standby_may_be_old() {
+        let rows = |used_numbers, timeline| {
+            let clone = Clone {
+                used_numbers,
+                ..clone()
+            };
+            clone.own_rows(timeline)
+        };
+        assert_eq!(rows(false, 1), OwnRows::None);
+        assert_eq!(rows(true, 1), OwnRows::Counted);
+        assert_eq!(rows(true, 2), OwnRows::CountedOfOld);
     }
 
     #[test]

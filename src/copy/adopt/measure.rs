@@ -2,12 +2,12 @@
 
 use postgres::Client;
 
-use super::clone::{Clone, STARTED};
+use super::clone::{Clone, OwnRows, STARTED};
 use super::report::AdoptMeasured;
-use super::{not_begun, recorded};
+use super::{is_lost, not_begun, recorded};
 use crate::catalog::slots;
 use crate::config::Subscription;
-use crate::error::{Failure, Result, WrapErr};
+use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::replicate::{Mode, Run};
 use crate::server::{Login, Publisher, SqlError, connect_unverified, params};
 use crate::value::{Ident, Literal, Lsn};
@@ -49,13 +49,21 @@ pub(crate) fn measure(
     let Some(known) = recorded(admin, subname)?.filter(|it| it.slot_lsn.is_some()) else {
         return not_begun(subname).err();
     };
-    let mut client = connect_unverified(clone, "flare/adopt").wrap_err_with(attempt)?;
+    let mut client = connect_unverified(clone, "flare/adopt")
+        .wrap_err_with(attempt)
+        .hint(|| {
+            "start the clone alone, and name its host, port, user and database in --clone".into()
+        })?;
     let found = Clone::read(&mut client).wrap_err_with(attempt)?;
-    let confirmed = slots::find(admin, &known.slot_name)?.and_then(|it| it.confirmed_flush_lsn);
-    let Some(confirmed) = confirmed else {
-        return Failure::new(format!("{}: slot {:?} is gone", attempt(), known.slot_name))
-            .hint("begin again with a new clone: flare adopt begin")
-            .err();
+    let slot = slots::find(admin, &known.slot_name)?.filter(|it| !is_lost(it));
+    let Some(confirmed) = slot.and_then(|it| it.confirmed_flush_lsn) else {
+        return Failure::new(format!(
+            "{}: slot {:?} is gone, or has lost its WAL",
+            attempt(),
+            known.slot_name
+        ))
+        .hint("begin again with a new clone: flare drop_subscription, then flare adopt begin")
+        .err();
     };
     let timeline: i32 =
         admin.value("SELECT timeline_id FROM pg_control_checkpoint()", params![])?;
@@ -78,6 +86,13 @@ pub(crate) fn measure(
     )
     .wrap_err_with(attempt)?;
     let mut notes = Vec::new();
+    // Where its transactions have other numbers than those of the stream, the proof does not see them.
+    if proven.own == 0 {
+        notes.extend(
+            own_rows(&mut client, &declared.dbname, found.own_rows(timeline))
+                .wrap_err_with(attempt)?,
+        );
+    }
     if proven.own > 0 {
         notes.push(format!(
             "the clone has committed {} transactions of its own, under numbers that the publisher has given to others: no row of a table was written by them (autovacuum analyses); start clones with autovacuum = off",
@@ -217,6 +232,34 @@ fn prove(
         .hint(format!("{alone}; nothing was put on record"))
         .err(),
         None => wrong(first, "after", &alone),
+    }
+}
+
+/// Refuses a clone on which rows were written, whatever numbers its transactions have; a note where that is not certain.
+fn own_rows(client: &mut Client, dbname: &str, rows: OwnRows) -> Result<Option<String>> {
+    if rows == OwnRows::None {
+        return Ok(None);
+    }
+    match (written(client, dbname)?, rows) {
+        (Some(tables), _) if tables.is_empty() => Ok(None),
+        (Some(tables), OwnRows::Counted) => Failure::no(format!(
+            "rows were written on the clone itself, in {}: they would stay there, and the publisher has none of it",
+            tables.join(", ")
+        ))
+        .hint("take another clone, and start it alone; nothing was put on record")
+        .err(),
+        (Some(tables), _) => Ok(Some(format!(
+            "the standby counts rows that were written on it, in {}: where it was a primary once, they may be of that time; where not, take another clone",
+            tables.join(", ")
+        ))),
+        (None, OwnRows::Counted) => Failure::new(format!(
+            "the clone has begun transactions of its own, and whether they wrote rows of database {dbname:?} is not known: --clone names another database, or track_counts is off"
+        ))
+        .hint(format!("name the database in --clone: dbname={dbname}"))
+        .err(),
+        (None, _) => Ok(Some(format!(
+            "whether rows of database {dbname:?} were written on the standby itself is not known: name that database in --clone"
+        ))),
     }
 }
 
