@@ -209,7 +209,8 @@ impl Flare {
         Ok(change)
     }
 
-    /// Where statements are carried: which of them the other side lacks; and the subscription takes new tables, when asked.
+    /// Where statements are carried: which of them the other side lacks; and the subscription takes new tables, when asked:
+    /// those that it has taken.
     pub(super) fn carried(
         &self,
         pair: &Pair,
@@ -217,9 +218,9 @@ impl Flare {
         subname: &str,
         declared: &Subscription,
         new_tables: NewTables,
-    ) -> Result<Vec<StuckStatement>> {
+    ) -> Result<(Vec<StuckStatement>, Vec<TableName>)> {
         if self.config.ddl != DdlMode::Carry {
-            return Ok(Vec::new());
+            return Ok(Default::default());
         }
         let dbname = declared.dbname.as_str();
         let pair = oriented(pair, direction);
@@ -232,7 +233,7 @@ impl Flare {
                     ShellWord(subname)
                 );
             }
-            return Ok(Vec::new());
+            return Ok(Default::default());
         };
         // What only has not come yet may wait for a TRUNCATE that cannot be. What was passed over keeps no table waiting.
         let stops = stuck.iter().any(|it| it.stops);
@@ -240,9 +241,10 @@ impl Flare {
         if new_tables == NewTables::Taken {
             self.sweep(&pair, (&open, &receiving), direction, subname, declared);
         }
+        let mut taken = Vec::new();
         if on_the_way && new_tables == NewTables::Taken {
             let way = if stops { Way::Cleared } else { Way::Whole };
-            self.follow(
+            taken = self.follow(
                 &pair,
                 (&open, &receiving),
                 direction,
@@ -251,7 +253,7 @@ impl Flare {
                 way,
             )?;
         }
-        Ok(stuck)
+        Ok((stuck, taken))
     }
 
     /// Takes away what copies of tables that were dropped meanwhile have left over. Nothing waits for it.
@@ -286,29 +288,31 @@ impl Flare {
         subname: &str,
         declared: &Subscription,
         way: Way,
-    ) -> Result<()> {
+    ) -> Result<Vec<TableName>> {
         let stream = Stream::of(&declared.dbname, subname, &declared.pubname, direction);
         let there = subscriptions::find(receiving, &stream.subname)?;
         if self.run.mode == Mode::DryRun || !there.is_some_and(|it| it.subenabled) {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let published = publications::tables(open, &stream.pubname)?;
         let relations = subscriptions::relations(receiving, &stream.subname)?;
         if refresh::missing(&published, &relations).is_empty()
             && !ddl::leaves_unvalidated(receiving)?
         {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let sides = Sides::enter(pair, &self.config, stream, direction)?;
         if way == Way::Cleared {
-            return ddl::clear_the_way(&sides, &self.run);
+            ddl::clear_the_way(&sides, &self.run)?;
+            return Ok(Vec::new());
         }
-        for table in ddl::follow(&sides, &self.run)? {
+        let taken = ddl::follow(&sides, &self.run)?;
+        for table in &taken {
             self.run
                 .progress
                 .step(&format!("{} replicates from now on", table.plain()));
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// Before a switch: tables that carried statements have made are copied.

@@ -6,7 +6,8 @@ use crate::config::{DdlMode, Lag, Subscription};
 use crate::error::{Error, Failure, Result, message_of};
 use crate::journal::{Direction, Stream};
 use crate::observe::{self, LagReport, LagStatus, Sampler, Silent, SubscriptionLag, Trace};
-use crate::server::{Opened, application_name};
+use crate::server::{Opened, Pair, application_name};
+use crate::value::TableName;
 
 impl Flare {
     /// What samples a subscription of a database on both servers, as often as it is asked.
@@ -42,12 +43,33 @@ impl Flare {
             (report, compared.join().unwrap_or_default())
         });
         let mut report = report?;
-        for (lag, found) in report.subscriptions.iter_mut().zip(compared) {
-            if let (Some(found), true) = (found, lag.is_subscribed()) {
+        let mut compared = compared.into_iter();
+        let pair = match self.config.ddl {
+            // A server that does not answer is in the report.
+            DdlMode::Carry => self.open().both().ok(),
+            DdlMode::Watch | DdlMode::Refuse => None,
+        };
+        for (subname, declared) in &declared {
+            let found = compared.next().flatten();
+            let mut lags = report.subscriptions.iter_mut();
+            let Some(lag) = lags.find(|it| it.subname == *subname) else {
+                continue;
+            };
+            let (words, taken) = match &pair {
+                Some(pair) => self.look_at_carried(pair, subname, declared, lag.direction),
+                None => (None, Vec::new()),
+            };
+            if let (Some(mut found), true) = (found, lag.is_subscribed()) {
+                if let Some(lacking) = &mut found.unsubscribed_tables {
+                    lacking.retain(|name| !taken.iter().any(|it| it.plain() == *name));
+                }
                 lag.diverges(found);
             }
+            if let Some(words) = words {
+                lag.status = lag.status.max(LagStatus::Critical);
+                lag.message = format!("{words}; {}", lag.message);
+            }
         }
-        self.look_at_carried(&declared, &mut report)?;
         report.judge_again();
         Ok(report)
     }
@@ -55,36 +77,19 @@ impl Flare {
     /// Where statements are carried, one that the other side refuses is the reason; new tables are taken.
     fn look_at_carried(
         &self,
-        declared: &[(&str, &Subscription)],
-        report: &mut LagReport,
-    ) -> Result<()> {
-        if self.config.ddl != DdlMode::Carry {
-            return Ok(());
-        }
-        // A server that does not answer is in the report.
-        let Ok(pair) = self.open().both() else {
-            return Ok(());
-        };
-        for (subname, declared) in declared {
-            let found = report
-                .subscriptions
-                .iter_mut()
-                .find(|it| it.subname == *subname);
-            let Some(lag) = found else { continue };
-            let words =
-                match self.carried(&pair, lag.direction, subname, declared, NewTables::Taken) {
-                    Ok(stuck) => stuck
-                        .iter()
-                        .find(|it| it.error.is_some())
-                        .map(|it| it.in_words(&lag.dbname)),
-                    Err(report) => Some(message_of(&report)),
-                };
-            if let Some(words) = words {
-                lag.status = lag.status.max(LagStatus::Critical);
-                lag.message = format!("{words}; {}", lag.message);
+        pair: &Pair,
+        subname: &str,
+        declared: &Subscription,
+        direction: Direction,
+    ) -> (Option<String>, Vec<TableName>) {
+        match self.carried(pair, direction, subname, declared, NewTables::Taken) {
+            Ok((stuck, taken)) => {
+                let mut failing = stuck.iter().filter(|it| it.error.is_some());
+                let words = failing.next().map(|it| it.in_words(&declared.dbname));
+                (words, taken)
             }
+            Err(report) => (Some(message_of(&report)), Vec::new()),
         }
-        Ok(())
     }
 
     /// Looks at the streams as they flow. Most flow forward, so that is where it looks first; only what is not there is

@@ -161,7 +161,7 @@ impl Flare {
                 };
                 let name = &standing.subname;
                 let stuck = self.carried(pair, direction, name, subscription, new_tables);
-                standing.statements = kept(stuck, &mut warnings).unwrap_or_default();
+                (standing.statements, _) = kept(stuck, &mut warnings).unwrap_or_default();
                 let gaps = self.ddl_gaps(pair, &standing);
                 let gaps = kept(gaps, &mut warnings).unwrap_or_default();
                 standing.sides.warnings.extend(gaps);

@@ -1,4 +1,4 @@
-//! Statements that carry a password stay out of the server's log.
+//! Statements that carry a password, or values that are not to be shown, stay out of the server's log.
 
 use super::{Session, params};
 use crate::error::Result;
@@ -26,10 +26,32 @@ pub(crate) fn silence_statement_log(session: &Session, major: i32) -> Result<()>
     }
 }
 
+/// The same for all that the session sends.
+pub(crate) fn silence_session(session: &Session, major: i32) -> Result<()> {
+    let settings = permitted(session, major)?;
+    let settings: String = settings
+        .map(|(name, value)| format!("SET {name} = {value};\n"))
+        .collect();
+    if settings.is_empty() {
+        Ok(())
+    } else {
+        session.batch(&settings)
+    }
+}
+
 /// The statements that do so, for a transaction that has begun.
-///
-/// The settings are superuser's; from 15 on they can be granted (`GRANT SET ON PARAMETER`).
 pub(crate) fn silencing(session: &Session, major: i32) -> Result<String> {
+    let settings = permitted(session, major)?;
+    Ok(settings
+        .map(|(name, value)| format!("SET LOCAL {name} = {value};\n"))
+        .collect())
+}
+
+/// The settings are superuser's; from 15 on they can be granted (`GRANT SET ON PARAMETER`).
+fn permitted(
+    session: &Session,
+    major: i32,
+) -> Result<impl Iterator<Item = (&'static str, &'static str)>> {
     let granted = if major >= 15 {
         "OR has_parameter_privilege(name, 'SET')"
     } else {
@@ -44,9 +66,7 @@ pub(crate) fn silencing(session: &Session, major: i32) -> Result<String> {
         ),
         params![names],
     )?;
-    let settings = SILENT
-        .iter()
-        .filter(|(name, _)| permitted.iter().any(|permitted| permitted == name))
-        .map(|(name, value)| format!("SET LOCAL {name} = {value};\n"));
-    Ok(settings.collect())
+    Ok(SILENT
+        .into_iter()
+        .filter(move |(name, _)| permitted.iter().any(|permitted| permitted == name)))
 }

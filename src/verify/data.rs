@@ -57,8 +57,14 @@ pub(crate) fn verify(
 ) -> Result<DataVerification> {
     let since = Instant::now();
     let jobs = options.jobs.unwrap_or(JOBS).max(1);
-    let open = |server: &Server| Pinned::open(server, &stream.dbname);
-    let mut sessions = open_all(pair, stream, jobs)?;
+    let open = |server: &Server| -> Result<Pinned> {
+        let session = Pinned::open(server, &stream.dbname)?;
+        match options.values {
+            Values::Hidden => session.silenced(),
+            Values::Shown => Ok(session),
+        }
+    };
+    let mut sessions = open_all(pair, jobs, open)?;
     let first = &sessions[0];
     let bounds_of = bounding(&first.publisher, &first.subscriber)?;
     let bounds = open(match bounds_of {
@@ -276,15 +282,20 @@ fn begin<'a>(
 }
 
 /// The workers' sessions, all connected at once.
-fn open_all(pair: &Pair, stream: &Stream, jobs: usize) -> Result<Vec<Both>> {
+fn open_all(
+    pair: &Pair,
+    jobs: usize,
+    open: impl Fn(&Server) -> Result<Pinned> + Sync,
+) -> Result<Vec<Both>> {
+    let open = &open;
     let ended = |_| Report::from(Failure::new("connect: a thread has ended"));
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..jobs)
             .map(|_| {
-                scope.spawn(|| -> Result<Both> {
+                scope.spawn(move || -> Result<Both> {
                     Ok(Both {
-                        publisher: Pinned::open(&pair.publisher, &stream.dbname)?,
-                        subscriber: Pinned::open(&pair.subscriber, &stream.dbname)?,
+                        publisher: open(&pair.publisher)?,
+                        subscriber: open(&pair.subscriber)?,
                     })
                 })
             })

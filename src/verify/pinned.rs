@@ -9,7 +9,7 @@ use postgres::types::{Format, FromSql, IsNull, ToSql, Type};
 
 use super::findings::text_of;
 use crate::error::{Result, WrapErr};
-use crate::server::{ActAs, Server, Session, Timeout};
+use crate::server::{ActAs, Server, Session, Timeout, silence_session};
 
 /// What a value's spelling or a plan could depend on. Row security is off for every session of flare's: without that, a
 /// role that is not the owner would be shown fewer rows in silence.
@@ -64,6 +64,13 @@ impl Pinned {
             major,
             seqscan: AtomicBool::new(true),
         })
+    }
+
+    /// Keeps the values that it sends and reads out of the server's log, where the role may.
+    pub(super) fn silenced(self) -> Result<Pinned> {
+        silence_session(&self.session, self.major)
+            .wrap_err("keep values out of the server's log")?;
+        Ok(self)
     }
 
     pub(super) fn session(&self) -> &Session {

@@ -162,6 +162,11 @@ fn what_is_planted_is_found(old: u32, new: u32) {
     shown
         .prints("id=20000: missing on the subscriber")
         .prints("id=777: differs; n publisher \"1\" subscriber \"2\"");
+    let logging = |word: &str| {
+        let sql = format!("ALTER DATABASE {} {word}", pair.db());
+        pair.subscriber().sql("postgres", &sql);
+    };
+    logging("SET log_statement = 'all'");
     let hidden = pair.flare(&[
         "verify_data",
         pair.subname(),
@@ -169,7 +174,12 @@ fn what_is_planted_is_found(old: u32, new: u32) {
         "bare",
         "--no-values",
     ]);
+    logging("RESET log_statement");
     assert!(!hidden.code(3).stdout().contains("twice"), "{hidden}");
+    // What is sent for comparing would stand there as a statement's parameters.
+    let log = pair.subscriber().log();
+    let mut lines = log.lines().filter(|it| it.contains("Parameters: "));
+    assert!(!lines.any(|it| it.contains("twice")));
 }
 
 #[test]
