@@ -82,6 +82,8 @@ pub struct Flare {
     run: Run,
     /// Whether the command that this one is a step of has said the warnings of the checks.
     warned: bool,
+    /// Both servers, by the sessions of that command.
+    lent: Option<Pair>,
 }
 
 impl Flare {
@@ -92,13 +94,15 @@ impl Flare {
             command: "library".into(),
             run: Run::quiet(),
             warned: false,
+            lent: None,
         }
     }
 
-    /// For the steps of a command that has run all checks.
-    fn as_steps(&self) -> Flare {
+    /// For the steps of a command that has run all checks, by its sessions where both servers were reached.
+    fn as_steps(&self, lent: Option<Pair>) -> Flare {
         Flare {
             warned: true,
+            lent,
             ..self.clone()
         }
     }
@@ -137,6 +141,9 @@ impl Flare {
 
     /// Opens both servers at once and checks their identities.
     fn open(&self) -> Opened {
+        if let Some(pair) = self.lent.as_ref().filter(|pair| pair.answers()) {
+            return Opened::from(pair.clone());
+        }
         open_both(&self.config, &application_name(&self.command))
     }
 

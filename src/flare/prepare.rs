@@ -12,7 +12,7 @@ use crate::copy;
 use crate::error::{Advise, Error, Result, WrapErr};
 use crate::preflight::Before;
 use crate::replicate::Mode;
-use crate::server::{Login, Opened};
+use crate::server::{Login, Opened, Pair};
 use crate::value::ShellWord;
 
 /// Sessions that vacuum at once.
@@ -139,6 +139,7 @@ impl Flare {
         let dbname = self.config.subscription(subname)?.dbname.clone();
         self.config.publication(&dbname)?;
         let mut warnings = Vec::new();
+        let mut lent = None;
         // What cannot be reached is said by the first step.
         if let Ok(opened) = self.open().any() {
             self.check_forward(&opened, &[&dbname])?;
@@ -148,15 +149,19 @@ impl Flare {
             } = &opened
             {
                 warnings = self.clear(publisher, Some(subscriber), &dbname, Before::Cutover)?;
+                lent = Some(Pair {
+                    publisher: publisher.clone(),
+                    subscriber: subscriber.clone(),
+                });
             }
         }
         let dry_run = self.run.mode == Mode::DryRun;
+        let stepping = self.as_steps(lent);
         let copy = match copy {
-            PrepareCopy::Fast if self.may_copy_fast(subname, &dbname)? => PrepareCopy::Fast,
+            PrepareCopy::Fast if stepping.may_copy_fast(subname, &dbname)? => PrepareCopy::Fast,
             _ => PrepareCopy::Native,
         };
         let (mut steps, mut said) = (Vec::<PreparedStep>::new(), BTreeSet::new());
-        let stepping = self.as_steps();
         for (at, step) in PrepareStep::ALL.into_iter().enumerate() {
             let (total, command) = (PrepareStep::ALL.len(), step.command());
             self.run
@@ -285,7 +290,7 @@ impl Flare {
             }
             PrepareStep::VacuumAnalyze => {
                 let subscriber = self.open().subscriber()?;
-                let session = subscriber.connect(Login::Superuser, dbname)?;
+                let session = subscriber.visit(dbname)?;
                 if !tables::lack_statistics(&session)? {
                     return Ok(Did::changed(false));
                 }

@@ -12,7 +12,7 @@ use crate::catalog::roles::foreign_roles;
 use crate::config::names_object;
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
 use crate::schema::drift::{self, Drift, Kind, Roles};
-use crate::server::{Login, Pair, Session, Side, is_contention, is_lost, sqlstate_of};
+use crate::server::{Pair, Session, Side, is_contention, is_lost, sqlstate_of};
 use crate::value::counted;
 
 /// How many differences a message names.
@@ -178,7 +178,7 @@ pub(crate) fn load_missing(
     if run.mode == Mode::DryRun || missing.is_empty() {
         return Ok(loaded);
     }
-    let session = pair.subscriber.connect(Login::Superuser, dbname)?;
+    let session = pair.subscriber.visit(dbname)?;
     let (values, rest): (Vec<&Drift>, Vec<&Drift>) =
         missing.iter().partition(|it| it.kind == Kind::EnumValue);
     for value in values {

@@ -19,7 +19,7 @@ pub(crate) fn grant_create(
     run: &Run,
 ) -> Result<Change> {
     let grantee = &publisher.declared().superuser.user;
-    let session = publisher.connect(login, dbname)?;
+    let session = publisher.visit_as(login, dbname)?;
     let held: Vec<String> = session.value(
         "SELECT array(SELECT privilege FROM unnest(ARRAY['CREATE', 'CONNECT']) privilege
           WHERE has_database_privilege($1, $2, privilege))",
@@ -62,7 +62,7 @@ pub(crate) fn grant_replication(
     run: &Run,
 ) -> Result<Change> {
     let grantee = publisher.credentials(Login::Replication)?.user();
-    let session = publisher.connect(login, dbname)?;
+    let session = publisher.visit_as(login, dbname)?;
     let plan = || {
         let held = held(&session, grantee, publisher, pubname)
             .wrap_err_with(|| format!("read the privileges of {grantee:?}"))?;

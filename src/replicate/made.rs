@@ -185,7 +185,7 @@ fn create(server: &Server) -> Result<bool> {
         Ident::new(admin)
     );
     let created = server
-        .connect(Login::DbOwner, "postgres")
+        .visit_as(Login::DbOwner, "postgres")
         .and_then(|session| session.batch(&for_admin));
     if let Err(report) = &created {
         log::info!("neither {admin:?} nor {owner:?} may create table flare.made: {report:#}");
@@ -209,7 +209,7 @@ pub(crate) fn forget(server: &Server, dbname: &str) -> Result<()> {
     }
     match admin.batch("DROP TABLE flare.made") {
         Err(report) if is_denied(&report) => server
-            .connect(Login::DbOwner, "postgres")?
+            .visit_as(Login::DbOwner, "postgres")?
             .batch("DROP TABLE flare.made"),
         dropped => dropped,
     }
@@ -225,7 +225,7 @@ pub(super) fn recording(
     if run.mode == Mode::DryRun {
         return act();
     }
-    let session = server.connect(Login::Superuser, dbname)?;
+    let session = server.visit(dbname)?;
     let roles = own_roles(server);
     let before = State::of(&session, &roles)?;
     let mut record = Record::read(server, dbname)?;
@@ -278,7 +278,7 @@ pub(crate) fn on_record(server: &Server, dbname: &str) -> Result<Record> {
     if record.is_empty() || !is_there(server, dbname)? {
         return Ok(record);
     }
-    let session = server.connect(Login::Superuser, dbname)?;
+    let session = server.visit(dbname)?;
     if let Some(before) = record.before.take() {
         let now = State::of(&session, &own_roles(server))?;
         record.add(&before, &now);
@@ -306,7 +306,7 @@ pub(crate) fn take_back(
     if record.made.is_empty() || !is_there(server, dbname)? {
         return Ok(Change::none(run));
     }
-    let session = server.connect(ActAs::Tables, dbname)?;
+    let session = server.visit_as(ActAs::Tables, dbname)?;
     let mut made = record.made.clone();
     let held_before = Known::of(&record.held_before);
     let mut given = given_by_default(&session, &made)?;
@@ -323,10 +323,9 @@ pub(crate) fn take_back(
             let Err(report) = run.ddl.run(&session, std::slice::from_ref(statement)) else {
                 continue;
             };
-            let by_admin = run.ddl.run(
-                &server.connect(Login::Superuser, dbname)?,
-                std::slice::from_ref(statement),
-            );
+            let by_admin = run
+                .ddl
+                .run(&*server.visit(dbname)?, std::slice::from_ref(statement));
             if by_admin.is_err() {
                 failed.push(format!(
                     "{} could not be done ({}): {}",

@@ -64,7 +64,7 @@ pub(super) fn set_aside(
     tables: &[TableName],
     run: &Run,
 ) -> Result<Change> {
-    let session = subscriber.connect(ActAs::Tables, dbname)?;
+    let session = subscriber.visit_as(ActAs::Tables, dbname)?;
     let mut standing: Vec<Standing> = session
         .list(STANDING, params![])
         .wrap_err("read the constraints that are NOT VALID")?;

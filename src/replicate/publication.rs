@@ -52,7 +52,7 @@ pub(crate) fn create(
     wanted: &config::Publication,
     run: &Run,
 ) -> Result<Change> {
-    let admin = publisher.connect(Login::Superuser, dbname)?;
+    let admin = publisher.visit(dbname)?;
     let (db_owner, user) = (
         &publisher.declared().db_owner.user,
         &publisher.declared().superuser.user,
@@ -99,7 +99,7 @@ pub(crate) fn create(
             let by_owner = if decision.owners.is_empty() {
                 Change::none(run)
             } else {
-                let owner = publisher.connect(ActAs::Owner, dbname)?;
+                let owner = publisher.visit_as(ActAs::Owner, dbname)?;
                 decision.owners.carry_out(&owner, run)?
             };
             Ok(by_owner.and(decision.admins.carry_out(&admin, run)?))
@@ -108,7 +108,7 @@ pub(crate) fn create(
     let change = change.and(identities);
     let session = match decision.login {
         Login::Superuser => admin,
-        login => publisher.connect(login, dbname)?,
+        login => publisher.visit_as(login, dbname)?,
     };
     let made = decision.publication.carry_out(&session, run);
     let made = made.map_err(|report| advise(report, dbname, &session.endpoint().user))?;
@@ -157,7 +157,7 @@ pub(crate) fn drop(
     run: &Run,
 ) -> Result<Change> {
     let pubname = &config.publication(dbname)?.pubname;
-    let admin = publisher.connect(Login::Superuser, dbname)?;
+    let admin = publisher.visit(dbname)?;
     let mut plan = Plan::new(Side::Publisher, dbname);
     let Some(existing) = publications::find(&admin, pubname)? else {
         plan.note(format!(
@@ -190,7 +190,7 @@ pub(crate) fn drop(
     let dropped = if existing.mine {
         plan.carry_out(&admin, run)?
     } else {
-        plan.carry_out(&publisher.connect(ActAs::Owner, dbname)?, run)?
+        plan.carry_out(&*publisher.visit_as(ActAs::Owner, dbname)?, run)?
     };
     // What was set so that the publication can send it.
     let of_identity = |it: &made::Made| matches!(it, made::Made::ReplicaIdentity { .. });
@@ -227,7 +227,7 @@ fn users_of(
     if let Ok(subscriber) = subscriber
         && status_table::has_database(subscriber, dbname)?
     {
-        let session = subscriber.connect(Login::Superuser, dbname)?;
+        let session = subscriber.visit(dbname)?;
         let subscriptions = subscriptions::all(&session)?;
         let using = subscriptions
             .iter()

@@ -116,7 +116,7 @@ pub(crate) fn replicate(pair: &Pair, dbname: &str, run: &Run) -> Result<Sequence
         .visit_as(reader(pair.publisher.facts().superuser), dbname)?;
     let on_subscriber = pair
         .subscriber
-        .connect(reader(pair.subscriber.facts().superuser), dbname)?;
+        .visit_as(reader(pair.subscriber.facts().superuser), dbname)?;
     let sequences = plan(
         &sequences::read(&on_publisher)?,
         &sequences::read(&on_subscriber)?,

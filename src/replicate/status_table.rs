@@ -6,7 +6,7 @@ use super::{Change, Plan, Run, refresh};
 use crate::catalog::tables::listed;
 use crate::catalog::{publications, subscriptions};
 use crate::error::{Failure, Result, WrapErr};
-use crate::server::{ActAs, Login, Publisher, Server, Session, Side, Subscriber, params};
+use crate::server::{ActAs, Publisher, Server, Session, Side, Subscriber, params};
 use crate::value::{Ident, Literal, TableName};
 
 /// Its name, as the original has it.
@@ -78,7 +78,7 @@ pub(crate) fn has_database(server: &Server, dbname: &str) -> Result<bool> {
 
 /// Creates the table in a database that exists, as the database's owner.
 pub(crate) fn create(server: &Server, dbname: &str, run: &Run) -> Result<Change> {
-    let session = server.connect(ActAs::Owner, dbname)?;
+    let session = server.visit_as(ActAs::Owner, dbname)?;
     let found = found(&session, &table(server))?;
     create_plan(server, dbname, &found)?.carry_out(&session, run)
 }
@@ -204,7 +204,7 @@ fn lacking(subscriber: &Subscriber, dbname: &str, subnames: &[&str]) -> Result<O
     if !has_database(subscriber, dbname)? {
         return Ok(Some(format!("database {dbname:?}")));
     }
-    let session = subscriber.connect(ActAs::Owner, dbname)?;
+    let session = subscriber.visit_as(ActAs::Owner, dbname)?;
     let schema = &subscriber.declared().status_schema;
     let has_schema: bool = session.value(
         "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)",
@@ -223,7 +223,7 @@ fn lacking(subscriber: &Subscriber, dbname: &str, subnames: &[&str]) -> Result<O
 
 /// Adds the table to a publication that lists its tables.
 fn publish(publisher: &Publisher, dbname: &str, pubname: &str, run: &Run) -> Result<Change> {
-    let session = publisher.connect(Login::Superuser, dbname)?;
+    let session = publisher.visit(dbname)?;
     let mut plan = Plan::new(publisher.side(), dbname);
     let Some(publication) = publications::find(&session, pubname)? else {
         plan.note(format!(
@@ -248,7 +248,7 @@ fn publish(publisher: &Publisher, dbname: &str, pubname: &str, run: &Run) -> Res
     if publication.mine && publisher.facts().superuser {
         plan.carry_out(&session, run)
     } else {
-        plan.carry_out(&publisher.connect(ActAs::Owner, dbname)?, run)
+        plan.carry_out(&*publisher.visit_as(ActAs::Owner, dbname)?, run)
     }
 }
 
@@ -261,7 +261,7 @@ fn refresh(
     run: &Run,
 ) -> Result<Change> {
     let (publisher, subscriber) = pair;
-    let session = subscriber.connect(Login::Superuser, dbname)?;
+    let session = subscriber.visit(dbname)?;
     let published = publications::tables(&*publisher.visit(dbname)?, pubname)?;
     let mut change = Change::none(run);
     for subname in subnames {
@@ -288,7 +288,7 @@ fn refresh(
 
 /// Deletes the publisher's row on a server, where the table is there.
 pub(crate) fn reset(server: &Server, dbname: &str, identifier: u64, run: &Run) -> Result<Change> {
-    let session = server.connect(ActAs::Owner, dbname)?;
+    let session = server.visit_as(ActAs::Owner, dbname)?;
     let mut plan = Plan::new(server.side(), dbname);
     let identifier = identifier.to_string();
     let table = table(server);

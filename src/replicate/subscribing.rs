@@ -59,7 +59,7 @@ pub(super) fn creator(
     if is_the_administrators(subscriber) {
         return Ok(admin);
     }
-    let session = subscriber.connect(Login::Superuser, dbname)?;
+    let session = subscriber.visit(dbname)?;
     let read = |login| -> Result<Rights> {
         let user = subscriber.credentials(login)?.user();
         let rights: Option<Rights> = session

@@ -146,8 +146,8 @@ impl Wanted<'_> {
         &self.declared.dbname
     }
 
-    fn as_db_owner(&self) -> Result<Session> {
-        self.pair.subscriber.connect(ActAs::Owner, self.dbname())
+    fn as_db_owner(&self) -> Result<Arc<Session>> {
+        self.pair.subscriber.visit_as(ActAs::Owner, self.dbname())
     }
 
     fn wait(&self, run: &Run) -> Result<usize> {

@@ -66,6 +66,15 @@ impl Pair {
         }
     }
 
+    /// Whether the administrator's session still answers on either server.
+    pub(crate) fn answers(&self) -> bool {
+        let (publisher, subscriber) = at_once(
+            || self.publisher.answers(),
+            || Ok(self.subscriber.answers()),
+        );
+        publisher && matches!(subscriber, Ok(true))
+    }
+
     /// A lent session of the administrator in the database on either server, opened at once where they are new.
     pub(crate) fn visit(&self, dbname: &str) -> Result<(Arc<Session>, Arc<Session>)> {
         let (publisher, subscriber) = at_once(
@@ -117,6 +126,15 @@ pub(crate) fn open_both_visiting(
     }
 }
 
+impl From<Pair> for Opened {
+    fn from(pair: Pair) -> Opened {
+        Opened {
+            publisher: Ok(pair.publisher),
+            subscriber: Ok(pair.subscriber),
+        }
+    }
+}
+
 impl Opened {
     /// Both, or the first error.
     pub(crate) fn both(self) -> Result<Pair> {
@@ -147,10 +165,7 @@ impl Opened {
             .flatten()
             .any(|report| is_identity_mismatch(report));
         if strange || errors.iter().all(Option::is_some) {
-            self.both().map(|pair| Opened {
-                publisher: Ok(pair.publisher),
-                subscriber: Ok(pair.subscriber),
-            })
+            self.both().map(Opened::from)
         } else {
             Ok(self)
         }

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use super::{ActAs, Login, Server, Session, Side};
+use postgres::Client;
+
+use super::{ActAs, Login, Server, Session, Side, Timeout};
 use crate::config::Host;
 use crate::error::Result;
 
@@ -89,6 +92,14 @@ impl Server {
         let session = Arc::new(self.connect(who, dbname)?);
         self.visits.keep(who, dbname, &session);
         Ok(session)
+    }
+
+    /// Whether nothing that was asked of the administrator's session has failed, and it still answers.
+    pub(super) fn answers(&self) -> bool {
+        const SOON: Timeout = Timeout::For(Duration::from_secs(3));
+        let admin = self.admin();
+        let asked = |client: &mut Client| client.batch_execute("SELECT 1");
+        !admin.has_failed() && admin.run_for(SOON, asked).is_ok()
     }
 
     /// Ends the sessions that are lent: before others are ended, theirs among them, and before a database goes.

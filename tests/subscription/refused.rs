@@ -109,7 +109,7 @@ fn a_prepared_transaction_is_named_and_odd_names_are_kept() {
     );
     pair.flare(&["create_subscription", "--use-repl-user", &odd])
         .code(1)
-        .says("prepared transaction \"it's forgotten\"")
+        .says("\"it's forgotten\"")
         .says("ROLLBACK PREPARED 'it''s forgotten'");
     nothing_is_left(&pair);
     pair.publisher()

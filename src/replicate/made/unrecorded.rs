@@ -3,7 +3,7 @@
 use super::state::State;
 use super::{EXISTS, undoing};
 use crate::error::Result;
-use crate::server::{Login, Server, Statement, params};
+use crate::server::{Server, Statement, params};
 
 /// The statements for what the replication role holds on a server that lets nobody of flare's create a record in `postgres`;
 /// none where there is a record, or could have been. Whose doing it is, nobody knows.
@@ -20,7 +20,7 @@ pub(super) fn statements(server: &Server, dbname: &str) -> Result<Vec<Statement>
     if could || server.admin().value::<bool>(EXISTS, params![])? {
         return Ok(Vec::new());
     }
-    let session = server.connect(Login::Superuser, dbname)?;
+    let session = server.visit(dbname)?;
     let now = State::of(&session, std::slice::from_ref(&repl.user))?;
     let held: Vec<_> = now.held.iter().cloned().collect();
     Ok(undoing::undoing(dbname, &held, &now))

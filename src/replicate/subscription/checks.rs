@@ -48,7 +48,7 @@ impl Wanted<'_> {
         let filled = if self.pair.subscriber.facts().superuser {
             tables::not_empty(&self.on_subscriber, &tables)?
         } else {
-            tables::not_empty(&self.as_db_owner()?, &tables)?
+            tables::not_empty(&*self.as_db_owner()?, &tables)?
         };
         if filled.is_empty() {
             Ok(())
