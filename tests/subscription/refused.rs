@@ -169,6 +169,10 @@ fn a_connection_that_leads_elsewhere_copies_nothing() {
     for command in [&["cleanup", sub, "--yes"][..], &["drop_subscription", sub]] {
         pair.flare(command).code(1).says("another migration's");
     }
+    // Nobody is told to drop it, or to empty its tables.
+    let run = pair.flare(&["preflight", db]);
+    run.prints("it is another migration's");
+    assert!(!run.stdout().contains("empty its tables"), "{run}");
     let there = format!("SELECT count(*) FROM pg_subscription WHERE subname = '{sub}'");
     assert_eq!(pair.subscriber().value(db, &there), "1");
     pair.flare(&["drop_subscription", sub, "--force"]).ok();

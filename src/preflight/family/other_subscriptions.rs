@@ -3,11 +3,11 @@
 use serde::Deserialize;
 
 use super::subscription::{SUBSCRIPTIONS, Subscription};
+use crate::error::Result;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
-use crate::preflight::view::Ends;
-use crate::server::Side;
+use crate::preflight::view::{Ends, View};
 use crate::value::{Ident, ShellWord};
 
 pub(crate) const CHECKS: &[Check] = &[
@@ -17,21 +17,17 @@ pub(crate) const CHECKS: &[Check] = &[
         before: Before::Subscription,
         place: Place::Database,
         asks: &[SUBSCRIPTIONS.on_subscriber(), SOURCE.on_subscriber()],
-        judge: |view| match (view.moving, view.publisher, view.subscriber) {
-            (Some(moving), Some(publisher), Some(subscriber)) if view.subscribed => {
-                let declared = &publisher.side.host(view.config).via;
-                let declared = Source {
-                    host: Some(declared.host.clone()),
-                    port: Some(declared.port.to_string()),
-                    dbname: Some(moving.dbname.to_owned()),
-                };
-                Ok(subscriber
-                    .first(&SOURCE)?
-                    .and_then(|found| leads_elsewhere(&found, &declared, view.ends().to))
-                    .into_iter()
-                    .collect())
-            }
-            _ => Ok(Vec::new()),
+        judge: |view| {
+            let elsewhere = elsewhere(view)?.map(|(found, declared)| {
+                let to = view.ends().to;
+                Finding::warning("the subscription's connection leads to another address than the configuration's: it may be another migration's, which cleanup would drop")
+                    .objects([
+                        format!("{} in the subscription", found.in_words()),
+                        format!("{} in the configuration (host_via_{to}, port_via_{to})", declared.in_words()),
+                    ])
+                    .fix("name the subscription otherwise in the configuration, or correct the address there")
+            });
+            Ok(elsewhere.into_iter().collect())
         },
     },
     Check {
@@ -60,7 +56,7 @@ pub(crate) const CHECKS: &[Check] = &[
 
 /// Where a subscription's connection leads, without who logs in there; `None` where the string does not say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-struct Source {
+pub(super) struct Source {
     host: Option<String>,
     port: Option<String>,
     dbname: Option<String>,
@@ -76,37 +72,43 @@ const SOURCE: Question<Source> = Question::database(
 )
 .privileged();
 
-fn leads_elsewhere(found: &Source, declared: &Source, to: Side) -> Option<Finding> {
-    let differs = |one: &Option<String>, other: &Option<String>| one.is_some() && one != other;
-    // A name with blanks or quotes is cut short: it cannot be told apart then.
-    let other_database = differs(&found.dbname, &declared.dbname)
-        && declared
-            .dbname
-            .as_ref()
-            .is_some_and(|name| !name.contains([' ', '\'', '\\']));
-    if !differs(&found.host, &declared.host)
-        && !differs(&found.port, &declared.port)
-        && !other_database
-    {
-        return None;
-    }
-    let words = |it: &Source| {
+impl Source {
+    pub(super) fn in_words(&self) -> String {
         let part = |it: &Option<String>| it.clone().unwrap_or_else(|| "?".into());
         format!(
             "{}:{}, database {}",
-            part(&it.host),
-            part(&it.port),
-            part(&it.dbname)
+            part(&self.host),
+            part(&self.port),
+            part(&self.dbname)
         )
+    }
+
+    fn leads_elsewhere_than(&self, declared: &Source) -> bool {
+        let differs = |one: &Option<String>, other: &Option<String>| one.is_some() && one != other;
+        // A name with blanks or quotes is cut short: it cannot be told apart then.
+        let whole = |name: &String| !name.contains([' ', '\'', '\\']);
+        let other_database =
+            differs(&self.dbname, &declared.dbname) && declared.dbname.as_ref().is_some_and(whole);
+        differs(&self.host, &declared.host) || differs(&self.port, &declared.port) || other_database
+    }
+}
+
+/// Where the migration's own subscription leads, and where it should, where these are not the same.
+pub(super) fn elsewhere(view: &View<'_>) -> Result<Option<(Source, Source)>> {
+    let (Some(moving), Some(publisher), Some(subscriber)) =
+        (view.moving, view.publisher, view.subscriber)
+    else {
+        return Ok(None);
     };
-    Some(
-        Finding::warning("the subscription's connection leads to another address than the configuration's: it may be another migration's, which cleanup would drop")
-            .objects([
-                format!("{} in the subscription", words(found)),
-                format!("{} in the configuration (host_via_{to}, port_via_{to})", words(declared)),
-            ])
-            .fix("name the subscription otherwise in the configuration, or correct the address there"),
-    )
+    let via = &publisher.side.host(view.config).via;
+    let declared = Source {
+        host: Some(via.host.clone()),
+        port: Some(via.port.to_string()),
+        dbname: Some(moving.dbname.to_owned()),
+    };
+    let found = subscriber.first(&SOURCE)?.filter(|_| view.subscribed);
+    let found = found.filter(|it| it.leads_elsewhere_than(&declared));
+    Ok(found.map(|found| (found, declared)))
 }
 
 fn others(
@@ -166,10 +168,10 @@ mod tests {
             dbname: Some("d".into()),
         };
         let declared = source("old", "5432");
-        assert!(leads_elsewhere(&declared, &declared, Side::Subscriber).is_none());
-        assert!(leads_elsewhere(&Source::default(), &declared, Side::Subscriber).is_none());
-        assert!(leads_elsewhere(&source("third", "5432"), &declared, Side::Subscriber).is_some());
-        assert!(leads_elsewhere(&source("old", "5433"), &declared, Side::Subscriber).is_some());
+        assert!(!declared.leads_elsewhere_than(&declared));
+        assert!(!Source::default().leads_elsewhere_than(&declared));
+        assert!(source("third", "5432").leads_elsewhere_than(&declared));
+        assert!(source("old", "5433").leads_elsewhere_than(&declared));
     }
 
     #[test]

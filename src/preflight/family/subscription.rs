@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::other_subscriptions::elsewhere;
 use super::published::{PUBLISHED, TABLES};
 use crate::error::Result;
 use crate::preflight::finding::Finding;
@@ -23,7 +24,11 @@ pub(crate) const CHECKS: &[Check] = &[
         asks: &[SUBSCRIPTIONS.on_subscriber(), SLOTS.on_publisher()],
         judge: |view| match (own(view)?, view.publisher) {
             (Some(own), Some(publisher)) => {
-                Ok(stopped(&own, &publisher.rows(&SLOTS)?, view.ends()))
+                let slots = publisher.rows(&SLOTS)?;
+                Ok(match anothers(view, &own, &slots)? {
+                    Some(found) => vec![found],
+                    None => stopped(&own, &slots, view.ends()),
+                })
             }
             _ => Ok(Vec::new()),
         },
@@ -54,12 +59,20 @@ pub(crate) const CHECKS: &[Check] = &[
             view.publisher,
             view.subscriber,
         ) {
-            (Some(subname), Some(publisher), Some(subscriber)) if view.subscribed => Ok(taken(
-                subname,
-                &publisher.rows(&PUBLISHED)?,
-                &subscriber.rows(&SUBSCRIBED)?,
-                view.ends(),
-            )),
+            (Some(subname), Some(publisher), Some(subscriber)) if view.subscribed => {
+                // What another migration's takes is its own business.
+                if let Some(own) = own(view)?
+                    && anothers(view, &own, &publisher.rows(&SLOTS)?)?.is_some()
+                {
+                    return Ok(Vec::new());
+                }
+                Ok(taken(
+                    subname,
+                    &publisher.rows(&PUBLISHED)?,
+                    &subscriber.rows(&SUBSCRIBED)?,
+                    view.ends(),
+                ))
+            }
             _ => Ok(Vec::new()),
         },
     },
@@ -139,6 +152,24 @@ pub(crate) fn own(view: &View<'_>) -> Result<Option<Subscription>> {
     };
     let mut all = subscriber.rows(&SUBSCRIPTIONS)?.into_iter();
     Ok(all.find(|it| it.subname == subname))
+}
+
+/// A subscription of this name that follows a third server: what is advised for one's own would destroy what another migration
+/// has brought.
+fn anothers(view: &View<'_>, own: &Subscription, slots: &[Slot]) -> Result<Option<Finding>> {
+    let name = own.subslotname.as_deref().unwrap_or_default();
+    if slots.iter().any(|it| it.slot_name == name) {
+        return Ok(None);
+    }
+    let from = view.ends().from;
+    Ok(elsewhere(view)?.map(|(source, _)| {
+        Finding::blocker(format!(
+            "subscription {:?} follows {}, and the {from} has no slot of it: it is another migration's",
+            own.subname,
+            source.in_words()
+        ))
+        .fix("name this migration's subscription otherwise in the configuration, or correct the address there; drop and empty nothing")
+    }))
 }
 
 fn stopped(own: &Subscription, slots: &[Slot], ends: Ends) -> Vec<Finding> {
