@@ -38,9 +38,9 @@ static-test: static
 demo:
 	$(CARGO) test --locked --test demo
 
-# Most tests wait for servers most of the time: twice as many at once as a small machine has cores.
+# Most tests wait for servers most of the time: more at once than a small machine has cores.
 test: export PAIRS := $(PAIRS)
-test: export RUST_TEST_THREADS ?= 4
+test: export RUST_TEST_THREADS ?= 5
 test:
 	$(CARGO) test --locked
 

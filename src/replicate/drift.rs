@@ -173,7 +173,7 @@ pub(crate) fn load_missing(
             .push("roles come with flare replicate_roles".into());
     }
     if missing.iter().any(|it| it.kind == Kind::Table) {
-        loaded.notes.push("a table that is published is copied and followed once flare create_subscription has run again".into());
+        loaded.notes.push("a table that is published is copied and followed once flare create_subscription has run again, or flare initial_copy while that is under way".into());
     }
     if run.mode == Mode::DryRun || missing.is_empty() {
         return Ok(loaded);

@@ -172,6 +172,13 @@ fn each_is_named_and_mended(old: u32, new: u32) {
     );
     pair.subscriber()
         .sql(db, &format!("{columns} INHERITS (app.up)"));
+    // A column that came to the parent later is the child's last, and would be among its first in a dump.
+    let late =
+        "CREATE TABLE app.mother (a int); CREATE TABLE app.child (x int) INHERITS (app.mother);
+                ALTER TABLE app.mother ADD COLUMN g int";
+    for server in [pair.publisher(), pair.subscriber()] {
+        server.sql(db, late);
+    }
     let json = verified(&pair, 3);
     let order = ("column order".to_owned(), "app.down".to_owned());
     assert_eq!(shown(&json), [order], "{json:#}");

@@ -9,8 +9,10 @@ use crate::schema::Difference;
 /// Both comparisons see most differences; what the catalogs have named has its statement, and is named once.
 pub(super) fn of_shadow(shadowed: Shadowed) -> Vec<SchemaDifference> {
     let Shadowed { drift, printed } = shadowed;
-    let mut differences: Vec<SchemaDifference> = drift.into_iter().map(of_drift).collect();
-    let known = differences.clone();
+    let known: Vec<SchemaDifference> = drift.iter().cloned().map(of_drift).collect();
+    // The order of columns is compared between the databases themselves.
+    let not_by_dumps = drift.into_iter().filter(|it| !it.is_changed_by_dumps());
+    let mut differences: Vec<SchemaDifference> = not_by_dumps.map(of_drift).collect();
     let parts = parts_of_known_indexes(&printed, &known);
     for Difference {
         kind,

@@ -16,6 +16,8 @@ use crate::support::sql;
 const PORT: &str = "current_setting('port')";
 /// How many rows a client keeps before it deletes the oldest.
 const KEEPS: usize = 20;
+/// How often a client tries in vain before it takes its time.
+const IMPATIENT: u32 = 20;
 
 /// What may stand in one place of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,8 @@ pub(super) struct Client {
     /// Orders whose state is known, oldest first.
     known: VecDeque<i64>,
     tries: u64,
+    /// Since the last write.
+    tries_in_vain: u32,
     random: RandomState,
 }
 
@@ -116,6 +120,7 @@ impl Client {
             counter: 0,
             known: VecDeque::new(),
             tries: 0,
+            tries_in_vain: 0,
             random: RandomState::new(),
         }
     }
@@ -166,6 +171,7 @@ impl Client {
             let before = ledger.rows.entry(key).or_insert(vec![State::Absent]);
             match fate {
                 Fate::Done { side, drawn } => {
+                    self.tries_in_vain = 0;
                     *before = vec![drawn.map_or(write.after, State::Value)];
                     ledger.acknowledged.push(Acknowledged {
                         side,
@@ -283,10 +289,12 @@ impl Client {
         refused.or_insert((0, words.to_owned())).0 += 1;
     }
 
-    /// Ten to twenty milliseconds.
+    /// Ten to twenty milliseconds; where it was in vain for long, five times that, as programs back off.
     fn pause_for_breath(&mut self) {
         self.tries += 1;
+        self.tries_in_vain += 1;
         let jitter = self.random.hash_one(self.tries) % 10_000;
-        std::thread::sleep(Duration::from_micros(10_000 + jitter));
+        let longer = if self.tries_in_vain > IMPATIENT { 5 } else { 1 };
+        std::thread::sleep(longer * Duration::from_micros(10_000 + jitter));
     }
 }
