@@ -174,7 +174,7 @@ fn each_is_named_and_mended(old: u32, new: u32) {
         .sql(db, &format!("{columns} INHERITS (app.up)"));
     // A column that came to the parent later is the child's last, and would be among its first in a dump.
     let late =
-        "CREATE TABLE app.mother (a int); CREATE TABLE app.child (x int) INHERITS (app.mother);
+        "CREATE TABLE app.mother (a int); CREATE TABLE app.daughter (x int) INHERITS (app.mother);
                 ALTER TABLE app.mother ADD COLUMN g int";
     for server in [pair.publisher(), pair.subscriber()] {
         server.sql(db, late);
