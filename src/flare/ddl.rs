@@ -364,8 +364,7 @@ impl Flare {
         if self.config.ddl != DdlMode::Carry {
             return Ok(Vec::new());
         }
-        let open = pair.publisher.visit(dbname)?;
-        let receiving = pair.subscriber.visit(dbname)?;
+        let (open, receiving) = pair.visit(dbname)?;
         ddl::on_the_way(&open, &receiving)
     }
 

@@ -75,10 +75,7 @@ impl Flare {
         pair: &Pair,
         dbnames: &[&str],
     ) -> Result<Journals> {
-        let opened = Opened {
-            publisher: Ok(pair.publisher.clone()),
-            subscriber: Ok(pair.subscriber.clone()),
-        };
+        let opened = Opened::from(pair.clone());
         let journals = self.journals(&opened)?;
         let unfinished = journals.unfinished();
         if unfinished.is_empty() {

@@ -38,10 +38,7 @@ impl Flare {
         }
         let opened = self.open_visiting(declared.iter().copied());
         let pair = opened.both()?;
-        let opened = Opened {
-            publisher: Ok(pair.publisher.clone()),
-            subscriber: Ok(pair.subscriber.clone()),
-        };
+        let opened = Opened::from(pair.clone());
         for dbname in &declared {
             self.check_options(&pair.subscriber, dbname)?;
         }

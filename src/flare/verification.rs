@@ -66,10 +66,7 @@ impl Flare {
         let declared = self.config.subscription(subname)?;
         let dbname = &declared.dbname;
         let pair = self.open().both()?;
-        let journals = self.journals(&Opened {
-            publisher: Ok(pair.publisher.clone()),
-            subscriber: Ok(pair.subscriber.clone()),
-        })?;
+        let journals = self.journals(&Opened::from(pair.clone()))?;
         let direction = journals.flow(dbname).direction;
         let stream = Stream::of(dbname, subname, &declared.pubname, direction);
         let flowing = oriented(&pair, direction);

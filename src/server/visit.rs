@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postgres::Client;
 
@@ -18,16 +18,33 @@ struct Visit {
     who: ActAs,
     dbname: String,
     session: Arc<Session>,
+    lent_at: Instant,
 }
+
+/// A session that rests for longer is asked whether it is still there, before it is lent again.
+const RESTED: Duration = Duration::from_secs(5);
 
 impl Visits {
     fn free(&self, who: ActAs, dbname: &str) -> Option<Arc<Session>> {
+        loop {
+            let (session, rested) = self.lend(who, dbname)?;
+            // One that does not answer has failed, and is not lent again.
+            if rested < RESTED || answers(&session) {
+                return Some(session);
+            }
+        }
+    }
+
+    /// One that is free, and since when.
+    fn lend(&self, who: ActAs, dbname: &str) -> Option<(Arc<Session>, Duration)> {
         let mut visits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         visits.retain(|visit| !visit.session.has_failed());
-        let free = visits.iter().find(|visit| {
+        let free = visits.iter_mut().find(|visit| {
             visit.who == who && visit.dbname == dbname && Arc::strong_count(&visit.session) == 1
         })?;
-        Some(Arc::clone(&free.session))
+        let rested = free.lent_at.elapsed();
+        free.lent_at = Instant::now();
+        Some((Arc::clone(&free.session), rested))
     }
 
     fn keep(&self, who: ActAs, dbname: &str, session: &Arc<Session>) {
@@ -36,6 +53,7 @@ impl Visits {
             who,
             dbname: dbname.to_owned(),
             session: Arc::clone(session),
+            lent_at: Instant::now(),
         });
     }
 
@@ -43,6 +61,13 @@ impl Visits {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.clear();
     }
+}
+
+/// Whether nothing that was asked of the session has failed, and it answers.
+fn answers(session: &Session) -> bool {
+    const SOON: Timeout = Timeout::For(Duration::from_secs(3));
+    let asked = |client: &mut Client| client.batch_execute("SELECT 1");
+    !session.has_failed() && session.run_for(SOON, asked).is_ok()
 }
 
 /// How many databases of a server are entered at the same time.
@@ -94,12 +119,9 @@ impl Server {
         Ok(session)
     }
 
-    /// Whether nothing that was asked of the administrator's session has failed, and it still answers.
+    /// Whether the administrator's session still answers.
     pub(super) fn answers(&self) -> bool {
-        const SOON: Timeout = Timeout::For(Duration::from_secs(3));
-        let admin = self.admin();
-        let asked = |client: &mut Client| client.batch_execute("SELECT 1");
-        !admin.has_failed() && admin.run_for(SOON, asked).is_ok()
+        answers(self.admin())
     }
 
     /// Ends the sessions that are lent: before others are ended, theirs among them, and before a database goes.
