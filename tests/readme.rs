@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::support::flare::Invocation;
+use crate::support::matrix;
 use crate::walk::{Walk, Writers};
 
 const README: &str = include_str!("../README.md");
@@ -45,7 +46,7 @@ fn carry_out(walk: &Walk, blocks: &[&str]) {
 }
 
 #[test]
-fn the_walk_leads_there_and_back_and_may_be_walked_twice() {
+fn the_walk_leads_there_and_back_and_may_be_walked_again() {
     let config = blocks(chapter("A whole migration"), "yaml")[0];
     let walk = Walk::new(10, 18, config);
     let [set_up, there, back, pause, end] = [
@@ -60,7 +61,7 @@ fn the_walk_leads_there_and_back_and_may_be_walked_twice() {
         assert!(!part.is_empty());
     }
     let writers = Writers::start(&walk);
-    for _ in 0..2 {
+    for _ in 0..matrix::rounds(1, 2) {
         carry_out(&walk, &set_up);
         carry_out(&walk, &there);
         assert_eq!(walk.may_write(), [false, true]);

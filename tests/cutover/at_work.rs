@@ -49,6 +49,7 @@ fn a_signal_while_the_point_of_no_return_is_written_ends_nothing() {
 }
 
 #[test]
+#[ignore = "make soak"]
 fn commands_for_other_databases_go_on_beside_a_run_and_status_tells_of_it() {
     let pair = ready(Pair::alone(14, 16).with_accounts(10));
     // Another migration between the same two servers.

@@ -138,6 +138,7 @@ fn place(step: &str) -> usize {
 }
 
 #[test]
+#[ignore = "make soak"]
 fn the_worst_faults_between_14_and_17() {
     play(14, 17, &ALWAYS_BETWEEN_14_AND_17);
 }

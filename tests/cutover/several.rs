@@ -96,7 +96,7 @@ fn all_databases_switch_in_one_pause_or_none_does() {
         let steps: &[&str] = match to {
             _ if matrix::is_all() => &["revoke", "lock", "drain", "mark", "switching"],
             THERE => &["switching"],
-            BACK => &["mark"],
+            BACK => &[],
         };
         for step in steps {
             let args = everything(&[], to);
@@ -112,23 +112,25 @@ fn all_databases_switch_in_one_pause_or_none_does() {
             }
             assert_eq!(objects(), before, "failed at {step}");
         }
-        // What is awaited in the second database does not arrive in time.
-        let run = pair
-            .invocation(&everything(&["--max-pause", "1500ms"], to))
-            .env("FLARE_FAILPOINT", "drain=stop")
-            .spawn();
-        run.until_stderr("failpoint reached: drain");
-        wait::for_("flare to stop", Duration::from_secs(10), || {
-            process::is_stopped(run.pid())
-        });
-        let mut lock = to.of(&pair).superuser_session(&second.db);
-        lock.batch_execute("BEGIN; LOCK TABLE flare_replication_status")
-            .expect("lock a table");
-        go_on(&run);
-        let run = run.wait();
-        assert_eq!(run.code(1).json()["outcome"], "undone", "{run}");
-        drop(lock);
-        are_on(from);
+        if to == THERE || matrix::is_all() {
+            // What is awaited in the second database does not arrive in time.
+            let run = pair
+                .invocation(&everything(&["--max-pause", "1500ms"], to))
+                .env("FLARE_FAILPOINT", "drain=stop")
+                .spawn();
+            run.until_stderr("failpoint reached: drain");
+            wait::for_("flare to stop", Duration::from_secs(10), || {
+                process::is_stopped(run.pid())
+            });
+            let mut lock = to.of(&pair).superuser_session(&second.db);
+            lock.batch_execute("BEGIN; LOCK TABLE flare_replication_status")
+                .expect("lock a table");
+            go_on(&run);
+            let run = run.wait();
+            assert_eq!(run.code(1).json()["outcome"], "undone", "{run}");
+            drop(lock);
+            are_on(from);
+        }
 
         let run = pair.flare(&everything(&[], to));
         let report = run.ok().json();
@@ -155,6 +157,7 @@ fn all_databases_switch_in_one_pause_or_none_does() {
 }
 
 #[test]
+#[ignore = "make soak"]
 fn killed_between_two_databases_all_of_them_go_on() {
     let pair = ready(Pair::alone(12, 16).with_accounts(10));
     let second = Second::beside(&pair);
@@ -202,6 +205,7 @@ fn killed_between_two_databases_all_of_them_go_on() {
 }
 
 #[test]
+#[ignore = "make soak"]
 fn one_of_two_databases_can_go_alone() {
     let pair = ready(Pair::new(15, 17).with_accounts(10));
     let second = Second::beside(&pair);
@@ -239,6 +243,7 @@ fn one_of_two_databases_can_go_alone() {
 }
 
 #[test]
+#[ignore = "make soak"]
 fn cleaning_up_one_of_two_leaves_the_other_its_way_back() {
     let pair = ready(Pair::alone(15, 17).with_accounts(10));
     let second = Second::beside(&pair);

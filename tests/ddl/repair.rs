@@ -65,6 +65,7 @@ fn what_is_only_missing_is_made_and_its_rows_come() {
 
 /// Tables that carried statements have made are taken together: one that is not there keeps the others waiting.
 #[test]
+#[ignore = "make soak"]
 fn a_table_that_was_not_carried_is_named_and_made() {
     let pair = armed(Pair::new(13, 18), "carry");
     let (db, sub) = (pair.db(), pair.subname());

@@ -33,6 +33,7 @@ fn held(pair: &Pair, step: &str, max_pause: &str) -> Running {
 }
 
 #[test]
+#[ignore = "make soak"]
 fn a_pause_that_does_not_end_is_undone_at_every_step() {
     let pair = ready(Pair::alone(14, 18).with_accounts(10));
     let before = privileges(&pair);

@@ -101,6 +101,7 @@ fn rights_of_admin(server: &Cluster, db: &str) -> String {
 }
 
 #[test]
+#[ignore = "make soak"]
 fn what_was_granted_for_a_subscription_goes_with_the_last_that_rests_on_it() {
     for (old, new) in [(14, 16), (16, 18)] {
         let pair = Pair::between(

@@ -124,6 +124,7 @@ fn each_statement_mends(old: u32, new: u32) {
 }
 
 #[test]
+#[ignore = "make soak"]
 fn what_no_alter_changes_is_made_again_or_said() {
     each_statement_mends(14, 18);
 }

@@ -6,6 +6,7 @@ use crate::support::Pair;
 const SCHEMA: &str = r#""Od'd ""s""#;
 
 #[test]
+#[ignore = "make soak"]
 fn a_database_without_public_goes_there_and_back() {
     let pair = Pair::new(14, 18);
     let (db, sub, publisher) = (pair.db(), pair.subname(), pair.publisher());

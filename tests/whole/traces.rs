@@ -248,6 +248,7 @@ fn of_repl(pair: &Pair, server: &Cluster) -> Vec<String> {
 /// Deploys go on: what was granted is taken back under the names of now, from what was made since too, and with what a newer
 /// server gives by GRANT ALL beside it.
 #[test]
+#[ignore = "make soak"]
 fn what_deploys_have_renamed_and_made_since_leaves_no_trace() {
     let pair = prepared(14, 18);
     pair.configure(|config| config["ddl"] = "carry".into());
