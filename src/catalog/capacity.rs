@@ -68,13 +68,15 @@ pub(crate) fn of_subscriber(session: &Session) -> Result<SubscriberRoom> {
     Ok(found.ok_or_else(|| Failure::new("read the subscriber's limits: no row came back"))?)
 }
 
-/// How many more sessions of ordinary roles a server takes. Workers that have a database count among those it has.
+/// How many more sessions of ordinary roles a server takes. Before 12 walsenders count among those it has.
 pub(crate) fn free_sessions(session: &Session) -> Result<i64> {
     session
         .value(
             "SELECT current_setting('max_connections')::int8 - current_setting('superuser_reserved_connections')::int8
                     - coalesce(current_setting('reserved_connections', true), '0')::int8
-                    - coalesce((SELECT sum(numbackends) FROM pg_stat_database), 0)",
+                    - coalesce((SELECT sum(numbackends) FROM pg_stat_database), 0)::int8
+                    + CASE WHEN current_setting('server_version_num')::int < 120000 THEN 0 ELSE (SELECT count(*) FROM pg_stat_get_wal_senders()) END
+                    + (SELECT count(pid) FROM pg_stat_subscription)",
             params![],
         )
         .wrap_err("read how many sessions the server has room for")

@@ -28,9 +28,10 @@ pub(crate) struct InitialCopy {
     /// The subscriber connects to the publisher as repl_user instead of the superuser; a copy that goes on keeps to it
     #[arg(long)]
     use_repl_user: bool,
-    /// Sessions on either server that copy, and then build indexes, at once
-    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u16).range(1..=256))]
-    jobs: u16,
+    /// Sessions on either server that copy, and then build indexes, at once [default: 2, or 1 where a server has no room
+    /// for more]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
     /// Copy no more than this a second
     #[arg(long, value_name = "SIZE", value_parser = rate)]
     max_rate: Option<Size>,
@@ -53,7 +54,7 @@ impl InitialCopy {
             Login::Superuser
         };
         let options = CopyOptions {
-            jobs: usize::from(self.jobs),
+            jobs: self.jobs.map(usize::from),
             max_rate: self.max_rate.map(|rate| rate.0),
             max_hold: self.max_hold,
             restart: if self.restart {

@@ -31,11 +31,14 @@ pub enum Restart {
     Yes,
 }
 
+/// Sessions of a copy that nobody has said a number for.
+const JOBS: usize = 2;
+
 /// How rows are copied.
 #[derive(Clone, Copy, Debug)]
 pub struct CopyOptions {
-    /// Sessions on either side that copy and build at once.
-    pub jobs: usize,
+    /// Sessions on either side that copy and build at once; None: two, or one where a server has no room for more.
+    pub jobs: Option<usize>,
     /// No more bytes a second than this.
     pub max_rate: Option<u64>,
     /// How long the snapshot is kept when flare does not come back.
@@ -47,7 +50,7 @@ pub struct CopyOptions {
 impl Default for CopyOptions {
     fn default() -> Self {
         CopyOptions {
-            jobs: 2,
+            jobs: None,
             max_rate: None,
             max_hold: Duration::from_secs(48 * 3600),
             restart: Restart::No,
@@ -63,6 +66,7 @@ struct Copy<'a> {
     /// Whom the subscription connects as.
     login: Login,
     options: CopyOptions,
+    jobs: usize,
     halves: Halves<'a>,
     run: &'a Run,
     id: Uuid,
@@ -107,6 +111,7 @@ pub(crate) fn initial_copy(
         declared,
         login,
         options,
+        jobs: options.jobs.unwrap_or(JOBS),
         halves: Halves::read(pair, &config.tools, dbname, reader(pair))?,
         run,
         id: Uuid::new_v4(),

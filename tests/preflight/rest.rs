@@ -72,7 +72,9 @@ fn limits_roles_and_programs_are_named() {
         pair.create_database_on(pair.subscriber());
         pair.subscriber()
             .sql("postgres", &format!("ALTER ROLE {app} CONNECTION LIMIT 0"));
-        let _application = publisher.connect(db, app, Passwords::APP).expect("a login");
+        let _application: Vec<postgres::Client> = (0..9)
+            .map(|_| publisher.connect(db, app, Passwords::APP).expect("a login"))
+            .collect();
         pair.configure(|config| {
             config["lag"] =
                 serde_yaml::from_str("{warning: {retained_wal: 1kB}}").expect("a threshold");
@@ -92,6 +94,11 @@ fn limits_roles_and_programs_are_named() {
                 "locks",
                 "blocker",
                 "max_locks_per_transaction of the publisher is 10",
+            ),
+            (
+                "own_sessions",
+                "warning",
+                "the publisher has room for 20 sessions, 9 are taken",
             ),
             ("app_limits", "warning", app.as_str()),
             ("wal_level_back", "warning", "of the subscriber is replica"),

@@ -16,23 +16,27 @@ const BESIDE: i64 = 5;
 
 impl Copy<'_> {
     /// Each job has a session on either side: without room for them a copy would end half-way.
-    pub(super) fn check_sessions(&self) -> Result<()> {
+    pub(super) fn check_sessions(&mut self) -> Result<()> {
         let Pair {
             publisher,
             subscriber,
         } = self.pair;
-        let jobs = i64::try_from(self.options.jobs).unwrap_or(i64::MAX);
         for (side, session) in [
             (publisher.side(), publisher.admin()),
             (subscriber.side(), subscriber.admin()),
         ] {
             let room = (capacity::free_sessions(session)? - BESIDE).max(1);
-            if jobs > room {
-                return Failure::new(format!(
-                    "{jobs} jobs need as many sessions on the {side}, whose max_connections leaves room for {room}"
-                ))
-                .hint(format!("run it with --jobs {room} or less, or raise max_connections there"))
-                .err();
+            let room = usize::try_from(room).unwrap_or(1);
+            match self.options.jobs {
+                None => self.jobs = self.jobs.min(room),
+                Some(jobs) if jobs > room => {
+                    return Failure::new(format!(
+                        "{jobs} jobs need as many sessions on the {side}, whose max_connections leaves room for {room}"
+                    ))
+                    .hint(format!("run it with --jobs {room} or less, or raise max_connections there"))
+                    .err();
+                }
+                Some(_) => {}
             }
         }
         Ok(())

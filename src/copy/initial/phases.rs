@@ -128,7 +128,7 @@ impl Copy<'_> {
             dbname: self.dbname(),
             reader: reader(self.pair),
             snapshot,
-            jobs: self.options.jobs,
+            jobs: self.jobs,
             max_rate: self.options.max_rate,
         };
         let mut watch = Watch::new(
@@ -156,7 +156,7 @@ impl Copy<'_> {
         let subscriber = &self.pair.subscriber;
         let by_superuser = post_data(script.as_slice())?.filter(|_| subscriber.facts().superuser);
         let notes = if let Some(post) = by_superuser {
-            let rest = Rest::new(subscriber, self.dbname(), self.options.jobs);
+            let rest = Rest::new(subscriber, self.dbname(), self.jobs);
             Some(rest.make(&post, self.run, || watch.look())?)
         } else {
             // One that may act for the owners only in this transaction.

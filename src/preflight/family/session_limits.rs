@@ -1,44 +1,131 @@
-//! The limits of connections of the subscriber, beside the sessions that there are.
+//! The limits of connections: of the subscriber beside the application's sessions, of both servers beside flare's own.
 
 use std::collections::BTreeMap;
+
+use serde::Deserialize;
 
 use super::capacity::{SETTINGS, Settings};
 use super::databases::DATABASES;
 use super::logins::{ROLES, Role, SESSIONS, Sessions, applications};
+use crate::error::Result;
 use crate::preflight::finding::Finding;
-use crate::preflight::question::Place;
+use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
+use crate::preflight::view::SideView;
+use crate::server::Side;
 use crate::value::{Ident, counted};
 
-pub(crate) const CHECKS: &[Check] = &[Check {
-    id: "app_limits",
-    title: "the subscriber takes as many sessions as there are now",
-    before: Before::Cutover,
-    place: Place::Database,
-    asks: &[
-        SESSIONS.on_publisher(),
-        ROLES.on_subscriber(),
-        DATABASES.on_subscriber(),
-        SETTINGS.on_subscriber(),
-    ],
-    judge: |view| match (view.moving, view.subscriber) {
-        (Some(moving), Some(subscriber)) if !view.is_back() => {
-            let databases = subscriber.rows(&DATABASES)?;
-            let limit = databases
-                .iter()
-                .find(|it| it.datname == moving.dbname)
-                .map(|it| i64::from(it.datconnlimit));
-            Ok(limits(
-                &applications(view)?,
-                &subscriber.rows(&ROLES)?,
-                limit,
-                &Settings::of(subscriber)?,
-                moving.dbname,
-            ))
-        }
-        _ => Ok(Vec::new()),
+pub(crate) const CHECKS: &[Check] = &[
+    Check {
+        id: "own_sessions",
+        title: "both servers have room for flare's sessions",
+        before: Before::Cutover,
+        place: Place::Server,
+        asks: &[TAKEN.on_both()],
+        judge: |view| {
+            let further = OF_FURTHER_DATABASE * (view.databases as i64 - 1).max(0);
+            let sides = [(view.publisher, OF_LEFT), (view.subscriber, OF_NEXT)];
+            let mut small = Vec::new();
+            for (side, needed) in sides {
+                let Some(side) = side else { continue };
+                small.extend(lacking(side, needed + further)?);
+            }
+            Ok(no_room(&small))
+        },
     },
-}];
+    Check {
+        id: "app_limits",
+        title: "the subscriber takes as many sessions as there are now",
+        before: Before::Cutover,
+        place: Place::Database,
+        asks: &[
+            SESSIONS.on_publisher(),
+            ROLES.on_subscriber(),
+            DATABASES.on_subscriber(),
+            SETTINGS.on_subscriber(),
+        ],
+        judge: |view| match (view.moving, view.subscriber) {
+            (Some(moving), Some(subscriber)) if !view.is_back() => {
+                let databases = subscriber.rows(&DATABASES)?;
+                let limit = databases
+                    .iter()
+                    .find(|it| it.datname == moving.dbname)
+                    .map(|it| i64::from(it.datconnlimit));
+                Ok(limits(
+                    &applications(view)?,
+                    &subscriber.rows(&ROLES)?,
+                    limit,
+                    &Settings::of(subscriber)?,
+                    moving.dbname,
+                ))
+            }
+            _ => Ok(Vec::new()),
+        },
+    },
+];
+
+/// Sessions that a cutover of one database has at once on the server that is left, and on the other one.
+const OF_LEFT: i64 = 12;
+const OF_NEXT: i64 = 8;
+/// And on each for a further database.
+const OF_FURTHER_DATABASE: i64 = 4;
+
+/// How many sessions a server takes of the administrator, and how many it has that are not flare's.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Taken {
+    limit: i64,
+    others: i64,
+}
+
+/// Before 12 walsenders are among them. Whose kind of process may not be seen is taken for a client where it is in a
+/// database and neither sends nor applies.
+const TAKEN: Question<Taken> = Question::server(
+    "taken",
+    "SELECT jsonb_build_object(
+         'limit', current_setting('max_connections')::int8 - CASE WHEN (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN 0
+             ELSE current_setting('superuser_reserved_connections')::int8 + coalesce(current_setting('reserved_connections', true), '0')::int8 END,
+         'others', (SELECT count(*) FROM pg_stat_activity a WHERE coalesce(a.application_name, '') NOT LIKE 'flare/%'
+             AND (a.backend_type = 'client backend' OR a.backend_type = 'walsender' AND current_setting('server_version_num')::int < 120000
+               OR a.backend_type IS NULL AND a.datid IS NOT NULL
+                  AND a.pid NOT IN (SELECT w.pid FROM pg_stat_get_wal_senders() w WHERE w.pid IS NOT NULL)
+                  AND a.pid NOT IN (SELECT s.pid FROM pg_stat_subscription s WHERE s.pid IS NOT NULL))))",
+);
+
+/// A server that has too little room for flare's sessions.
+struct TooFew {
+    words: String,
+    fix: String,
+}
+
+fn lacking(side: &SideView, needed: i64) -> Result<Option<TooFew>> {
+    let taken = side.first(&TAKEN)?;
+    Ok(taken.and_then(|taken| too_few(side.side, &taken, needed)))
+}
+
+fn too_few(side: Side, taken: &Taken, needed: i64) -> Option<TooFew> {
+    let Taken { limit, others } = *taken;
+    let room = (limit - others).max(0);
+    (room < needed).then(|| TooFew {
+        words: format!(
+            "the {side} has room for {limit} sessions, {others} are taken, and a cutover needs {needed} of its own"
+        ),
+        fix: format!(
+            "end {} on the {side}, or raise max_connections there by as much, and restart it",
+            counted(needed - room, "session")
+        ),
+    })
+}
+
+fn no_room(small: &[TooFew]) -> Vec<Finding> {
+    let Some(first) = small.first() else {
+        return Vec::new();
+    };
+    vec![
+        Finding::blocker("there is too little room for flare's own sessions")
+            .fix(&first.fix)
+            .objects(small.iter().map(|it| it.words.clone())),
+    ]
+}
 
 fn limits(
     sessions: &[Sessions],
@@ -108,6 +195,19 @@ mod tests {
             n,
             tls: None,
         }
+    }
+
+    #[test]
+    fn a_server_whose_sessions_are_nearly_all_taken_has_no_room_for_a_cutover() {
+        let of = |others| {
+            let taken = Taken { limit: 100, others };
+            too_few(Side::Publisher, &taken, OF_LEFT)
+        };
+        assert!(of(88).is_none());
+        let few = of(90).expect("too few");
+        assert!(few.words.contains("90 are taken"), "{}", few.words);
+        assert!(few.fix.starts_with("end 2 sessions"), "{}", few.fix);
+        assert_eq!(no_room(&[few]).len(), 1);
     }
 
     #[test]
