@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_yaml::Value;
 
 use crate::support::output::Output;
+use crate::support::pooler::{Mode, Pooler};
 use crate::support::{Cluster, Pair, wait};
 
 const REST: &str = "
@@ -282,5 +283,28 @@ fn a_standby_is_refused_before_anything_is_tried() {
             .code(1)
             .says("it is a standby")
             .says("its primary");
+    }
+}
+
+#[test]
+fn a_pooler_in_a_servers_place_is_refused() {
+    let pair = Pair::new(16, 18).with_accounts(10).replicating();
+    let pooler = Pooler::start(&pair, Mode::Transaction);
+    set(&pair, "publisher", "port", pooler.port());
+    let commands: [&[&str]; 3] = [
+        &["verify_connectivity"],
+        &["preflight"],
+        &["replicate_sequences", pair.subname()],
+    ];
+    let server_itself = "hosts.publisher.conn needs the host and port of the server itself";
+    for words in [
+        "unsupported startup parameter",
+        "the settings of this session have not arrived",
+    ] {
+        for command in commands {
+            let run = pair.flare(command);
+            run.code(1).says(words).says(server_itself);
+        }
+        pooler.keep_options_back();
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Facts {
     pub(crate) in_recovery: bool,
     /// The TLS version in use, none in clear.
     pub(crate) tls: Option<String>,
+    /// Whether the options of the connection are the session's: a pooler keeps them back.
+    pub(super) has_options: bool,
     /// This session's process.
     pub(crate) pid: i32,
     /// When that process started, in microseconds since 1970: with the pid it names the session for good.
@@ -36,6 +38,7 @@ const INTRODUCE: &str = "
            sslversion,
            pid,
            (extract(epoch FROM backend_start) * 1000000)::bigint,
+           current_setting('search_path') = 'pg_catalog' OR current_setting('extra_float_digits') = '3',
            CASE WHEN current_setting('idle_session_timeout', true) IS NOT NULL
                 THEN set_config('idle_session_timeout', '0', false) END,
            CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
@@ -61,6 +64,7 @@ impl Facts {
             tls: row.get(5),
             pid: row.get(6),
             backend_start: row.get::<_, Option<i64>>(7).unwrap_or_default(),
+            has_options: row.get(8),
         };
         Ok((row.get(0), facts))
     }
@@ -73,6 +77,19 @@ impl Facts {
     /// The major version as it is, which the client programs go by.
     pub(super) fn release(&self) -> i32 {
         self.version_num / 10_000
+    }
+
+    /// A pooler that takes the options of a connection and keeps them to itself gives a statement of this session to one
+    /// process of the server and the next to another.
+    pub(super) fn refuse_pooler(&self, endpoint: &Endpoint) -> Result<()> {
+        if self.has_options {
+            return Ok(());
+        }
+        Failure::new(format!(
+            "use the {endpoint}: the settings of this session have not arrived, as where a connection pooler answers in the server's place; nothing was changed"
+        ))
+        .hint(pooler_hint(endpoint))
+        .err()
     }
 
     /// Older servers have no logical replication of their own; of newer ones flare knows nothing yet, and takes those that
@@ -106,6 +123,14 @@ impl Facts {
     }
 }
 
+/// What to do where a pooler answers.
+pub(super) fn pooler_hint(endpoint: &Endpoint) -> String {
+    format!(
+        "hosts.{0}.conn needs the host and port of the server itself; a PgBouncer in front of it goes into cutover.poolers",
+        endpoint.side
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +150,7 @@ mod tests {
             superuser: true,
             in_recovery: false,
             tls: None,
+            has_options: true,
             pid: 1,
             backend_start: 0,
         };

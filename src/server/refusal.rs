@@ -2,6 +2,7 @@
 
 use postgres::error::SqlState;
 
+use super::facts::pooler_hint;
 use super::{Endpoint, Side};
 use crate::error::{Advise, Failure, Report};
 use crate::value::{Ident, ShellWord};
@@ -44,6 +45,11 @@ fn too_many(routine: Option<&str>, endpoint: &Endpoint) -> String {
     }
 }
 
+/// PgBouncer and RDS Proxy refuse the options of a connection, in these words and in no other language.
+fn is_of_pooler(words: &str) -> bool {
+    words.contains("unsupported startup parameter") || words.contains("RDS Proxy")
+}
+
 /// What to do next about a connection that failed.
 pub(super) fn advise(report: Report, endpoint: &Endpoint) -> Report {
     let state = super::sqlstate_of(&report);
@@ -65,6 +71,8 @@ pub(super) fn advise(report: Report, endpoint: &Endpoint) -> Report {
         )
     } else if crate::error::message_of(&report).contains("TLS") {
         "the server and this side do not agree on TLS: compare sslmode, sslrootcert, sslcert and host in the configuration with the server's ssl settings and certificate".to_owned()
+    } else if is_of_pooler(&crate::error::message_of(&report)) {
+        pooler_hint(endpoint)
     } else if state.is_some() {
         "mend what the server says, and run the command again".to_owned()
     } else {

@@ -322,6 +322,7 @@ fn open_verified(
             &target.endpoint,
         ));
     }
+    facts.refuse_pooler(&target.endpoint)?;
     facts.refuse_unknown_version(&target.endpoint, &target.allow_untested)?;
     untested::meet(side, &facts);
     session.is_of_major(facts.major());

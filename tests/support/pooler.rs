@@ -97,6 +97,15 @@ impl Pooler {
         }
     }
 
+    /// From now on it takes the options of a connection and keeps them back, instead of refusing them.
+    pub fn keep_options_back(&self) {
+        let ini = self.home.join("pgbouncer.ini");
+        let mut text = fs::read_to_string(&ini).expect("read the pooler's configuration");
+        text.push_str("ignore_startup_parameters = options\n");
+        fs::write(ini, text).expect("write the pooler's configuration");
+        self.ask("RELOAD");
+    }
+
     pub fn kill_9(&self) {
         if let Some(mut child) = self.child().take() {
             child.kill().expect("kill the pooler");
@@ -179,8 +188,11 @@ impl Pooler {
             Mode::Session => "session",
         };
         let home = self.home.display();
+        let (host, port) = (pair.publisher().host(), pair.publisher().port());
         let ini = format!(
             "\
+[databases]
+* = host={host} port={port}
 %include {home}/databases.ini
 [pgbouncer]
 listen_addr = 127.0.0.1
@@ -198,6 +210,7 @@ pool_mode = {mode}
             (ADMIN, Passwords::POOLER),
             (WATCHER, Passwords::POOLER),
             (&pair.names().app, Passwords::APP),
+            (pair.publisher().superuser(), Passwords::ADMIN),
         ]
         .map(|(user, password)| format!("\"{user}\" \"{}\"\n", password.replace('"', "\"\"")))
         .concat();
