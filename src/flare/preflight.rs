@@ -71,14 +71,14 @@ impl Flare {
     }
 
     /// The checks of a command on the way forward, before its first change: blockers refuse it, warnings are said, once,
-    /// and returned.
+    /// and what was found is returned.
     pub(super) fn clear(
         &self,
         publisher: &Server,
         subscriber: Option<&Server>,
         dbname: &str,
         before: Before,
-    ) -> Result<Vec<String>> {
+    ) -> Result<Preflight> {
         if let Some(subscriber) = subscriber {
             self.check_options(subscriber, dbname)?;
         }

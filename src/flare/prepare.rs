@@ -10,7 +10,7 @@ use super::{Change, CopyOptions, Flare, RolesOptions, SchemaOutcome, Target, Wai
 use crate::catalog::tables;
 use crate::copy;
 use crate::error::{Advise, Error, Result, WrapErr};
-use crate::preflight::Before;
+use crate::preflight::{Before, Preflight};
 use crate::replicate::Mode;
 use crate::server::{Login, Opened, Pair};
 use crate::value::ShellWord;
@@ -138,7 +138,7 @@ impl Flare {
     pub fn prepare(&self, subname: &str, copy: PrepareCopy) -> Result<PrepareReport, Error> {
         let dbname = self.config.subscription(subname)?.dbname.clone();
         self.config.publication(&dbname)?;
-        let mut warnings = Vec::new();
+        let mut found = Preflight::default();
         let mut lent = None;
         // What cannot be reached is said by the first step.
         if let Ok(opened) = self.open().any() {
@@ -148,7 +148,7 @@ impl Flare {
                 subscriber: Ok(subscriber),
             } = &opened
             {
-                warnings = self.clear(publisher, Some(subscriber), &dbname, Before::Cutover)?;
+                found = self.clear(publisher, Some(subscriber), &dbname, Before::Cutover)?;
                 lent = Some(Pair {
                     publisher: publisher.clone(),
                     subscriber: subscriber.clone(),
@@ -199,8 +199,7 @@ impl Flare {
             steps.push(step);
         }
         if !dry_run {
-            // The last step has gathered them.
-            warnings.retain(|warning| !warning.ends_with("(statistics)"));
+            found = found.after_prepare();
         }
         Ok(PrepareReport {
             next: if dry_run {
@@ -212,8 +211,8 @@ impl Flare {
             dbname,
             changed: !dry_run && steps.iter().any(|it| it.changed),
             dry_run,
+            warnings: found.warnings(),
             steps,
-            warnings,
         })
     }
 

@@ -148,6 +148,13 @@ impl Preflight {
         Preflight::of(others.collect())
     }
 
+    /// What of it is left once `prepare` has done its steps.
+    pub(crate) fn after_prepare(self) -> Preflight {
+        const GATHERED: &str = "statistics";
+        let others = self.checks.into_iter();
+        Preflight::of(others.filter(|it| it.id != GATHERED).collect())
+    }
+
     /// What is worth a word: blockers and warnings.
     pub(crate) fn worth_a_word(&self) -> Vec<Checked> {
         let mut checks = self.checks.clone();

@@ -52,15 +52,14 @@ pub(crate) enum Schemas {
     Leave,
 }
 
-/// Refuses what blocks a command, says what may go wrong, and returns that.
-pub(crate) fn clear(scope: &Scope<'_>, progress: &dyn Progress) -> Result<Vec<String>> {
+/// Refuses what blocks a command, says what may go wrong, and returns what was found.
+pub(crate) fn clear(scope: &Scope<'_>, progress: &dyn Progress) -> Result<Preflight> {
     let found = check(scope)?;
-    let warnings = found.warnings();
-    for warning in &warnings {
+    for warning in found.warnings() {
         progress.step(&format!("warning: {warning}"));
     }
     found.refuse()?;
-    Ok(warnings)
+    Ok(found)
 }
 
 /// Asks everything that the command is concerned with, and judges it. Reads only.
