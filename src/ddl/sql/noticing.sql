@@ -20,6 +20,9 @@ $f$;
 -- Who runs it, with the settings that its text depends on: before the function that notes it, whose rights are flare's.
 CREATE OR REPLACE FUNCTION flare.ddl_who() RETURNS event_trigger LANGUAGE plpgsql AS $f$
 BEGIN
+    IF tg_event = 'sql_drop' AND tg_tag NOT LIKE 'DROP %' THEN
+        RETURN;
+    END IF;
     -- One setting, since each that a session has not had before costs it as much as a query.
     PERFORM pg_catalog.set_config('flare.who', pg_catalog.json_build_object('role', current_user, 'settings',
         (SELECT pg_catalog.json_object_agg(name, pg_catalog.current_setting(name, true)) FROM pg_catalog.unnest(
@@ -36,26 +39,37 @@ BEGIN
 END $f$;
 
 -- Whether this transaction or one of its savepoints has written a row of the catalog.
-CREATE OR REPLACE FUNCTION flare.ddl_own(written xid) RETURNS boolean LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-    SELECT CASE WHEN whole < now_at THEN false WHEN whole = now_at THEN true
-                ELSE coalesce(txid_status(whole) = 'in progress', false) END
-      FROM (SELECT now_at, CASE WHEN near > now_at + 2147483648 THEN near - 4294967296
-                                WHEN near < now_at - 2147483648 THEN near + 4294967296 ELSE near END AS whole
-              FROM (SELECT now_at, (now_at & ~4294967295::bigint) | written::text::bigint AS near
-                      FROM (SELECT txid_current() AS now_at) here) there) it
-$f$;
+CREATE OR REPLACE FUNCTION flare.ddl_own(written xid) RETURNS boolean LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+    now_at CONSTANT bigint := txid_current();
+    whole bigint := (now_at & ~4294967295::bigint) | written::text::bigint;
+BEGIN
+    IF whole > now_at + 2147483648 THEN
+        whole := whole - 4294967296;
+    ELSIF whole < now_at - 2147483648 THEN
+        whole := whole + 4294967296;
+    END IF;
+    RETURN whole = now_at OR whole > now_at AND coalesce(txid_status(whole) = 'in progress', false);
+END $f$;
 
 -- Whether the script of an extension is at work. The setting alone could be anybody's.
-CREATE OR REPLACE FUNCTION flare.ddl_in_extension() RETURNS boolean LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-    SELECT coalesce(current_setting('flare.extension', true), '') = 'on'
-       AND EXISTS (SELECT FROM pg_extension WHERE flare.ddl_own(xmin))
-$f$;
+CREATE OR REPLACE FUNCTION flare.ddl_in_extension() RETURNS boolean LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+    IF coalesce(current_setting('flare.extension', true), '') = 'on' THEN
+        RETURN EXISTS (SELECT FROM pg_extension WHERE flare.ddl_own(xmin));
+    END IF;
+    RETURN false;
+END $f$;
 
 -- Whether the text names a temporary table of the session, which the other side does not have.
-CREATE OR REPLACE FUNCTION flare.ddl_names_temporary(statement text) RETURNS boolean LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-    SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relkind IN ('r', 'v', 'p')
-                      AND strpos(lower(statement), lower(replace(relname, '"', '""'))) > 0)
-$f$;
+CREATE OR REPLACE FUNCTION flare.ddl_names_temporary(statement text) RETURNS boolean LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+    IF pg_my_temp_schema() = '0' THEN
+        RETURN false;
+    END IF;
+    RETURN EXISTS (SELECT FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relkind IN ('r', 'v', 'p')
+                      AND strpos(lower(statement), lower(replace(relname, '"', '""'))) > 0);
+END $f$;
 
 -- Before an ALTER TABLE, while tables are copied.
 CREATE OR REPLACE FUNCTION flare.ddl_copying() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $f$

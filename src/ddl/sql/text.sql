@@ -135,22 +135,27 @@ BEGIN
 END $f$;
 
 -- A statement as `ddl_next` has it in `plain`.
-CREATE OR REPLACE FUNCTION flare.ddl_plain(statement text) RETURNS text LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
-    SELECT CASE WHEN statement ~ '[''$]|--|/\*' THEN (flare.ddl_next(statement, 1)).plain ELSE statement END
-$f$;
+CREATE OR REPLACE FUNCTION flare.ddl_plain(statement text) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+    IF statement ~ '[''$]|--|/\*' THEN
+        RETURN (flare.ddl_next(statement, 1)).plain;
+    END IF;
+    RETURN statement;
+END $f$;
 
 -- Whether a statement, as `ddl_next` has it in `plain`, is one of this tag, by its first words; of objects above databases
 -- there are no events.
-CREATE OR REPLACE FUNCTION flare.ddl_is(plain text, tag text) RETURNS boolean LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
-    SELECT CASE
+CREATE OR REPLACE FUNCTION flare.ddl_is(plain text, tag text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+    RETURN CASE
         WHEN tag IN ('COMMENT', 'SECURITY LABEL') AND plain ~* '^\s*(comment|security\s+label(\s+for\s+\S+)?)\s+on\s+(database|role|tablespace|event\s+trigger)\s' THEN false
         WHEN tag IN ('GRANT', 'REVOKE')
              AND (plain !~* '\mon\M' OR plain ~* '\mon\s+(database|tablespace|parameter)\s+(?!(to|from)\M)[^\s,]') THEN false
         WHEN tag = 'SELECT INTO' THEN plain ~* '^\s*(select|with|\()'
         WHEN tag = 'CREATE TABLE AS' THEN plain ~* '^\s*create\s+((global|local|temp|temporary|unlogged)\s+)*table\M.*\mas\M'
         ELSE plain ~* ('^\s*' || regexp_replace(tag, ' ', '\\s+((or\\s+replace|global|local|temp|temporary|unlogged|unique|recursive|constraint|trusted|procedural|default)\\s+)*', 'g') || '\M')
-    END
-$f$;
+    END;
+END $f$;
 
 -- Whether one of the statements of a string is ROLLBACK.
 CREATE OR REPLACE FUNCTION flare.ddl_rolls_back(string text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
