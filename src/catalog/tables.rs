@@ -23,7 +23,8 @@ pub(crate) struct Table {
     pub(crate) ancestors: Vec<TableName>,
 }
 
-/// Tables that may be published: neither catalogs nor temporary (`is_publishable_class` in pg_publication.c).
+/// Tables that may be published: neither catalogs nor temporary (`is_publishable_class` in pg_publication.c). Of flare's own
+/// only those of DDL are.
 const TABLES: &str = "
     WITH RECURSIVE up(relid, ancestor) AS (
         SELECT i.inhrelid, i.inhparent FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE c.relispartition
@@ -40,7 +41,7 @@ const TABLES: &str = "
                             WHERE up.relid = c.oid))
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND c.oid >= 16384
-       AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+       AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND (n.nspname <> 'flare' OR c.relname ~ '^ddl')
      ORDER BY n.nspname, c.relname";
 
 /// All tables of the session's database.

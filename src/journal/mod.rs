@@ -11,6 +11,10 @@ mod stream;
 mod table;
 mod transition;
 
+/// The database that has it. Where this one moves, its publication lists its tables: the journal's own would be sent, and
+/// apply would look for them on the other server.
+pub(crate) const DBNAME: &str = "postgres";
+
 /// The first key of the advisory lock that one command at a time holds in `postgres` of both servers, "flar" in ASCII;
 /// the second is the database's name, hashed.
 pub(crate) const RUN_LOCK: i32 = 0x66_6c_61_72;

@@ -2,7 +2,8 @@
 //!
 //! The subscriber is closed from its subscription on, so that no client that knows both servers writes there. The fence
 //! stops everybody, superusers included; the default leads clients that ask for `target_session_attrs=read-write` to the
-//! other server. The subscription's owner is exempt from the default, else triggers that write under apply stop it.
+//! other server. The subscription's owner is exempt from the default, else triggers that write under apply stop it; where
+//! the application logs in as that role, it is exempt only while there are such triggers.
 
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,9 @@ pub(crate) fn close(
             Ok(())
         })
         .wrap_err_with(what)?;
+    let exempt = exempts(server, &session, exempt)
+        .wrap_err_with(what)?
+        .then_some(exempt);
     let read_only = default_read_only(server, &session, dbname, (exempt, login), run);
     Ok(fenced.and(read_only.wrap_err_with(what)?))
 }
@@ -189,15 +193,26 @@ pub(crate) fn now(session: &Session, dbname: &str, role: Option<&str>) -> Result
     })
 }
 
+/// Whether the subscription's owner is exempt: an application that logs in as it would stay on the side that is left, whose
+/// sessions would seem writable to it.
+fn exempts(server: &Server, session: &Session, owner: &str) -> Result<bool> {
+    let is_application = server.declared().app_users.iter().any(|it| it == owner);
+    Ok(!is_application
+        || session.value(
+            "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgenabled IN ('A', 'R') AND NOT tgisinternal)",
+            params![],
+        )?)
+}
+
 /// Sessions are read-only by default, but those of the exempt role. The fence's function is there already.
 fn default_read_only(
     server: &Server,
     session: &Session,
     dbname: &str,
-    (exempt, login): (&str, Login),
+    (exempt, login): (Option<&str>, Login),
     run: &Run,
 ) -> Result<Change> {
-    let now = now(session, dbname, Some(exempt))?;
+    let now = now(session, dbname, exempt)?;
     let recorded = recorded(session, dbname)?;
     let mut plan = Plan::new(server.side(), "postgres");
     if now.setting.as_deref() != Some("on") {
@@ -236,6 +251,9 @@ fn default_read_only(
 pub(crate) fn exempt(server: &Server, dbname: &str, (role, login): (&str, Login)) -> Result<()> {
     let what = || format!("exempt {role:?} from the read-only default of {dbname:?}");
     let session = server.visit_as(ActAs::Tables, dbname).wrap_err_with(what)?;
+    if !exempts(server, &session, role).wrap_err_with(what)? {
+        return Ok(());
+    }
     let now = now(&session, dbname, Some(role))?;
     let mut record = recorded(&session, dbname)?.unwrap_or_else(|| ReadOnlyDefault {
         exempt: Vec::new(),

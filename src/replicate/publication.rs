@@ -11,6 +11,7 @@ use crate::catalog::tables::{self, Table};
 use crate::catalog::{slots, subscriptions};
 use crate::config::{self, Config};
 use crate::error::{Failure, Result};
+use crate::journal;
 use crate::server::{
     ActAs, Login, Publisher, Session, Side, Statement, Subscriber, is_lost, sqlstate_of,
 };
@@ -60,7 +61,7 @@ pub(crate) fn create(
     let existing = publications::find(&admin, &wanted.pubname)?;
     let published = publications::tables(&admin, &wanted.pubname)?;
     let all_tables = match (&existing, &wanted.tables) {
-        (None, None) if !wanted.listed => may_publish_all(&admin)?,
+        (None, None) if !wanted.listed && dbname != journal::DBNAME => may_publish_all(&admin)?,
         _ => AllTables::Denied,
     };
     let status = status_table::table(publisher);

@@ -6,6 +6,7 @@ use super::worker_settings::{self, Worker};
 use super::{Plan, Run, granted, identity, refresh, slot, unsubscribe};
 use crate::catalog::{publications, slots, subscriptions};
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
+use crate::journal;
 use crate::server::{
     ActAs, Login, Pair, Publisher, Server, Session, Statement, conninfo_for_subscriber, is_denied,
     is_lost, params, silence_statement_log,
@@ -137,7 +138,7 @@ fn publish(
     };
     let ident = Ident::new(*pubname);
     let all = format!("CREATE PUBLICATION {ident} FOR ALL TABLES{with}");
-    if running.puballtables && to.facts().superuser {
+    if running.puballtables && to.facts().superuser && *dbname != journal::DBNAME {
         return admin.batch(&all);
     }
     let names: Vec<String> = published.iter().map(ToString::to_string).collect();

@@ -35,6 +35,7 @@ impl Passwords {
 }
 
 /// What things are called in one test. Everything global begins with `id`.
+#[derive(Clone)]
 pub struct Names {
     pub id: String,
     pub db: String,

@@ -6,6 +6,7 @@ mod chain;
 mod drift;
 mod events;
 mod exact;
+mod journals_database;
 mod listed;
 mod not_valid;
 mod refused_back;

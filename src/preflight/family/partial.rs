@@ -2,26 +2,46 @@
 
 use serde::Deserialize;
 
+use crate::journal;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
 use crate::preflight::view::{Ends, Moving};
 use crate::value::{Ident, ShellWord, TableName};
 
-pub(crate) const CHECKS: &[Check] = &[Check {
-    id: "publication_partial",
-    title: "the publication sends all rows, columns and operations",
-    before: Before::Publication,
-    place: Place::Database,
-    asks: &[PUBLICATION.on_publisher()],
-    judge: |view| match (view.moving, view.publisher) {
-        (Some(moving), Some(publisher)) => Ok(publisher
-            .first(&PUBLICATION)?
-            .map(|it| partial(&it, moving, view.ends(), view.subscribed))
-            .unwrap_or_default()),
-        _ => Ok(Vec::new()),
+pub(crate) const CHECKS: &[Check] = &[
+    Check {
+        id: "publication_journal",
+        title: "the publication leaves flare's journal out",
+        before: Before::Publication,
+        place: Place::Database,
+        asks: &[PUBLICATION.on_publisher()],
+        judge: |view| match (view.moving, view.publisher) {
+            (Some(moving), Some(publisher)) => {
+                let found = publisher.first(&PUBLICATION)?;
+                Ok(found
+                    .and_then(|it| sends_journal(&it, moving.dbname))
+                    .into_iter()
+                    .collect())
+            }
+            _ => Ok(Vec::new()),
+        },
     },
-}];
+    Check {
+        id: "publication_partial",
+        title: "the publication sends all rows, columns and operations",
+        before: Before::Publication,
+        place: Place::Database,
+        asks: &[PUBLICATION.on_publisher()],
+        judge: |view| match (view.moving, view.publisher) {
+            (Some(moving), Some(publisher)) => Ok(publisher
+                .first(&PUBLICATION)?
+                .map(|it| partial(&it, moving, view.ends(), view.subscribed))
+                .unwrap_or_default()),
+            _ => Ok(Vec::new()),
+        },
+    },
+];
 
 /// A publication as `pg_publication` shows it; `None` where the version has no such column.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -54,6 +74,19 @@ pub(super) const PUBLICATION: Question<Publication> = Question::database(
                WHERE r.prpubid = p.oid AND coalesce(to_jsonb(r) ->> 'prqual', to_jsonb(r) ->> 'prattrs') IS NOT NULL))
        FROM pg_publication p WHERE p.pubname = {pubname}",
 );
+
+fn sends_journal(found: &Publication, dbname: &str) -> Option<Finding> {
+    (found.puballtables && dbname == journal::DBNAME).then(|| {
+        Finding::blocker(format!(
+            "publication {:?} is FOR ALL TABLES, and would send flare's journal, which is kept in this database",
+            found.pubname
+        ))
+        .fix(format!(
+            "DROP PUBLICATION {}: flare create_publication {dbname} lists the tables",
+            Ident::new(&found.pubname)
+        ))
+    })
+}
 
 fn partial(found: &Publication, moving: Moving<'_>, ends: Ends, subscribed: bool) -> Vec<Finding> {
     let Ends { from, to } = ends;
@@ -153,6 +186,22 @@ impl Publication {
 mod tests {
     use super::*;
     use crate::preflight::finding::Severity;
+
+    #[test]
+    fn all_tables_of_the_journals_database_are_too_many() {
+        let all = Publication {
+            puballtables: true,
+            ..Publication::of_everything()
+        };
+        assert!(sends_journal(&all, "app").is_none());
+        let found = sends_journal(&all, journal::DBNAME).expect("a finding");
+        assert_eq!(found.severity, Severity::Blocker);
+        let listed = Publication {
+            puballtables: false,
+            ..all
+        };
+        assert!(sends_journal(&listed, journal::DBNAME).is_none());
+    }
 
     #[test]
     fn filters_and_column_lists_block_with_the_statement() {

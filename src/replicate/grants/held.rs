@@ -81,14 +81,14 @@ const HELD: &str = "
           FROM pg_namespace n
          WHERE CASE WHEN EXISTS (SELECT FROM pg_publication WHERE pubname = $4)
                     THEN n.oid IN (SELECT c.relnamespace FROM pg_get_publication_tables($4) t JOIN pg_class c ON c.oid = t.relid)
-                    ELSE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' END),
+                    ELSE n.nspname NOT IN ('information_schema', 'flare') AND n.nspname !~ '^pg_' END),
         'hidden', (SELECT coalesce(jsonb_agg(jsonb_build_object('schema', n.nspname, 'table', c.relname) ORDER BY n.nspname, c.relname), '[]')
                      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                     WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND c.relrowsecurity AND NOT (r.rolsuper OR r.rolbypassrls)
                       AND (c.relforcerowsecurity OR NOT pg_has_role(r.oid, c.relowner, 'USAGE'))
                       AND CASE WHEN EXISTS (SELECT FROM pg_publication WHERE pubname = $4)
                                THEN c.oid IN (SELECT t.relid FROM pg_get_publication_tables($4) t)
-                               ELSE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' END),
+                               ELSE n.nspname NOT IN ('information_schema', 'flare') AND n.nspname !~ '^pg_' END),
         'bypass_grantable', (SELECT g.rolsuper OR current_setting('server_version_num')::int >= 160000
                                 AND g.rolcreaterole AND g.rolbypassrls AND pg_has_role(g.oid, r.oid, 'MEMBER WITH ADMIN OPTION')
                                FROM pg_roles g WHERE g.rolname = current_user))

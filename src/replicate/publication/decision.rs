@@ -7,8 +7,9 @@ use crate::catalog::publications::Publication as Existing;
 use crate::catalog::tables::{Table, listed};
 use crate::config;
 use crate::error::{Failure, Result};
+use crate::journal;
 use crate::server::{Login, Side};
-use crate::value::TableName;
+use crate::value::{Ident, TableName};
 
 /// What was found on the publisher.
 pub(super) struct Situation<'a> {
@@ -93,6 +94,10 @@ pub(super) fn decide(wanted: &config::Publication, found: &Situation<'_>) -> Res
         decision.publication.note(
             "all tables are listed by name, as the configuration says: what the application makes later is not published until create_publication runs again",
         );
+    } else if wanted.tables.is_none() && list.is_some() && found.dbname == journal::DBNAME {
+        decision.publication.note(
+            "all tables are listed by name: flare keeps its journal in this database, and FOR ALL TABLES would send it; what the application makes later is not published until create_publication runs again",
+        );
     } else if wanted.tables.is_none() && list.is_some() {
         decision.publication.note(format!(
             "the tables are listed one by one, since FOR ALL TABLES is not permitted to {:?} or the publication was made so: run create_publication again when tables are added",
@@ -101,6 +106,18 @@ pub(super) fn decide(wanted: &config::Publication, found: &Situation<'_>) -> Res
     }
     match found.existing {
         None => creation(&mut decision, wanted, list, found)?,
+        Some(existing) if existing.puballtables && found.dbname == journal::DBNAME => {
+            return Failure::new(format!(
+                "publication {:?} is FOR ALL TABLES, and would send flare's journal, which is kept in this database",
+                wanted.pubname
+            ))
+            .hint(format!(
+                "DROP PUBLICATION {}: flare create_publication {} lists the tables",
+                Ident::new(&wanted.pubname),
+                found.dbname
+            ))
+            .err();
+        }
         Some(existing) => completion(&mut decision, wanted, list, existing, found)?,
     }
     Ok(decision)
