@@ -46,11 +46,12 @@ fn roles_arrive_with_everything_and_only_once() {
             "{planned}"
         );
 
-        let first = pair
-            .flare(&["replicate_roles", "--format", "json"])
-            .ok()
-            .json();
-        assert_eq!(first["changed"], true);
+        // Databases are prepared side by side, and the roles are the server's: one makes them.
+        let runs = [(); 2].map(|()| pair.spawn(&["replicate_roles", "--format", "json"]));
+        let both = runs.map(|run| run.wait().ok().json());
+        let made: Vec<_> = both.iter().filter(|it| it["changed"] == true).collect();
+        assert_eq!(made.len(), 1, "{both:?}");
+        let first = made[0];
         assert_eq!(first["roles_created"], planned["roles_created"]);
         assert_eq!(first["roles_left_alone"], json!(["postgres"]));
         assert_eq!(first["passwords_needed"], json!(["bare"]));

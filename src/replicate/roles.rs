@@ -17,7 +17,7 @@ use crate::catalog::roles::{self, Membership, Passwords, Role};
 use crate::catalog::settings::{self, Setting};
 use crate::config::Tools;
 use crate::error::{Result, WrapErr};
-use crate::server::{Login, Pair, Server};
+use crate::server::{Login, Pair, Server, Timeout, params};
 
 /// Whether password verifiers are carried over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +81,10 @@ fn visible(server: &Server) -> Result<Passwords> {
     })
 }
 
+/// The advisory lock that one command at a time holds in `postgres` of the subscriber while it compares and writes roles,
+/// "flarrole" in ASCII: roles are the server's, and databases may be prepared side by side.
+const TURN: i64 = 0x66_6c_61_72_72_6f_6c_65;
+
 /// Creates and updates the subscriber's roles.
 pub(crate) fn replicate(
     pair: &Pair,
@@ -88,6 +92,20 @@ pub(crate) fn replicate(
     options: RolesOptions,
     run: &Run,
 ) -> Result<RolesChange> {
+    if run.mode == Mode::DryRun {
+        return in_turn(pair, tools, options, run);
+    }
+    let session = pair.subscriber.connect(Login::Superuser, "postgres")?;
+    let session = session.with_timeout(Timeout::WhileServerAnswers);
+    session.transaction(|session| {
+        session
+            .execute("SELECT pg_advisory_xact_lock($1)", params![TURN])
+            .wrap_err("wait for another flare that writes the subscriber's roles")?;
+        in_turn(pair, tools, options, run)
+    })
+}
+
+fn in_turn(pair: &Pair, tools: &Tools, options: RolesOptions, run: &Run) -> Result<RolesChange> {
     let (publisher, subscriber) = (&pair.publisher, &pair.subscriber);
     let toolbox = toolbox(pair, tools)?;
     let (source_seen, target_seen) = (visible(publisher)?, visible(subscriber)?);
