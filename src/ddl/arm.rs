@@ -12,7 +12,7 @@ use super::installed::{
 use super::sides::Sides;
 use super::truncates;
 use crate::catalog::{publications, subscriptions};
-use crate::config::DdlMode;
+use crate::config::{DdlMode, Subscription};
 use crate::error::{Advise, Failure, Report, Result, WrapErr, message_of};
 use crate::journal::{Direction, Stream};
 use crate::replicate::{Change, Mode, Plan, Run, refresh, status_table};
@@ -23,12 +23,13 @@ use crate::value::{Ident, TableName};
 /// open side as its publisher.
 pub(crate) fn arm(
     pair: &Pair,
-    forward: &Stream,
+    (subname, declared): (&str, &Subscription),
     direction: Direction,
     mode: DdlMode,
     run: &Run,
 ) -> Result<Change> {
-    let dbname = forward.dbname.as_str();
+    let (dbname, pubname) = (declared.dbname.as_str(), declared.pubname.as_str());
+    let forward = Stream::of(dbname, subname, pubname, Direction::Forward);
     let what = || format!("have the statements of {dbname:?} {}", in_words(mode));
     let open = pair.publisher.connect(Login::Superuser, dbname)?;
     let receiving = pair.subscriber.connect(Login::Superuser, dbname)?;
@@ -49,13 +50,15 @@ pub(crate) fn arm(
         }
         mode => mode.as_str().to_owned(),
     };
-    let back = Stream::of(dbname, &forward.subname, &forward.pubname, Direction::Back);
+    let back = Stream::of(dbname, subname, pubname, Direction::Back);
     let subnames = [forward.subname.clone(), back.subname.clone()];
     let stream = match direction {
-        Direction::Forward => forward.clone(),
+        Direction::Forward => forward,
         Direction::Back => back,
     };
-    let by = |server: &Server, other: &Server| installation(mode, &subnames, server, other);
+    let as_owner = declared.has_on("run_as_owner");
+    let by =
+        |server: &Server, other: &Server| installation(mode, &subnames, server, (other, as_owner));
     // The side that receives comes first: it has to know what the other one notes.
     let sides = [
         Installing::of(
@@ -155,18 +158,18 @@ fn leave_carry(
 /// Replaces what is not as this program makes it, where statements are refused or carried already.
 pub(crate) fn renew(
     pair: &Pair,
-    forward: &Stream,
+    (subname, declared): (&str, &Subscription),
     direction: Direction,
     mode: DdlMode,
     run: &Run,
 ) -> Result<Change> {
     for server in [&*pair.publisher, &*pair.subscriber] {
-        let session = server.connect(Login::Superuser, &forward.dbname)?;
+        let session = server.connect(Login::Superuser, &declared.dbname)?;
         if armed(&session)?.as_deref() != Some(mode.as_str()) {
             return Ok(Change::none(run));
         }
     }
-    arm(pair, forward, direction, mode, run)
+    arm(pair, (subname, declared), direction, mode, run)
 }
 
 /// The same beside a statement of `flare ddl`, which goes on where the administrator may not; what there is to say of it.
@@ -176,8 +179,7 @@ pub(crate) fn put_back(sides: &Sides<'_>, mode: DdlMode, run: &Run) -> Result<Ve
     }
     let dbname = sides.dbname();
     let (subname, declared) = sides.config.subscription_of(dbname, None)?;
-    let forward = Stream::of(dbname, subname, &declared.pubname, Direction::Forward);
-    match renew(sides.pair, &forward, sides.direction, mode, run) {
+    match renew(sides.pair, (subname, declared), sides.direction, mode, run) {
         Ok(change) if change.changed => Ok(vec![
             "flare's event triggers and their functions are as they were made again".to_owned(),
         ]),

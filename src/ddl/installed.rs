@@ -125,7 +125,7 @@ pub(super) fn installation(
     mode: DdlMode,
     subnames: &[String; 2],
     server: &Server,
-    other: &Server,
+    (other, as_owner): (&Server, bool),
 ) -> String {
     let host = server.declared();
     let accounts = [host.superuser.user.as_str(), host.db_owner.user.as_str()];
@@ -137,6 +137,12 @@ pub(super) fn installation(
         ),
         constant("ddl_accounts", "text[]", &array_of(accounts)),
         constant("ddl_other_major", "int", &other.major().to_string()),
+        // Rows are written by the owner of their table from 16 on.
+        constant(
+            "ddl_owners_write",
+            "boolean",
+            &(other.major() >= 16 && !as_owner).to_string(),
+        ),
     ]
     .join(";\n");
     // Which only superusers set; `check_rights` has seen that messages are English.

@@ -187,11 +187,13 @@ impl Flare {
                 }
             });
         }
-        let Subscription {
-            dbname, pubname, ..
-        } = declared;
-        let forward = Stream::of(dbname, subname, pubname, Direction::Forward);
-        ddl::arm(pair, &forward, Direction::Forward, mode, &self.run)
+        ddl::arm(
+            pair,
+            (subname, declared),
+            Direction::Forward,
+            mode,
+            &self.run,
+        )
     }
 
     /// Takes the event triggers of a database away, on the sides that answer.
@@ -327,14 +329,10 @@ impl Flare {
         }
         for wanted in wanted {
             let declared = self.config.subscription(&wanted.subname)?;
-            let forward = Stream::of(
-                &wanted.dbname,
-                &wanted.subname,
-                &wanted.pubname,
-                Direction::Forward,
-            );
             // Those of an older flare are as good as they were.
-            if let Err(report) = ddl::renew(pair, &forward, direction, self.config.ddl, &self.run) {
+            let configured = (wanted.subname.as_str(), declared);
+            if let Err(report) = ddl::renew(pair, configured, direction, self.config.ddl, &self.run)
+            {
                 log::warn!("{report:#}");
             }
             let (open, receiving) = pair.visit(&wanted.dbname)?;

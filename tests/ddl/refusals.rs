@@ -179,6 +179,26 @@ fn what_would_differ_is_refused_or_corrected() {
             &format!("DROP OWNED BY {app}"),
             "Drop each object by its name",
         );
+        // Of which no event trigger hears what it takes away.
+        runs(
+            &mut superuser,
+            &format!("DROP TABLE apps; GRANT SELECT ON filled TO {app}"),
+        );
+        let taken = format!("DROP OWNED BY {app}");
+        is_refused(&mut superuser, &taken, "REVOKE each privilege");
+        // From 16 on the owner writes the rows, whom it holds: the first one would stop apply.
+        let forced = "ALTER TABLE forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY";
+        runs(&mut client, "CREATE TABLE forced (id int PRIMARY KEY)");
+        match open.other().of(&pair).version() {
+            10 => runs(&mut client, forced),
+            _ => {
+                is_refused(&mut client, forced, "holds for the owner of the table");
+                runs(
+                    &mut client,
+                    "ALTER TABLE forced ENABLE ROW LEVEL SECURITY; INSERT INTO forced VALUES (1)",
+                );
+            }
+        }
         for now in [
             "ALTER TABLE filled ADD at timestamptz DEFAULT now()",
             "ALTER TABLE filled ADD there moment",
@@ -281,7 +301,7 @@ fn refuse_lets_pass_what_does_not_part_the_sides() {
         "CREATE INDEX passes ON app_orders (value)",
         "REINDEX INDEX passes",
         "DROP INDEX passes",
-        "CREATE VIEW v AS SELECT 1 AS a; DROP VIEW v",
+        "CREATE VIEW v AS SELECT 1 AS a; ALTER TABLE v RENAME TO w; DROP VIEW w",
         "GRANT SELECT ON app_orders TO PUBLIC",
     ] {
         runs(&mut client, sql);

@@ -173,6 +173,11 @@ BEGIN
         IF NOT alone AND NOT flare.ddl_in_extension() THEN
             PERFORM flare.ddl_text(context, tg_tag, true);
         END IF;
+        -- sql_drop does not come for privileges that it takes away.
+        IF tg_tag = 'DROP OWNED' AND flare.ddl_mode() = 'carry' AND NOT flare.ddl_receiving() THEN
+            RAISE EXCEPTION 'flare cannot carry this DROP OWNED to the other server: the role may own something else there'
+                USING errcode = 'feature_not_supported', hint = 'Drop each object by its name, and REVOKE each privilege.';
+        END IF;
         RETURN;
     END IF;
     IF tg_event = 'sql_drop' THEN
@@ -221,6 +226,7 @@ BEGIN
     END IF;
     -- ALTER INDEX ... RENAME takes any relation, and a column goes with a function that computes it.
     kind := CASE WHEN tg_tag = 'ALTER INDEX' AND named[1] ~ '^(table|sequence) ' THEN 'ALTER TABLE'
+                 WHEN tg_tag = 'ALTER TABLE' AND mode = 'refuse' AND named[1] ~ '^(view|materialized view|index) ' THEN 'ALTER VIEW'
                  WHEN cascades AND tg_tag !~ '(TABLE|TYPE|DOMAIN|SCHEMA|SEQUENCE|EXTENSION|OWNED)$' THEN 'DROP TABLE' ELSE tg_tag END;
     -- Before the first cutover the open side has neither. Subscriptions that are gone leave the file its size.
     IF pg_relation_size('pg_subscription') > 0 OR to_regprocedure('flare.fence()') IS NOT NULL THEN
@@ -267,10 +273,17 @@ BEGIN
             hint := 'CREATE TABLE ... AS SELECT can be carried.';
         ELSIF tg_tag = 'DROP OWNED' THEN
             seen.unseen := 'the role may own something else there';
-            hint := 'Drop each object by its name.';
+            hint := 'Drop each object by its name, and REVOKE each privilege.';
         ELSIF tg_tag = 'ALTER TYPE' AND flare.ddl_other_major() < 12 AND flare.ddl_plain(seen.statement) ~* '\madd\s+value\M' THEN
             seen.unseen := 'PostgreSQL before 12 adds a value outside of transactions only';
             hint := 'flare ddl brings it to both sides.';
+        END IF;
+    END IF;
+    IF tg_tag = 'ALTER TABLE' AND lower(seen.statement) ~ '(security|owner)' AND flare.ddl_owners_write() THEN
+        IF EXISTS (SELECT FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner WHERE c.oid = ANY (tables)
+                      AND c.relrowsecurity AND c.relforcerowsecurity AND NOT o.rolsuper AND NOT o.rolbypassrls) THEN
+            seen.unseen := 'it holds for the owner of the table, who writes the rows there: the first one would stop replication';
+            hint := 'BYPASSRLS for that role on both sides, or run_as_owner: true in the options of the subscription in flare.yml and for the subscription itself; then flare create_subscription. Or after the migration.';
         END IF;
     END IF;
     IF tg_tag LIKE '% DOMAIN' THEN
