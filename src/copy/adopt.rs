@@ -4,9 +4,11 @@
 //! the clone has reached, and proves it by the transactions of the stream; `finish` has the subscription begin there.
 
 mod clone;
+mod counts;
 mod measure;
 mod report;
 mod taken;
+mod taker;
 
 use serde::Deserialize;
 
@@ -71,12 +73,20 @@ fn forget(session: &Session, subname: &str) -> Result<()> {
     Ok(())
 }
 
-/// Off the record; the clone has brought the publisher's record along.
+/// Off the record; the clone has brought the publisher's record along, and it may be that of other databases, too.
 fn forget_everywhere(pair: &Pair, subname: &str) -> Result<()> {
-    pair.subscriber
-        .admin()
-        .batch("DROP TABLE IF EXISTS flare.adopt, flare.sample")?;
-    forget(pair.publisher.admin(), subname)
+    let (publisher, subscriber) = (pair.publisher.admin(), pair.subscriber.admin());
+    let others: bool = publisher.value(
+        "SELECT EXISTS (SELECT FROM flare.adopt WHERE subname <> $1)",
+        params![subname],
+    )?;
+    subscriber.batch("DROP TABLE IF EXISTS flare.sample")?;
+    if !others {
+        subscriber.batch("DROP TABLE IF EXISTS flare.adopt")?;
+    } else if subscriber.value(EXISTS, params![])? {
+        forget(subscriber, subname)?;
+    }
+    forget(publisher, subname)
 }
 
 /// The record of an adoption whose subscription is there goes.
@@ -319,6 +329,8 @@ pub(crate) fn finish(
         .hint("create them there as they are on the publisher, or begin again with a new clone")
         .err();
     }
+    let note =
+        taker::check(pair, &session, subname, &recorded, &published).wrap_err_with(attempt)?;
     let mut plan = Plan::new(Side::Subscriber, dbname);
     if publications::find(&session, pubname)?.is_some() {
         plan.step(
@@ -340,6 +352,9 @@ pub(crate) fn finish(
     )?);
     if run.mode == Mode::Apply {
         forget_everywhere(pair, subname)?;
+    }
+    if let Some(note) = note {
+        change = change.with_note(note);
     }
     let objects = sources::large_objects(&session)?;
     if objects > 0 {

@@ -19,13 +19,13 @@ pub(crate) use self::shadow::{Shadowed, compare_in_shadow, drop_left_overs};
 use super::database::{self, Owner};
 use super::load::load;
 use super::properties::Properties;
-use super::{Change, Done, Mode, Run, identity};
+use super::{Change, Done, Mode, Run, identity, not_valid};
 use crate::catalog::databases::{self, Database};
 use crate::catalog::objects::{self, NamedRoles};
 use crate::catalog::withdrawn;
 use crate::config::Tools;
 use crate::error::{Result, WrapErr};
-use crate::schema::{DumpReport, KEYWORDS_SINCE_10};
+use crate::schema::{Difference, DumpReport, KEYWORDS_SINCE_10};
 use crate::server::{Login, Pair, Session, Side};
 use crate::tools::{DumpProgram, Job, Toolbox};
 use crate::value::counted;
@@ -173,12 +173,22 @@ impl<'a> Work<'a> {
         match objects::first_object(&session)? {
             None => self.fill_empty(session, run),
             Some(object) => {
+                // An earlier run has taken some off for the copy, and was stopped before it made them again.
+                let made_again = not_valid::make_again(&self.pair.subscriber, self.dbname, run)?;
+                let waiting = not_valid::is_copying(&session)?
+                    || run.mode == Mode::DryRun && !made_again.statements.is_empty();
                 drop(session);
                 let (statements, differences) = self.differences()?;
-                let printed = self.not_of_flare(differences);
-                let theirs = self.not_of_spelling(printed, run)?;
+                let is_awaited = |it: &Difference| waiting && it.is_of_not_valid();
+                let mut printed = self.not_of_flare(differences);
+                printed.retain(|it| !is_awaited(it));
+                let mut theirs = self.not_of_spelling(printed, run)?;
+                theirs.retain(|it| !is_awaited(it));
                 if theirs.is_empty() {
-                    self.already(statements, run)
+                    let mut change = self.already(statements, run)?;
+                    change.changed |= made_again.changed;
+                    change.follow(made_again);
+                    Ok(change)
                 } else {
                     Err(self.refusal(&object, &theirs).into())
                 }

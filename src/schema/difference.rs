@@ -37,6 +37,18 @@ impl Difference {
         })
     }
 
+    /// Whether the subscriber lacks nothing but a constraint that is NOT VALID.
+    pub(crate) fn is_of_not_valid(&self) -> bool {
+        self.subscriber.is_none()
+            && self.is_only(|tokens| {
+                tokens.start("SET SESSION AUTHORIZATION")
+                    || tokens.start("RESET SESSION AUTHORIZATION")
+                    || tokens.start("ALTER")
+                        && tokens.find("ADD CONSTRAINT").is_some()
+                        && tokens.find("NOT VALID").is_some()
+            })
+    }
+
     fn is_only(&self, known: impl Fn(&Tokens) -> bool) -> bool {
         let sides = [&self.publisher, &self.subscriber];
         let mut statements = sides
@@ -75,5 +87,20 @@ mod tests {
         ));
         assert!(!granted("REVOKE ALL ON TABLE public.a FROM other;"));
         assert!(!granted("GRANT ALL ON TABLE public.a TO re;"));
+    }
+
+    #[test]
+    fn a_constraint_that_is_not_valid_is_known() {
+        let is_of_not_valid = |sql: &str| {
+            let dump = entry("CHECK CONSTRAINT", "public", "a c", sql);
+            let found = compare(dump.as_bytes(), &b""[..], Spelling::OneVersion).unwrap();
+            found.len() == 1 && found.iter().all(super::Difference::is_of_not_valid)
+        };
+        assert!(is_of_not_valid(
+            "ALTER TABLE public.a ADD CONSTRAINT c CHECK ((x > 0)) NOT VALID;"
+        ));
+        assert!(!is_of_not_valid(
+            "ALTER TABLE public.a ADD CONSTRAINT c CHECK ((x > 0));"
+        ));
     }
 }

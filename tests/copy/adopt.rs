@@ -263,6 +263,7 @@ fn adopts(old: u32, new: u32, strikes: usize) {
     let finished = pair.flare(&["adopt", "finish", sub, "--format", "json"]);
     if strikes == 0 {
         assert_eq!(finished.ok().json()["changed"], true, "{finished}");
+        finished.prints("is not the clone itself");
     }
     finished.ok();
     let again = pair.flare(&["adopt", "finish", sub, "--format", "json"]);

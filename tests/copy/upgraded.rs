@@ -257,6 +257,21 @@ fn becomes_the_subscriber(kind: Kind, old: u32, new: u32) {
         conn["port"] = server.port.into();
         conn["system_identifier"] = identifier.into();
     });
+    // A client that came too early.
+    let mut client = server.try_session(db).expect("connect");
+    client
+        .batch_execute("INSERT INTO wc VALUES (-1, 0)")
+        .expect("a row");
+    pair.flare(&["adopt", "finish", sub])
+        .code(3)
+        .says("rows were written on the clone itself, in public.wc");
+    client
+        .batch_execute("DELETE FROM wc WHERE id = -1")
+        .expect("undo it");
+    client
+        .batch_execute("SELECT pg_stat_reset()")
+        .expect("counts anew");
+    drop(client);
     let finished = pair.flare(&["adopt", "finish", sub, "--format", "json"]);
     assert_eq!(finished.ok().json()["changed"], true, "{finished}");
     let verified = pair.flare(&["verify_data", sub]);

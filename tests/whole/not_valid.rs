@@ -47,10 +47,23 @@ fn constraints_that_old_rows_violate_wait_for_postgresqls_own_copy() {
                 pair.flare(&args).ok();
             }
             pair.await_tables_ready();
-            pair.flare(&["replicate_schema", "--missing", db]).ok();
+            pair.flare(&["replicate_schema", db]).ok();
         } else {
             publisher.sql(db, NULLS);
-            pair.flare(&["prepare", sub, "--yes", "--copy", "native"])
+            // Stopped once they are taken off, and the copy comes to its end by itself.
+            let prepare = ["prepare", sub, "--yes", "--copy", "native"];
+            let killed = pair.spawn(&prepare);
+            let has_begun = "SELECT FROM pg_subscription_rel LIMIT 1";
+            wait::for_("the copy", Duration::from_secs(60), || {
+                killed.has_ended()
+                    || subscriber
+                        .try_rows(db, has_begun)
+                        .is_ok_and(|rows| !rows.is_empty())
+            });
+            killed.kill_9();
+            assert_eq!(killed.wait().signal(), Some(9));
+            pair.await_tables_ready();
+            pair.flare(&prepare)
                 .ok()
                 .says("constraints of domains are NOT VALID");
         }

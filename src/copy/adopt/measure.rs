@@ -3,6 +3,7 @@
 use postgres::Client;
 
 use super::clone::{Clone, OwnRows, STARTED};
+use super::counts::{self, SESSIONS, UNCOUNTED};
 use super::report::AdoptMeasured;
 use super::{is_lost, not_begun, recorded};
 use crate::catalog::slots;
@@ -98,6 +99,9 @@ pub(crate) fn measure(
             "the clone has committed {} transactions of its own, under numbers that the publisher has given to others: no row of a table was written by them (autovacuum analyses); start clones with autovacuum = off",
             proven.own
         ));
+    }
+    if let (true, false) = clients(&mut client)? {
+        notes.push(UNCOUNTED.to_owned());
     }
     if commits.is_empty() {
         notes.push("no transaction was there to prove the point by: nothing was written since the slot was made".to_owned());
@@ -263,15 +267,18 @@ fn own_rows(client: &mut Client, dbname: &str, rows: OwnRows) -> Result<Option<S
     }
 }
 
+/// Whether clients are connected to the clone, and report what they have counted although they are idle.
+fn clients(client: &mut Client) -> Result<(bool, bool)> {
+    let row = client.query_one(SESSIONS, &[]).map_err(SqlError::from)?;
+    Ok((row.get(0), row.get(1)))
+}
+
 /// Tables in which the clone itself has written rows since it was started: replaying counts none. `None` where that is not
 /// known.
 fn written(client: &mut Client, dbname: &str) -> Result<Option<Vec<String>>> {
     const SHOWN: i64 = 5;
-    // A session reports what it has counted within a second of its commit, and the collector (before 15) writes that down
-    // within half of one.
-    client
-        .batch_execute("SELECT pg_sleep(1.6)")
-        .map_err(SqlError::from)?;
+    let (clients, report_idle) = clients(client)?;
+    std::thread::sleep(counts::wait(clients, report_idle));
     let row = client
         .query_one(
             "SELECT current_setting('track_counts')::bool AND current_database() = $1,
