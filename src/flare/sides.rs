@@ -41,7 +41,7 @@ impl Sides {
         {
             if facts.state() != SideState::Closed {
                 warnings.push(format!(
-                    "the {side} is NOT closed, what is written there is lost: {}",
+                    "the {side} is NOT closed, what is written there is lost: {} (flare status --repair closes it)",
                     facts.gaps().join("; ")
                 ));
             }

@@ -178,7 +178,7 @@ impl SubscriptionLag {
                 &found.side_gaps,
                 LagStatus::Critical,
                 format!("the {to} is not closed: "),
-                String::new(),
+                " (flare status --repair closes it)".to_owned(),
             ),
             (
                 &found.ddl_gaps,

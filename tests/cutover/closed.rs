@@ -89,7 +89,12 @@ fn what_is_missing_of_a_closed_side_is_said_and_mended() {
         let (_, state, warnings) = sides(&pair);
         assert_eq!(state, "partly_closed", "{harm}");
         assert!(warnings.concat().contains(words), "{warnings:?}");
-        pair.flare(&["create_subscription", pair.subname()]).ok();
+        assert!(
+            warnings
+                .concat()
+                .contains("flare status --repair closes it")
+        );
+        pair.flare(&["status", "--repair"]).ok();
         assert_eq!(sides(&pair).1, "closed", "{harm}");
     }
     let role = format!("ALTER ROLE {app} SET default_transaction_read_only = f");
