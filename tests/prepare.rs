@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::flare::Running;
+use crate::support::pair::Names;
 use crate::support::{Cluster, Pair, matrix, wait};
 
 fn status(pair: &Pair) -> Value {
@@ -261,4 +262,42 @@ fn status_says_who_can_write_and_goes_on_without_a_server() {
         .ok()
         .prints("is unknown: the publisher could not be asked");
     pair.publisher().start();
+}
+
+/// Nothing of flare's is on either server yet: whoever comes first makes roles, schema, journal and records.
+#[test]
+fn databases_of_the_same_servers_are_prepared_side_by_side() {
+    let pair = Pair::alone(15, 18);
+    let dbnames = ["side1", "side2", "side3", "side4"];
+    pair.moves(&Names {
+        db: dbnames[0].to_owned(),
+        subname: dbnames[0].to_owned(),
+        ..pair.names().clone()
+    });
+    pair.configure(|config| {
+        let mut publication = config["publications"][dbnames[0]].clone();
+        let tables = publication.as_mapping_mut().expect("a mapping");
+        tables.remove("replica_identity_full_tables");
+        let subscription = config["subscriptions"][dbnames[0]].clone();
+        for dbname in dbnames {
+            config["publications"][dbname] = publication.clone();
+            config["subscriptions"][dbname] = subscription.clone();
+            config["subscriptions"][dbname]["dbname"] = dbname.into();
+        }
+    });
+    for dbname in dbnames {
+        let create = format!("CREATE DATABASE {dbname} OWNER {}", pair.names().owner);
+        pair.publisher().sql("postgres", &create);
+        let table = "CREATE TABLE t (id serial PRIMARY KEY); INSERT INTO t DEFAULT VALUES";
+        pair.publisher().sql(dbname, table);
+    }
+    let runs = dbnames.map(|subname| pair.spawn(&["prepare", subname, "--yes"]));
+    for run in runs {
+        run.wait().ok();
+    }
+    let status = status(&pair);
+    let ready = |it: &Value| it["stage"] == "replicating" && it["obstacle"].is_null();
+    let subscriptions = status["subscriptions"].as_array().expect("a list");
+    assert!(subscriptions.iter().all(ready), "{status:#}");
+    assert_eq!(subscriptions.len(), dbnames.len());
 }

@@ -17,6 +17,7 @@ use super::under_way::UnderWay;
 use crate::catalog::{publications, slots, subscriptions, tables};
 use crate::config::Subscription;
 use crate::error::{Advise, Failure, Result, WrapErr};
+use crate::journal::own_schema;
 use crate::replicate::slot::{self, Standby};
 use crate::replicate::subscription::{self, Begin, Target, Wait, create_after_copy};
 use crate::replicate::{Change, Mode, Plan, Run, sequences};
@@ -36,8 +37,9 @@ struct Recorded {
     point: Option<Lsn>,
 }
 
-const CREATE: &str = "
-    CREATE SCHEMA IF NOT EXISTS flare;
+const CREATE: &str = concat!(
+    own_schema!(),
+    "
     CREATE TABLE IF NOT EXISTS flare.adopt (
         subname     text PRIMARY KEY,
         slot_name   text NOT NULL,
@@ -45,7 +47,8 @@ const CREATE: &str = "
         point       text,
         began_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
         measured_at timestamptz
-    )";
+    )"
+);
 
 const EXISTS: &str = "SELECT to_regclass('flare.adopt') IS NOT NULL";
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::config::Config;
 use crate::error::{Result, WrapErr};
-use crate::journal::{self, Direction};
+use crate::journal::{self, Direction, own_schema};
 use crate::server::{Login, Server, Session, is_denied, params};
 use crate::value::Ident;
 
@@ -65,8 +65,9 @@ pub(crate) struct Record {
     pub(crate) at: String,
 }
 
-const CREATE: &str = "
-    CREATE SCHEMA IF NOT EXISTS flare;
+const CREATE: &str = concat!(
+    own_schema!(),
+    "
     CREATE TABLE IF NOT EXISTS flare.statement (
         id            uuid PRIMARY KEY,
         at            timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -85,7 +86,8 @@ const CREATE: &str = "
         receiving_xid text,
         outside       boolean NOT NULL,
         open_first    boolean NOT NULL
-    )";
+    )"
+);
 
 const EXISTS: &str = "
     SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

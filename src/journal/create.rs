@@ -7,9 +7,10 @@ use crate::error::{Advise, Result, WrapErr};
 use crate::server::{Login, Server, Session, is_denied, params, sqlstate_of};
 use crate::value::{Ident, Literal};
 
-const CREATE: &str = "
-    BEGIN;
-    CREATE SCHEMA IF NOT EXISTS flare;
+const CREATE: &str = concat!(
+    "BEGIN; ",
+    own_schema!(),
+    "
     CREATE TABLE IF NOT EXISTS flare.journal (
         run          uuid PRIMARY KEY,
         generation   bigint NOT NULL,
@@ -34,7 +35,8 @@ const CREATE: &str = "
         keep       jsonb NOT NULL,
         shut_at    timestamptz NOT NULL DEFAULT clock_timestamp()
     );
-    COMMIT";
+    COMMIT"
+);
 
 /// The tables, for both accounts.
 const TABLES: [&str; 2] = ["journal", "shut"];
@@ -157,12 +159,13 @@ fn grant(server: &Server, account: &str) -> Result<()> {
           WHERE n.nspname = 'flare' AND c.relname = 'journal'",
         params![],
     )?;
+    let granting = format!("{} {statements}", in_turn!());
     let granted = if mine {
-        server.admin().batch(&statements)
+        server.admin().batch(&granting)
     } else {
         server
             .connect(Login::DbOwner, "postgres")
-            .and_then(|session| session.batch(&statements))
+            .and_then(|session| session.batch(&granting))
     };
     granted
         .wrap_err_with(|| format!("let {account:?} use the journal"))

@@ -3,6 +3,25 @@
 //!
 //! flare keeps no state on its own machine. Whoever wants to end a pause, well or badly, must win its row first.
 
+/// How a text begins that one command at a time may run in a database: of two that make or change the same object at
+/// once, the second fails even with `IF NOT EXISTS`. The key of the lock is "flare" in ASCII.
+macro_rules! in_turn {
+    () => {
+        "SELECT pg_advisory_xact_lock(439904989797);"
+    };
+}
+
+/// How every text begins that makes a table of flare's.
+macro_rules! own_schema {
+    () => {
+        concat!(
+            $crate::journal::in_turn!(),
+            " CREATE SCHEMA IF NOT EXISTS flare;"
+        )
+    };
+}
+pub(crate) use {in_turn, own_schema};
+
 mod create;
 mod entry;
 mod flow;

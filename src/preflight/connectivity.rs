@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::way::{self, Way};
 use crate::config::{Account, Config};
 use crate::error::{Error, Failure, Report, Result, hint_of, message_of};
-use crate::server::{Facts, Login, Server, open_both, params, sqlstate_of};
+use crate::server::{Facts, Login, Server, login_rejected, open_both, params, sqlstate_of};
 
 /// How one user's attempt to log in ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -159,7 +159,7 @@ fn users_of(server: &Server, attempts: Vec<Attempt<'_>>) -> Result<Vec<User>> {
         let outcome = outcome.unwrap_or_else(|_| Failure::new("its thread has ended").err());
         (attempt.login, attempt.user, outcome)
     });
-    let ended: Vec<(Login, String, Result<Facts>)> = ended.collect();
+    let mut ended: Vec<(Login, String, Result<Facts>)> = ended.collect();
     let refused = ended.iter().filter(|(.., outcome)| outcome.is_err());
     let refused: Vec<String> = refused.map(|(_, user, _)| user.clone()).collect();
     let missing = if refused.is_empty() {
@@ -167,6 +167,13 @@ fn users_of(server: &Server, attempts: Vec<Attempt<'_>>) -> Result<Vec<User>> {
     } else {
         missing_roles(server, refused)?
     };
+    // Another flare may have made the role since it was refused.
+    for (login, user, outcome) in &mut ended {
+        let rejected = outcome.as_ref().is_err_and(login_rejected);
+        if rejected && !missing.contains(user) {
+            *outcome = server.introduce(*login, "postgres").map(|(_, facts)| facts);
+        }
+    }
     let mut users = vec![User {
         login: Login::Superuser,
         user: server.declared().superuser.user.clone(),

@@ -20,13 +20,16 @@ use self::state::{State, given_by_default, made_between};
 pub(crate) use self::users::users_settings;
 use super::{Change, Mode, Plan, Run};
 use crate::error::{Result, WrapErr, message_of};
+use crate::journal::own_schema;
 use crate::server::{ActAs, Login, Server, is_denied, params};
 use crate::value::Ident;
 
-const CREATE: &str = "
-    CREATE SCHEMA IF NOT EXISTS flare;
+const CREATE: &str = concat!(
+    own_schema!(),
+    "
     CREATE TABLE IF NOT EXISTS flare.made (
-        dboid oid PRIMARY KEY, record jsonb NOT NULL, changed_at timestamptz NOT NULL DEFAULT clock_timestamp())";
+        dboid oid PRIMARY KEY, record jsonb NOT NULL, changed_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+);
 
 const EXISTS: &str = "
     SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -40,6 +40,7 @@ pub(crate) use pair::{
 };
 pub(crate) use param::{IntoParam, Param, params};
 pub(crate) use pulse::while_they_answer;
+pub(crate) use refusal::login_rejected;
 pub(crate) use session::{Session, SimpleRow, Timeout};
 pub(crate) use statement_log::{silence_session, silence_statement_log, silencing};
 pub(crate) use untested::untested;

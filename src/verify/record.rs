@@ -16,13 +16,14 @@ use super::pinned::Text;
 use super::report::TableStatus;
 use super::statement::Key;
 use crate::error::{Result, WrapErr};
-use crate::journal::Direction;
+use crate::journal::{Direction, own_schema};
 use crate::server::{Login, Pair, Server, Session, is_denied, params};
 use crate::value::{Ident, TableName};
 
-const CREATE: &str = "
-    BEGIN;
-    CREATE SCHEMA IF NOT EXISTS flare;
+const CREATE: &str = concat!(
+    "BEGIN; ",
+    own_schema!(),
+    "
     CREATE TABLE IF NOT EXISTS flare.verified (
         publisher    text NOT NULL,
         subscriber   text NOT NULL,
@@ -40,7 +41,8 @@ const CREATE: &str = "
         changed_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
         PRIMARY KEY (publisher, subscriber, dbname, direction, schema, \"table\")
     );
-    COMMIT";
+    COMMIT"
+);
 
 const EXISTS: &str = "
     SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
