@@ -266,7 +266,7 @@ fn status_says_who_can_write_and_goes_on_without_a_server() {
 
 /// Nothing of flare's is on either server yet: whoever comes first makes roles, schema, journal and records.
 #[test]
-fn databases_of_the_same_servers_are_prepared_side_by_side() {
+fn databases_of_the_same_servers_are_moved_side_by_side() {
     let pair = Pair::alone(15, 18);
     let dbnames = ["side1", "side2", "side3", "side4"];
     pair.moves(&Names {
@@ -300,4 +300,14 @@ fn databases_of_the_same_servers_are_prepared_side_by_side() {
     let subscriptions = status["subscriptions"].as_array().expect("a list");
     assert!(subscriptions.iter().all(ready), "{status:#}");
     assert_eq!(subscriptions.len(), dbnames.len());
+    for command in ["cutover", "cleanup"] {
+        let runs = dbnames.map(|subname| pair.spawn(&[command, subname, "--yes"]));
+        for run in runs {
+            run.wait().ok();
+        }
+    }
+    for server in [pair.publisher(), pair.subscriber()] {
+        let left = "SELECT to_regnamespace('flare') IS NULL";
+        assert_eq!(server.value("postgres", left), "t");
+    }
 }

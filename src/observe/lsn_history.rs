@@ -4,6 +4,7 @@
 use super::age::Age;
 use super::sample::{LsnHistory, PublisherSample};
 use crate::error::{Result, WrapErr};
+use crate::journal::own_schema;
 use crate::server::{Session, params};
 use crate::value::{Literal, Lsn};
 
@@ -20,11 +21,13 @@ pub(super) const ACCESS: &str = "(
       FROM (SELECT) one LEFT JOIN pg_namespace n ON n.nspname = 'flare'
       LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'sample')";
 
-const CREATE: &str = "
-    CREATE SCHEMA IF NOT EXISTS flare;
+const CREATE: &str = concat!(
+    own_schema!(),
+    "
     CREATE TABLE IF NOT EXISTS flare.sample (lsn pg_lsn PRIMARY KEY, time timestamptz NOT NULL);
     ALTER TABLE flare.sample ADD COLUMN IF NOT EXISTS restart_lsns jsonb;
-    ALTER TABLE flare.sample ADD COLUMN IF NOT EXISTS since timestamptz;";
+    ALTER TABLE flare.sample ADD COLUMN IF NOT EXISTS since timestamptz;"
+);
 
 /// A rate is taken over this many seconds, or from the newest look before that.
 const RATE_SECONDS: i64 = 600;

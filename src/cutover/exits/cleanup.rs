@@ -14,7 +14,7 @@ use crate::ddl;
 use crate::error::{Failure, Report, Result, WrapErr, message_of};
 use crate::journal::{self, Direction, Stream};
 use crate::replicate::{Change, Mode, Plan, Run, closed, made, schema, status_table, unsubscribe};
-use crate::server::{ActAs, Login, Pair, Publisher, Server, Session, Subscriber, params};
+use crate::server::{ActAs, Login, Pair, Publisher, Server, Session, Subscriber, Timeout, params};
 use crate::value::{Ident, Literal};
 use crate::verify;
 
@@ -293,6 +293,24 @@ fn forget(server: &Server, config: &Config, dbname: &str, run: &Run) -> Result<C
     if run.mode == Mode::DryRun || !there {
         return Ok(plan.into_change(run.mode, false));
     }
+    // In turn with the commands of other databases, whose records are in the same tables.
+    let turn = server.connect(Login::Superuser, "postgres")?;
+    turn.with_timeout(Timeout::WhileServerAnswers)
+        .transaction(|turn| {
+            turn.batch(journal::in_turn!())?;
+            forget_now(server, config, dbname)
+        })?;
+    Ok(plan.into_change(run.mode, true))
+}
+
+fn forget_now(server: &Server, config: &Config, dbname: &str) -> Result<()> {
+    let there: bool = server.admin().value(
+        "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'flare')",
+        params![],
+    )?;
+    if !there {
+        return Ok(());
+    }
     let owner: bool = server.admin().value(
         "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = 'flare'",
         params![],
@@ -320,7 +338,7 @@ fn forget(server: &Server, config: &Config, dbname: &str, run: &Run) -> Result<C
     if journal::is_empty(session)? {
         drop_schema(session).wrap_err("drop the schema flare in the database postgres")?;
     }
-    Ok(plan.into_change(run.mode, true))
+    Ok(())
 }
 
 /// The schema stays where another migration, or anybody, has something in it.
