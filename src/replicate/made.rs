@@ -77,9 +77,9 @@ impl Record {
         }
         admin
             .execute(
-                "INSERT INTO flare.made (dboid, record) SELECT oid, $2 FROM pg_database WHERE datname = $1
+                "INSERT INTO flare.made (dboid, record) SELECT oid, $2::text::jsonb FROM pg_database WHERE datname = $1
                  ON CONFLICT (dboid) DO UPDATE SET record = excluded.record, changed_at = clock_timestamp()",
-                params![dbname, serde_json::json!(self)],
+                params![dbname, serde_json::to_string(self).wrap_err("write what flare has made")?],
             )
             .wrap_err("record what flare makes, in table flare.made")?;
         Ok(true)

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
+use super::EXISTS;
 use super::state::Made;
-use super::{EXISTS, Record};
 use crate::catalog::settings::{Setting, settings};
 use crate::error::{Result, WrapErr, message_of};
 use crate::replicate::closed;
@@ -39,38 +39,38 @@ fn recorded(server: &Server) -> Result<Vec<Own>> {
     #[derive(Deserialize)]
     struct Of {
         dbname: String,
-        record: Record,
+        made: Made,
     }
     let admin = server.admin();
     if !admin.value::<bool>(EXISTS, params![])? {
         return Ok(Vec::new());
     }
+    // Privileges on ten thousand tables are not read for a few settings.
     let records: Vec<Of> = admin
         .list(
-            "SELECT jsonb_build_object('dbname', d.datname, 'record', m.record)
-               FROM flare.made m JOIN pg_database d ON d.oid = m.dboid",
+            "SELECT jsonb_build_object('dbname', d.datname, 'made', made)
+               FROM flare.made m JOIN pg_database d ON d.oid = m.dboid
+                    CROSS JOIN LATERAL jsonb_array_elements(m.record -> 'made') made
+              WHERE made ->> 'made' = 'setting'",
             params![],
         )
         .wrap_err("read what flare has made, in table flare.made")?;
-    let own = records.into_iter().flat_map(|of| {
-        let dbname = of.dbname;
-        of.record.made.into_iter().filter_map(move |it| match it {
-            Made::Setting {
-                role,
+    let own = records.into_iter().filter_map(|of| match of.made {
+        Made::Setting {
+            role,
+            name,
+            was,
+            is,
+        } => Some(Own {
+            setting: Setting {
+                role: Some(role),
+                dbname: Some(of.dbname),
                 name,
-                was,
-                is,
-            } => Some(Own {
-                setting: Setting {
-                    role: Some(role),
-                    dbname: Some(dbname.clone()),
-                    name,
-                    value: is,
-                },
-                was,
-            }),
-            _ => None,
-        })
+                value: is,
+            },
+            was,
+        }),
+        _ => None,
     });
     Ok(own.collect())
 }
