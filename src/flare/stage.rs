@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::migration_status::MigrationStatus;
 use crate::copy::UnderWay;
 use crate::cutover::Writable;
+use crate::ddl::StuckStatement;
 use crate::journal::Direction;
 use crate::observe::LagStatus;
 use crate::value::ShellWord;
@@ -143,7 +144,12 @@ impl MigrationStatus {
             Stage::CutOverUnseen => "flare verify_connectivity".to_owned(),
             Stage::OneWay => format!("flare cleanup {subname}"),
             Stage::CleanedUp => "nothing is left to do".to_owned(),
-            Stage::Broken => format!("flare lag {subname}"),
+            Stage::Broken => match self.statements.iter().find(|it| it.error.is_some()) {
+                Some(StuckStatement { id, .. }) => format!(
+                    "flare ddl {dbname} --retry when the cause of statement {id} is mended, --skip {id}, or --replace {id} 'SQL'"
+                ),
+                None => format!("flare lag {subname}"),
+            },
             Stage::Paused if let Some(side) = self.unopened => format!(
                 "start the {side} again, and flare status; when it is lost for good, flare fallback {subname} --abandon-target"
             ),
@@ -235,6 +241,23 @@ mod tests {
         unseen.stage = unseen.stage(LagStatus::Unknown);
         assert_eq!(unseen.stage, Stage::CutOverUnseen);
         assert!(unseen.next_command().contains("--abandon-target"));
+        let mut broken = standing();
+        broken.stage = broken.stage(LagStatus::Critical);
+        assert_eq!(broken.next_command(), "flare lag sub");
+        broken.statements.push(StuckStatement {
+            id: 7,
+            at: String::new(),
+            role: "r".into(),
+            tag: "ALTER TABLE".into(),
+            statement: "ALTER TABLE t ADD c int".into(),
+            error: Some("there is none".into()),
+            stops: true,
+        });
+        let next = broken.next_command();
+        assert!(
+            next.starts_with("flare ddl shop --retry") && next.contains("--skip 7"),
+            "{next}"
+        );
         assert_eq!(of(|it| it.cleaned_up = true), Stage::CleanedUp);
         assert_eq!(of(|it| it.finishing = true), Stage::Finishing);
     }

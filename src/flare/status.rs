@@ -162,6 +162,9 @@ impl Flare {
                 let name = &standing.subname;
                 let stuck = self.carried(pair, direction, name, subscription, new_tables);
                 (standing.statements, _) = kept(stuck, &mut warnings).unwrap_or_default();
+                if standing.stage == Stage::Broken {
+                    standing.next = standing.next_command();
+                }
                 let gaps = self.ddl_gaps(pair, &standing);
                 let gaps = kept(gaps, &mut warnings).unwrap_or_default();
                 standing.sides.warnings.extend(gaps);
