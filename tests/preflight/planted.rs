@@ -296,6 +296,17 @@ fn what_goes_wrong_while_it_streams_is_named_and_blocks() {
 
         publisher.configure(&[("synchronous_standby_names", "")]);
         publisher.reload();
+        subscriber.configure(&[("synchronous_standby_names", "gone")]);
+        subscriber.reload();
+        let names = "SHOW synchronous_standby_names";
+        crate::support::wait::for_("the setting", std::time::Duration::from_secs(60), || {
+            subscriber.value("postgres", names) == "gone"
+        });
+        assert_found(&look(&pair), "standbys_missing", "blocker", "gone");
+        let refused = pair.flare(&["cutover", sub, "--yes"]);
+        refused.code(1).says("(standbys_missing)");
+        subscriber.configure(&[("synchronous_standby_names", "")]);
+        subscriber.reload();
         subscriber.sql(db, &format!("ALTER SUBSCRIPTION {sub} DISABLE"));
         assert_found(
             &look(&pair),

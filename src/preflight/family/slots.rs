@@ -94,6 +94,24 @@ pub(crate) const CHECKS: &[Check] = &[
             ))
         },
     },
+    Check {
+        id: "standbys_missing",
+        title: "both servers have the standbys that their commits wait for",
+        before: Before::Setup,
+        place: Place::Server,
+        asks: &[SETTINGS.on_both(), SENDERS.on_both()],
+        judge: |view| {
+            let mut found = Vec::new();
+            for side in [view.publisher, view.subscriber].into_iter().flatten() {
+                let settings = Settings::of(side)?;
+                let names = settings
+                    .text("synchronous_standby_names")
+                    .unwrap_or_default();
+                found.extend(waits_in_vain(names, &side.rows(&SENDERS)?, side.side));
+            }
+            Ok(found)
+        },
+    },
 ];
 
 /// A walsender.
@@ -220,6 +238,34 @@ fn waits_for(names: &str, senders: &[Sender], subname: Option<&str>, side: Side)
     }
 }
 
+/// Fewer synchronous standbys than commits wait for. Whoever may not see their state cannot tell.
+fn waits_in_vain(names: &str, senders: &[Sender], side: Side) -> Option<Finding> {
+    if names.trim().is_empty() || senders.iter().any(|it| it.sync_state.is_none()) {
+        return None;
+    }
+    let synchronous = |it: &&Sender| matches!(it.sync_state.as_deref(), Some("sync" | "quorum"));
+    let there = senders.iter().filter(synchronous).count();
+    let needed = standbys_of_a_commit(names);
+    (there < needed).then(|| {
+        Finding::blocker(format!(
+            "synchronous_standby_names of the {side} is {names:?}, and {there} of the {needed} that every commit waits for {} there: commits do not return",
+            if there == 1 { "is" } else { "are" }
+        ))
+        .fix(format!(
+            "start the standby, or ALTER SYSTEM RESET synchronous_standby_names on the {side}; SELECT pg_reload_conf()"
+        ))
+    })
+}
+
+/// `FIRST 2 (a, b)`, `ANY 2 (a, b)`, `2 (a, b)`; a list without a number waits for one (syncrep_gram.y).
+fn standbys_of_a_commit(names: &str) -> usize {
+    let Some((before, _)) = names.split_once('(') else {
+        return 1;
+    };
+    let number = before.split_whitespace().last();
+    number.and_then(|it| it.parse().ok()).unwrap_or(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,6 +321,26 @@ mod tests {
         assert!(waits_for("*", &[own.clone(), standby], Some("s"), Side::Publisher).is_empty());
         assert!(waits_for("", &[own], Some("s"), Side::Publisher).is_empty());
         assert!(waits_for("x", &[sender("s", "async")], Some("s"), Side::Publisher).is_empty());
+    }
+
+    #[test]
+    fn a_commit_that_waits_for_standbys_that_are_not_there_blocks() {
+        let sender = |state: Option<&str>| Sender {
+            application_name: "s".into(),
+            sync_state: state.map(str::to_owned),
+        };
+        let of = |names, states: &[Option<&str>]| {
+            let senders: Vec<Sender> = states.iter().map(|it| sender(*it)).collect();
+            waits_in_vain(names, &senders, Side::Subscriber).is_some()
+        };
+        assert!(!of("", &[]));
+        assert!(of("*", &[]));
+        assert!(of("gone, away", &[Some("async")]));
+        assert!(!of("a, b", &[Some("sync"), Some("potential")]));
+        assert!(of("ANY 2 (a, b, c)", &[Some("quorum")]));
+        assert!(!of("first 2 (a,b)", &[Some("sync"), Some("sync")]));
+        assert!(of("2(a,b)", &[Some("sync")]));
+        assert!(!of("a", &[None]));
     }
 
     #[test]
