@@ -329,6 +329,7 @@ fn slowly_connecting(
 }
 
 #[test]
+#[ignore = "make soak"]
 fn who_is_just_connecting_writes_where_it_counts_or_not_at_all() {
     let pair = ready(Pair::new(11, 18).with_accounts(10));
     let db = pair.db();

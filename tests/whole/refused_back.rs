@@ -7,6 +7,7 @@ use crate::support::pair::Passwords;
 use crate::support::{Pair, clients};
 
 #[test]
+#[ignore = "make soak"]
 fn a_fallback_that_would_leave_something_is_refused() {
     let pair = Pair::new(17, 18).with_accounts(1);
     let (db, sub) = (pair.db(), pair.subname());
