@@ -24,18 +24,20 @@ fn peak_kilobytes(pid: u32) -> u64 {
 fn large_values_are_compared_in_little_memory() {
     let heavy = "CREATE TABLE heavy (n int, v text); CREATE TABLE vast (k text PRIMARY KEY, v bytea, a text[]);
 CREATE TYPE pair AS (x float8, t text); CREATE TABLE bag (n int, v pair); CREATE TABLE spelled";
-    let pair = Pair::alone(14, 18).replicating_with(|pair, server| {
-        // Equal values have another text there.
-        let padded = if std::ptr::eq(server, pair.publisher()) {
-            "text"
-        } else {
-            "char(400000)"
-        };
-        server.sql(
-            pair.db(),
-            &format!("{heavy} (k int PRIMARY KEY, v pair, w {padded})"),
-        );
-    });
+    let pair = Pair::alone(14, 18)
+        .with_accounts(1)
+        .replicating_with(|pair, server| {
+            // Equal values have another text there.
+            let padded = if std::ptr::eq(server, pair.publisher()) {
+                "text"
+            } else {
+                "char(400000)"
+            };
+            server.sql(
+                pair.db(),
+                &format!("{heavy} (k int PRIMARY KEY, v pair, w {padded})"),
+            );
+        });
     let (db, sub) = (pair.db(), pair.subname());
     pair.flare(&["create_replication_status_table", db]).ok();
     pair.await_tables_ready();
