@@ -23,12 +23,11 @@ pub(crate) const CHECKS: &[Check] = &[
         place: Place::Server,
         asks: &[TAKEN.on_both()],
         judge: |view| {
-            let further = OF_FURTHER_DATABASE * (view.databases as i64 - 1).max(0);
             let sides = [(view.publisher, OF_LEFT), (view.subscriber, OF_NEXT)];
             let mut small = Vec::new();
             for (side, needed) in sides {
                 let Some(side) = side else { continue };
-                small.extend(lacking(side, needed + further)?);
+                small.extend(lacking(side, needed)?);
             }
             Ok(no_room(&small))
         },
@@ -64,11 +63,10 @@ pub(crate) const CHECKS: &[Check] = &[
     },
 ];
 
-/// Sessions that a cutover of one database has at once on the server that is left, and on the other one.
+/// Sessions that a cutover of one database has at once on the server that is left, and on the other one: how many databases
+/// go together is not known before.
 const OF_LEFT: i64 = 12;
 const OF_NEXT: i64 = 8;
-/// And on each for a further database.
-const OF_FURTHER_DATABASE: i64 = 4;
 
 /// How many sessions a server takes of the administrator, and how many it has that are not flare's.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
