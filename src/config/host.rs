@@ -40,6 +40,8 @@ pub struct Host {
     pub status_schema: String,
     /// The application's roles, `cutover.app_users`, the same on both servers.
     pub app_users: Vec<String>,
+    /// Whether statements are carried (`ddl: carry`), the same on both servers.
+    pub carries: bool,
 }
 
 /// A role and its password.
@@ -186,6 +188,7 @@ impl Host {
             allow_untested: Vec::new(),
             status_schema: super::STATUS_SCHEMA.to_owned(),
             app_users: Vec::new(),
+            carries: false,
             via: via?,
         })
     }

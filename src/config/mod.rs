@@ -180,6 +180,9 @@ impl Config {
         let cutover = cutover?;
         publisher.app_users.clone_from(&cutover.app_users);
         subscriber.app_users.clone_from(&cutover.app_users);
+        let ddl = ddl?;
+        publisher.carries = ddl == DdlMode::Carry;
+        subscriber.carries = publisher.carries;
         Some(Config {
             path: origin.to_owned(),
             text: Secret::new(""),
@@ -190,7 +193,7 @@ impl Config {
             subscriptions: subscriptions?,
             cutover,
             lag: lag?,
-            ddl: ddl?,
+            ddl,
             warnings: Vec::new(),
         })
     }
