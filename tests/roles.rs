@@ -46,6 +46,15 @@ fn roles_arrive_with_everything_and_only_once() {
             "{planned}"
         );
 
+        let mut turn = pair.subscriber().superuser_session("postgres");
+        turn.batch_execute("SELECT pg_advisory_lock(x'666c6172726f6c65'::bigint)")
+            .expect("take the turn");
+        let waiting = pair.spawn(&["replicate_roles"]);
+        waiting.until_stderr("another flare writes the subscriber's roles");
+        waiting.signal(libc::SIGINT);
+        waiting.wait().code(130).says("interrupted");
+        drop(turn);
+
         // Databases are prepared side by side, and the roles are the server's: one makes them.
         let runs = [(); 2].map(|()| pair.spawn(&["replicate_roles", "--format", "json"]));
         let both = runs.map(|run| run.wait().ok().json());

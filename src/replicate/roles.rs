@@ -98,6 +98,11 @@ pub(crate) fn replicate(
     let session = pair.subscriber.connect(Login::Superuser, "postgres")?;
     let session = session.with_timeout(Timeout::WhileServerAnswers);
     session.transaction(|session| {
+        let at_once: bool = session.value("SELECT pg_try_advisory_xact_lock($1)", params![TURN])?;
+        if !at_once {
+            run.progress
+                .step("another flare writes the subscriber's roles: it is waited for");
+        }
         session
             .execute("SELECT pg_advisory_xact_lock($1)", params![TURN])
             .wrap_err("wait for another flare that writes the subscriber's roles")?;
