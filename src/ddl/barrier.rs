@@ -4,38 +4,73 @@
 //! Until the receiving side has the statement its table takes no rows: a CHECK that is false stops apply, which begins
 //! again where it stopped. It goes in the transaction of the statement.
 
+use serde::Deserialize;
+
 use crate::error::{Result, WrapErr};
 use crate::replicate::{Change, Plan, Run, status_table};
-use crate::schema::Tokens;
 use crate::server::{ActAs, Server, Session, params};
 use crate::value::TableName;
 
 const NAME: &str = "flare_interrupted";
 
-/// Commits it on the receiving side, and takes it away in the transaction that goes on; everything written before has
-/// arrived, and writers of the table wait.
-pub(super) fn raise(receiving: &Session, statement: &str) -> Result<()> {
-    let Some(table) = retyped_table(statement) else {
-        return Ok(());
-    };
-    receiving
-        .batch(&format!(
-            "ALTER TABLE {table} ADD CONSTRAINT {NAME} CHECK (false) NOT VALID; COMMIT; BEGIN READ WRITE"
-        ))
-        .wrap_err("keep rows of the new type back on the receiving side")?;
-    lift(receiving, statement)
+/// A table with the file that its rows are in.
+#[derive(Deserialize)]
+struct Stored {
+    oid: i64,
+    file: i64,
 }
 
-/// Takes it away, where it is.
-pub(super) fn lift(receiving: &Session, statement: &str) -> Result<()> {
-    let Some(table) = retyped_table(statement) else {
+/// Tables that the session's open transaction has locked against everybody, as it sees them: a statement that computes a
+/// column anew puts the rows into another file. Its text may be a function's, or that of a DO block.
+const LOCKED: &str = "
+    SELECT jsonb_build_object('oid', c.oid::bigint, 'file', c.relfilenode::bigint)
+      FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+     WHERE l.pid = pg_backend_pid() AND l.mode = 'AccessExclusiveLock' AND l.granted
+       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND c.relkind = 'r' AND c.relpersistence = 'p'";
+
+/// Those of them that are in another file for everybody else, by the names that they have there.
+const REWRITTEN: &str = "
+    SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
+      FROM unnest($1::bigint[]::oid[], $2::bigint[]::oid[]) s(oid, file)
+      JOIN pg_class c ON c.oid = s.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relfilenode <> s.file ORDER BY 1";
+
+/// Commits it on the receiving side, and takes it away in the transaction that goes on; everything written before has
+/// arrived, and writers of the tables wait. `open` has the statement in its transaction, `beside` is another session there.
+pub(super) fn raise(open: &Session, beside: &Session, receiving: &Session) -> Result<()> {
+    let locked: Vec<Stored> = open.list(LOCKED, params![])?;
+    let (oids, files): (Vec<i64>, Vec<i64>) = locked.iter().map(|it| (it.oid, it.file)).unzip();
+    if oids.is_empty() {
         return Ok(());
-    };
+    }
+    let tables: Vec<TableName> = beside.list(REWRITTEN, params![oids, files])?;
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let mut sql = String::new();
+    for table in &tables {
+        sql.push_str(&format!(
+            "ALTER TABLE ONLY {table} ADD CONSTRAINT {NAME} CHECK (false) NO INHERIT NOT VALID;"
+        ));
+    }
     receiving
-        .batch(&format!(
-            "ALTER TABLE IF EXISTS {table} DROP CONSTRAINT IF EXISTS {NAME}"
-        ))
-        .wrap_err("let rows arrive again on the receiving side")
+        .batch(&format!("{sql} COMMIT; BEGIN READ WRITE"))
+        .wrap_err("keep rows of the new type back on the receiving side")?;
+    lift(receiving)
+}
+
+/// Takes it away, wherever it is.
+pub(super) fn lift(receiving: &Session) -> Result<()> {
+    let tables: Vec<TableName> = receiving.list(STANDING, params![NAME])?;
+    for table in tables {
+        receiving
+            .batch(&format!(
+                "ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {NAME}"
+            ))
+            .wrap_err("let rows arrive again on the receiving side")?;
+    }
+    Ok(())
 }
 
 /// Where it stands: those of partitions and children go with their parents'.
@@ -67,49 +102,4 @@ pub(crate) fn lift_left(server: &Server, dbname: &str, run: &Run) -> Result<Chan
         return Ok(Change::none(run));
     }
     plan.carry_out(&session, run)
-}
-
-/// The table whose columns get another type, as the statement names it: rows of the new shape fit the old one, too.
-fn retyped_table(text: &str) -> Option<String> {
-    let tokens = Tokens::of(text.as_bytes());
-    let retypes = (5..tokens.len()).any(|at| {
-        let column = tokens.is(at - 2, "ALTER") || tokens.is(at - 2, "COLUMN");
-        tokens.is(at, "TYPE") && (column || tokens.is(at - 1, "DATA"))
-    });
-    if !retypes || !tokens.start("ALTER TABLE") {
-        return None;
-    }
-    let mut first = 2;
-    for words in ["IF EXISTS", "ONLY"] {
-        if tokens.are(first, words) {
-            first += words.split(' ').count();
-        }
-    }
-    let mut last = first;
-    while tokens.is(last + 1, ".") {
-        last += 2;
-    }
-    let named = !tokens.is(last + 1, "&");
-    named.then(|| String::from_utf8_lossy(tokens.between(first, last)).into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_of_a_new_type_is_known() {
-        for (text, table) in [
-            ("ALTER TABLE t ALTER a TYPE int", Some("t")),
-            (
-                "alter table if exists only \"a.b\" . c alter column \"x\" set data type int",
-                Some("\"a.b\" . c"),
-            ),
-            ("ALTER TABLE t ADD type int", None),
-            ("ALTER TABLE t ADD a int", None),
-            ("ALTER TYPE t ALTER ATTRIBUTE a TYPE int", None),
-        ] {
-            assert_eq!(retyped_table(text).as_deref(), table, "{text}");
-        }
-    }
 }

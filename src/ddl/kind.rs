@@ -83,7 +83,9 @@ pub(super) fn kind_of(text: &str, majors: (i32, i32)) -> Kind {
                 Kind::Both(First::Receiving)
             }
         }
-        "DO" | "IMPORT" | "REFRESH" | "CLUSTER" => Kind::Both(First::Receiving),
+        // It may change the shape of rows; what it only adds can wait for the other side.
+        "DO" => Kind::Both(First::Open),
+        "IMPORT" | "REFRESH" | "CLUSTER" => Kind::Both(First::Receiving),
         "REINDEX" => {
             if tokens.find("CONCURRENTLY").is_some() || tokens.is(1, "DATABASE") {
                 Kind::Outside(First::Receiving)
@@ -227,7 +229,6 @@ mod tests {
             "ALTER TYPE e ADD VALUE 'x'",
             "COMMENT ON TABLE t IS 'on database'",
             "GRANT SELECT ON t TO app",
-            "DO $$ begin commit; end $$",
         ] {
             assert_eq!(of(text), Kind::Both(First::Receiving), "{text}");
         }
@@ -237,6 +238,7 @@ mod tests {
             "ALTER TABLE t ADD c int",
             "CREATE UNIQUE INDEX i ON t (id)",
             "ALTER TABLE \"concurrently\" ADD c int",
+            "DO $$ begin commit; end $$",
         ] {
             assert_eq!(of(text), Kind::Both(First::Open), "{text}");
         }

@@ -6,13 +6,14 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::kind::{First, Kind, kind_of, makes_table_of_query, refers_to_rows, without_rows};
+use super::outside::{self, Begun};
 use super::record::{self, Record, Stage};
 use super::report::{DdlOutcome, DdlReport, DdlStatement};
 use super::script::{Item, Script, shortened, shown};
 use super::settle;
 use super::sides::{Sides, settle_in};
 use super::transaction::{Carried, roll_back};
-use super::{failpoint, outside, tables, transaction};
+use super::{failpoint, tables, transaction};
 use crate::error::{Failure, Result, WrapErr};
 use crate::replicate::{Mode, Run};
 use crate::server::{is_lost, params};
@@ -232,7 +233,9 @@ impl Runner<'_> {
         record::begin(admin, self.sides.config, &record)?;
         failpoint::before("begun")?;
         let carried = match kind {
-            Kind::Outside(first) => outside::carry_out(self.sides, &record, *first, self.run),
+            Kind::Outside(first) => {
+                outside::carry_out(self.sides, &record, *first, Begun::Now, self.run)
+            }
             Kind::Both(first) => transaction::carry_out(self.sides, &record, *first, self.run),
             _ => self.rows(&record),
         };

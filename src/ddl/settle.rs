@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::barrier;
 use super::kind::First;
-use super::outside;
+use super::outside::{self, Begun};
 use super::record::{self, Record, Stage};
 use super::sides::{Sides, settle_in};
 use super::tables::fence_new;
@@ -57,7 +57,7 @@ fn settle_one(sides: &Sides<'_>, record: &Record, run: &Run) -> Result<&'static 
         } else {
             First::Receiving
         };
-        outside::carry_out(sides, record, first, run)?;
+        outside::carry_out(sides, record, first, Begun::Earlier, run)?;
         return Ok("finished on both sides");
     }
     let open = committed(&sides.open, record.open_xid.as_deref())?;
@@ -71,7 +71,7 @@ fn settle_one(sides: &Sides<'_>, record: &Record, run: &Run) -> Result<&'static 
         (false, false) => {
             sides.act_as(&record.role)?;
             settle_in(&sides.receiving, &record.settings)?;
-            barrier::lift(&sides.receiving, &record.receiving)?;
+            barrier::lift(&sides.receiving)?;
             record::ended(admin, record.id, Stage::Undone)?;
             return Ok(NEITHER);
         }
@@ -112,7 +112,7 @@ fn finish(sides: &Sides<'_>, record: &Record, session: &Session, run: &Run) -> R
     run.ddl.retry(session, || {
         session.batch("BEGIN READ WRITE")?;
         if !on_open {
-            barrier::lift(session, &record.receiving)?;
+            barrier::lift(session)?;
         }
         session.batch(if on_open {
             &record.statement

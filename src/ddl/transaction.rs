@@ -42,7 +42,7 @@ pub(super) fn carry_out(
             && !is_lost(report)
         {
             roll_back(&sides.receiving)?;
-            barrier::lift(&sides.receiving, &record.receiving)?;
+            barrier::lift(&sides.receiving)?;
         }
         held.set(tried?);
         Ok(())
@@ -65,7 +65,7 @@ fn attempt(sides: &Sides<'_>, record: &Record, first: First) -> Result<Duration>
     let open_xid = transaction_of(open)?;
     would_differ(open, &sides.reader, &record.statement)?;
     sides.drain(DRAINED_WITHIN)?;
-    barrier::raise(receiving, &record.receiving)?;
+    barrier::raise(open, sides.reader_of_open(), receiving)?;
     receiving
         .batch(&record.receiving)
         .wrap_err("run it on the receiving side")?;
@@ -108,14 +108,14 @@ pub(super) fn roll_back(session: &Session) -> Result<()> {
 }
 
 /// Answers that a statement gets where it has been run before.
-const THERE: [SqlState; 5] = [
+pub(super) const THERE: [SqlState; 5] = [
     SqlState::DUPLICATE_COLUMN,
     SqlState::DUPLICATE_TABLE,
     SqlState::DUPLICATE_OBJECT,
     SqlState::DUPLICATE_SCHEMA,
     SqlState::DUPLICATE_FUNCTION,
 ];
-const GONE: [SqlState; 5] = [
+pub(super) const GONE: [SqlState; 5] = [
     SqlState::UNDEFINED_COLUMN,
     SqlState::UNDEFINED_TABLE,
     SqlState::UNDEFINED_OBJECT,

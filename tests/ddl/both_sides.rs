@@ -152,6 +152,28 @@ fn a_file_goes_on_where_it_stopped_and_a_refused_statement_is_on_neither_side() 
     ] {
         pair.flare(&["ddl", db, statement]).code(2).says(says);
     }
+    // Outside of transactions, too, what fails leaves nothing to be finished.
+    for (statement, says) in [
+        (
+            "CREATE INDEX CONCURRENTLY i ON nowhere (id)",
+            "does not exist",
+        ),
+        (
+            "CREATE INDEX CONCURRENTLY i ON deploy (nothing)",
+            "does not exist",
+        ),
+        ("DROP INDEX CONCURRENTLY nothing", "does not exist"),
+        (
+            "CREATE INDEX CONCURRENTLY deploy_pkey ON deploy (id)",
+            "already exists",
+        ),
+        (
+            "CREATE INDEX CONCURRENTLY i ON deploy (id) WHERE",
+            "syntax error",
+        ),
+    ] {
+        pair.flare(&["ddl", db, statement]).code(1).says(says);
+    }
     let dice = "CREATE DOMAIN dice AS float DEFAULT random()";
     pair.flare(&["ddl", db, dice]).ok();
     for function in SAID_IMMUTABLE {

@@ -68,6 +68,18 @@ fn a_kill_at_any_step_is_finished_or_undone() {
         killed_before(&pair, step, &table);
         pair.flare(&["ddl", pair.db(), &table]).ok();
     }
+    // What a block does is not in its first words.
+    for within in [
+        "ALTER TABLE deploy RENAME label TO title",
+        "ALTER TABLE deploy RENAME title TO label",
+        "ALTER TABLE deploy ALTER label TYPE text USING label || '?'",
+    ] {
+        killed_before(&pair, "second", &format!("DO $$ BEGIN {within}; END $$"));
+        std::thread::sleep(Duration::from_millis(300));
+        pair.flare(&["ddl", pair.db(), "--retry"])
+            .ok()
+            .prints("the receiving side lacked it, and has it now");
+    }
     let index = "CREATE INDEX CONCURRENTLY made ON deploy (label)";
     killed_before(&pair, "second", index);
     pair.flare(&["ddl", pair.db(), index]).ok();
