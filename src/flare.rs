@@ -67,6 +67,7 @@ pub use crate::schema::drift::{Drift, Kind as DriftKind};
 use crate::server::{
     Opened, Pair, Publisher, Server, Subscriber, application_name, open_both, open_both_visiting,
 };
+use crate::value::HostPort;
 pub use crate::verify::{
     ColumnDifference, DataOptions, DataVerification, KeyValue, Kind, LastVerification, Resume,
     RowDifference, SchemaDifference, SchemaMethod, SchemaVerification, Shown, TableStatus, Values,
@@ -209,7 +210,7 @@ impl Flare {
             .iter()
             .map(|server| {
                 let host = server.declared();
-                format!("{} {}:{}", server.side(), host.host, host.port)
+                format!("{} {}", server.side(), HostPort(&host.host, host.port))
             })
             .collect();
         let dbnames: Vec<String> = dbnames.iter().map(|dbname| format!("{dbname:?}")).collect();

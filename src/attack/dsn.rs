@@ -5,6 +5,7 @@ use postgres::config::Host;
 
 use crate::error::{Failure, Result};
 use crate::server::SqlError;
+use crate::value::HostPort;
 
 /// A connection string that was read; its `Debug` and [`Dsn::shown`] hide the password.
 #[derive(Clone)]
@@ -41,8 +42,8 @@ impl Dsn {
         let port = config.get_ports().first().copied().unwrap_or(5432);
         Ok(Dsn {
             text: text.to_owned(),
-            shown: format!("{host}:{port}/{dbname}"),
-            server: format!("{host}:{port}"),
+            shown: format!("{}/{dbname}", HostPort(&host, port)),
+            server: HostPort(&host, port).to_string(),
             dbname,
         })
     }

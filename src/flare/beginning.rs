@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::config::{Content, Reached, template};
 use crate::error::{Advise, Error, Failure, Result, WrapErr};
 use crate::server::{Side, SqlError, application_name, connect_unverified};
+use crate::value::HostPort;
 
 /// A configuration to start from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -52,8 +53,10 @@ pub fn init_config(publisher: &str, subscriber: &str) -> Result<FirstConfig, Err
     let (_, subscriber) = reach(Side::Subscriber, subscriber)?;
     if publisher.system_identifier == subscriber.system_identifier {
         return Failure::new(format!(
-            "tell the servers apart: publisher {}:{} and subscriber {}:{} have the same system_identifier, {}",
-            publisher.host, publisher.port, subscriber.host, subscriber.port, publisher.system_identifier
+            "tell the servers apart: publisher {} and subscriber {} have the same system_identifier, {}",
+            HostPort(&publisher.host, publisher.port),
+            HostPort(&subscriber.host, subscriber.port),
+            publisher.system_identifier
         ))
         .hint("--publisher and --subscriber have to lead to two servers; one that was copied from the other by files cannot be its subscriber")
         .err();
@@ -91,7 +94,7 @@ fn reach(side: Side, conninfo: &str) -> Result<(Client, Reached)> {
         }
     };
     let port = config.get_ports().first().copied().unwrap_or(5432);
-    let attempt = || format!("connect to the {side} {host}:{port}");
+    let attempt = || format!("connect to the {side} {}", HostPort(&host, port));
     let mut client = connect_unverified(conninfo, &application_name("init_config"))
         .wrap_err_with(attempt)
         .hint(|| {

@@ -5,7 +5,7 @@ use super::direction::oriented;
 use crate::error::{Error, Result};
 use crate::journal::{Direction, Stream};
 use crate::server::{Opened, Pair};
-use crate::value::ShellWord;
+use crate::value::{HostPort, ShellWord};
 use crate::verify::{self, DataOptions, DataVerification, SchemaVerification};
 
 impl Flare {
@@ -72,7 +72,7 @@ impl Flare {
         let flowing = oriented(&pair, direction);
         let place = |server: &crate::server::Server| {
             let host = server.declared();
-            format!("{} {}:{}", server.side(), host.host, host.port)
+            format!("{} {}", server.side(), HostPort(&host.host, host.port))
         };
         self.run.progress.announce(&format!(
             "{} compares database {dbname:?} of {} with {}; direction {}; configuration {}",

@@ -10,6 +10,7 @@ use super::way::{self, Way};
 use crate::config::{Account, Config};
 use crate::error::{Error, Failure, Report, Result, hint_of, message_of};
 use crate::server::{Facts, Login, Server, login_rejected, open_both, params, sqlstate_of};
+use crate::value::HostPort;
 
 /// How one user's attempt to log in ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -250,8 +251,9 @@ impl fmt::Display for Connectivity {
             writeln!(f, "{name}: {}", side.system_identifier)?;
             writeln!(
                 f,
-                "  {}:{} runs PostgreSQL {}",
-                side.host, side.port, side.version
+                "  {} runs PostgreSQL {}",
+                HostPort(&side.host, side.port),
+                side.version
             )?;
             for user in &side.users {
                 let status = match user.status {

@@ -10,7 +10,7 @@ use crate::server::{
     ActAs, Login, Publisher, Server, Session, Subscriber, conninfo_for_subscriber, params,
     silencing, sqlstate_of,
 };
-use crate::value::{Ident, Literal, Secret};
+use crate::value::{HostPort, Ident, Literal, Secret};
 
 /// The subscriber's own way to the publisher, for one subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -139,9 +139,8 @@ fn reach(
         Err(report) if sqlstate_of(&report) == Some(&SqlState::QUERY_CANCELED) => {
             let via = &publisher.declared().via;
             Failure::no(format!(
-                "{}:{} has not answered the {} within {ANSWERS_WITHIN}",
-                via.host,
-                via.port,
+                "{} has not answered the {} within {ANSWERS_WITHIN}",
+                HostPort(&via.host, via.port),
                 subscriber.side()
             ))
             .err()

@@ -11,7 +11,7 @@ use crate::server::{
     ActAs, Login, Pair, Publisher, Server, Session, Statement, conninfo_for_subscriber, is_denied,
     is_lost, params, silence_statement_log,
 };
-use crate::value::{Ident, Literal, Lsn, Secret, TableName};
+use crate::value::{HostPort, Ident, Literal, Lsn, Secret, TableName};
 
 /// A way back, by its names, and what it follows.
 pub(crate) struct Reverse<'a> {
@@ -51,10 +51,9 @@ pub(crate) fn create(back: &Pair, reverse: &Reverse<'_>, run: &Run) -> Result<()
         .hint(|| {
             let (server, via) = (&back.subscriber, &back.publisher.declared().via);
             format!(
-                "the {} connects to {}:{} as {:?}: check host_via_{}, port_via_{} and the account in hosts.{}.conn, that server's pg_hba.conf and the firewall; or go without a way back (--no-reverse)",
+                "the {} connects to {} as {:?}: check host_via_{}, port_via_{} and the account in hosts.{}.conn, that server's pg_hba.conf and the firewall; or go without a way back (--no-reverse)",
                 server.side(),
-                via.host,
-                via.port,
+                HostPort(&via.host, via.port),
                 user_of(&back.publisher),
                 server.side(),
                 server.side(),

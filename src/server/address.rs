@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::Side;
 use crate::config::Host;
 use crate::error::{Advise, Failure, Result, WrapErr};
+use crate::value::HostPort;
 
 /// One session's whereabouts: side, host, port, database and user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -36,7 +37,8 @@ impl fmt::Display for Endpoint {
         } = self;
         write!(
             f,
-            "{side} {host}:{port} (database {dbname:?}, user {user:?})"
+            "{side} {} (database {dbname:?}, user {user:?})",
+            HostPort(host, *port)
         )
     }
 }

@@ -17,6 +17,7 @@ use super::session::TimedOut;
 use super::{SqlError, interrupt, tls};
 use crate::config::{PoolerAdmin, SslMode, Tls};
 use crate::error::{Failure, Report, Result, WrapErr};
+use crate::value::HostPort;
 
 type Answer = std::result::Result<Vec<SimpleQueryMessage>, postgres::Error>;
 
@@ -98,7 +99,7 @@ impl ConsoleAddress {
 
 impl fmt::Display for ConsoleAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        HostPort(&self.host, self.port).fmt(f)
     }
 }
 

@@ -5,7 +5,7 @@ use postgres::error::SqlState;
 use super::facts::pooler_hint;
 use super::{Endpoint, Side};
 use crate::error::{Advise, Failure, Report};
-use crate::value::{Ident, ShellWord};
+use crate::value::{HostPort, Ident, ShellWord};
 
 /// Password wrong, or no such role: a token from a command may have expired.
 pub(crate) fn login_rejected(report: &Report) -> bool {
@@ -77,8 +77,8 @@ pub(super) fn advise(report: Report, endpoint: &Endpoint) -> Report {
         "mend what the server says, and run the command again".to_owned()
     } else {
         format!(
-            "check that the server runs and that {}:{} can be reached from here (firewall, security group, tunnel, TLS)",
-            endpoint.host, endpoint.port
+            "check that the server runs and that {} can be reached from here (firewall, security group, tunnel, TLS)",
+            HostPort(&endpoint.host, endpoint.port)
         )
     };
     Err::<(), _>(report).hint(|| hint).unwrap_err()

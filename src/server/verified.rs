@@ -17,7 +17,7 @@ use super::visit::Visits;
 use super::{Endpoint, sqlstate_of};
 use crate::config::{Account, Config, Host};
 use crate::error::{Advise, Failure, Report, Result, WrapErr};
-use crate::value::Secret;
+use crate::value::{HostPort, Secret};
 
 /// Which of the two servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -336,8 +336,8 @@ fn identity_mismatch(side: Side, declared: u64, found: &str, endpoint: &Endpoint
     Err::<(), _>(mismatch)
         .hint(|| {
             format!(
-                "{}:{} is not the declared {side}: correct hosts.{side}.conn (host, port or system_identifier), then run flare verify_connectivity",
-                endpoint.host, endpoint.port
+                "{} is not the declared {side}: correct hosts.{side}.conn (host, port or system_identifier), then run flare verify_connectivity",
+                HostPort(&endpoint.host, endpoint.port)
             )
         })
         .unwrap_err()

@@ -3,6 +3,7 @@
 mod boolean;
 mod conninfo;
 mod count;
+mod host_port;
 mod literal;
 mod lsn;
 mod name;
@@ -13,6 +14,7 @@ mod size;
 pub(crate) use boolean::parse_bool;
 pub use conninfo::Conninfo;
 pub(crate) use count::counted;
+pub(crate) use host_port::HostPort;
 pub use literal::Literal;
 pub use lsn::Lsn;
 pub use name::{Ident, MAX_IDENT_BYTES, TableName};

@@ -9,6 +9,7 @@ use crate::replicate::Run;
 use crate::replicate::options::Options;
 use crate::replicate::reverse::{self, Reverse};
 use crate::server::Pair;
+use crate::value::HostPort;
 
 /// Tries what a run would find out when it builds the way back: who creates its subscription, and whether the server that
 /// would be left reaches the other one.
@@ -37,9 +38,8 @@ pub(in crate::cutover) fn may_be_built(pair: &Pair, request: &PauseRequest) -> R
         let known = hint_of(&report).map(str::to_owned);
         return Failure::no(refused)
             .hint(known.unwrap_or_else(|| format!(
-                "the {to} connects to {}:{}: check host_via_{to}, port_via_{to} and repl_user in hosts.{}.conn, that server's pg_hba.conf and the firewall; or go without a way back (--no-reverse)",
-                from.declared().via.host,
-                from.declared().via.port,
+                "the {to} connects to {}: check host_via_{to}, port_via_{to} and repl_user in hosts.{}.conn, that server's pg_hba.conf and the firewall; or go without a way back (--no-reverse)",
+                HostPort(&from.declared().via.host, from.declared().via.port),
                 from.side(),
                 to = to.side(),
             )))

@@ -11,7 +11,7 @@ use crate::config::Pooler;
 use crate::cutover::clients::pooler::One;
 use crate::error::{Failure, Result};
 use crate::server::{application_name, interrupt};
-use crate::value::Ident;
+use crate::value::{HostPort, Ident};
 
 /// Whether a pooler reads its configuration again before its clients go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +175,8 @@ impl Poolers {
             .filter(|pooler| !pooler.is_owed())
             .filter_map(|pooler| match pooler.leads_to(host, port) {
                 Ok(true) => Some(format!(
-                    "{pooler} still leads to {host}:{port}: look at what the hook wrote and at the pooler's log, then RELOAD"
+                    "{pooler} still leads to {}: look at what the hook wrote and at the pooler's log, then RELOAD",
+                    HostPort(host, port)
                 )),
                 _ => None,
             })

@@ -19,7 +19,7 @@ use crate::server::{
     Login, Pair, Session, Side, Statement, conninfo_for_subscriber, interrupt, is_lost,
     silence_statement_log, sqlstate_of,
 };
-use crate::value::{Ident, Literal, Secret, ShellWord, TableName};
+use crate::value::{HostPort, Ident, Literal, Secret, ShellWord, TableName};
 
 /// How long the new subscription's worker may take to reach its slot.
 const ATTACH: Duration = Duration::from_secs(20);
@@ -230,8 +230,8 @@ impl Wanted<'_> {
                 ShellWord(self.dbname())
             ),
             _ => format!(
-                "the subscriber connects to {}:{}: check host_via_subscriber, port_via_subscriber and the account in hosts.publisher.conn, the publisher's pg_hba.conf (its user logs in to this database for replication) and the firewall between the servers; flare verify_connectivity tries it",
-                via.host, via.port
+                "the subscriber connects to {}: check host_via_subscriber, port_via_subscriber and the account in hosts.publisher.conn, the publisher's pg_hba.conf (its user logs in to this database for replication) and the firewall between the servers; flare verify_connectivity tries it",
+                HostPort(&via.host, via.port)
             ),
         };
         Err::<(), _>(report).hint(|| hint).unwrap_err()
@@ -247,10 +247,9 @@ impl Wanted<'_> {
             if since.elapsed() > ATTACH {
                 let via = &self.pair.publisher.declared().via;
                 return Failure::new(format!(
-                    "its worker has not reached slot {slot_name:?} of the publisher within {}: the subscription's connection ({}:{}) leads to another server, or no worker can start",
+                    "its worker has not reached slot {slot_name:?} of the publisher within {}: the subscription's connection ({}) leads to another server, or no worker can start",
                     humantime::format_duration(ATTACH),
-                    via.host,
-                    via.port
+                    HostPort(&via.host, via.port)
                 ))
                 .hint("correct host_via_subscriber and port_via_subscriber in hosts.publisher.conn; the subscriber's server log says what its worker met")
                 .err();
