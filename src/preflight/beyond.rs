@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::journal::{self, MovedElsewhere};
 use crate::schema::drift::{self, Drift, Roles};
 use crate::server::{Server, Session, Side, at_once};
+use crate::value::ShellWord;
 
 /// Values of role settings, tried on the subscriber.
 pub(super) const SETTING_VALUES: &str = "setting_values";
@@ -106,7 +107,7 @@ fn refused(refused: Vec<(Setting, String)>) -> Vec<Finding> {
     }
 }
 
-/// Compares both databases once they are one migration.
+/// Compares both databases.
 pub(super) fn schema_drift(view: &View<'_>, from: &Session, to: &Session) -> Result<Vec<Finding>> {
     let Some(moving) = view.moving else {
         return Ok(Vec::new());
@@ -126,8 +127,15 @@ pub(super) fn schema_drift(view: &View<'_>, from: &Session, to: &Session) -> Res
     let sides = sides.map_or((Side::Publisher, Side::Subscriber), |(from, to)| {
         (from.side, to.side)
     });
-    let mut findings = drifted(&found, sides, moving.dbname);
-    findings.extend(drifted_beside(&beside, sides));
+    let all = match moving.subname {
+        Some(subname) if !view.subscribed => format!("flare verify_schema {}", ShellWord(subname)),
+        _ => "flare status".to_owned(),
+    };
+    let mut findings = drifted(&found, sides, moving.dbname, &all);
+    // Roles and settings come with the commands that set up.
+    if view.subscribed {
+        findings.extend(drifted_beside(&beside, sides));
+    }
     Ok(findings)
 }
 
@@ -146,7 +154,8 @@ fn drifted_beside(found: &[Drift], (from, to): (Side, Side)) -> Option<Finding> 
     })
 }
 
-fn drifted(found: &[Drift], (from, to): (Side, Side), dbname: &str) -> Vec<Finding> {
+/// `all` is the command that shows all of it.
+fn drifted(found: &[Drift], (from, to): (Side, Side), dbname: &str, all: &str) -> Vec<Finding> {
     let Some(first) = found
         .iter()
         .find_map(|it| it.statement.as_deref())
@@ -161,7 +170,7 @@ fn drifted(found: &[Drift], (from, to): (Side, Side), dbname: &str) -> Vec<Findi
         (Some(commands), _) => commands,
         (None, "") => format!("make them equal on the {to}, or name them in leave_behind"),
         (None, statement) => format!(
-            "{}: {statement}; flare status has every statement",
+            "{}: {statement}; {all} has every statement",
             drift::by_hand(to)
         ),
     };

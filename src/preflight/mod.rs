@@ -2,6 +2,7 @@
 
 mod answers;
 mod ask;
+mod beforehand;
 mod beyond;
 pub mod connectivity;
 mod family;

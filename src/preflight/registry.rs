@@ -3,7 +3,7 @@
 use super::finding::Finding;
 use super::question::{Ask, Place};
 use super::view::View;
-use super::{beyond, family};
+use super::{beforehand, beyond, family};
 use crate::error::Result;
 
 /// The first command that a finding would hurt.
@@ -80,6 +80,7 @@ pub fn ids() -> Vec<(&'static str, &'static str)> {
     let more = [
         (beyond::OTHER_MIGRATIONS, beyond::ALONE),
         (beyond::SETTING_VALUES, beyond::TAKEN),
+        (beforehand::SUBSCRIBER_ROWS, beforehand::EMPTY),
         (beyond::SCHEMA_DRIFT, beyond::SAME),
         (NOT_SEEN, "everything could be looked at"),
     ];

@@ -4,10 +4,11 @@ use postgres::error::SqlState;
 
 use super::answers::within;
 use super::ask::Names;
+use super::beforehand;
 use super::beyond;
 use super::family::subscription;
 use super::finding::Preflight;
-use super::judged::{found_or_unseen, judge, judged, with_unseen};
+use super::judged::{Judged, found_or_unseen, judge, judged, with_unseen};
 use super::question::Place;
 use super::registry::{Before, Check, checks};
 use super::view::{Moving, View};
@@ -15,7 +16,7 @@ use crate::config::Config;
 use crate::error::{Report, Result};
 use crate::journal::Direction;
 use crate::progress::Progress;
-use crate::server::{Server, at_once, is_denied, sqlstate_of};
+use crate::server::{Server, Session, at_once, is_denied, sqlstate_of};
 
 /// What is looked at, and for which command.
 pub(crate) struct Scope<'a> {
@@ -109,20 +110,8 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
         any_streams |= view.streams;
         unsubscribed += usize::from(!view.subscribed);
         checked.extend(judge(&wanted, Place::Database, &view)?);
-        let compared = view.subscribed && scope.schemas == Schemas::Compare;
-        if let (Some((from, to)), true, Before::Cutover) = (sessions, compared, scope.before) {
-            // Somebody has locked a table; nobody is waited for here.
-            let is_locked =
-                |report: &Report| sqlstate_of(report) == Some(&SqlState::LOCK_NOT_AVAILABLE);
-            let found = beyond::schema_drift(&view, &from, &to);
-            let (found, unseen) = found_or_unseen(beyond::SCHEMA_DRIFT, found, is_locked)?;
-            checked.push(judged(
-                (beyond::SCHEMA_DRIFT, beyond::SAME),
-                Before::Cutover,
-                &view,
-                found,
-                unseen,
-            ));
+        if let (Some((from, to)), Before::Cutover) = (sessions, scope.before) {
+            checked.extend(scope.compared(&view, &from, &to)?);
         }
     }
     let view = View {
@@ -160,4 +149,37 @@ pub(crate) fn check(scope: &Scope<'_>) -> Result<Preflight> {
         ));
     }
     Ok(Preflight::of(with_unseen(checked)))
+}
+
+impl Scope<'_> {
+    /// What comparing both databases has found: of one migration, or of a database that flare has not filled.
+    fn compared(&self, view: &View<'_>, from: &Session, to: &Session) -> Result<Vec<Judged>> {
+        let (Some(publisher), Some(subscriber)) = (self.publisher, self.subscriber) else {
+            return Ok(Vec::new());
+        };
+        // Somebody has locked a table; nobody is waited for here.
+        let is_locked =
+            |report: &Report| sqlstate_of(report) == Some(&SqlState::LOCK_NOT_AVAILABLE);
+        let (drift, rows) = (
+            (beyond::SCHEMA_DRIFT, beyond::SAME),
+            (beforehand::SUBSCRIBER_ROWS, beforehand::EMPTY),
+        );
+        let mut compared = Vec::new();
+        let before = match (view.subscribed, beforehand::is_met(view, publisher, to)?) {
+            (true, _) if self.schemas == Schemas::Leave => return Ok(compared),
+            (true, _) => Before::Cutover,
+            (false, true) => Before::Setup,
+            (false, false) => return Ok(compared),
+        };
+        let found = beyond::schema_drift(view, from, to);
+        let (found, unseen) = found_or_unseen(drift.0, found, is_locked)?;
+        compared.push(judged(drift, before, view, found, unseen));
+        if before == Before::Setup {
+            let found = beforehand::rows(view, subscriber, to);
+            let (found, unseen) =
+                found_or_unseen(rows.0, found, |it| is_locked(it) || is_denied(it))?;
+            compared.push(judged(rows, Before::Subscription, view, found, unseen));
+        }
+        Ok(compared)
+    }
 }

@@ -2,6 +2,7 @@
 
 mod around;
 mod back;
+mod beforehand;
 mod example;
 mod gone;
 mod healthy;

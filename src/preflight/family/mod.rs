@@ -21,7 +21,7 @@ pub(super) mod other_subscriptions;
 pub(super) mod own_names;
 pub(super) mod owners;
 pub(super) mod partial;
-mod published;
+pub(super) mod published;
 pub(super) mod records;
 pub(super) mod replication_user;
 pub(super) mod results;
