@@ -20,6 +20,13 @@ pub(crate) struct Slot {
     pub(crate) wal_status: Option<String>,
 }
 
+impl Slot {
+    /// Whether the WAL that it needs was removed (13+).
+    pub(crate) fn is_lost(&self) -> bool {
+        self.wal_status.as_deref() == Some("lost")
+    }
+}
+
 /// The slot of this name, in whatever database it is.
 pub(crate) fn find(session: &Session, slot_name: &str) -> Result<Option<Slot>> {
     session

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::tables::LOCKED;
 use crate::error::{Result, WrapErr};
 use crate::server::{Session, params};
 use crate::value::TableName;
@@ -109,7 +110,7 @@ pub(crate) fn relations(session: &Session, subname: &str) -> Result<Vec<Relation
         .list(
             &format!(
                 "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'srsubstate', r.srsubstate,
-                      'bytes', CASE WHEN r.srsubstate IN ('i', 'd') THEN pg_relation_size(c.oid) ELSE 0 END,
+                      'bytes', CASE WHEN r.srsubstate IN ('i', 'd') AND c.oid NOT IN ({LOCKED}) THEN pg_relation_size(c.oid) ELSE 0 END,
                       'pid', (SELECT max(w.pid) FROM pg_stat_subscription w WHERE w.subid = s.oid AND w.relid = c.oid))
                    FROM {subscriptions} s JOIN pg_subscription_rel r ON r.srsubid = s.oid
                    JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace

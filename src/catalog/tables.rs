@@ -58,6 +58,12 @@ impl Table {
     }
 }
 
+/// Relations whose size is not asked for: somebody holds the lock that excludes everybody, or waits for it, and the size
+/// would wait, too. Apply waits for it with a TRUNCATE for as long as a table is copied.
+pub(crate) const LOCKED: &str =
+    "SELECT l.relation FROM pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+        AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())";
+
 /// Those of `names` that hold rows. Sizes come first, so that only tables with pages are read.
 pub(crate) fn not_empty(session: &Session, names: &[TableName]) -> Result<Vec<TableName>> {
     let rows: Vec<TableName> = session.list(
@@ -72,7 +78,7 @@ pub(crate) fn not_empty(session: &Session, names: &[TableName]) -> Result<Vec<Ta
     }
     let probes: Vec<String> = rows
         .iter()
-        .map(|name| format!("EXISTS (SELECT FROM {name})"))
+        .map(|name| format!("EXISTS (SELECT FROM ONLY {name})"))
         .collect();
     let found: Vec<bool> = session
         .value(&format!("SELECT ARRAY[{}]", probes.join(", ")), params![])

@@ -125,7 +125,7 @@ pub(crate) fn under_way(admin: &Session, subname: &str) -> Result<Option<UnderWa
     Ok(Some(UnderWay::Adoption {
         slot_lsn: recorded.slot_lsn,
         point: recorded.point,
-        slot_is_there: slot.is_some_and(|it| !is_lost(&it)),
+        slot_is_there: slot.is_some_and(|it| !it.is_lost()),
     }))
 }
 
@@ -144,11 +144,6 @@ pub(crate) fn give_up(publisher: &Publisher, subname: &str, run: &Run) -> Result
         ),
     );
     plan.carry_out_by(run, |_| forget(admin, subname))
-}
-
-/// Whether the WAL that it needs was removed (13+).
-fn is_lost(slot: &slots::Slot) -> bool {
-    slot.wal_status.as_deref() == Some("lost")
 }
 
 fn not_begun(subname: &str) -> Failure {
@@ -308,7 +303,7 @@ pub(crate) fn finish(
             ))
             .err();
     };
-    let slot = slots::find(admin, &recorded.slot_name)?.filter(|it| !is_lost(it));
+    let slot = slots::find(admin, &recorded.slot_name)?.filter(|it| !it.is_lost());
     let confirmed = slot.and_then(|it| it.confirmed_flush_lsn);
     if confirmed.is_none_or(|confirmed| confirmed > point) {
         return Failure::new(format!(

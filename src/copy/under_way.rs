@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::record::{self, CopiedTable, Phase};
 use super::{adopt, holder};
-use crate::catalog::{databases, subscriptions};
+use crate::catalog::{databases, slots, subscriptions};
 use crate::error::{Failure, Result};
 use crate::replicate::{Mode, Run};
 use crate::server::{ActAs, Login, Pair, Publisher, Session};
-use crate::value::{Lsn, ShellWord, Size, TableName, counted};
+use crate::value::{Ident, Lsn, ShellWord, Size, TableName, counted};
 
 /// A subscription whose rows are on their way by flare's own copy, or by a clone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -51,7 +51,10 @@ pub struct CopyUnderWay {
     pub bytes: i64,
     /// Whether the snapshot lives; none where the publisher was not asked, or the rows are all there.
     pub snapshot_lives: Option<bool>,
-    /// Whether it can only begin anew (`--restart`): the snapshot is gone, and another one takes a superuser of the subscriber.
+    /// Whether the publisher has the slot, with the WAL that the copy is to go on with; none where it was not asked, or while
+    /// the slot is being made.
+    pub slot_is_there: Option<bool>,
+    /// Whether it can only begin anew: the slot is gone, or the snapshot, and another one takes a superuser of the subscriber.
     pub only_anew: bool,
     /// Until the rows are there, by the rate of the last five minutes; none when nobody is at work.
     pub seconds_left: Option<i64>,
@@ -77,6 +80,13 @@ pub(crate) fn copy_under_way(
         }
         _ => None,
     };
+    let slot_is_there = match (publisher, recorded.phase) {
+        (Some(publisher), Phase::Rows | Phase::Post | Phase::Done) => {
+            let slot = slots::find(publisher.admin(), &recorded.slot_name)?;
+            Some(slot.is_some_and(|it| !it.is_lost()))
+        }
+        _ => None,
+    };
     let at_work = record::is_led(subscriber)?;
     let (mut seconds_left, mut tables) = match recorded.phase {
         Phase::Rows => record::ahead(subscriber)?,
@@ -94,8 +104,10 @@ pub(crate) fn copy_under_way(
         of_jobs: finished.of_jobs,
         rows: finished.rows,
         bytes: finished.bytes,
-        only_anew: recorded.phase == Phase::Rows && snapshot_lives == Some(false) && !superuser,
+        only_anew: slot_is_there == Some(false)
+            || recorded.phase == Phase::Rows && snapshot_lives == Some(false) && !superuser,
         snapshot_lives,
+        slot_is_there,
         seconds_left,
         tables,
     })))
@@ -139,6 +151,20 @@ pub(crate) fn check_none(pair: &Pair, subname: &str, dbname: &str, run: &Run) ->
     .err()
 }
 
+/// How a copy begins anew that has come so far.
+pub(super) fn anew(phase: Phase, subname: &str, dbname: &str) -> String {
+    let sub = ShellWord(subname);
+    match phase {
+        Phase::Slot | Phase::Rows => format!(
+            "flare initial_copy --restart {sub}, which empties the tables that it has filled"
+        ),
+        Phase::Post | Phase::Done => format!(
+            "flare drop_subscription {sub}, DROP DATABASE {} on the subscriber, then flare prepare {sub}",
+            Ident::from(dbname)
+        ),
+    }
+}
+
 /// The adoption on record on the publisher.
 pub(crate) fn adoption_under_way(publisher: &Publisher, subname: &str) -> Result<Option<UnderWay>> {
     adopt::under_way(publisher.admin(), subname)
@@ -146,12 +172,16 @@ pub(crate) fn adoption_under_way(publisher: &Publisher, subname: &str) -> Result
 
 impl UnderWay {
     /// What to type next, where nobody is at work.
-    pub(crate) fn next_command(&self, subname: &str) -> String {
+    pub(crate) fn next_command(&self, subname: &str, dbname: &str) -> String {
         let sub = ShellWord(subname);
         match self {
-            UnderWay::Copy(copy) if copy.only_anew => format!(
-                "flare initial_copy --restart {sub}, which empties the tables that it has filled"
-            ),
+            UnderWay::Copy(copy) if copy.only_anew => {
+                let phase = match copy.phase {
+                    "rows" => Phase::Rows,
+                    _ => Phase::Post,
+                };
+                anew(phase, subname, dbname)
+            }
             UnderWay::Copy(_) => format!("flare initial_copy {sub}"),
             UnderWay::Adoption { slot_lsn: None, .. } => format!("flare adopt begin {sub}"),
             UnderWay::Adoption {
@@ -252,6 +282,12 @@ impl fmt::Display for CopyUnderWay {
                 "all {} rows are there, indexes and what follows are not all",
                 self.rows
             )?,
+        }
+        if self.slot_is_there == Some(false) {
+            return write!(
+                f,
+                "; its slot is GONE from the publisher, or has lost its WAL"
+            );
         }
         match self.snapshot_lives {
             Some(true) => write!(f, "; its snapshot is kept on the publisher"),

@@ -21,7 +21,8 @@ const SAY_EVERY: Duration = Duration::from_secs(600);
 /// What the slot keeps.
 #[derive(Clone, Debug, Deserialize)]
 struct Kept {
-    retained: i64,
+    /// None once it is lost.
+    retained: Option<i64>,
     /// From 13 on, where it is bounded.
     safe_wal_size: Option<i64>,
     wal_status: Option<String>,
@@ -84,15 +85,16 @@ impl<'a> Watch<'a> {
             .hint("raise max_slot_wal_keep_size there, then start over with flare initial_copy --restart")
             .err();
         }
-        self.weigh(&kept);
+        if let Some(retained) = kept.retained {
+            self.weigh(&kept, retained);
+        }
         Ok(())
     }
 
-    fn weigh(&mut self, kept: &Kept) {
-        let (begun, from) = *self.first.get_or_insert((Instant::now(), kept.retained));
+    fn weigh(&mut self, kept: &Kept, retained: i64) {
+        let (begun, from) = *self.first.get_or_insert((Instant::now(), retained));
         let said_lately = self.said.is_some_and(|at| at.elapsed() < SAY_EVERY);
-        let Some(left) = time_left(kept.safe_wal_size, kept.retained - from, begun.elapsed())
-        else {
+        let Some(left) = time_left(kept.safe_wal_size, retained - from, begun.elapsed()) else {
             return;
         };
         if left > WARN_BELOW || said_lately {
@@ -102,7 +104,7 @@ impl<'a> Watch<'a> {
         self.progress.step(&format!(
             "warning: slot {:?} keeps {} of WAL on the publisher, and at this rate will be lost in {} (max_slot_wal_keep_size)",
             self.slot_name,
-            Size(kept.retained.unsigned_abs()),
+            Size(retained.unsigned_abs()),
             humantime::format_duration(Duration::from_secs(left.as_secs()))
         ));
     }
@@ -121,6 +123,16 @@ fn time_left(safe: Option<i64>, grown: i64, within: Duration) -> Option<Duration
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lost_slot_keeps_nothing() {
+        let row = r#"{"retained": null, "safe_wal_size": null, "wal_status": "lost"}"#;
+        let kept: Kept = serde_json::from_str(row).unwrap();
+        assert_eq!(
+            (kept.retained, kept.wal_status.as_deref()),
+            (None, Some("lost"))
+        );
+    }
 
     #[test]
     fn what_is_left_is_known_once_the_rate_is() {

@@ -29,6 +29,16 @@ pub enum PrepareCopy {
     Native,
 }
 
+impl PrepareCopy {
+    /// What a command says for it.
+    fn option(self) -> &'static str {
+        match self {
+            PrepareCopy::Fast => "",
+            PrepareCopy::Native => " --copy native",
+        }
+    }
+}
+
 /// A command of the preparation, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -177,7 +187,8 @@ impl Flare {
                     .wrap_err_with(|| format!("{command}, step {} of {total}", at + 1))
                     .hint(|| {
                         format!(
-                            "flare prepare {} goes on from there, once nothing is in its way",
+                            "flare prepare{} {} goes on from there, once nothing is in its way",
+                            copy.option(),
                             ShellWord(subname)
                         )
                     })?,

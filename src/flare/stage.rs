@@ -120,7 +120,7 @@ impl MigrationStatus {
             Stage::CopyInterrupted | Stage::Adopting => self
                 .copy
                 .as_ref()
-                .map_or(String::new(), |copy| copy.next_command(&self.subname)),
+                .map_or(String::new(), |copy| copy.next_command(&self.subname, &self.dbname)),
             Stage::Copying if self.copy.is_some() => {
                 "flare status, until the copy is done".to_owned()
             }

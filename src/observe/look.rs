@@ -310,6 +310,13 @@ fn stands_still(sample: &Sample) -> bool {
         && sample.lag_seconds.is_none_or(waited)
 }
 
+/// The worker that holds the lock which apply waits for, and waits for apply: a TRUNCATE of a table that is copied, up to 13.
+fn copied_for_ever<'w>(apply: &Worker, workers: &'w [Worker]) -> Option<&'w Worker> {
+    let holds = |it: &&Worker| apply.blockers.iter().any(|held| held.pid == it.pid);
+    let waits = |it: &&Worker| it.table.is_some() && it.waits.is("LogicalSyncStateChange");
+    workers.iter().filter(holds).find(waits)
+}
+
 /// What has happened to the worker since the first look.
 fn trouble_since(sample: &mut Sample, subscriber: &mut SideSession) -> Option<String> {
     let after: SubscriberSample = subscriber.ask(params![sample.subname.as_str()]).ok()?;
@@ -327,7 +334,12 @@ fn trouble_since(sample: &mut Sample, subscriber: &mut SideSession) -> Option<St
         sample.suspects = vec![Suspect {
             suspect: SuspectKind::Lock,
             message: lock_in_words(worker, to),
-            statement: None,
+            statement: copied_for_ever(worker, &after.workers).map(|copies| {
+                format!(
+                    "SELECT pg_terminate_backend({}) on the {to}: that worker copies the table and waits for apply, for ever; it begins anew",
+                    copies.pid
+                )
+            }),
         }];
         return None;
     }

@@ -1,5 +1,7 @@
 //! The initial copy as the subscriber's catalog shows it: how far it is, and whether it gets anywhere.
 
+mod truncated;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -147,6 +149,7 @@ pub(super) fn until_ready(
     let (session, subname) = (copied.to, copied.subname);
     let mut watch = Watch::default();
     let mut before = Vec::new();
+    let mut hanging = Vec::new();
     let what = format!("copy the tables of subscription {subname:?}");
     loop {
         let looking = Instant::now();
@@ -158,6 +161,7 @@ pub(super) fn until_ready(
             ))
             .err();
         };
+        hanging = truncated::free(session, subname, &hanging, run)?;
         let verdict = watch.observe(since.elapsed(), &relations, &health);
         let (done, total, unit) = progress_of(&relations, sizes);
         match verdict {

@@ -161,6 +161,17 @@ fn is_given_up(pair: &Pair) {
     pair.flare(&["cleanup", "--dry-run", sub])
         .ok()
         .prints("give up the copy");
+    let dropped = format!(
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '{db}'"
+    );
+    pair.publisher().sql("postgres", &dropped);
+    pair.flare(&["status"])
+        .ok()
+        .prints("its slot is GONE")
+        .prints("next: flare initial_copy --restart");
+    pair.flare(&["initial_copy", sub])
+        .fails_with("of the publisher is gone")
+        .says("begin anew: flare initial_copy --restart");
     pair.flare(&["cleanup", "--yes", sub]).ok();
     let left = format!(
         "SELECT (SELECT count(*) FROM pg_replication_slots WHERE database = '{db}')

@@ -32,6 +32,44 @@ fn tables_of_an_idle_publisher_do_not_wait_for_its_next_record() {
     crashed_between_the_end_of_a_copy_and_the_disk(&pair);
 }
 
+#[test]
+fn a_table_that_is_truncated_while_it_is_copied_is_copied_anew() {
+    let pair = Pair::alone(12, 13).with_accounts(10).published();
+    let (db, sub) = (pair.db(), pair.subname());
+    pair.flare(&["create_subscription", "--wait", sub]).ok();
+    let subscriber = pair.subscriber();
+    let alter = format!("SET default_transaction_read_only = off; ALTER SUBSCRIPTION {sub}");
+    subscriber.sql(db, &format!("{alter} DISABLE"));
+    let workers = "SELECT count(pid) FROM pg_stat_subscription";
+    wait::for_("its workers to end", Duration::from_secs(10), || {
+        subscriber.value(db, workers) == "0"
+    });
+    let anew = "SET default_transaction_read_only = off; SET session_replication_role = replica; TRUNCATE pgbench_accounts;
+         UPDATE pg_subscription_rel SET srsubstate = 'i', srsublsn = NULL WHERE srrelid = 'pgbench_accounts'::regclass";
+    subscriber.sql(db, anew);
+    let mut lock = subscriber.superuser_session(db);
+    lock.batch_execute("BEGIN; LOCK TABLE pgbench_accounts IN SHARE MODE")
+        .expect("lock the table");
+    subscriber.sql(db, &format!("{alter} ENABLE"));
+    let waiting = |count: &str| {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND backend_type = 'logical replication worker'";
+        wait::for_("the workers to wait", Duration::from_secs(20), || {
+            subscriber.value(db, sql) == count
+        });
+    };
+    // The worker that copies comes first; apply waits behind it, and it for apply.
+    waiting("1");
+    let truncated = "TRUNCATE pgbench_accounts; INSERT INTO pgbench_accounts (aid) VALUES (7)";
+    pair.publisher().sql(db, truncated);
+    waiting("2");
+    lock.batch_execute("COMMIT").expect("let go");
+    pair.flare(&["create_subscription", "--wait", sub])
+        .ok()
+        .says("the copy of public.pgbench_accounts begins anew");
+    let rows = "SELECT string_agg(aid::text, ',') FROM pgbench_accounts";
+    assert_eq!(subscriber.value(db, rows), "7");
+}
+
 /// The end of a copy that a crash has undone, once its slot was dropped.
 fn crashed_between_the_end_of_a_copy_and_the_disk(pair: &Pair) {
     let (db, sub) = (pair.db(), pair.subname());
@@ -67,7 +105,10 @@ fn crashed_between_the_end_of_a_copy_and_the_disk(pair: &Pair) {
     let run = pair.flare(&waits);
     run.fails_with("the copy of public.idle1 has ended, and the slot that its worker looks for");
     let said = run.stderr();
-    let statement = said.split_once("its disk (").expect("a statement").1;
+    let statement = said
+        .split_once("committed on the subscriber (")
+        .expect("a statement")
+        .1;
     let statement = statement.split_once(" on the subscriber").expect("where").0;
     on_subscriber(&format!("{statement};"));
     pair.flare(&waits).ok();

@@ -109,7 +109,11 @@ fn an_apply_worker_that_fails_is_critical_and_what_ends_it_is_named() {
 
         // The row is found in the transaction that waits in the slot.
         let (db, publisher) = (pair.db(), pair.publisher());
-        sql_on_subscriber(&pair, "INSERT INTO pgbench_accounts (aid) VALUES (900002)");
+        // A row of a table that inherits is none of the table's.
+        sql_on_subscriber(
+            &pair,
+            "INSERT INTO pgbench_accounts (aid) VALUES (900002); CREATE TABLE heirs () INHERITS (pgbench_accounts); INSERT INTO heirs (aid) VALUES (900001)",
+        );
         publisher.sql(
             db,
             "INSERT INTO pgbench_accounts (aid) SELECT generate_series(900001, 900003)",
@@ -176,6 +180,9 @@ fn an_apply_worker_that_fails_is_critical_and_what_ends_it_is_named() {
         wait::for_("the subscription to go on", Duration::from_secs(30), is_ok);
 
         let mut lock = apply_blocked(&pair);
+        // The size of a table that is not ready is not asked for meanwhile.
+        let unready = "UPDATE pg_subscription_rel SET srsubstate = 's', srsublsn = '0/1' WHERE srrelid = 'pgbench_accounts'::regclass";
+        sql_on_subscriber(&pair, unready);
         publisher.sql(db, "UPDATE pgbench_accounts SET abalance = 1 WHERE aid = 1");
         let pid: i32 = lock
             .query_one("SELECT pg_backend_pid()", &[])

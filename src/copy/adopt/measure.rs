@@ -5,7 +5,7 @@ use postgres::Client;
 use super::clone::{Clone, OwnRows, STARTED};
 use super::counts::{self, SESSIONS, UNCOUNTED};
 use super::report::AdoptMeasured;
-use super::{is_lost, not_begun, recorded};
+use super::{not_begun, recorded};
 use crate::catalog::slots;
 use crate::config::Subscription;
 use crate::error::{Advise, Failure, Result, WrapErr};
@@ -56,7 +56,7 @@ pub(crate) fn measure(
             "start the clone alone, and name its host, port, user and database in --clone".into()
         })?;
     let found = Clone::read(&mut client).wrap_err_with(attempt)?;
-    let slot = slots::find(admin, &known.slot_name)?.filter(|it| !is_lost(it));
+    let slot = slots::find(admin, &known.slot_name)?.filter(|it| !it.is_lost());
     let Some(confirmed) = slot.and_then(|it| it.confirmed_flush_lsn) else {
         return Failure::new(format!(
             "{}: slot {:?} is gone, or has lost its WAL",

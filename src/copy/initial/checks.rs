@@ -4,7 +4,7 @@ use super::{Copy, Restart, reader};
 use crate::catalog::{capacity, publications, slots, tables};
 use crate::copy::record::{self, Recorded};
 use crate::copy::report::InitialCopy;
-use crate::copy::{adopt, plan, sources};
+use crate::copy::{adopt, plan, sources, under_way};
 use crate::error::{Failure, Result};
 use crate::replicate::schema::Place;
 use crate::replicate::{Mode, slot, subscription};
@@ -126,6 +126,24 @@ impl Copy<'_> {
         ))
         .hint("go on with that one, or drop the database and begin anew")
         .err()
+    }
+
+    /// What was written since the slot is gone, or has lost its WAL, would never arrive.
+    pub(super) fn check_slot(&self, recorded: &Recorded) -> Result<()> {
+        let name = &recorded.slot_name;
+        let what = match slots::find(self.pair.publisher.admin(), name)? {
+            None => "is gone",
+            Some(slot) if slot.is_lost() => {
+                "has lost the WAL that the copy is to go on with (max_slot_wal_keep_size)"
+            }
+            Some(_) => return Ok(()),
+        };
+        Failure::new(format!("slot {name:?} of the publisher {what}"))
+            .hint(format!(
+                "begin anew: {}",
+                under_way::anew(recorded.phase, self.subname, self.dbname())
+            ))
+            .err()
     }
 
     /// What a copy would have to do.

@@ -37,6 +37,7 @@ impl Copy<'_> {
     fn finish(&mut self, control: &Session, recorded: Recorded, lead: &Lead) -> Result<()> {
         self.report.changed = true;
         self.report.slot_lsn = recorded.slot_lsn;
+        self.check_slot(&recorded)?;
         let since = Instant::now();
         if recorded.phase == Phase::Rows {
             if self.report.resumed {

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::Copy;
-use crate::catalog::{publications, slots, tables};
+use crate::catalog::{publications, tables};
 use crate::copy::holder::{self, Held, Holders, Slot};
 use crate::copy::record::{self, Recorded};
 use crate::copy::{plan, rows, sources};
@@ -61,17 +61,6 @@ impl Copy<'_> {
     }
 
     fn another_snapshot(&self, control: &Session, recorded: &Recorded) -> Result<Held> {
-        if slots::find(self.pair.publisher.admin(), &recorded.slot_name)?.is_none() {
-            return Failure::new(format!(
-                "the publisher has no slot {:?} any more",
-                recorded.slot_name
-            ))
-            .hint(format!(
-                "start over: flare initial_copy --restart {}, which empties the tables that it has filled",
-                ShellWord(self.subname)
-            ))
-            .err();
-        }
         if let Some(holder) = &recorded.holder {
             let admin = self.pair.publisher.admin();
             holder::end(admin, holder)?;

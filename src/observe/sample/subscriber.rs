@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::publisher::{Connection, RowCounts, SEES_ALL, Waits, connections_in, rows_in, yes};
+use crate::catalog::tables::LOCKED;
 use crate::value::Lsn;
 
 /// What the subscriber says.
@@ -299,7 +300,7 @@ impl SubscriberSample {
                 'table_states', (SELECT coalesce(jsonb_object_agg(t.srsubstate, t.count), '{{}}') FROM states t),
                 'unready', (SELECT coalesce(jsonb_agg(to_jsonb(n)), '[]')
                               FROM (SELECT r.srrelid::regclass::text AS \"table\", r.srsubstate,
-                                           CASE WHEN r.srsubstate <> 'i' THEN pg_table_size(r.srrelid) END AS bytes
+                                           CASE WHEN r.srsubstate <> 'i' AND r.srrelid NOT IN ({LOCKED}) THEN pg_table_size(r.srrelid) END AS bytes
                                       FROM rel r WHERE r.srsubstate <> 'r'
                                      ORDER BY r.srsubstate = 'i', r.srrelid LIMIT 200) n),
                 'copies', {copies},

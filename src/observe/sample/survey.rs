@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::catalog::tables::LOCKED;
 use crate::error::Result;
 use crate::server::{Session, params};
 
@@ -37,15 +38,12 @@ impl Survey {
         pubnames: &[String],
     ) -> Result<Vec<PublishedTable>> {
         session.list(
-            "WITH locked AS (SELECT relation FROM pg_locks
-                             WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND granted
-                               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())),
-                  published AS (SELECT DISTINCT t.relid FROM pg_publication p, LATERAL pg_get_publication_tables(p.pubname) t
+            &format!("WITH published AS (SELECT DISTINCT t.relid FROM pg_publication p, LATERAL pg_get_publication_tables(p.pubname) t
                                  WHERE p.pubname = ANY ($1))
              SELECT jsonb_build_object('table', p.relid::regclass::text, 'reltuples', c.reltuples,
-                       'bytes', CASE WHEN NOT EXISTS (SELECT FROM locked l WHERE l.relation = p.relid)
+                       'bytes', CASE WHEN p.relid NOT IN ({LOCKED})
                                      THEN pg_table_size(p.relid) END)
-               FROM published p JOIN pg_class c ON c.oid = p.relid",
+               FROM published p JOIN pg_class c ON c.oid = p.relid"),
             params![pubnames.to_vec()],
         )
     }

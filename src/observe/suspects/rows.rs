@@ -21,7 +21,7 @@ const AT_ONCE: usize = 100;
 /// A key that comes new into a unique index, or what an exclusion constraint compares.
 #[derive(Debug, PartialEq, Eq)]
 struct Coming<'p> {
-    table: &'p TableName,
+    table: &'p Table,
     unique: &'p Unique,
     values: Vec<&'p str>,
     /// Rows that the transaction changes or deletes before: what stands in them is no obstacle.
@@ -47,7 +47,7 @@ pub(super) fn collision(
                 format!(
                     "SELECT {at} AS at WHERE {}EXISTS (SELECT FROM {} WHERE {})",
                     it.is_held(),
-                    it.table,
+                    it.table.rows(),
                     it.condition()
                 )
             })
@@ -64,7 +64,7 @@ pub(super) fn collision(
     }
     let (_, to) = stopped.sides;
     Ok(first.map(|it| {
-        let (table, condition) = (it.table.plain(), it.condition());
+        let (table, condition) = (it.table.name.plain(), it.condition());
         let row = in_words(&it.unique.columns, &it.values);
         let index = &it.unique.index;
         let message = match &it.unique.excludes {
@@ -80,7 +80,7 @@ pub(super) fn collision(
             message,
             format!(
                 "{PAST_THE_FENCE}DELETE FROM {} WHERE {condition} on the {to}, if nobody needs that row",
-                it.table
+                it.table.rows()
             ),
         )
     }))
@@ -197,7 +197,7 @@ fn coming<'p>(changes: &'p [Change], tables: &'p [Table]) -> Vec<Coming<'p>> {
                 && coming.len() < ROWS
             {
                 coming.push(Coming {
-                    table: &change.table,
+                    table,
                     unique,
                     values,
                     but: but.to_vec(),
@@ -261,7 +261,7 @@ pub(super) fn not_empty(stopped: &Stopped<'_>, table: &Table) -> Result<Option<S
     let sql = format!(
         "SELECT to_jsonb(ARRAY[{}]) FROM {} LIMIT 1",
         columns.join(", "),
-        table.name
+        table.rows()
     );
     let row: Option<Vec<Option<String>>> = briefly(stopped.to, |to| to.first(&sql, params![]))?;
     let (_, to) = stopped.sides;
@@ -274,7 +274,7 @@ pub(super) fn not_empty(stopped: &Stopped<'_>, table: &Table) -> Result<Option<S
                 table.name.plain(),
                 in_words(&unique.columns, &values)
             ),
-            format!("{PAST_THE_FENCE}TRUNCATE {} on the {to}, if nobody needs those rows", table.name),
+            format!("{PAST_THE_FENCE}TRUNCATE {} on the {to}, if nobody needs those rows", table.rows()),
         )
     }))
 }
@@ -300,7 +300,7 @@ mod tests {
     }
 
     fn condition(unique: &Unique, values: &[&str]) -> String {
-        let table = "t".parse().unwrap();
+        let table = Table::unknown("t".parse().unwrap());
         let [id, n] = ["id", "n"].map(|name| Column {
             name: name.into(),
             kind: "text".into(),

@@ -21,6 +21,25 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// One that neither catalog shows.
+    #[cfg(test)]
+    pub(super) fn unknown(name: TableName) -> Table {
+        Table {
+            name,
+            here: None,
+            there: None,
+        }
+    }
+
+    /// The table as a query names it that is not to see the rows of tables that inherit from it: neither unique indexes nor
+    /// the copy know those.
+    pub(super) fn rows(&self) -> String {
+        match &self.there {
+            Some(there) if there.partitioned => self.name.to_string(),
+            _ => format!("ONLY {}", self.name),
+        }
+    }
+
     /// The columns of the key that identifies a row that is sent; none where the whole row does, or nothing.
     pub(super) fn identity(&self) -> &[String] {
         let keyed = self.here.as_ref().filter(|it| !it.full);
@@ -67,6 +86,8 @@ pub(super) struct Column {
 /// What the subscriber has of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Taken {
+    /// Rows that are sent for it go to its partitions.
+    partitioned: bool,
     pub(super) columns: Vec<Column>,
     /// The columns of the key that apply searches by, where there is one.
     key: Vec<String>,
@@ -139,7 +160,7 @@ const HERE: &str = "
 
 /// $4: whether rows are written as the subscription's owner. A 10 has no `indnkeyatts`.
 const THERE: &str = "
-    SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'owner', o.rolname, 'writer', u.rolname,
+    SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'partitioned', c.relkind = 'p', 'owner', o.rolname, 'writer', u.rolname,
         'secured', c.relrowsecurity AND NOT (u.rolsuper OR u.rolbypassrls) AND (c.relforcerowsecurity OR NOT pg_has_role(u.oid, c.relowner, 'USAGE')),
         'may_write', has_schema_privilege(u.oid, n.oid, 'USAGE') AND has_table_privilege(u.oid, c.oid, 'INSERT')
              AND has_table_privilege(u.oid, c.oid, 'UPDATE') AND has_table_privilege(u.oid, c.oid, 'DELETE'),
