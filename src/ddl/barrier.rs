@@ -36,20 +36,24 @@ const REWRITTEN: &str = "
       JOIN pg_class c ON c.oid = s.oid JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relfilenode <> s.file ORDER BY 1";
 
-/// Commits it on the receiving side, and takes it away in the transaction that goes on; everything written before has
-/// arrived, and writers of the tables wait. `open` has the statement in its transaction, `beside` is another session there.
-pub(super) fn raise(open: &Session, beside: &Session, receiving: &Session) -> Result<()> {
+/// Tables whose rows the open transaction of `open` has computed anew; `beside` is another session of the same side.
+pub(super) fn rewritten(open: &Session, beside: &Session) -> Result<Vec<TableName>> {
     let locked: Vec<Stored> = open.list(LOCKED, params![])?;
-    let (oids, files): (Vec<i64>, Vec<i64>) = locked.iter().map(|it| (it.oid, it.file)).unzip();
-    if oids.is_empty() {
-        return Ok(());
+    if locked.is_empty() {
+        return Ok(Vec::new());
     }
-    let tables: Vec<TableName> = beside.list(REWRITTEN, params![oids, files])?;
+    let (oids, files): (Vec<i64>, Vec<i64>) = locked.iter().map(|it| (it.oid, it.file)).unzip();
+    beside.list(REWRITTEN, params![oids, files])
+}
+
+/// Commits it on the receiving side, and takes it away in the transaction that goes on; everything written before has
+/// arrived, and writers of the tables wait.
+pub(super) fn raise(receiving: &Session, tables: &[TableName]) -> Result<()> {
     if tables.is_empty() {
         return Ok(());
     }
     let mut sql = String::new();
-    for table in &tables {
+    for table in tables {
         sql.push_str(&format!(
             "ALTER TABLE ONLY {table} ADD CONSTRAINT {NAME} CHECK (false) NO INHERIT NOT VALID;"
         ));

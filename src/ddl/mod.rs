@@ -11,6 +11,7 @@ mod drain;
 mod failpoint;
 mod finish;
 mod gaps;
+mod in_flight;
 mod installed;
 mod keys;
 mod kind;

@@ -10,7 +10,7 @@ use super::record::{self, Record, Stage};
 use super::sides::Sides;
 use super::tables::fence_new;
 use super::values::would_differ;
-use super::{barrier, failpoint};
+use super::{barrier, failpoint, in_flight};
 use crate::error::{Advise, Report, Result, WrapErr};
 use crate::replicate::Run;
 use crate::server::{Session, is_lost, params, sqlstate_of};
@@ -63,9 +63,12 @@ fn attempt(sides: &Sides<'_>, record: &Record, first: First) -> Result<Duration>
     open.batch(&record.statement)
         .wrap_err("run it on the open side")?;
     let open_xid = transaction_of(open)?;
-    would_differ(open, &sides.reader, &record.statement)?;
+    let beside = sides.reader_of_open();
+    let rewritten = barrier::rewritten(open, beside)?;
+    would_differ(open, beside, &record.statement, !rewritten.is_empty())?;
+    in_flight::hold_writers(open, beside)?;
     sides.drain(DRAINED_WITHIN)?;
-    barrier::raise(open, sides.reader_of_open(), receiving)?;
+    barrier::raise(receiving, &rewritten)?;
     receiving
         .batch(&record.receiving)
         .wrap_err("run it on the receiving side")?;

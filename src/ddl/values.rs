@@ -20,8 +20,8 @@ struct Computed {
     sequence: Option<String>,
     /// A word such as 'now' in a column of dates or times.
     a_time: bool,
-    /// The statement drops a column of the table, too: perhaps one of that name.
-    dropping: bool,
+    relation: i64,
+    number: i32,
     /// Each row's own expression, which each side computes.
     generated: bool,
     /// Whether it calls a function that is not declared immutable, or is a sequence's.
@@ -37,8 +37,7 @@ const COMPUTED: &str = "
              'kind', format_type(a.atttypid, a.atttypmod), 'default', coalesce(pg_get_expr(d.adbin, d.adrelid), t.typdefault),
              'identity', a.attidentity <> '', 'sequence', pg_get_serial_sequence(format('%I.%I', n.nspname, c.relname), a.attname), 'a_time', t.typcategory = 'D' AND $1 ~* '''\\s*(now|today|tomorrow|yesterday)\\s*''',
              'generated', coalesce(to_jsonb(a) ->> 'attgenerated', '') <> '', 'declared', e.declared, 'functions', e.functions,
-             'dropping', EXISTS (SELECT FROM pg_attribute gone WHERE gone.attrelid = a.attrelid AND gone.attisdropped
-                                    AND age(gone.xmin) <= age((txid_current() & 4294967295)::text::xid)))
+             'relation', a.attrelid::bigint, 'number', a.attnum)
       FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
       JOIN pg_type t ON t.oid = a.atttypid
       LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -54,8 +53,14 @@ const COMPUTED: &str = "
                       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
        AND (e.declared OR t.typcategory = 'D' AND $1 ~* '''\\s*(now|today|tomorrow|yesterday)\\s*''' OR e.functions <> '{}')";
 
-/// What the transaction of `open`, which has run the statement, would make different on `other`, which has not.
-pub(super) fn would_differ(open: &Session, other: &Session, statement: &str) -> Result<()> {
+/// What the transaction of `open`, which has run the statement, would make different on the other side; `beside` is another
+/// session of the same side, `rewrites` whether the rows of a table that was there have been computed anew.
+pub(super) fn would_differ(
+    open: &Session,
+    beside: &Session,
+    statement: &str,
+    rewrites: bool,
+) -> Result<()> {
     let computed: Vec<Computed> = open
         .list(COMPUTED, params![statement])
         .wrap_err("look for defaults that are no constants")?;
@@ -84,24 +89,20 @@ pub(super) fn would_differ(open: &Session, other: &Session, statement: &str) -> 
         if !column.declared && pretender.is_none() {
             continue;
         }
-        let there: bool = other.value(
-            "SELECT EXISTS (SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-                              JOIN pg_namespace n ON n.oid = c.relnamespace
-                             WHERE n.nspname = $1 AND c.relname = $2 AND a.attname = $3 AND NOT a.attisdropped)
-                 OR NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                             WHERE n.nspname = $1 AND c.relname = $2)",
-            params![
-                column.table.schema.as_str(),
-                column.table.table.as_str(),
-                &column.column
-            ],
+        let there: bool = beside.value(
+            "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = $1::bigint::oid AND attnum = $2::int)
+                 OR NOT EXISTS (SELECT FROM pg_class WHERE oid = $1::bigint::oid)",
+            params![column.relation, column.number],
         )?;
-        // A column that was there keeps its values; a table that was not has no rows yet.
-        if (!there || column.dropping) && has_rows(open, &column.table)? {
+        // A column that was there keeps its values, whatever it is called now; a table that was not has no rows yet.
+        if !there && has_rows(open, &column.table)? {
             return column.refused().err();
         }
     }
-    refuse_volatile_using(open, statement)
+    if rewrites {
+        refuse_volatile_using(open, statement)?;
+    }
+    Ok(())
 }
 
 /// How far functions are followed into those that they call.
@@ -190,14 +191,22 @@ impl Computed {
 
 /// `ALTER COLUMN .. TYPE .. USING` computes every row again on each side.
 fn refuse_volatile_using(session: &Session, statement: &str) -> Result<()> {
-    if !statement.to_ascii_lowercase().contains("using") {
+    let block = Tokens::of(statement.as_bytes()).is(0, "DO");
+    // What a block does stands in a constant, and in constants in that.
+    let inner = statement.replace(['\'', '$'], " ");
+    let statement = if block { &inner } else { statement };
+    if !block && !statement.to_ascii_lowercase().contains("using") {
         return Ok(());
     }
     let called = functions_called(statement);
     let mut volatile = not_immutable(session, &called)?;
     if volatile.is_none() {
         let tokens = Tokens::of(statement.as_bytes());
-        let using = tokens.find("USING").map(|using| using + 1);
+        let using = if block {
+            Some(1)
+        } else {
+            tokens.find("USING").map(|using| using + 1)
+        };
         let differs = using.and_then(|using| differs_elsewhere(statement, using));
         volatile = differs.map(|what| format!("{what} is another one there"));
     }

@@ -224,10 +224,26 @@ fn a_file_goes_on_where_it_stopped_and_a_refused_statement_is_on_neither_side() 
             "ALTER TABLE deploy ADD COLUMN d float GENERATED ALWAYS AS (through()) STORED",
             "computed by said, which is declared IMMUTABLE",
         ),
+        (
+            "DO $$ BEGIN EXECUTE 'ALTER TABLE deploy ALTER COLUMN label TYPE text USING random()'; END $$",
+            "random() is volatile",
+        ),
         ("ALTER TABLE nowhere ADD COLUMN n int", "does not exist"),
     ] {
         pair.flare(&["ddl", db, statement]).code(1).says(says);
     }
+    // Columns that keep their values, and the word USING elsewhere.
+    for statement in [
+        "ALTER TABLE deploy ADD COLUMN at timestamptz",
+        "ALTER TABLE deploy ALTER COLUMN at SET DEFAULT now()",
+        "ALTER TABLE deploy RENAME COLUMN at TO at_last",
+        "CREATE FUNCTION joins() RETURNS bigint LANGUAGE sql AS 'SELECT count(random()) FROM deploy a JOIN deploy b USING (id)'",
+        "CREATE VIEW timely AS SELECT now() FROM deploy a JOIN deploy b USING (id)",
+        "CREATE POLICY mine ON deploy USING (id::text = current_setting('app.id', true))",
+    ] {
+        pair.flare(&["ddl", db, statement]).ok();
+    }
+    pair.flare(&["ddl", db, "DROP VIEW timely"]).ok();
     pair.subscriber()
         .sql(db, "CREATE VIEW only_here AS SELECT label FROM deploy");
     pair.flare(&[

@@ -5,6 +5,7 @@ mod both_sides;
 mod carry;
 mod copying;
 mod deploys;
+mod in_flight;
 mod interrupted;
 mod rds;
 mod refusals;

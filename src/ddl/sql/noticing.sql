@@ -126,6 +126,34 @@ BEGIN
             current_setting('flare.who')::jsonb -> 'settings');
 END $f$;
 
+-- A row says the label of an enum, the attributes of a composite type and the name of its schema as they were when it was
+-- written, whenever it is committed: one that is written already must not come after the statement that changes them, so
+-- its writer is waited for.
+CREATE OR REPLACE FUNCTION flare.ddl_hold_writers() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+    held text;
+BEGIN
+    WITH RECURSIVE changed AS (SELECT classid, objid FROM pg_event_trigger_ddl_commands()),
+    types(oid) AS (
+        SELECT objid FROM changed WHERE classid = '1247'
+        UNION SELECT reltype FROM changed JOIN pg_class c ON c.oid = objid WHERE classid = '1259'
+        UNION
+        SELECT d.oid FROM types ty CROSS JOIN LATERAL (
+            SELECT t.oid FROM pg_type t WHERE t.typelem = ty.oid OR t.typbasetype = ty.oid
+            UNION ALL SELECT r.rngtypid FROM pg_range r WHERE r.rngsubtype = ty.oid
+            UNION ALL SELECT c.reltype FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+                       WHERE a.atttypid = ty.oid AND c.relkind = 'c' AND NOT a.attisdropped) d)
+    SELECT string_agg('ONLY ' || c.oid::regclass, ', ' ORDER BY c.oid) INTO held
+      FROM pg_class c
+     WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= '16384'
+       AND (c.relnamespace IN (SELECT objid FROM changed WHERE classid = '2615')
+            OR EXISTS (SELECT FROM pg_attribute a JOIN types ty ON ty.oid = a.atttypid
+                        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped));
+    IF held IS NOT NULL THEN
+        EXECUTE 'LOCK TABLE ' || held || ' IN SHARE MODE';
+    END IF;
+END $f$;
+
 -- After the statement: it is refused, or noted for the other side.
 CREATE OR REPLACE FUNCTION flare.ddl_note() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lc_messages = 'C' SET standard_conforming_strings = on AS $f$
@@ -324,6 +352,11 @@ BEGIN
     IF seen.unseen IS NOT NULL THEN
         RAISE EXCEPTION 'flare cannot carry this % to the other server: %', tg_tag, seen.unseen
             USING errcode = 'feature_not_supported', hint = coalesce(hint, 'Send it as a statement of its own.');
+    END IF;
+    IF tg_tag IN ('ALTER TYPE', 'ALTER SCHEMA') AND tg_event = 'ddl_command_end' THEN
+        IF lower(seen.statement) ~ '\m(attribute|rename)\M' THEN
+            PERFORM flare.ddl_hold_writers();
+        END IF;
     END IF;
     INSERT INTO flare.ddl (id, role, tag, text, settings, objects, fix)
     VALUES (nextval('flare.ddl_id_seq'), current_setting('flare.who')::jsonb ->> 'role', kind, seen.statement, current_setting('flare.who')::jsonb -> 'settings', named,
