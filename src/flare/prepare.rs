@@ -12,6 +12,7 @@ use crate::copy;
 use crate::error::{Advise, Error, Result, WrapErr};
 use crate::preflight::{Before, Preflight};
 use crate::replicate::Mode;
+use crate::replicate::watch::truncated;
 use crate::server::{Login, Opened, Pair};
 use crate::value::ShellWord;
 
@@ -277,6 +278,7 @@ impl Flare {
                 })
             }
             PrepareStep::ReplicateSchema => {
+                truncated::free_now(&self.open().subscriber()?, subname, dbname, &self.run)?;
                 let change = self.replicate_schema(dbname, self.owner_login()?)?;
                 Ok(Did {
                     changed: change.outcome != SchemaOutcome::Already,

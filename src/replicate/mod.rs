@@ -33,7 +33,7 @@ pub(crate) mod subscription;
 pub(crate) mod unsubscribe;
 pub(crate) mod vacuum;
 pub(crate) mod views;
-mod watch;
+pub(crate) mod watch;
 mod worker_settings;
 
 pub use drift::MissingLoaded;

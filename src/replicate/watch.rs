@@ -1,6 +1,6 @@
 //! The initial copy as the subscriber's catalog shows it: how far it is, and whether it gets anywhere.
 
-mod truncated;
+pub(crate) mod truncated;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

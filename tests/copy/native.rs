@@ -37,6 +37,23 @@ fn a_table_that_is_truncated_while_it_is_copied_is_copied_anew() {
     let pair = Pair::alone(12, 13).with_accounts(10).published();
     let (db, sub) = (pair.db(), pair.subname());
     pair.flare(&["create_subscription", "--wait", sub]).ok();
+    for command in [
+        &["create_subscription", "--wait", sub][..],
+        &["prepare", "--copy", "native", "--yes", sub],
+    ] {
+        hangs(&pair);
+        pair.flare(command)
+            .ok()
+            .says("the copy of public.pgbench_accounts begins anew");
+        pair.flare(&["create_subscription", "--wait", sub]).ok();
+        let rows = "SELECT string_agg(aid::text, ',') FROM pgbench_accounts";
+        assert_eq!(pair.subscriber().value(db, rows), "7");
+    }
+}
+
+/// A copy and apply that wait for each other.
+fn hangs(pair: &Pair) {
+    let (db, sub) = (pair.db(), pair.subname());
     let subscriber = pair.subscriber();
     let alter = format!("SET default_transaction_read_only = off; ALTER SUBSCRIPTION {sub}");
     subscriber.sql(db, &format!("{alter} DISABLE"));
@@ -63,11 +80,6 @@ fn a_table_that_is_truncated_while_it_is_copied_is_copied_anew() {
     pair.publisher().sql(db, truncated);
     waiting("2");
     lock.batch_execute("COMMIT").expect("let go");
-    pair.flare(&["create_subscription", "--wait", sub])
-        .ok()
-        .says("the copy of public.pgbench_accounts begins anew");
-    let rows = "SELECT string_agg(aid::text, ',') FROM pgbench_accounts";
-    assert_eq!(subscriber.value(db, rows), "7");
 }
 
 /// The end of a copy that a crash has undone, once its slot was dropped.

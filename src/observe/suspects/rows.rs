@@ -258,12 +258,20 @@ pub(super) fn not_empty(stopped: &Stopped<'_>, table: &Table) -> Result<Option<S
         .iter()
         .map(|it| format!("{}::text", Ident::new(&it.name)))
         .collect();
+    // One statement sees rows and state as of one moment: what the copy itself has brought meanwhile is no obstacle, and up
+    // to 13 its worker makes rows visible before the state.
     let sql = format!(
-        "SELECT to_jsonb(ARRAY[{}]) FROM {} LIMIT 1",
+        "SELECT to_jsonb(ARRAY[{}]) FROM {} WHERE EXISTS (
+             SELECT FROM pg_subscription_rel r WHERE r.srrelid = $2::text::regclass AND r.srsubstate IN ('i', 'd')
+                AND r.srsubid IN (SELECT subid FROM pg_stat_subscription WHERE subname = $1)
+                AND NOT EXISTS (SELECT FROM pg_stat_subscription w WHERE w.subid = r.srsubid AND w.relid = r.srrelid AND w.pid IS NOT NULL)) LIMIT 1",
         columns.join(", "),
         table.rows()
     );
-    let row: Option<Vec<Option<String>>> = briefly(stopped.to, |to| to.first(&sql, params![]))?;
+    let name = table.name.to_string();
+    let row: Option<Vec<Option<String>>> = briefly(stopped.to, |to| {
+        to.first(&sql, params![stopped.subname, name])
+    })?;
     let (_, to) = stopped.sides;
     Ok(row.map(|values| {
         let values: Vec<&str> = values.iter().map(|it| it.as_deref().unwrap_or("")).collect();
