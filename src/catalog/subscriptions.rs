@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::tables::LOCKED;
+use crate::config::Via;
 use crate::error::{Result, WrapErr};
 use crate::server::{Session, params};
 use crate::value::TableName;
@@ -65,7 +66,7 @@ pub(crate) fn find(session: &Session, subname: &str) -> Result<Option<Subscripti
 }
 
 /// Where a subscription's connection leads, `host:port`, as far as it says so; none where the role may not read it.
-pub(crate) fn leads_to(session: &Session, subname: &str) -> Result<Option<String>> {
+fn leads_to(session: &Session, subname: &str) -> Result<Option<String>> {
     let readable: bool = session.value(
         "SELECT has_column_privilege('pg_subscription', 'subconninfo', 'SELECT')",
         params![],
@@ -80,6 +81,16 @@ pub(crate) fn leads_to(session: &Session, subname: &str) -> Result<Option<String
         params![subname],
     )?;
     Ok(rows.first().and_then(|row| row.get(0)))
+}
+
+/// The same where it is not the address that the configuration has for its publisher.
+pub(crate) fn leads_elsewhere(
+    session: &Session,
+    subname: &str,
+    declared: &Via,
+) -> Result<Option<String>> {
+    let declared = format!("{}:{}", declared.host, declared.port);
+    Ok(leads_to(session, subname)?.filter(|found| *found != declared))
 }
 
 /// The oids of all subscriptions of the server.

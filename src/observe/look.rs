@@ -15,6 +15,7 @@ use super::suspects::{Stopped, Suspect, SuspectKind, suspects};
 use super::unanswered::Unanswered;
 use super::verdict::is_unexplained;
 use super::{lsn_history, oldest_change};
+use crate::catalog::subscriptions;
 use crate::config::{Config, Lag, Subscription};
 use crate::error::{Failure, Result, message_of};
 use crate::journal::Direction;
@@ -76,6 +77,12 @@ pub(super) fn look(
         }
     });
     for Seen { sample, trouble } in &mut seen {
+        if let Some(to) = subscribers
+            .get(&sample.dbname)
+            .and_then(SideSession::session)
+        {
+            sample.follows = third_server(config, sample, to);
+        }
         if let Some(subscriber) = subscribers.get_mut(&sample.dbname)
             && stands_still(sample)
         {
@@ -214,6 +221,16 @@ pub(super) fn stopped<'a>(
         repl: &host.repl.as_ref().unwrap_or(&host.superuser).user,
         sides,
     }
+}
+
+/// Where a subscription leads whose slot is not on the server that it should follow, where it leads elsewhere.
+pub(super) fn third_server(config: &Config, sample: &Sample, to: &Session) -> Option<String> {
+    let subscription = sample.subscriber.as_ref()?.subscription.as_ref()?;
+    if subscription.subslotname.is_none() || sample.publisher.is_none() || sample.slot().is_some() {
+        return None;
+    }
+    let via = &sample.sides().0.host(config).via;
+    kept(subscriptions::leads_elsewhere(to, &sample.subname, via))
 }
 
 /// Finds out how old the subscriber's state is.

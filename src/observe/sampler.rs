@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::causes::{CauseKind, causes};
 use super::copying::Copies;
 use super::history::History;
-use super::look::stopped;
+use super::look::{stopped, third_server};
 use super::rates::rates;
 use super::retention::retention;
 use super::sample::{Sample, Survey};
@@ -99,6 +99,9 @@ impl Sampler {
             publisher.map_err(|report| Unanswered::from(&report)),
             subscriber.map_err(|report| Unanswered::from(&report)),
         );
+        if let Some(to) = self.subscriber.session() {
+            sample.follows = third_server(&self.config, &sample, to);
+        }
         let now = Instant::now();
         let age = self.history.lag_of(&sample, now);
         sample.with_age(age);

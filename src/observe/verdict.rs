@@ -117,6 +117,11 @@ fn broken(sample: &Sample, trouble: Option<&str>) -> Option<Finding> {
     let Some(slot_name) = &subscription.subslotname else {
         return critical("the subscription has no slot (slot_name = NONE)".to_owned());
     };
+    if let (None, Some(third)) = (slot, &sample.follows) {
+        return critical(format!(
+            "it follows {third}, and not the {from}, which has no slot {slot_name:?}: it is another migration's; name this migration's subscription otherwise in the configuration"
+        ));
+    }
     let Some(slot) = slot else {
         return critical(format!(
             "slot {slot_name:?} is missing on the {from}, and what it had not sent is unknown; {anew}"
@@ -349,6 +354,10 @@ mod tests {
             subscriber(it).subscription.as_mut().unwrap().subslotname = None
         });
         is(Critical, "is missing", |it| slots(it).clear());
+        is(Critical, "it follows third:5433, and not", |it| {
+            slots(it).clear();
+            it.follows = Some("third:5433".into());
+        });
         is(Critical, "is lost", |it| {
             slots(it)[1].wal_status = Some("lost".into())
         });

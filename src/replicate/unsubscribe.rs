@@ -42,16 +42,16 @@ pub(crate) fn refuse_strangers(
     let Some(found) = subscriptions::find(&session, subname)? else {
         return Ok(());
     };
-    let Some(leads_to) = subscriptions::leads_to(&session, subname)? else {
+    let via = &publisher.declared().via;
+    let Some(leads_to) = subscriptions::leads_elsewhere(&session, subname, via)? else {
         return Ok(());
     };
-    let via = &publisher.declared().via;
     let there = match &found.subslotname {
         Some(name) => slots::find(publisher.admin(), name)?,
         None => None,
     };
     let ours = there.is_some_and(|slot| slot.database.as_deref() == Some(dbname));
-    if ours || leads_to == format!("{}:{}", via.host, via.port) {
+    if ours {
         return Ok(());
     }
     Failure::new(format!(

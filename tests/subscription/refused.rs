@@ -174,6 +174,15 @@ fn a_connection_that_leads_elsewhere_copies_nothing() {
     let run = pair.flare(&["preflight", db]);
     run.prints("it is another migration's");
     assert!(!run.stdout().contains("empty its tables"), "{run}");
+    for command in [
+        &["lag", sub][..],
+        &["status"],
+        &["monitor", db, sub, "--once"],
+    ] {
+        let run = pair.flare(command);
+        run.prints("it is another migration's");
+        assert!(!run.stdout().contains("drop_subscription"), "{run}");
+    }
     let there = format!("SELECT count(*) FROM pg_subscription WHERE subname = '{sub}'");
     assert_eq!(pair.subscriber().value(db, &there), "1");
     pair.flare(&["drop_subscription", sub, "--force"]).ok();

@@ -72,6 +72,9 @@ pub struct Sample {
     pub causes: Vec<Cause>,
     /// What probably ends its workers, the surest first; empty where they run.
     pub suspects: Vec<Suspect>,
+    /// Where the subscription's connection leads, where that is no server of the configuration's.
+    #[serde(skip)]
+    pub(super) follows: Option<String>,
     /// What could not be seen, and what would show it.
     pub notes: Vec<String>,
     /// The publisher, when it answered.
@@ -162,6 +165,7 @@ impl Sample {
             message: String::new(),
             causes: Vec::new(),
             suspects: Vec::new(),
+            follows: None,
             notes: Vec::new(),
             slot_name,
             publisher,
