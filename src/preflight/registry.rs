@@ -43,6 +43,7 @@ const FAMILIES: &[&[Check]] = &[
     family::results::CHECKS,
     family::members::CHECKS,
     family::extensions::CHECKS,
+    family::extension_owners::CHECKS,
     family::needs::CHECKS,
     family::owners::CHECKS,
     family::identity::CHECKS,

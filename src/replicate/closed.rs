@@ -202,7 +202,7 @@ fn exempts(server: &Server, session: &Session, owner: &str) -> Result<bool> {
     Ok(!is_application
         || declared.carries
         || session.value(
-            "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgenabled IN ('A', 'R') AND NOT tgisinternal)",
+            "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgenabled IN ('A', 'R') AND (NOT tgisinternal OR tgconstraint = 0))",
             params![],
         )?)
 }

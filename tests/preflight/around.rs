@@ -227,8 +227,12 @@ fn foreign_keys_that_lead_out_and_login_triggers_are_named() {
          CREATE FUNCTION \"note it\"() RETURNS void LANGUAGE sql BEGIN ATOMIC INSERT INTO public.seen DEFAULT VALUES; END;
          CREATE FUNCTION hello_too() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM public.\"note it\" (); END';
          CREATE EVENT TRIGGER hello ON login EXECUTE FUNCTION hello();
-         CREATE EVENT TRIGGER hello_too ON login EXECUTE FUNCTION hello_too()",
+         CREATE EVENT TRIGGER hello_too ON login EXECUTE FUNCTION hello_too();
+         CREATE TABLE squeezed (a int PRIMARY KEY, \"B\" text); UPDATE pg_attribute SET attcompression = 'l' WHERE attrelid = 'squeezed'::regclass AND attname = 'B'",
     );
+    let owner = &pair.names().owner;
+    let given = format!("CREATE EXTENSION lo; ALTER FUNCTION lo_oid(lo) OWNER TO {owner}");
+    pair.publisher().sql(db, &given);
     pair.subscriber().sql(
         "postgres",
         &format!("CREATE DATABASE {db} TEMPLATE template0 LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8'"),
@@ -248,6 +252,10 @@ fn foreign_keys_that_lead_out_and_login_triggers_are_named() {
         "warning",
         "hello (login, on the publisher)\",\"hello_too (login, on the publisher)",
     );
+    // No server of the tests is built with lz4.
+    assert_found(&json, "compression", "blocker", "squeezed.\\\"B\\\" (lz4)");
+    let given = format!("function public.lo_oid(public.lo) of lo ({owner})");
+    assert_found(&json, "extension_owners", "warning", &given);
     for (severity, function) in [
         ("pass", "from; a library"),
         ("warning", "deep"),

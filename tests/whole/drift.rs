@@ -186,7 +186,11 @@ fn what_was_changed_has_the_statement_that_mends_it() {
     let db = pair.db();
     let both = "CREATE VIEW v AS SELECT t.tid FROM pgbench_tellers t; CREATE TABLE old (a int PRIMARY KEY, \"B\" text);
                 CREATE INDEX i ON named (m); CREATE SEQUENCE s; ALTER TABLE named ADD CONSTRAINT c CHECK (v <> '') NOT VALID;
-                CREATE TABLE cols (a int PRIMARY KEY, b text); GRANT SELECT ON named TO APP";
+                CREATE TABLE cols (a int PRIMARY KEY, b text); GRANT SELECT ON named TO APP;
+                CREATE TABLE parted (a int PRIMARY KEY) PARTITION BY LIST (a); CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
+                CREATE TABLE parted_2 PARTITION OF parted FOR VALUES IN (2);
+                CREATE FUNCTION fired() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+                CREATE TRIGGER clone AFTER INSERT ON parted FOR EACH ROW EXECUTE FUNCTION fired(); ALTER TABLE parted_2 DISABLE TRIGGER clone";
     for server in [pair.publisher(), pair.subscriber()] {
         server.sql(db, &as_owner(&pair, both));
     }
@@ -194,7 +198,7 @@ fn what_was_changed_has_the_statement_that_mends_it() {
     let changes = "CREATE OR REPLACE VIEW v AS SELECT t.tid FROM pgbench_tellers t WHERE t.tid > 1; ALTER TABLE old RENAME TO \"New\";
                    DROP INDEX i; CREATE INDEX i ON named (m, v); ALTER SEQUENCE s INCREMENT 5; ALTER TABLE named VALIDATE CONSTRAINT c;
                    ALTER TABLE cols RENAME b TO \"C\"; REVOKE SELECT ON named FROM APP; ALTER TABLE cols REPLICA IDENTITY FULL;
-                   DROP FUNCTION nothing(); ALTER TABLE pgbench_branches ALTER bbalance TYPE bigint";
+                   ALTER TABLE parted_1 ENABLE ALWAYS TRIGGER clone; DROP FUNCTION nothing(); ALTER TABLE pgbench_branches ALTER bbalance TYPE bigint";
     pair.publisher().sql(db, &as_owner(&pair, changes));
     // What is in no schema: no cutover waits for it.
     let (app, group) = (&pair.names().app, format!("{}group", pair.names().id));
@@ -236,6 +240,14 @@ fn what_was_changed_has_the_statement_that_mends_it() {
     assert_eq!(
         statement("public.\"New\""),
         "ALTER TABLE public.old RENAME TO \"New\""
+    );
+    let clone = found
+        .iter()
+        .find(|it| it["object"] == "clone on public.parted_1");
+    let clone = clone.unwrap_or_else(|| panic!("{found:#?}"));
+    assert_eq!(
+        clone["statement"],
+        "ALTER TABLE ONLY public.parted_1 ENABLE ALWAYS TRIGGER clone"
     );
     assert_eq!(
         statement("public.cols.\"C\""),

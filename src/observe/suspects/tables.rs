@@ -196,7 +196,7 @@ const THERE: &str = "
                              AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_operator'::regclass AND d.objid = o.oid AND d.deptype = 'e'))),
         'triggers', (SELECT coalesce(jsonb_agg(format('%s (%s)', t.tgname, t.tgfoid::regproc) ORDER BY t.tgname), '[]')
                        FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace f ON f.oid = p.pronamespace
-                      WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R') AND f.nspname <> 'flare'))
+                      WHERE t.tgrelid = c.oid AND (NOT t.tgisinternal OR t.tgconstraint = 0) AND t.tgenabled IN ('A', 'R') AND f.nspname <> 'flare'))
       FROM unnest($1, $2) w(nspname, relname) JOIN pg_namespace n ON n.nspname = w.nspname
       JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.relname JOIN pg_roles o ON o.oid = c.relowner
       JOIN pg_roles s ON s.rolname = $3 JOIN pg_roles u ON u.oid = CASE WHEN $4 THEN s.oid ELSE o.oid END";

@@ -7,6 +7,7 @@ pub(super) mod constraints;
 pub(super) mod coverage;
 pub(super) mod databases;
 pub(super) mod expressions;
+pub(super) mod extension_owners;
 pub(super) mod extensions;
 pub(super) mod generated;
 pub(super) mod gone;

@@ -1,5 +1,5 @@
 //! What the schema needs of the subscriber beside its version and extensions: settings that functions set, files of text
-//! search, and collations that come with the server.
+//! search, collations that come with the server, and methods of compression that it was built with.
 
 use serde::Deserialize;
 
@@ -54,6 +54,21 @@ pub(crate) const CHECKS: &[Check] = &[
             (Some(publisher), Some(subscriber)) if !view.subscribed => Ok(not_collated(
                 &publisher.rows(&COLLATED)?,
                 &subscriber.rows(&COLLATIONS)?,
+                view.ends(),
+            )),
+            _ => Ok(Vec::new()),
+        },
+    },
+    Check {
+        id: "compression",
+        title: "the subscriber was built with the compression that columns have",
+        before: Before::Setup,
+        place: Place::Database,
+        asks: &[COMPRESSED.on_publisher(), METHODS.on_subscriber()],
+        judge: |view| match (view.publisher, view.subscriber) {
+            (Some(publisher), Some(subscriber)) if !view.subscribed => Ok(not_compressed(
+                &publisher.rows(&COMPRESSED)?,
+                &subscriber.rows(&METHODS)?,
                 view.ends(),
             )),
             _ => Ok(Vec::new()),
@@ -138,6 +153,45 @@ const COLLATIONS: Question<String> = Question::server(
     "names of collations",
     "SELECT to_jsonb(collname) FROM pg_collation WHERE collnamespace = 'pg_catalog'::regnamespace",
 );
+
+/// `pglz` is built in everywhere.
+const COMPRESSED: Question<Need> = Question::database(
+    "compression of columns",
+    "SELECT jsonb_build_object('object', format('%s.%I', c.oid::regclass, a.attname), 'needs', 'lz4')
+       FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+      WHERE a.attcompression = 'l' AND NOT a.attisdropped AND c.oid >= 16384 AND c.relkind IN ('r', 'p', 'm', 'f') AND c.relpersistence <> 't'
+        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+      ORDER BY 1",
+)
+.since(14);
+
+const METHODS: Question<String> = Question::server(
+    "methods of compression",
+    "SELECT to_jsonb(v) FROM pg_settings s, unnest(s.enumvals) v WHERE s.name = 'default_toast_compression'",
+)
+.since(14);
+
+fn not_compressed(columns: &[Need], there: &[String], Ends { from, to }: Ends) -> Vec<Finding> {
+    // `pglz` is always there: none means that nobody could look.
+    let missing: Vec<&Need> = columns
+        .iter()
+        .filter(|it| !there.is_empty() && !there.contains(&it.needs))
+        .collect();
+    let Some(first) = missing.first() else {
+        return Vec::new();
+    };
+    let (table, column) = first.object.rsplit_once('.').unwrap_or(("...", "..."));
+    vec![
+        Finding::blocker(format!(
+            "columns have a compression that the {to} was not built with: the schema cannot be loaded with them"
+        ))
+        .objects(missing.iter().map(|it| it.in_words()))
+        .fix(format!(
+            "ALTER TABLE {table} ALTER {column} SET COMPRESSION default on the {from} (and default_toast_compression = pglz), or run a {to} that was built with {}",
+            first.needs
+        )),
+    ]
+}
 
 fn unknown(set: &[Need], there: &Settings, Ends { from, to }: Ends) -> Vec<Finding> {
     let known = |it: &str| UNLISTED.contains(&it) || there.folded(it).is_some();

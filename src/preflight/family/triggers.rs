@@ -83,6 +83,7 @@ struct Trigger {
     body: String,
 }
 
+/// Before 15 the clone that a partition has of its parent's trigger is called internal.
 const TRIGGERS: Question<Trigger> = Question::database(
     "triggers",
     "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'tgname', t.tgname, 'tgenabled', t.tgenabled,
@@ -90,7 +91,7 @@ const TRIGGERS: Question<Trigger> = Question::database(
               'pinned', coalesce(EXISTS (SELECT FROM unnest(p.proconfig) s WHERE s LIKE 'search_path=%'), false))
        FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
        JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace f ON f.oid = p.pronamespace
-      WHERE NOT t.tgisinternal AND t.tgenabled IN ('A', 'R') AND f.nspname <> 'flare'
+      WHERE (NOT t.tgisinternal OR t.tgconstraint = 0) AND t.tgenabled IN ('A', 'R') AND f.nspname <> 'flare'
       ORDER BY n.nspname, c.relname, t.tgname",
 );
 

@@ -198,7 +198,8 @@ pub(super) const RULES: &str = "
                  format('ALTER TABLE %s %s RULE %I', r.name, CASE u.ev_enabled WHEN 'O' THEN 'ENABLE' WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END, u.rulename) END) d(definition, state)
      WHERE u.rulename <> '_RETURN'";
 
-/// flare's fence is not the user's, nor are the clones of a parent's trigger.
+/// flare's fence is not the user's, nor are the clones of a parent's trigger, but for a state of their own. Before 15 a clone
+/// is called internal, before 13 only its dependency names the parent's.
 const TRIGGERS: &str = "
     SELECT 'trigger', format('%I on %s', t.tgname, r.name), r.name, concat_ws(' ', d.definition, CASE t.tgenabled WHEN 'D' THEN 'disabled' WHEN 'A' THEN 'enabled always' WHEN 'R' THEN 'enabled replica' END),
            concat_ws('; ', d.definition, e.enabled),
@@ -212,10 +213,12 @@ const TRIGGERS: &str = "
        AND p.pronamespace NOT IN (SELECT oid FROM pg_namespace WHERE nspname = 'flare')
     UNION ALL
     SELECT 'trigger', format('%I on %s', t.tgname, r.name), r.name, s.state, s.alter, s.alter, s.back
-      FROM pg_trigger t JOIN pg_trigger p ON p.oid = (to_jsonb(t) ->> 'tgparentid')::oid JOIN rel r ON r.oid = t.tgrelid
-      CROSS JOIN LATERAL (SELECT w.words, format('ALTER TABLE %s %s TRIGGER %I', r.name, w.words, t.tgname), format('ALTER TABLE %s %s TRIGGER %I', r.name, w.parents, t.tgname)
+      FROM pg_trigger t JOIN rel r ON r.oid = t.tgrelid
+      JOIN pg_trigger p ON p.oid = coalesce((to_jsonb(t) ->> 'tgparentid')::oid, (SELECT d.refobjid FROM pg_depend d
+                 WHERE d.classid = 'pg_trigger'::regclass AND d.objid = t.oid AND d.refclassid = 'pg_trigger'::regclass LIMIT 1))
+      CROSS JOIN LATERAL (SELECT w.words, format('ALTER TABLE ONLY %s %s TRIGGER %I', r.name, w.words, t.tgname), format('ALTER TABLE ONLY %s %s TRIGGER %I', r.name, w.parents, t.tgname)
             FROM (SELECT CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE' END, CASE p.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE' END) w(words, parents)) s(state, alter, back)
-     WHERE NOT t.tgisinternal AND t.tgenabled <> p.tgenabled
+     WHERE t.tgenabled <> p.tgenabled AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.oid = t.tgconstraint AND k.contype <> 't')
     UNION ALL
     SELECT 'trigger', format('of foreign key %I on %s', k.conname, r.name), r.name, s.state, format(s.done, s.state), format(s.done, s.state), format(s.done, 'ENABLE')
       FROM pg_constraint k JOIN (SELECT t.tgconstraint, t.tgrelid, min(t.tgenabled::text) AS enabled FROM pg_trigger t WHERE t.tgisinternal AND t.tgenabled <> 'O' GROUP BY t.tgconstraint, t.tgrelid) t ON t.tgconstraint = k.oid
