@@ -366,6 +366,27 @@ pub(crate) fn unrecorded(server: &Server, dbname: &str) -> Result<Option<String>
     )))
 }
 
+/// What is to be typed on a server to which the schema has brought what another one, which is gone, has on record.
+pub(crate) fn brought(server: &Server, dbname: &str) -> Result<Option<String>> {
+    let Some(repl) = &server.declared().repl else {
+        return Ok(None);
+    };
+    if !is_there(server, dbname)? {
+        return Ok(None);
+    }
+    let statements = unrecorded::held(server, dbname)?;
+    if statements.is_empty() {
+        return Ok(None);
+    }
+    let shown: Vec<&str> = statements.iter().map(|it| it.shown.as_str()).collect();
+    Ok(Some(format!(
+        "what the schema has brought to the {} of what flare had granted stays, since it is on record on the other server; all that {:?} holds in {dbname:?} goes with: {}; replica identities that flare has set stay as they are",
+        server.side(),
+        repl.user,
+        shown.join("; ")
+    )))
+}
+
 /// Takes back those things on record that `which` picks, and strikes them off.
 pub(crate) fn take_back_some(
     server: &Server,

@@ -126,7 +126,18 @@ fn a_publisher_that_is_gone_for_good_does_not_keep_the_slot_of_the_way_back() {
     );
     let listed = pair.flare(&["cleanup", sub, "--dry-run"]);
     assert!(listed.ok().stdout().contains("would drop replication slot"));
-    pair.flare(&["cleanup", sub, "--yes"]).ok();
+    // As a dump brings what flare has granted on the publisher, where alone it is on record.
+    let repl = &pair.names().repl;
+    let granted = format!("GRANT SELECT ON pgbench_accounts TO {repl}");
+    pair.subscriber().sql(pair.db(), &granted);
+    let run = pair.flare(&["cleanup", sub, "--yes"]);
+    let said = run.ok().to_string();
+    assert!(
+        said.contains("had granted stays") && said.contains("public.pgbench_accounts FROM"),
+        "{said}"
+    );
+    let revoked = format!("REVOKE SELECT ON pgbench_accounts FROM {repl}");
+    pair.subscriber().sql(pair.db(), &revoked);
     assert_nothing_left(&pair, pair.subscriber());
     assert!(is_open(&pair, THERE));
     pair.publisher().start();

@@ -140,7 +140,11 @@ pub(crate) fn cleanup_without_publisher(
             run,
         )?)
         .and(forget(subscriber, config, dbname, run)?);
-    let change = match unrecorded {
+    let note = match unrecorded {
+        Some(note) => Some(note),
+        None => made::brought(subscriber, dbname)?,
+    };
+    let change = match note {
         Some(note) => change.with_note(note),
         None => change,
     };

@@ -8,9 +8,6 @@ use crate::server::{Server, Statement, params};
 /// The statements for what the replication role holds on a server that lets nobody of flare's create a record in `postgres`;
 /// none where there is a record, or could have been. Whose doing it is, nobody knows.
 pub(super) fn statements(server: &Server, dbname: &str) -> Result<Vec<Statement>> {
-    let Some(repl) = &server.declared().repl else {
-        return Ok(Vec::new());
-    };
     let declared = server.declared();
     let could: bool = server.admin().value(
         "SELECT to_regnamespace('flare') IS NOT NULL
@@ -20,6 +17,14 @@ pub(super) fn statements(server: &Server, dbname: &str) -> Result<Vec<Statement>
     if could || server.admin().value::<bool>(EXISTS, params![])? {
         return Ok(Vec::new());
     }
+    held(server, dbname)
+}
+
+/// The statements for all that the replication role holds.
+pub(super) fn held(server: &Server, dbname: &str) -> Result<Vec<Statement>> {
+    let Some(repl) = &server.declared().repl else {
+        return Ok(Vec::new());
+    };
     let session = server.visit(dbname)?;
     let now = State::of(&session, std::slice::from_ref(&repl.user))?;
     let held: Vec<_> = now.held.iter().cloned().collect();
