@@ -11,7 +11,7 @@ use super::record::{self, Record, Stage};
 use super::report::{DdlOutcome, DdlReport, DdlStatement};
 use super::script::{Item, Script, shortened, shown};
 use super::settle;
-use super::sides::{Sides, settle_in};
+use super::sides::Sides;
 use super::transaction::{Carried, roll_back};
 use super::{failpoint, tables, transaction};
 use crate::error::{Failure, Result, WrapErr};
@@ -169,7 +169,8 @@ impl Runner<'_> {
     fn setting(&mut self, place: usize, item: &Item) -> Result<DdlStatement> {
         self.settings.push(item.text.clone());
         for session in [&self.sides.open, &self.sides.receiving] {
-            settle_in(session, std::slice::from_ref(&item.text))?;
+            self.sides
+                .settle_in(session, std::slice::from_ref(&item.text))?;
         }
         let record = self.record(place, item, &Kind::Setting);
         let admin = self.sides.pair.publisher.admin();

@@ -6,7 +6,7 @@ use super::barrier;
 use super::kind::First;
 use super::outside::{self, Begun};
 use super::record::{self, Record, Stage};
-use super::sides::{Sides, settle_in};
+use super::sides::Sides;
 use super::tables::fence_new;
 use crate::error::{Advise, Failure, Result, WrapErr};
 use crate::replicate::Run;
@@ -50,7 +50,7 @@ fn settle_one(sides: &Sides<'_>, record: &Record, run: &Run) -> Result<&'static 
     if record.outside && record.stage == Stage::Begun {
         sides.act_as(&record.role)?;
         for session in [&sides.open, &sides.receiving] {
-            settle_in(session, &record.settings)?;
+            sides.settle_in(session, &record.settings)?;
         }
         let first = if record.open_first {
             First::Open
@@ -70,7 +70,7 @@ fn settle_one(sides: &Sides<'_>, record: &Record, run: &Run) -> Result<&'static 
     let became = match (open, receiving) {
         (false, false) => {
             sides.act_as(&record.role)?;
-            settle_in(&sides.receiving, &record.settings)?;
+            sides.settle_in(&sides.receiving, &record.settings)?;
             barrier::lift(&sides.receiving)?;
             record::ended(admin, record.id, Stage::Undone)?;
             return Ok(NEITHER);
@@ -107,7 +107,7 @@ fn settle_one(sides: &Sides<'_>, record: &Record, run: &Run) -> Result<&'static 
 /// Runs it on the side that lacks it, its transaction on record before it commits.
 fn finish(sides: &Sides<'_>, record: &Record, session: &Session, run: &Run) -> Result<()> {
     sides.act_as(&record.role)?;
-    settle_in(session, &record.settings)?;
+    sides.settle_in(session, &record.settings)?;
     let on_open = std::ptr::eq(session, &sides.open);
     run.ddl.retry(session, || {
         session.batch("BEGIN READ WRITE")?;

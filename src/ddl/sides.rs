@@ -126,6 +126,28 @@ impl<'a> Sides<'a> {
         Ok(())
     }
 
+    /// Sets a session's settings, which came before the statement in its file. How long it waits for locks, and that it is
+    /// not carried, are flare's: a file that begins as pg_dump's do would have everybody queue behind it.
+    pub(super) fn settle_in(&self, session: &Session, settings: &[String]) -> Result<()> {
+        for setting in settings {
+            session
+                .batch(setting)
+                .wrap_err_with(|| format!("run {setting}"))?;
+        }
+        if settings.is_empty() {
+            return Ok(());
+        }
+        let lock_timeout = if std::ptr::eq(session, &self.open) {
+            OPEN_LOCK_TIMEOUT
+        } else {
+            RECEIVING_LOCK_TIMEOUT
+        };
+        session.batch(&format!(
+            "SET lock_timeout = {}; SET flare.carry = off",
+            lock_timeout.as_millis()
+        ))
+    }
+
     /// What `search_path` the role's own sessions begin with in the database, quoted for SET.
     fn search_path_of(&self, role: &str) -> Result<String> {
         let path: String = self
@@ -290,15 +312,6 @@ fn event_triggers_write(session: &Session) -> Result<bool> {
             params![],
         )
         .wrap_err("read the event triggers of the receiving side")
-}
-
-/// Sets a session's settings, which came before the statement in its file.
-pub(super) fn settle_in(session: &Session, settings: &[String]) -> Result<()> {
-    settings.iter().try_for_each(|setting| {
-        session
-            .batch(setting)
-            .wrap_err_with(|| format!("run {setting}"))
-    })
 }
 
 /// One command at a time for a database, cutovers among them; it ends with the command's sessions.

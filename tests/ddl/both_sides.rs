@@ -1,11 +1,14 @@
 //! `flare ddl`: statements of every kind, there and back, while clients write.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::cutover::fixture::{ready, switched_to};
 use crate::support::application::Side;
-use crate::support::{Pair, matrix};
+use crate::support::pair::Passwords;
+use crate::support::{Pair, matrix, wait};
 
+use super::carry::runs;
 use super::same::assert_same;
 use super::writer::Writer;
 
@@ -152,6 +155,32 @@ fn a_file_goes_on_where_it_stopped_and_a_refused_statement_is_on_neither_side() 
     ] {
         pair.flare(&["ddl", db, statement]).code(2).says(says);
     }
+    // A file's own lock_timeout would have everybody queue behind it: here a reader lets go once somebody else has got in.
+    let patient = dir.join("2_patient.sql");
+    fs::write(
+        &patient,
+        "SET lock_timeout = 0;\nALTER TABLE kinds_of ADD n int;\n",
+    )
+    .unwrap();
+    pair.flare(&["ddl", db, "CREATE TABLE kinds_of (id int PRIMARY KEY)"])
+        .ok();
+    let (app, password) = (&pair.names().owner, Passwords::OWNER);
+    let session = || pair.publisher().connect(db, app, password).unwrap();
+    let (mut reader, mut other) = (session(), session());
+    runs(&mut reader, "BEGIN; SELECT FROM kinds_of");
+    let run = pair
+        .invocation(&["ddl", db, "--file", patient.to_str().unwrap()])
+        .spawn();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'flare/ddl' AND wait_event_type = 'Lock'";
+    wait::for_("flare to wait", Duration::from_secs(20), || {
+        pair.publisher().value(db, waits) == "1"
+    });
+    runs(
+        &mut other,
+        "SET lock_timeout = '20s'; INSERT INTO kinds_of VALUES (1)",
+    );
+    runs(&mut reader, "COMMIT");
+    run.wait().ok();
     // Outside of transactions, too, what fails leaves nothing to be finished.
     for (statement, says) in [
         (
