@@ -210,10 +210,14 @@ impl MigrationStatus {
 
     /// It could not: something stands in the way.
     pub(super) fn obstructed(&mut self, report: &Report) {
-        self.obstacle = Some(message_of(report));
-        if let (Some(hint), false) = (hint_of(report), self.stage == Stage::CutOver) {
-            self.next = format!("{hint}; then {}", self.next);
+        let (mut words, hint) = (message_of(report), hint_of(report));
+        match hint {
+            // A clean-up needs none of it.
+            Some(hint) if self.stage == Stage::CutOver => words = format!("{words} ({hint})"),
+            Some(hint) => self.next = format!("{hint}; then {}", self.next),
+            None => {}
         }
+        self.obstacle = Some(words);
     }
 
     /// Differences of the schemas, where something else stands in the way: the first ten, each with the statement that mends
@@ -223,10 +227,7 @@ impl MigrationStatus {
         let Some(found) = self.drift.as_ref().filter(|_| !self.differs) else {
             return Vec::new();
         };
-        let (from, to) = match self.direction {
-            Direction::Forward => (Side::Publisher, Side::Subscriber),
-            Direction::Back => (Side::Subscriber, Side::Publisher),
-        };
+        let (from, to) = self.direction.sides();
         // What a carried statement is yet to make would be in its way.
         let on_the_way = self.statements.iter().any(|it| it.stops);
         let mut words: Vec<String> = found

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::stream::Stream;
 use crate::catalog::privileges::DatabasePrivileges;
+use crate::server::Side;
 use crate::value::Lsn;
 
 /// Which way the data flows.
@@ -24,6 +25,14 @@ impl Direction {
         match self {
             Direction::Forward => Direction::Back,
             Direction::Back => Direction::Forward,
+        }
+    }
+
+    /// The side that is written and the one that follows, by the configuration's names.
+    pub(crate) fn sides(self) -> (Side, Side) {
+        match self {
+            Direction::Forward => (Side::Publisher, Side::Subscriber),
+            Direction::Back => (Side::Subscriber, Side::Publisher),
         }
     }
 

@@ -26,10 +26,7 @@ enum Role {
 
 /// Which servers of the configuration the data comes from and goes to.
 pub(super) fn sides(direction: Direction) -> (Side, Side) {
-    match direction {
-        Direction::Forward => (Side::Publisher, Side::Subscriber),
-        Direction::Back => (Side::Subscriber, Side::Publisher),
-    }
+    direction.sides()
 }
 
 /// What came of opening the servers that did not answer a moment ago: they are not asked again.

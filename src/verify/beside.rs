@@ -20,7 +20,7 @@ use crate::server::{Login, Pair, Server, Session, params};
 use crate::value::{Ident, TableName, counted};
 
 /// What to do about a property that no statement changes.
-const FIXED: &str = "it is fixed when the database is made: drop the database on the subscriber and let flare replicate_schema make it";
+const FIXED: &str = "it is fixed when the database is made: until the cutover, drop the database on the subscriber and let flare replicate_schema make it";
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -143,7 +143,7 @@ impl Beside {
             let there = theirs.iter().find(|it| it.extname == ours.extname);
             if let Some(there) = there.filter(|it| it.extversion != ours.extversion) {
                 self.notes.push(format!(
-                    "extension {} is {} on the publisher and {} on the subscriber",
+                    "extension {} is {} on the side that is written and {} on the one that follows",
                     Ident::new(&ours.extname),
                     ours.extversion,
                     there.extversion

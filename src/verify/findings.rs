@@ -8,9 +8,9 @@ use serde::Serialize;
 pub enum Kind {
     /// Both sides have it, with other values.
     Different,
-    /// The subscriber lacks it.
+    /// The side that follows lacks it.
     Missing,
-    /// The publisher has none.
+    /// Only the side that follows has it.
     Extra,
     /// It could not be shown that the row is equal, nor that it differs.
     Undecided,
@@ -30,10 +30,10 @@ pub struct KeyValue {
 pub struct ColumnDifference {
     /// The column.
     pub column: String,
-    /// The publisher's value; none is NULL, or not shown.
+    /// The value of the side that is written, in either direction; none is NULL, or not shown.
     #[serde(skip_serializing_if = "Shown::is_hidden")]
     pub publisher: Shown,
-    /// The subscriber's.
+    /// The value of the side that follows.
     #[serde(skip_serializing_if = "Shown::is_hidden")]
     pub subscriber: Shown,
 }
@@ -60,7 +60,7 @@ pub struct RowDifference {
     pub key: Vec<KeyValue>,
     /// The columns that differ; of a row without a key, all of them.
     pub columns: Vec<ColumnDifference>,
-    /// How often the publisher and the subscriber have it, in a table without a key.
+    /// How often the side that is written and the one that follows have it, in a table without a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub occurrences: Option<(i64, i64)>,
     /// Why it is undecided.

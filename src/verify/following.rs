@@ -9,7 +9,7 @@ use crate::catalog::subscriptions::{self, Health};
 use crate::error::{Failure, Report, Result, WrapErr, message_of};
 use crate::journal::Stream;
 use crate::observe::{Stopped, in_words, suspects};
-use crate::server::{Login, Pair, Session, params};
+use crate::server::{Login, Pair, Session, Side, params};
 use crate::value::ShellWord;
 
 /// How often it is looked at.
@@ -131,8 +131,12 @@ impl Wait<'_> {
         }
     }
 
+    fn follower(&self) -> Side {
+        self.following.pair.subscriber.side()
+    }
+
     fn stands(&self, why: &str) -> Report {
-        Failure::new(format!("wait for the subscriber: {why}"))
+        Failure::new(format!("wait for the {}: {why}", self.follower()))
             .hint("flare lag says whether the subscription follows")
             .into()
     }
@@ -143,12 +147,12 @@ impl Wait<'_> {
             log::debug!("look for what ends the workers: {}", message_of(&report));
             None
         });
-        let subname = ShellWord(&self.following.stream.subname);
+        let (to, subname) = (self.follower(), ShellWord(&self.following.stream.subname));
         match suspects {
-            Some(words) => Failure::new(format!("wait for the subscriber: {why}: {words}"))
+            Some(words) => Failure::new(format!("wait for the {to}: {why}: {words}"))
                 .hint("mend it: the worker of an enabled subscription tries again by itself; then run flare verify_data again"),
-            None => Failure::new(format!("wait for the subscriber: {why}")).hint(format!(
-                "the reason is in the subscriber's server log; flare lag {subname} looks for it too. Mend it: the worker of an enabled subscription tries again by itself; then run flare verify_data again"
+            None => Failure::new(format!("wait for the {to}: {why}")).hint(format!(
+                "the reason is in the {to}'s server log; flare lag {subname} looks for it too. Mend it: the worker of an enabled subscription tries again by itself; then run flare verify_data again"
             )),
         }
         .into()
@@ -194,7 +198,7 @@ impl Watch {
             );
         }
         let Some(slot) = slot else {
-            return Verdict::Stands("its slot is missing on the publisher".into());
+            return Verdict::Stands("its slot is missing on the side that sends".into());
         };
         if slot.wal_status.as_deref() == Some("lost") {
             return Verdict::Stands(
@@ -205,7 +209,7 @@ impl Watch {
         // What is applied is confirmed a moment later, and what is confirmed can be read.
         if std::mem::replace(&mut self.passed, slot.passed) && slot.passed {
             return Verdict::Stands(
-                "it has confirmed what was written, which is not there: something on the subscriber takes rows of flare_replication_status away"
+                "it has confirmed what was written, which is not there: something there takes rows of flare_replication_status away"
                     .into(),
             );
         }

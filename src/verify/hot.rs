@@ -74,9 +74,13 @@ pub(super) fn waits_for(work: &Work<'_>) -> Result<String> {
         .and_then(|row| row.get(0));
     Ok(match oldest {
         Some(who) => {
-            format!("a transaction is open on the publisher that may still change it: {who}")
+            format!(
+                "a transaction is open on the side that is written that may still change it: {who}"
+            )
         }
-        None => "a transaction was open on the publisher that could still change it".into(),
+        None => {
+            "a transaction was open on the side that is written that could still change it".into()
+        }
     })
 }
 

@@ -8,6 +8,7 @@ use super::findings::{ColumnDifference, Kind, RowDifference, Shown};
 use super::table::Incomparable;
 use crate::error::{Error, Failure};
 use crate::journal::Direction;
+use crate::server::Side;
 use crate::value::{Size, TableName, counted};
 
 /// How a table was gone through.
@@ -62,9 +63,9 @@ pub struct VerifiedTable {
     pub table: String,
     /// What is known of it.
     pub status: TableStatus,
-    /// Rows that were compared, as the publisher has them.
+    /// Rows that were compared, as the side that is written has them.
     pub rows: i64,
-    /// What it takes on the publisher's disk, without indexes; in a sample, what was compared of that.
+    /// What it takes on the disk of the side that is written, without indexes; in a sample, what was compared of that.
     pub bytes: i64,
     /// How it was gone through; none: not at all.
     pub walk: Option<Walk>,
@@ -122,7 +123,7 @@ pub struct DataVerification {
     pub tables: Vec<VerifiedTable>,
     /// Rows that were compared.
     pub rows_compared: i64,
-    /// What the tables take on the publisher's disk, as far as they were compared.
+    /// What the tables take on the disk of the side that is written, as far as they were compared.
     pub bytes_compared: i64,
     /// Rows that differ.
     pub differences: u64,
@@ -174,6 +175,7 @@ impl DataVerification {
             );
             return Some(Failure::no(message).hint(&first.hint));
         }
+        let (_, to) = self.direction.sides();
         match (self.differences, self.undecided) {
             (0, 0) => None,
             (0, undecided) => Some(
@@ -182,7 +184,13 @@ impl DataVerification {
             ),
             (differences, _) => Some(
                 Failure::no(format!("{} on the two sides", rows_differ(differences)))
-                    .hint("find out what wrote on the subscriber, or what its apply has skipped; mend those rows there, or drop the subscription and copy again"),
+                    .hint(format!(
+                        "find out what wrote on the {to}, or what its apply has skipped; mend those rows there{}",
+                        match self.direction {
+                            Direction::Forward => ", or drop the subscription and copy again",
+                            Direction::Back => "",
+                        }
+                    )),
             ),
         }
     }
@@ -202,7 +210,7 @@ fn rows_differ(count: u64) -> String {
 impl fmt::Display for DataVerification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for table in &self.tables {
-            write!(f, "{table}")?;
+            table.write(f, self.direction.sides())?;
         }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
@@ -242,8 +250,9 @@ impl fmt::Display for DataVerification {
     }
 }
 
-impl fmt::Display for VerifiedTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl VerifiedTable {
+    /// For a person; `sides` are the one that is written and the one that follows.
+    fn write(&self, f: &mut fmt::Formatter<'_>, sides: (Side, Side)) -> fmt::Result {
         let name = self.name().plain();
         match self.status {
             TableStatus::Equal => writeln!(f, "{name}: {} equal", counted(self.rows, "row"))?,
@@ -268,7 +277,9 @@ impl fmt::Display for VerifiedTable {
             }
         }
         for example in &self.examples {
-            writeln!(f, "    {example}")?;
+            f.write_str("    ")?;
+            example.write(f, sides)?;
+            writeln!(f)?;
         }
         let named = self.examples.len() as u64;
         if self.differences + self.undecided > named {
@@ -285,8 +296,8 @@ impl fmt::Display for VerifiedTable {
     }
 }
 
-impl fmt::Display for RowDifference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl RowDifference {
+    fn write(&self, f: &mut fmt::Formatter<'_>, (from, to): (Side, Side)) -> fmt::Result {
         let key: Vec<String> = self
             .key
             .iter()
@@ -298,34 +309,29 @@ impl fmt::Display for RowDifference {
         }
         match self.kind {
             Kind::Different => f.write_str("differs")?,
-            Kind::Missing => f.write_str("missing on the subscriber")?,
-            Kind::Extra => f.write_str("only on the subscriber")?,
+            Kind::Missing => write!(f, "missing on the {to}")?,
+            Kind::Extra => write!(f, "only on the {to}")?,
             Kind::Undecided => write!(
                 f,
                 "undecided: {}",
                 self.reason.as_deref().unwrap_or_default()
             )?,
         }
-        if let Some((publisher, subscriber)) = self.occurrences {
-            write!(
-                f,
-                " ({publisher} times on the publisher, {subscriber} on the subscriber)"
-            )?;
+        if let Some((ours, theirs)) = self.occurrences {
+            write!(f, " ({ours} times on the {from}, {theirs} on the {to})")?;
         }
         for column in &self.columns {
-            write!(f, "; {column}")?;
+            f.write_str("; ")?;
+            column.write(f, (from, to))?;
         }
         Ok(())
     }
 }
 
-impl fmt::Display for ColumnDifference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl ColumnDifference {
+    fn write(&self, f: &mut fmt::Formatter<'_>, (from, to): (Side, Side)) -> fmt::Result {
         write!(f, "{}", self.column)?;
-        for (side, value) in [
-            ("publisher", &self.publisher),
-            ("subscriber", &self.subscriber),
-        ] {
+        for (side, value) in [(from, &self.publisher), (to, &self.subscriber)] {
             match value {
                 Shown::Value(text) => write!(f, " {side} {text:?}")?,
                 Shown::Null(()) => write!(f, " {side} NULL")?,

@@ -14,7 +14,7 @@ use crate::journal::{Direction, Stream};
 use crate::replicate::schema::compare_in_shadow;
 use crate::replicate::{Run, drift};
 use crate::schema::drift::{Drift, lost_by};
-use crate::server::{Pair, interrupt, is_lost};
+use crate::server::{Pair, Side, interrupt, is_lost};
 
 /// How the schemas were compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -33,11 +33,11 @@ pub struct SchemaDifference {
     pub kind: String,
     /// Its name, quoted as in SQL.
     pub object: String,
-    /// Its definition on the publisher; none where it is not there.
+    /// Its definition on the side that is written, in either direction; none where it is not there.
     pub publisher: Option<String>,
-    /// Its definition on the subscriber; none where it is not there.
+    /// Its definition on the side that follows; none where it is not there.
     pub subscriber: Option<String>,
-    /// What makes the subscriber's equal, where that is known.
+    /// What makes the one that follows equal, where that is known.
     pub statement: Option<String>,
     /// What to do where there is no statement.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +61,7 @@ pub struct SchemaVerification {
     pub differences: Vec<SchemaDifference>,
     /// How many sequences there are.
     pub sequences: usize,
-    /// How many of them stand behind on the subscriber: replication carries no sequence.
+    /// How many of them stand behind on the side that follows: replication carries no sequence.
     pub sequences_behind: usize,
     /// What else there is to know.
     pub notes: Vec<String>,
@@ -99,7 +99,8 @@ pub(crate) fn verify_schema(
             let mut found = drift::look(pair, dbname)?;
             found.retain(|it| !it.is_of_grants_on_database() && !it.kind.is_beside_schemas());
             notes.push(format!(
-                "compared by the catalogs of both servers, which see less than a throwaway database on the subscriber: {}",
+                "compared by the catalogs of both servers, which see less than a throwaway database on the {}: {}",
+                pair.subscriber.side(),
                 message_of(&report)
             ));
             (
@@ -165,7 +166,8 @@ impl SchemaVerification {
 impl fmt::Display for SchemaVerification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for it in &self.differences {
-            writeln!(f, "{it}")?;
+            it.write(f, self.direction.sides())?;
+            writeln!(f)?;
         }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;
@@ -178,24 +180,22 @@ impl fmt::Display for SchemaVerification {
     }
 }
 
-impl fmt::Display for SchemaDifference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl SchemaDifference {
+    /// For a person; the sides are the one that is written and the one that follows.
+    fn write(&self, f: &mut fmt::Formatter<'_>, (from, to): (Side, Side)) -> fmt::Result {
         let indented = |text: &str| text.trim().replace('\n', "\n        ");
         write!(f, "{} {}", self.kind, self.object)?;
         match (&self.publisher, &self.subscriber) {
-            (Some(_), None) => write!(f, ": only on the publisher")?,
+            (Some(_), None) => write!(f, ": only on the {from}")?,
             (None, Some(_)) => {
                 let lost = lost_by(self.statement.as_deref());
-                write!(f, ": only on the subscriber{lost}")?;
+                write!(f, ": only on the {to}{lost}")?;
             }
             _ => write!(f, ": differs")?,
         }
-        for (side, definition) in [
-            ("publisher ", &self.publisher),
-            ("subscriber", &self.subscriber),
-        ] {
+        for (side, definition) in [(from, &self.publisher), (to, &self.subscriber)] {
             if let Some(text) = definition.as_deref().filter(|it| !it.trim().is_empty()) {
-                write!(f, "\n    {side}: {}", indented(text))?;
+                write!(f, "\n    {:<10}: {}", side.to_string(), indented(text))?;
             }
         }
         if let Some(statement) = &self.statement {

@@ -67,14 +67,14 @@ impl Subject {
         let there = subscriber.session();
         let subscription = subscriptions::find(there, subname)?.ok_or_else(|| {
             Failure::new(format!(
-                "compare the rows of {:?}: the subscriber has no subscription {subname:?}",
+                "compare the rows of {:?}: the side that follows has no subscription {subname:?}",
                 stream.dbname
             ))
-            .hint(format!("flare create_subscription {subname}"))
+            .hint("flare status says where the migration stands")
         })?;
         if !subscription.subenabled {
             return Failure::new(format!(
-                "compare the rows of {:?}: subscription {subname:?} is disabled, so the subscriber does not follow",
+                "compare the rows of {:?}: subscription {subname:?} is disabled, so nothing follows",
                 stream.dbname
             ))
             .hint("flare status says where the migration stands")
@@ -167,9 +167,7 @@ impl Subject {
 fn unready(subname: &str) -> Incomparable {
     Incomparable {
         words: format!("not ready in subscription {subname:?}"),
-        hint: format!(
-            "flare create_subscription {subname} --wait takes new tables, and returns when every table is ready; or compare others with --table"
-        ),
+        hint: "flare status says how far its copy is, and flare status --repair takes new tables; or compare others with --table".into(),
     }
 }
 

@@ -149,11 +149,11 @@ pub(super) fn pair(
     let ours = publisher
         .tables
         .get(name)
-        .ok_or_else(|| lacks("publisher"))?;
+        .ok_or_else(|| lacks("side that is written"))?;
     let theirs = subscriber
         .tables
         .get(name)
-        .ok_or_else(|| lacks("subscriber"))?;
+        .ok_or_else(|| lacks("side that follows"))?;
     let mut notes = Vec::new();
     let mut columns = Vec::new();
     let (mut row, mut their_row) = (Vec::new(), Vec::new());
@@ -172,13 +172,13 @@ pub(super) fn pair(
         }
         let Some(there) = there else {
             return Err(Incomparable {
-                words: format!("the subscriber has no column {:?}", column.name),
+                words: format!("the side that follows has no column {:?}", column.name),
                 hint: "flare verify_schema has the statement that adds it".into(),
             });
         };
         if column.written != there.written {
             notes.push(format!(
-                "column {:?} is {} on the publisher and {} on the subscriber: compared as text",
+                "column {:?} is {} where it is written and {} where it follows: compared as text",
                 column.name, column.declared, there.declared
             ));
         }
@@ -197,7 +197,7 @@ pub(super) fn pair(
     for column in &theirs.columns {
         if !ours.columns.iter().any(|it| it.name == column.name) {
             notes.push(format!(
-                "column {:?} is not compared: the publisher has none of that name",
+                "column {:?} is not compared: the side that is written has none of that name",
                 column.name
             ));
         }

@@ -70,6 +70,10 @@ fn a_switch_that_wants_proof_refuses_without_it_there_and_back() {
         named(&different.code(3).json()),
         ["pgbench_accounts: different 5: abalance"]
     );
+    // A person is told the servers by the configuration's names.
+    let told = pair.flare(&["verify_data", subname]);
+    told.code(3).prints(" publisher \"9\"");
+    told.says("find out what wrote on the publisher");
     proven("fallback").fails_with("public.pgbench_accounts (different)");
     pair.subscriber()
         .sql(db, "UPDATE pgbench_accounts SET abalance = 1 WHERE aid = 5");

@@ -15,7 +15,7 @@ use crate::cutover::state::Wanted;
 use crate::error::{Failure, Report, Result};
 use crate::journal::{self, Direction, Entry, Purpose, Step, Stream, Transition};
 use crate::replicate::{Mode, Run, closed, fence, slot, unsubscribe};
-use crate::server::{ActAs, Login, Publisher, Side, params};
+use crate::server::{ActAs, Login, Publisher, params};
 
 /// Opens *from* for the application again, after runs of this direction. What is lost is returned, in words.
 pub(crate) fn abandon(
@@ -130,10 +130,7 @@ fn left_with<'a>(
     direction: Direction,
     wanted: &[Wanted],
 ) -> Result<Vec<&'a Entry>> {
-    let (from, to) = match direction {
-        Direction::Forward => (Side::Publisher, Side::Subscriber),
-        Direction::Back => (Side::Subscriber, Side::Publisher),
-    };
+    let (from, to) = direction.sides();
     let moved = |entry: &&Entry| {
         entry.direction == direction
             && (direction == Direction::Forward || entry.step == Step::Switching)

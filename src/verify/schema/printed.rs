@@ -47,7 +47,7 @@ pub(super) fn of_shadow(shadowed: Shadowed) -> Vec<SchemaDifference> {
 }
 
 /// What to do about what pg_dump alone prints.
-const PRINTED: &str = "no statement is known for it: take away what the subscriber has and run what the publisher's says";
+const PRINTED: &str = "no statement is known for it: take away what the side that follows has and run what the other's says";
 
 /// What pg_dump prints of what the subscriber only lacks is what makes it. Who grants goes back to who runs it.
 fn runnable(printed: &str) -> Option<String> {
