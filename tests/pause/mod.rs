@@ -83,8 +83,8 @@ fn assert_as_before(pair: &Pair, before: &[Vec<Option<String>>], what: &str) {
 }
 
 #[test]
-fn nothing_is_lost_and_everything_comes_back_on_every_version() {
-    matrix::for_each_pair(|old, new| {
+fn nothing_is_lost_and_everything_comes_back() {
+    matrix::for_some_pairs(|old, new| {
         let pair = ready(Pair::new(old, new).with_accounts(10));
         let (db, app) = (pair.db(), &pair.names().app);
         let id = &pair.names().id;

@@ -16,7 +16,7 @@ fn is_healthy_all_the_way(old: u32, new: u32) {
 
 #[test]
 fn nothing_is_said_of_a_healthy_pair() {
-    for (old, new) in [(10, 10), (10, 18), (18, 18)] {
+    for (old, new) in [(10, 18), (18, 18)] {
         is_healthy_all_the_way(old, new);
     }
 }

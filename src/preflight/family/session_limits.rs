@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
+use crate::preflight::run::Later;
 use crate::preflight::view::SideView;
 use crate::server::Side;
 use crate::value::{Ident, counted};
@@ -23,7 +24,14 @@ pub(crate) const CHECKS: &[Check] = &[
         place: Place::Server,
         asks: &[TAKEN.on_both()],
         judge: |view| {
-            let sides = [(view.publisher, OF_LEFT), (view.subscriber, OF_NEXT)];
+            // Until then it is not known how many go together.
+            let together = if view.later == Later::Blocks {
+                view.databases
+            } else {
+                1
+            };
+            let (of_left, of_next) = needed(together);
+            let sides = [(view.publisher, of_left), (view.subscriber, of_next)];
             let mut small = Vec::new();
             for (side, needed) in sides {
                 let Some(side) = side else { continue };
@@ -63,10 +71,12 @@ pub(crate) const CHECKS: &[Check] = &[
     },
 ];
 
-/// Sessions that a cutover of one database has at once on the server that is left, and on the other one: how many databases
-/// go together is not known before.
-const OF_LEFT: i64 = 12;
-const OF_NEXT: i64 = 8;
+/// Sessions that a cutover of so many databases has at once on the server that is left, and on the other one, as counted
+/// for one to four.
+fn needed(databases: usize) -> (i64, i64) {
+    let databases = i64::try_from(databases.max(1)).unwrap_or(i64::from(u16::MAX));
+    (7 + 5 * databases, 4 + 4 * databases)
+}
 
 /// How many sessions a server takes of the administrator, and how many it has that are not flare's.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -199,13 +209,17 @@ mod tests {
     fn a_server_whose_sessions_are_nearly_all_taken_has_no_room_for_a_cutover() {
         let of = |others| {
             let taken = Taken { limit: 100, others };
-            too_few(Side::Publisher, &taken, OF_LEFT)
+            too_few(Side::Publisher, &taken, needed(1).0)
         };
         assert!(of(88).is_none());
         let few = of(90).expect("too few");
         assert!(few.words.contains("90 are taken"), "{}", few.words);
         assert!(few.fix.starts_with("end 2 sessions"), "{}", few.fix);
         assert_eq!(no_room(&[few]).len(), 1);
+        assert_eq!(
+            [needed(0), needed(1), needed(4)],
+            [(12, 8), (12, 8), (27, 20)]
+        );
     }
 
     #[test]
