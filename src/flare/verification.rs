@@ -74,16 +74,8 @@ impl Flare {
             let host = server.declared();
             format!("{} {}", server.side(), HostPort(&host.host, host.port))
         };
-        // A report says publisher and subscriber as replication has them now.
-        let (first, second) = match direction {
-            Direction::Forward => ("", ""),
-            Direction::Back => (
-                " (called publisher below, since it is written)",
-                " (called subscriber below)",
-            ),
-        };
         self.run.progress.announce(&format!(
-            "{} compares database {dbname:?} of {}{first} with {}{second}; direction {}; configuration {}",
+            "{} compares database {dbname:?} of {} with {}; direction {}; configuration {}",
             self.command,
             place(&flowing.publisher),
             place(&flowing.subscriber),
