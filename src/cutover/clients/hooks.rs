@@ -217,7 +217,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         let argv = script(&format!(
-            "exec >'{}'; echo \"$#/$1\"; env | grep ^FLARE_ | sort; cat
+            "exec >'{}'; echo \"$#/$1\"; env | grep ^FLARE_ | grep -v ^FLARE_TEST_ | sort; cat
              [ $$ = $(cut -d' ' -f5 /proc/$$/stat) ] && echo leads its group",
             out.display()
         ));
