@@ -63,7 +63,7 @@ fn a_commit_that_waits_for_a_synchronous_standby_is_no_difference() {
     assert!(
         waiting
             .stdout()
-            .contains("a transaction is open on the publisher"),
+            .contains("a transaction is open on the side that is written"),
         "{waiting}"
     );
 

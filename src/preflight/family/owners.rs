@@ -42,7 +42,12 @@ pub(crate) const CHECKS: &[Check] = &[
         place: Place::Database,
         asks: &[OWNED.on_publisher(), BARRED.on_subscriber()],
         judge: |view| match (view.publisher, view.subscriber) {
-            (Some(publisher), Some(subscriber)) if !subscriber.superuser && !view.subscribed => {
+            // create_subscription finds the schema there, and says what it lacks itself.
+            (Some(publisher), Some(subscriber))
+                if !subscriber.superuser
+                    && !view.subscribed
+                    && view.before != Before::Subscription =>
+            {
                 let db_owner = &publisher.side.host(view.config).db_owner.user;
                 Ok(barred(
                     &publisher.rows(&OWNED)?,
@@ -81,7 +86,8 @@ const OWNED: Question<Owned> = Question::database(
 const BARRED: Question<Barred> = Question::server(
     "barred",
     "SELECT jsonb_build_object('role', r.rolname, 'superuser', r.rolsuper) FROM pg_roles r JOIN pg_roles me ON me.rolname = current_user
-      WHERE NOT pg_has_role(r.oid, 'USAGE')
+      WHERE NOT pg_has_role(r.oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'USAGE' END)
+        AND NOT pg_has_role(r.oid, 'USAGE')
         AND (r.rolsuper
              OR (NOT me.rolcreaterole OR current_setting('server_version_num')::int >= 160000) AND NOT pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION'))",
 );
