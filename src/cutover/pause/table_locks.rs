@@ -135,10 +135,11 @@ const BLOCKING: &str = "
 /// Ends whoever keeps the locks waiting. Autovacuum yields by itself and a superuser's session may: an administrator may end
 /// neither. 0 is a prepared transaction, for which nobody can be ended.
 ///
-/// The first look, before CONNECT is revoked, ends nobody: it is planned by then.
+/// The first look, before CONNECT is revoked, ends nobody: it is planned by then. The locks themselves are not looked for:
+/// they may have become the fence, and gone, since the look before.
 const UNBLOCK: &str = "
     LOOP
-      stand := STAND;
+      locked := LOCKED;
       blocking := array(BLOCKING);
       IF NOT paused THEN
         PAUSED
@@ -146,7 +147,7 @@ const UNBLOCK: &str = "
         since := clock_timestamp();
         CONTINUE;
       END IF;
-      EXIT WHEN stand;
+      EXIT WHEN locked;
       nap := 0.005;
       FOREACH other IN ARRAY blocking
       LOOP
@@ -174,7 +175,7 @@ const UNBLOCK: &str = "
 /// Sends the batch that clears the way for the locks of all databases.
 pub(in crate::cutover) fn send_unblock<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
     let body = UNBLOCK
-        .replace("STAND", &still_stand(&pause.databases))
+        .replace("LOCKED", &have_been_locked(pause))
         .replace("BLOCKING", BLOCKING)
         .replace("PAUSED", &wait_for_paused(pause));
     let block = batch::block(
@@ -207,7 +208,7 @@ fn wait_for_paused(pause: &Pause<'_>) -> String {
 pub(in crate::cutover) fn rehearse_unblock<'a>(pause: &'a Pause<'_>) -> Result<Sent<'a>> {
     let looks = format!(
         "PERFORM {}; PERFORM FROM ({BLOCKING}) blocking; PERFORM {};",
-        still_stand(&pause.databases),
+        have_been_locked(pause),
         journal::step_in_sql(pause.run()),
     );
     batch::rehearse(
@@ -227,11 +228,20 @@ fn declared_to_unblock(pause: &Pause<'_>) -> String {
         .collect();
     format!(
         "own CONSTANT int[] := {}; waiting CONSTANT int[] := '{{{}}}'; dbnames CONSTANT jsonb := {};
-         ended int[] := '{{}}'; stood int[] := '{{}}'; paused boolean := false; stand boolean; blocking int[]; other int; nap float8;",
+         ended int[] := '{{}}'; stood int[] := '{{}}'; paused boolean := false; locked boolean; blocking int[]; other int; nap float8;",
         own_pids(pause),
         waiting.join(","),
         Literal(serde_json::json!(pause.dbnames()).to_string()),
     )
+}
+
+/// True as soon as the locks of every database have been taken, whatever has become of them.
+fn have_been_locked(pause: &Pause<'_>) -> String {
+    let databases = pause.databases.iter();
+    let locked: Vec<String> = databases
+        .map(|it| Signal::Locked.given_by(it.sessions.lock.backend.pid))
+        .collect();
+    locked.join(" AND ")
 }
 
 /// True while every table of every database is locked; for the statement that must travel together with it.
