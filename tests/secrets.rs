@@ -75,9 +75,12 @@ impl Watch {
                         exposed.insert(format!("the arguments of {command}"));
                     }
                     // pg_dumpall asks a shell for the version of pg_dump.
-                    let tool = ["pg_dumpall", "pg_dump", "psql", "pgbench"]
-                        .into_iter()
-                        .find(|tool| command.contains(tool));
+                    let tool_of = |command: &str| {
+                        let tools = ["pg_dumpall", "pg_dump", "psql", "pgbench"];
+                        tools.into_iter().find(|tool| command.contains(tool))
+                    };
+                    // While it is being started its name may be read in part.
+                    let tool = tool_of(&command).or_else(|| tool_of(&read("cmdline")));
                     // A process that has ended meanwhile has no name.
                     if holds(&environment) && !command.is_empty() {
                         match tool {
