@@ -10,6 +10,7 @@ pub mod faults;
 pub mod fixture;
 mod guards;
 mod hooks;
+mod late;
 mod neighbours;
 mod poolers;
 mod race;
