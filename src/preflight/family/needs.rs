@@ -154,10 +154,18 @@ const COLLATIONS: Question<String> = Question::server(
     "SELECT to_jsonb(collname) FROM pg_collation WHERE collnamespace = 'pg_catalog'::regnamespace",
 );
 
+/// A column and the method that its values are compressed with, as SQL quotes the names.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Compressed {
+    table: String,
+    column: String,
+    method: String,
+}
+
 /// `pglz` is built in everywhere.
-const COMPRESSED: Question<Need> = Question::database(
+const COMPRESSED: Question<Compressed> = Question::database(
     "compression of columns",
-    "SELECT jsonb_build_object('object', format('%s.%I', c.oid::regclass, a.attname), 'needs', 'lz4')
+    "SELECT jsonb_build_object('table', c.oid::regclass, 'column', quote_ident(a.attname), 'method', 'lz4')
        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
       WHERE a.attcompression = 'l' AND NOT a.attisdropped AND c.oid >= 16384 AND c.relkind IN ('r', 'p', 'm', 'f') AND c.relpersistence <> 't'
         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
@@ -171,24 +179,27 @@ const METHODS: Question<String> = Question::server(
 )
 .since(14);
 
-fn not_compressed(columns: &[Need], there: &[String], Ends { from, to }: Ends) -> Vec<Finding> {
+fn not_compressed(
+    columns: &[Compressed],
+    there: &[String],
+    Ends { from, to }: Ends,
+) -> Vec<Finding> {
     // `pglz` is always there: none means that nobody could look.
-    let missing: Vec<&Need> = columns
+    let missing: Vec<&Compressed> = columns
         .iter()
-        .filter(|it| !there.is_empty() && !there.contains(&it.needs))
+        .filter(|it| !there.is_empty() && !there.contains(&it.method))
         .collect();
     let Some(first) = missing.first() else {
         return Vec::new();
     };
-    let (table, column) = first.object.rsplit_once('.').unwrap_or(("...", "..."));
     vec![
         Finding::blocker(format!(
             "columns have a compression that the {to} was not built with: the schema cannot be loaded with them"
         ))
-        .objects(missing.iter().map(|it| it.in_words()))
+        .objects(missing.iter().map(|it| format!("{}.{} ({})", it.table, it.column, it.method)))
         .fix(format!(
-            "ALTER TABLE {table} ALTER {column} SET COMPRESSION default on the {from} (and default_toast_compression = pglz), or run a {to} that was built with {}",
-            first.needs
+            "ALTER TABLE {} ALTER {} SET COMPRESSION default on the {from} (and default_toast_compression = pglz), or run a {to} that was built with {}",
+            first.table, first.column, first.method
         )),
     ]
 }
