@@ -258,6 +258,14 @@ pub fn await_streaming_in(pair: &Pair, side: Side, db: &str) {
     });
 }
 
+/// True of a session whose query names the pid of one that flare has in the database: of this run, whoever else's is there.
+pub fn of_the_run_in(db: &str) -> String {
+    format!(
+        "EXISTS (SELECT FROM pg_stat_activity own WHERE own.datname = '{db}' AND own.application_name LIKE 'flare/%'
+                    AND session.query ~ format('\\m%s\\M', own.pid))"
+    )
+}
+
 pub fn sessions_of_flare(server: &Cluster) -> String {
     let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'flare/%'";
     server.value("postgres", count)

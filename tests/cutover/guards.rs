@@ -11,8 +11,8 @@ use crate::support::{Pair, matrix, process, wait};
 
 use super::fixture::{
     assert_fenced, assert_first_line, assert_moved, assert_settled, at_failpoint, await_finished,
-    await_streaming_from, go_on, open_sides, ready, sessions_of_flare_in, stopped_at, switch_to,
-    switched_to, ways,
+    await_streaming_from, go_on, of_the_run_in, open_sides, ready, sessions_of_flare_in,
+    stopped_at, switch_to, switched_to, ways,
 };
 use super::state::{Before, privileges};
 
@@ -331,10 +331,11 @@ fn the_side_that_was_left_answers_though_the_session_was_lost_that_would_have_sa
         let ended = from.of(&pair).value(
             "postgres",
             &format!(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity session
                   WHERE datname = 'postgres' AND query LIKE '%classid::bigint = {}%' AND state = 'idle'
-                    AND application_name IN ('flare/cutover', 'flare/fallback')",
-                0x66_6c_73_09
+                    AND application_name IN ('flare/cutover', 'flare/fallback') AND {}",
+                0x66_6c_73_09,
+                of_the_run_in(pair.db())
             ),
         );
         assert_eq!(ended, "1");
