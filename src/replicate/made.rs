@@ -4,6 +4,7 @@
 //! Whatever a command makes is found by looking before and after it: only what was not there before is on record, and
 //! only what is as flare left it is taken back. A command that was killed has left what it saw before; the next one looks.
 
+mod brought;
 mod known;
 mod state;
 mod undoing;
@@ -14,9 +15,12 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use self::brought::Brought;
+pub(crate) use self::brought::keep as keep_what_was_brought;
 use self::known::Known;
 pub(crate) use self::state::Made;
 use self::state::{State, given_by_default, made_between};
+pub(crate) use self::unrecorded::{brought, unrecorded};
 pub(crate) use self::users::users_settings;
 use super::{Change, Mode, Plan, Run};
 use crate::error::{Result, WrapErr, message_of};
@@ -44,6 +48,9 @@ pub(crate) struct Record {
     held_before: Vec<Made>,
     /// What a command that has not ended yet saw before it began.
     before: Option<State>,
+    /// What came from the other server with the schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    brought: Option<Brought>,
 }
 
 impl Record {
@@ -86,7 +93,7 @@ impl Record {
     }
 
     fn is_empty(&self) -> bool {
-        self.made.is_empty() && self.before.is_none()
+        self.made.is_empty() && self.before.is_none() && self.brought.is_none()
     }
 
     /// Adds what has come since `before`; what is on record already stays as it was first seen.
@@ -289,6 +296,11 @@ pub(crate) fn on_record(server: &Server, dbname: &str) -> Result<Record> {
     let now = State::of(&session, &undoing::roles_of(&record.made))?;
     now.rename(&mut record.made);
     now.rename(&mut record.held_before);
+    if let Some(brought) = &mut record.brought {
+        let now = State::of(&session, &undoing::roles_of(&brought.made))?;
+        now.rename(&mut brought.made);
+        now.rename(&mut brought.held_before);
+    }
     Ok(record)
 }
 
@@ -343,50 +355,6 @@ pub(crate) fn take_back(
     Ok(failed.into_iter().fold(change, Change::with_note))
 }
 
-/// What is to be typed where no record says what flare has granted.
-pub(crate) fn unrecorded(server: &Server, dbname: &str) -> Result<Option<String>> {
-    if !is_there(server, dbname)? {
-        return Ok(None);
-    }
-    let statements = unrecorded::statements(server, dbname)?;
-    let Some(repl) = server
-        .declared()
-        .repl
-        .as_ref()
-        .filter(|_| !statements.is_empty())
-    else {
-        return Ok(None);
-    };
-    let shown: Vec<&str> = statements.iter().map(|it| it.shown.as_str()).collect();
-    Ok(Some(format!(
-        "nobody could keep a record on the {} (CREATE on database postgres), so what flare has granted there stays; all that {:?} holds in {dbname:?} goes with: {}; replica identities that flare has set stay as they are",
-        server.side(),
-        repl.user,
-        shown.join("; ")
-    )))
-}
-
-/// What is to be typed on a server to which the schema has brought what another one, which is gone, has on record.
-pub(crate) fn brought(server: &Server, dbname: &str) -> Result<Option<String>> {
-    let Some(repl) = &server.declared().repl else {
-        return Ok(None);
-    };
-    if !is_there(server, dbname)? {
-        return Ok(None);
-    }
-    let statements = unrecorded::held(server, dbname)?;
-    if statements.is_empty() {
-        return Ok(None);
-    }
-    let shown: Vec<&str> = statements.iter().map(|it| it.shown.as_str()).collect();
-    Ok(Some(format!(
-        "what the schema has brought to the {} of what flare had granted stays, since it is on record on the other server; all that {:?} holds in {dbname:?} goes with: {}; replica identities that flare has set stay as they are",
-        server.side(),
-        repl.user,
-        shown.join("; ")
-    )))
-}
-
 /// Takes back those things on record that `which` picks, and strikes them off.
 pub(crate) fn take_back_some(
     server: &Server,
@@ -395,7 +363,10 @@ pub(crate) fn take_back_some(
     run: &Run,
 ) -> Result<Change> {
     let Record {
-        made, held_before, ..
+        made,
+        held_before,
+        brought,
+        ..
     } = on_record(server, dbname)?;
     let (going, made): (Vec<Made>, Vec<Made>) = made.into_iter().partition(|it| which(it));
     let going = Record {
@@ -408,6 +379,7 @@ pub(crate) fn take_back_some(
             made,
             held_before,
             before: None,
+            brought,
         };
         staying.write(server, dbname)?;
     }

@@ -17,8 +17,8 @@ use crate::cutover::pause::table_locks::touch;
 use crate::cutover::probe::catch_up;
 use crate::cutover::state::{Database, Pause, RoundTrip, Target};
 use crate::error::{Result, WrapErr};
-use crate::journal::{self, Purpose};
-use crate::replicate::{Run, closed, fence, status_table};
+use crate::journal::{self, Direction, Purpose};
+use crate::replicate::{Run, closed, fence, made, status_table};
 use crate::server::{Session, params};
 
 /// Closes *to* where that is not so yet, builds the way back, and lets everything that the pause will use be used once.
@@ -41,6 +41,15 @@ pub(crate) fn build(pause: &mut Pause<'_>, config: &Config, run: &Run) -> Result
                 run.progress
                     .step(&format!("building the way back of {:?}", member.dbname));
                 way_back::build(pause.pair, config, &pause.entry, member, run)?;
+            }
+        }
+        if pause.entry.direction == Direction::Forward {
+            for database in &pause.databases {
+                made::keep_what_was_brought(
+                    &pause.pair.publisher,
+                    &pause.pair.subscriber,
+                    database.dbname(),
+                )?;
             }
         }
         for at in 0..pause.databases.len() {

@@ -130,18 +130,21 @@ pub(crate) fn cleanup_without_publisher(
     }
     let idle: Vec<_> = slot.into_iter().collect();
     let unrecorded = made::unrecorded(subscriber, dbname)?;
+    let record = made::on_record(subscriber, dbname)?;
+    let is_known = record.knows_what_was_brought();
     let change = unsubscribe::drop_slots(&sender, dbname, &idle, run)?
         .and(unpublish(&sender, &back, run)?)
         .and(drop_status_table(subscriber, dbname, run)?)
         .and(made::take_back(
             subscriber,
             dbname,
-            &made::on_record(subscriber, dbname)?,
+            &record.with_brought(),
             run,
         )?)
         .and(forget(subscriber, config, dbname, run)?);
     let note = match unrecorded {
         Some(note) => Some(note),
+        None if is_known => None,
         None => made::brought(subscriber, dbname)?,
     };
     let change = match note {
