@@ -22,9 +22,15 @@ pub(super) struct Drain<'a> {
     pub(super) table: TableName,
 }
 
+/// Such a row on its way.
+pub(super) struct Probe {
+    uuid: String,
+    since: Instant,
+}
+
 impl Drain<'_> {
-    /// Writes a row and waits for it; how long that took.
-    pub(super) fn wait(&self, limit: Duration) -> Result<Duration> {
+    /// Writes a row.
+    pub(super) fn send(&self) -> Result<Probe> {
         let since = Instant::now();
         let (table, key) = (&self.table, self.identifier.to_string());
         let uuid = Uuid::new_v4().to_string();
@@ -38,13 +44,20 @@ impl Drain<'_> {
                 params![&key, &uuid],
             )
             .wrap_err("write the probe row")?;
+        Ok(Probe { uuid, since })
+    }
+
+    /// Waits for it; how long that took since it was written.
+    pub(super) fn wait(&self, probe: &Probe, limit: Duration) -> Result<Duration> {
+        let (table, key) = (&self.table, self.identifier.to_string());
+        let Probe { uuid, since } = probe;
         let arrived = format!(
             "SELECT EXISTS (SELECT FROM {table} WHERE system_identifier = $1 AND uuid = $2)"
         );
         loop {
             let there: bool = self
                 .reader
-                .value(&arrived, params![&key, &uuid])
+                .value(&arrived, params![&key, uuid])
                 .wrap_err("look for the probe row")?;
             if there {
                 return Ok(since.elapsed());

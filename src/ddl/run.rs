@@ -49,6 +49,7 @@ pub(crate) fn run(
     report.notes = settled.notes;
     sides.act_as(role.unwrap_or(sides.owner()))?;
     let before = tables::ordinary(&sides.open)?;
+    transaction::rehearse(sides)?;
     let ran = Runner {
         sides,
         script,

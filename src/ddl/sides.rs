@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::carried::{leaves_unvalidated, validate};
-use super::drain::Drain;
+use super::drain::{Drain, Probe};
 use crate::catalog::subscriptions;
 use crate::catalog::tables::listed;
 use crate::config::Config;
@@ -178,13 +178,26 @@ impl<'a> Sides<'a> {
 
     /// A row through the stream.
     pub(super) fn drain(&self, limit: Duration) -> Result<Duration> {
-        let drain = Drain {
+        self.arrived(self.probe()?, limit)
+    }
+
+    /// Writes a row on the open side.
+    pub(super) fn probe(&self) -> Result<Probe> {
+        self.way().send()
+    }
+
+    /// Waits until the row is on the receiving side.
+    pub(super) fn arrived(&self, probe: Probe, limit: Duration) -> Result<Duration> {
+        self.way().wait(&probe, limit)
+    }
+
+    fn way(&self) -> Drain<'_> {
+        Drain {
             writer: &self.writer,
             reader: &self.reader,
             identifier: self.pair.publisher.identifier(),
             table: status_table::table(&self.pair.publisher),
-        };
-        drain.wait(limit)
+        }
     }
 
     /// Whether nothing stops apply.

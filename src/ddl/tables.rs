@@ -28,13 +28,16 @@ pub(super) fn ordinary(session: &Session) -> Result<BTreeSet<TableName>> {
     Ok(tables.into_iter().collect())
 }
 
-/// Tables that the session's open transaction has made or attached, and those above them, as far as no fence stands on
-/// them: one without partitions needed none before. The row of a system column is never updated.
+/// Tables that the session's open transaction has made or attached, which it has locked therefore, and those above them, as
+/// far as no fence stands on them: one without partitions needed none before. The row of a system column is never updated.
 const MADE: &str = "
-    WITH RECURSIVE made(oid) AS (
-        SELECT oid FROM (SELECT attrelid, xmin FROM pg_attribute WHERE attname = 'ctid' AND attnum < 0
-                         UNION ALL SELECT inhrelid, xmin FROM pg_inherits) written(oid, xmin)
-         WHERE age(xmin) <= age((txid_current() & 4294967295)::text::xid)
+    WITH RECURSIVE own(age) AS (SELECT age((txid_current() & 4294967295)::text::xid)),
+    made(oid) AS (
+        SELECT l.relation FROM pg_locks l, own
+         WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.granted
+           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND (EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = l.relation AND a.attname = 'ctid' AND age(a.xmin) <= own.age)
+                OR EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = l.relation AND age(i.xmin) <= own.age))
         UNION
         SELECT i.inhparent FROM made m JOIN pg_inherits i ON i.inhrelid = m.oid)
     SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname)
@@ -44,12 +47,22 @@ const MADE: &str = "
 
 /// Closes tables that the receiving side's open transaction has made, where the database is closed.
 pub(super) fn fence_new(receiving: &Session) -> Result<()> {
-    if !fence::is_there(receiving)? {
-        return Ok(());
+    if fence::is_there(receiving)? {
+        return fence_made(receiving);
     }
-    let made: Vec<TableName> = receiving
+    Ok(())
+}
+
+/// Those of its open transaction.
+pub(super) fn made(receiving: &Session) -> Result<Vec<TableName>> {
+    receiving
         .list(MADE, params![])
-        .wrap_err("list the new tables for the fence")?;
+        .wrap_err("list the new tables for the fence")
+}
+
+/// The same as [`fence_new`], where the database is known to have a fence.
+pub(super) fn fence_made(receiving: &Session) -> Result<()> {
+    let made = made(receiving)?;
     if made.is_empty() {
         return Ok(());
     }

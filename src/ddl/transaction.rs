@@ -1,6 +1,6 @@
 //! One statement in a transaction on each side: see [`carry_out`] for the order.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
@@ -8,12 +8,13 @@ use postgres::error::SqlState;
 use super::kind::First;
 use super::record::{self, Record, Stage};
 use super::sides::Sides;
-use super::tables::fence_new;
+use super::tables::{fence_made, made};
 use super::values::would_differ;
-use super::{barrier, failpoint, in_flight};
-use crate::error::{Advise, Report, Result, WrapErr};
-use crate::replicate::Run;
-use crate::server::{Session, is_lost, params, sqlstate_of};
+use super::{barrier, failpoint, touched};
+use crate::error::{Advise, Failure, Report, Result, WrapErr};
+use crate::replicate::{Run, fence};
+use crate::server::{Session, is_lost, sqlstate_of};
+use crate::value::TableName;
 
 /// How long everything written before may take to arrive while the statement's locks are held.
 const DRAINED_WITHIN: Duration = Duration::from_secs(2);
@@ -35,44 +36,94 @@ pub(super) fn carry_out(
     first: First,
     run: &Run,
 ) -> Result<Carried> {
-    let held = Cell::new(Duration::ZERO);
+    let took = Cell::new(Duration::ZERO);
+    let held = RefCell::new(Vec::new());
+    let closed = fence::is_there(&sides.reader)?;
     let tried = run.ddl.retry(&sides.open, || {
-        let tried = attempt(sides, record, first);
-        if let Err(report) = &tried
-            && !is_lost(report)
-        {
-            roll_back(&sides.receiving)?;
-            barrier::lift(&sides.receiving)?;
+        loop {
+            let tried = attempt(sides, record, first, &held.borrow(), closed);
+            if let Err(report) = &tried
+                && !is_lost(report)
+            {
+                roll_back(&sides.receiving)?;
+                barrier::lift(&sides.receiving)?;
+            }
+            match tried? {
+                Attempt::Done(lasted) => {
+                    took.set(lasted);
+                    return Ok(());
+                }
+                Attempt::Hold(tables) => {
+                    roll_back(&sides.receiving)?;
+                    roll_back(&sides.open)?;
+                    held.borrow_mut().extend(tables);
+                }
+            }
         }
-        held.set(tried?);
-        Ok(())
     });
     match tried {
-        Ok(()) => Ok(Carried::Done(held.get())),
+        Ok(()) => Ok(Carried::Done(took.get())),
         Err(report) if is_already(sides, record, &report)? => Ok(Carried::Already),
         Err(report) => Err(report),
     }
 }
 
-fn attempt(sides: &Sides<'_>, record: &Record, first: First) -> Result<Duration> {
+/// Each session asks once what it will ask while writers wait: the first time costs milliseconds.
+pub(super) fn rehearse(sides: &Sides<'_>) -> Result<()> {
+    let (open, beside) = (&sides.open, sides.reader_of_open());
+    touched::rehearse(open, beside)?;
+    would_differ(open, beside, "", false)?;
+    made(&sides.receiving).map(drop)
+}
+
+/// How one ended.
+enum Attempt {
+    /// Both sides have it; how long its locks were held.
+    Done(Duration),
+    /// Neither has it: writers of these tables have to be held before it.
+    Hold(Vec<TableName>),
+}
+
+fn attempt(
+    sides: &Sides<'_>,
+    record: &Record,
+    first: First,
+    held: &[TableName],
+    closed: bool,
+) -> Result<Attempt> {
     let (open, receiving) = (&sides.open, &sides.receiving);
-    for session in [open, receiving] {
+    for session in [receiving, open] {
         session.batch("BEGIN READ WRITE")?;
     }
     let since = Instant::now();
+    if !held.is_empty() {
+        touched::hold_writers(open, held)?;
+        sides.drain(DRAINED_WITHIN)?;
+    }
     open.batch(&record.statement)
         .wrap_err("run it on the open side")?;
     let open_xid = transaction_of(open)?;
+    // It travels while the rest is looked at.
+    let probe = sides.probe()?;
     let beside = sides.reader_of_open();
-    let rewritten = barrier::rewritten(open, beside)?;
-    would_differ(open, beside, &record.statement, !rewritten.is_empty())?;
-    in_flight::hold_writers(open, beside)?;
-    sides.drain(DRAINED_WITHIN)?;
-    barrier::raise(receiving, &rewritten)?;
+    let concerned = touched::concerned(open, beside)?;
+    if concerned.held.iter().any(|table| !held.contains(table)) {
+        return Ok(Attempt::Hold(concerned.held));
+    }
+    would_differ(
+        open,
+        beside,
+        &record.statement,
+        !concerned.rewritten.is_empty(),
+    )?;
+    sides.arrived(probe, DRAINED_WITHIN)?;
+    barrier::raise(receiving, &concerned.rewritten)?;
     receiving
         .batch(&record.receiving)
         .wrap_err("run it on the receiving side")?;
-    fence_new(receiving)?;
+    if closed {
+        fence_made(receiving)?;
+    }
     let receiving_xid = transaction_of(receiving)?;
     record::committing(
         sides.pair.publisher.admin(),
@@ -90,7 +141,7 @@ fn attempt(sides: &Sides<'_>, record: &Record, first: First) -> Result<Duration>
     commit(other, "commit on the second side: the first has it")?;
     failpoint::before("ended")?;
     record::ended(sides.pair.publisher.admin(), record.id, Stage::Done)?;
-    Ok(since.elapsed())
+    Ok(Attempt::Done(since.elapsed()))
 }
 
 fn commit(session: &Session, what: &'static str) -> Result<()> {
@@ -102,8 +153,11 @@ fn commit(session: &Session, what: &'static str) -> Result<()> {
 
 /// Everything that is checked at COMMIT is checked now; then the transaction's number.
 fn transaction_of(session: &Session) -> Result<String> {
-    session.batch("SET CONSTRAINTS ALL IMMEDIATE")?;
-    session.value("SELECT txid_current()::text", params![])
+    let rows = session.simple("SET CONSTRAINTS ALL IMMEDIATE; SELECT txid_current()")?;
+    let number = rows.first().and_then(|row| row.get(0));
+    number
+        .map(str::to_owned)
+        .ok_or_else(|| Failure::new("read the transaction's number: no row came back").into())
 }
 
 pub(super) fn roll_back(session: &Session) -> Result<()> {

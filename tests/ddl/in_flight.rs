@@ -15,7 +15,9 @@ fn rows_on_their_way_come_before_what_they_would_not_survive() {
     runs(
         &mut writer,
         "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TYPE point2 AS (x int, y int); CREATE SCHEMA kept;
-         CREATE TABLE kept.moods (id serial PRIMARY KEY, m mood DEFAULT 'sad', all_moods mood[], p point2 DEFAULT '(1,2)')",
+         CREATE TABLE parent (x int); CREATE TABLE child () INHERITS (parent); CREATE VIEW seen AS SELECT 1 AS one;
+         CREATE TYPE holds AS (children child[]);
+         CREATE TABLE kept.moods (id serial PRIMARY KEY, m mood DEFAULT 'sad', all_moods mood[], p point2 DEFAULT '(1,2)', h holds, s seen)",
     );
     settle(&pair, Side::Publisher);
     for (row, statement) in [
@@ -32,6 +34,15 @@ fn rows_on_their_way_come_before_what_they_would_not_survive() {
             "DEFAULT VALUES",
             "ALTER SCHEMA kept RENAME TO held; ALTER SCHEMA held RENAME TO kept",
         ),
+        // The type of another table's rows.
+        (
+            "(h) VALUES (ROW(ARRAY['(1)'::child]))",
+            "ALTER TABLE parent ADD y int",
+        ),
+        (
+            "(s) VALUES ('(1)')",
+            "CREATE OR REPLACE VIEW seen AS SELECT 1 AS one, 2 AS two",
+        ),
     ] {
         runs(&mut writer, &format!("BEGIN; INSERT INTO kept.moods {row}"));
         let mut deploy = owner(&pair, Side::Publisher);
@@ -45,15 +56,25 @@ fn rows_on_their_way_come_before_what_they_would_not_survive() {
         });
         settle(&pair, Side::Publisher);
     }
-    // The same by flare, which tries again and again.
-    runs(&mut writer, "BEGIN; INSERT INTO kept.moods DEFAULT VALUES");
-    let rename = "DO $$ BEGIN ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'; END $$";
-    let run = pair.invocation(&["ddl", pair.db(), rename]).spawn();
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'flare/ddl' AND wait_event_type = 'Lock'";
-    wait::for_("flare to wait", Duration::from_secs(20), || {
-        pair.publisher().value(pair.db(), waits) == "1"
-    });
-    runs(&mut writer, "COMMIT");
-    run.wait().ok();
+    // The same by flare, which tries again and again. A walsender would wait for it to read the type of a locked table's rows.
+    for (row, statement) in [
+        (
+            "DEFAULT VALUES",
+            "DO $$ BEGIN ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'; END $$",
+        ),
+        (
+            "(m, h) VALUES ('blue', ROW(ARRAY['(1,2)'::child]))",
+            "ALTER TABLE parent DROP y",
+        ),
+    ] {
+        runs(&mut writer, &format!("BEGIN; INSERT INTO kept.moods {row}"));
+        let run = pair.invocation(&["ddl", pair.db(), statement]).spawn();
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'flare/ddl' AND wait_event_type = 'Lock'";
+        wait::for_("flare to wait", Duration::from_secs(20), || {
+            pair.publisher().value(pair.db(), waits) == "1"
+        });
+        runs(&mut writer, "COMMIT");
+        run.wait().ok();
+    }
     assert_same(&pair);
 }

@@ -126,33 +126,40 @@ BEGIN
             current_setting('flare.who')::jsonb -> 'settings');
 END $f$;
 
--- A row says the label of an enum, the attributes of a composite type and the name of its schema as they were when it was
--- written, whenever it is committed: one that is written already must not come after the statement that changes them, so
--- its writer is waited for.
-CREATE OR REPLACE FUNCTION flare.ddl_hold_writers() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+-- A row says the label of an enum, the attributes of a composite type (which each table has one of) and the name of its
+-- schema as they were when it was written, whenever it is committed: one that is written already must not come after the
+-- statement that changes them, so its writer is waited for. Columns of a type are found by pg_depend, which has an index.
+CREATE OR REPLACE FUNCTION flare.ddl_hold_writers(relations oid[], types oid[], schemas oid[]) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
     held text;
 BEGIN
-    WITH RECURSIVE changed AS (SELECT classid, objid FROM pg_event_trigger_ddl_commands()),
-    types(oid) AS (
-        SELECT objid FROM changed WHERE classid = '1247'
-        UNION SELECT reltype FROM changed JOIN pg_class c ON c.oid = objid WHERE classid = '1259'
+    WITH RECURSIVE changed(oid) AS (
+        SELECT unnest(relations)
+        UNION SELECT i.inhrelid FROM changed JOIN pg_inherits i ON i.inhparent = changed.oid),
+    shapes(oid) AS (
+        SELECT oid FROM (SELECT unnest(types) UNION ALL SELECT c.reltype FROM changed JOIN pg_class c ON c.oid = changed.oid) t(oid) WHERE oid <> '0'
         UNION
-        SELECT d.oid FROM types ty CROSS JOIN LATERAL (
-            SELECT t.oid FROM pg_type t WHERE t.typelem = ty.oid OR t.typbasetype = ty.oid
-            UNION ALL SELECT r.rngtypid FROM pg_range r WHERE r.rngsubtype = ty.oid
-            UNION ALL SELECT c.reltype FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-                       WHERE a.atttypid = ty.oid AND c.relkind = 'c' AND NOT a.attisdropped) d)
+        SELECT CASE WHEN d.classid = '1259' THEN (SELECT reltype FROM pg_class c WHERE c.oid = d.objid) ELSE d.objid END
+          FROM shapes s JOIN pg_depend d ON d.refclassid = '1247' AND d.refobjid = s.oid AND d.classid IN ('1247', '1259'))
     SELECT string_agg('ONLY ' || c.oid::regclass, ', ' ORDER BY c.oid) INTO held
       FROM pg_class c
      WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND c.oid >= '16384'
-       AND (c.relnamespace IN (SELECT objid FROM changed WHERE classid = '2615')
-            OR EXISTS (SELECT FROM pg_attribute a JOIN types ty ON ty.oid = a.atttypid
-                        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped));
+       AND (c.relnamespace = ANY (schemas)
+            OR c.oid IN (SELECT d.objid FROM shapes s JOIN pg_depend d ON d.refclassid = '1247' AND d.refobjid = s.oid AND d.classid = '1259'));
     IF held IS NOT NULL THEN
         EXECUTE 'LOCK TABLE ' || held || ' IN SHARE MODE';
     END IF;
 END $f$;
+
+-- Whether the type of one of these relations' rows, or of those below them, may be that of a column.
+CREATE OR REPLACE FUNCTION flare.ddl_row_type_used(relations oid[]) RETURNS boolean LANGUAGE sql STABLE AS $f$
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) c.reltype
+                    WHERE c.oid OPERATOR(pg_catalog.=) ANY (relations)
+                      AND (c.relhassubclass OR EXISTS (
+                        SELECT FROM pg_catalog.pg_depend d
+                         WHERE d.refclassid OPERATOR(pg_catalog.=) '1247' AND d.refobjid OPERATOR(pg_catalog.=) ANY (ARRAY[t.oid, t.typarray])
+                           AND d.classid OPERATOR(pg_catalog.=) ANY ('{1247, 1259}'::pg_catalog.oid[]) AND d.deptype OPERATOR(pg_catalog.=) 'n')))
+$f$;
 
 -- After the statement: it is refused, or noted for the other side.
 CREATE OR REPLACE FUNCTION flare.ddl_note() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
@@ -215,8 +222,9 @@ BEGIN
         END IF;
         SELECT array_agg(object_type || ' ' || object_identity) FILTER (WHERE original), bool_or(is_temporary) FILTER (WHERE original),
                bool_or(NOT is_temporary AND NOT flares) FILTER (WHERE original),
-               bool_or(NOT original AND NOT is_temporary AND object_type IN ('table', 'table column'))
-          INTO named, temporary, keeps, cascades
+               bool_or(NOT original AND NOT is_temporary AND object_type IN ('table', 'table column')),
+               array_agg(objid) FILTER (WHERE object_type LIKE '% column')
+          INTO named, temporary, keeps, cascades, tables
           FROM (SELECT *, coalesce(schema_name = 'flare' OR object_identity || '.' LIKE 'flare.%' OR object_identity || '.' LIKE '% on flare.%', false) AS flares
                   FROM pg_event_trigger_dropped_objects()) d;
     ELSE
@@ -355,7 +363,13 @@ BEGIN
     END IF;
     IF tg_tag IN ('ALTER TYPE', 'ALTER SCHEMA') AND tg_event = 'ddl_command_end' THEN
         IF lower(seen.statement) ~ '\m(attribute|rename)\M' THEN
-            PERFORM flare.ddl_hold_writers();
+            PERFORM flare.ddl_hold_writers(array_agg(objid) FILTER (WHERE classid = '1259'), array_agg(objid) FILTER (WHERE classid = '1247'),
+                array_agg(objid) FILTER (WHERE classid = '2615')) FROM pg_event_trigger_ddl_commands();
+        END IF;
+    ELSIF tg_event = 'sql_drop' AND tables IS NOT NULL
+          OR tg_tag IN ('ALTER TABLE', 'ALTER FOREIGN TABLE', 'CREATE VIEW') AND lower(seen.statement) ~ '\m(add|drop|replace)\M' THEN
+        IF flare.ddl_row_type_used(tables) THEN
+            PERFORM flare.ddl_hold_writers(tables, '{}', '{}');
         END IF;
     END IF;
     INSERT INTO flare.ddl (id, role, tag, text, settings, objects, fix)
