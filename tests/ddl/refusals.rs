@@ -369,6 +369,15 @@ fn attacks_are_refused() {
         );
         client.batch_execute("RESET ALL").ok();
     }
+    // Operators of the attacker's own, before those of PostgreSQL in the search_path.
+    runs(
+        &mut client,
+        r#"CREATE SCHEMA evil; CREATE FUNCTION evil.yes(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT true';
+           CREATE OPERATOR evil.= (PROCEDURE = evil.yes, LEFTARG = text, RIGHTARG = text);
+           CREATE OPERATOR evil.!~~ (PROCEDURE = evil.yes, LEFTARG = text, RIGHTARG = text);
+           SET search_path = evil, pg_catalog, public; SET flare.who = '{"role": "postgres", "settings": {}}';
+           CREATE VIEW public.forged AS SELECT 1 AS one; RESET ALL"#,
+    );
     let roles = "SELECT string_agg(DISTINCT role::text, ' ') FROM flare.ddl WHERE tag <> 'GRANT'";
     assert_eq!(publisher.value(db, roles), *app);
     settle(&pair, Side::Publisher);

@@ -17,10 +17,11 @@ CREATE OR REPLACE FUNCTION flare.ddl_receiving() RETURNS boolean LANGUAGE sql ST
                       AND (pg_catalog.pg_identify_object(1262, subdbid, 0)).identity OPERATOR(pg_catalog.=) pg_catalog.quote_ident(pg_catalog.current_database()))
 $f$;
 
--- Who runs it, with the settings that its text depends on: before the function that notes it, whose rights are flare's.
+-- Who runs it, with the settings that its text depends on: before the function that notes it, whose rights are flare's. It
+-- works in the search_path of whoever runs it, who may have operators of their own there.
 CREATE OR REPLACE FUNCTION flare.ddl_who() RETURNS event_trigger LANGUAGE plpgsql AS $f$
 BEGIN
-    IF tg_event = 'sql_drop' AND tg_tag NOT LIKE 'DROP %' THEN
+    IF tg_event OPERATOR(pg_catalog.=) 'sql_drop' AND tg_tag OPERATOR(pg_catalog.!~~) 'DROP %' THEN
         RETURN;
     END IF;
     -- One setting, since each that a session has not had before costs it as much as a query.
