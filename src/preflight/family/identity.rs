@@ -178,18 +178,19 @@ fn without_identity(
         let statements: Vec<String> = statements.collect();
         found.push(blocker(&indexed, first).fix(statements.join("; ")));
     }
-    let Some(first) = bare.first() else {
-        return found;
-    };
-    let table = &first.name;
-    let full = if never_full.contains(table) {
-        "allow_no_identity where rows are only inserted (FULL does not do: a column is generated, or nothing compares its values)"
-    } else {
-        "replica_identity_full_tables (slow where it is large and often updated), or in allow_no_identity where rows are only inserted"
-    };
-    found.push(blocker(&bare, first).fix(format!(
-        "ALTER TABLE {table} ADD PRIMARY KEY (...), or REPLICA IDENTITY USING INDEX an index that is unique, NOT NULL and not deferrable, or name the table in {full}{besides}"
-    )));
+    let (never, rest): (Vec<&Table>, Vec<&Table>) = bare
+        .into_iter()
+        .partition(|it| never_full.contains(&it.name));
+    let full = "replica_identity_full_tables (slow where it is large and often updated), or in allow_no_identity where rows are only inserted";
+    let not_full = "allow_no_identity where rows are only inserted (FULL does not do: a column is generated, or nothing compares its values)";
+    for (bare, name_it_in) in [(rest, full), (never, not_full)] {
+        if let Some(first) = bare.first() {
+            found.push(blocker(&bare, first).fix(format!(
+                "ALTER TABLE {} ADD PRIMARY KEY (...), or REPLICA IDENTITY USING INDEX an index that is unique, NOT NULL and not deferrable, or name the table in {name_it_in}{besides}",
+                first.name
+            )));
+        }
+    }
     found
 }
 
@@ -230,12 +231,25 @@ fn incomparable(tables: &[Table], wanted: &Publication, columns: &[Column]) -> V
             Finding::blocker("REPLICA IDENTITY FULL with a column that has no equality operator: the first UPDATE or DELETE stops the subscription for good")
                 .objects(bad.iter().map(|it| format!("{}.{} ({})", it.table.plain(), it.column, it.kind)))
                 .fix(format!(
-                    "ALTER TABLE {} ADD PRIMARY KEY (...), or ALTER COLUMN {} TYPE a type with one (jsonb instead of json), or allow_no_identity where rows are only inserted",
+                    "ALTER TABLE {} ADD PRIMARY KEY (...), or {}allow_no_identity where rows are only inserted",
                     first.table,
-                    Ident::new(&first.column)
+                    as_jsonb(first)
                 )),
         ],
     }
+}
+
+/// The one type that has an equal with an operator.
+fn as_jsonb(it: &Column) -> String {
+    let kind = it.kind.trim_end_matches("[]");
+    if kind != "json" {
+        return String::new();
+    }
+    let dimensions = &it.kind[kind.len()..];
+    format!(
+        "ALTER COLUMN {} TYPE jsonb{dimensions}, or ",
+        Ident::new(&it.column)
+    )
 }
 
 fn differs(here: &[Table], there: &[Table], Ends { from, to }: Ends) -> Vec<Finding> {
@@ -309,12 +323,18 @@ mod tests {
         let using = r#"ALTER TABLE "app"."one" REPLICA IDENTITY USING INDEX "i"; ALTER TABLE "public"."two" REPLICA IDENTITY USING INDEX "i""#;
         assert_eq!(found[0].fix.as_deref(), Some(using));
         assert_eq!(found[1].objects.len(), 3);
-        let never_full = ["app.bad".parse().unwrap()];
-        let published = &without_identity(&tables, &wanted_with_exceptions(), true, &never_full)[0];
-        let fix = published.fix.as_deref().unwrap();
-        assert!(!fix.contains("replica_identity_full_tables"), "{fix}");
-        assert!(published.message.ends_with("fail already"));
-        assert!(published.fix.as_deref().unwrap().contains("listed"));
+        let never_full = ["nothing".parse().unwrap()];
+        let published = without_identity(&tables, &wanted_with_exceptions(), true, &never_full);
+        let full = published.iter().map(|it| {
+            let fix = it.fix.as_deref().unwrap();
+            assert!(fix.contains("listed"), "{fix}");
+            assert!(it.message.ends_with("fail already"));
+            (
+                it.objects.len(),
+                fix.contains("replica_identity_full_tables"),
+            )
+        });
+        assert_eq!(full.collect::<Vec<_>>(), [(2, true), (1, false)]);
     }
 
     #[test]
@@ -357,6 +377,16 @@ mod tests {
         let tables = [keyless("full"), table("keyed")];
         let found = incomparable(&tables, &wanted_with_exceptions(), &columns);
         assert_eq!(found[0].objects, ["public.full.doc (json)"]);
+        let advises = |kind: &str| {
+            let column = Column {
+                kind: kind.into(),
+                ..column("full")
+            };
+            let found = incomparable(&tables, &wanted_with_exceptions(), &[column]);
+            found[0].fix.clone().unwrap()
+        };
+        assert!(advises("json[]").contains("\"doc\" TYPE jsonb[], or allow_no"));
+        assert!(!advises("point").contains("TYPE"));
     }
 
     #[test]
