@@ -70,6 +70,18 @@ const UNCHANGED: &str = "
         USING HINT = 'let no DDL run during the pause, and run the command again';
     END IF;";
 
+/// A transaction that waits for one of the tables, and holds another, makes a deadlock, of which the locks are the victim:
+/// their deadlock_timeout is the shorter one. It gets what it waits for, and is in the way again, until it is ended.
+const LOCK: &str = "
+    LOOP
+      BEGIN
+        EXECUTE STATEMENT;
+        EXIT;
+      EXCEPTION WHEN deadlock_detected THEN
+        IF clock_timestamp() > until THEN RAISE; END IF;
+      END;
+    END LOOP;";
+
 /// Sends the batch of one database, whose transaction stays open.
 pub(in crate::cutover) fn send<'a>(
     pause: &'a Pause<'_>,
@@ -77,7 +89,7 @@ pub(in crate::cutover) fn send<'a>(
 ) -> Result<Sent<'a>> {
     let left = pause.deadline.left();
     let lock = lock_statement(&database.published)
-        .map(|statement| format!("EXECUTE {};", Literal(&statement)));
+        .map(|statement| LOCK.replace("STATEMENT", &Literal(&statement).to_string()));
     let body = format!(
         "{} {} {UNCHANGED} {}",
         lock.unwrap_or_default(),
