@@ -20,7 +20,7 @@ use crate::error::{Failure, Report, Result, WrapErr};
 /// How long whoever asked waits for the server's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timeout {
-    /// This long.
+    /// This long, but not on a server that no longer answers new connections.
     For(Duration),
     /// Until a moment that several sessions share: the deadline of a pause.
     Until(Instant),
@@ -30,7 +30,7 @@ pub(crate) enum Timeout {
 
 /// For what reads a catalog or writes a row: on a live server it takes milliseconds.
 pub(crate) const SHORT: Timeout = Timeout::For(Duration::from_secs(30));
-/// How often a server is asked for a sign of life while something long runs on it.
+/// How often a server is asked for a sign of life while something is waited for.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(10);
 
 type Job = Box<dyn FnOnce(&mut Client) + Send>;
@@ -61,13 +61,19 @@ pub(crate) struct Canceller {
 #[derive(Debug)]
 pub(crate) struct TimedOut(pub(crate) Option<Duration>);
 
+/// To the tenth of a second, or the millisecond of one.
+fn in_words(waited: Duration) -> Duration {
+    let ms = waited.as_millis() as u64;
+    Duration::from_millis(if ms < 1000 { ms } else { ms / 100 * 100 })
+}
+
 impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(waited) => write!(
                 f,
                 "no answer within {}",
-                humantime::format_duration(Duration::from_millis(waited.as_millis() as u64))
+                humantime::format_duration(in_words(waited))
             ),
             None => f.write_str("no answer in the time that all of it may take"),
         }
@@ -233,7 +239,9 @@ impl Session {
         let silence = self.pulse.silence();
         loop {
             let slice = match timeout {
-                Timeout::For(limit) => limit.saturating_sub(since.elapsed()),
+                Timeout::For(limit) => limit
+                    .saturating_sub(since.elapsed())
+                    .min(SIGN_OF_LIFE_EVERY),
                 Timeout::Until(moment) => moment.saturating_duration_since(Instant::now()),
                 Timeout::WhileServerAnswers => SIGN_OF_LIFE_EVERY,
             };
@@ -254,9 +262,12 @@ impl Session {
                     return Err(self.context(silent(since).into()));
                 }
                 default(slice) => match timeout {
-                    Timeout::For(_) => {
-                        self.canceller.cancel();
-                        return Err(self.context(TimedOut(Some(since.elapsed())).into()));
+                    Timeout::For(limit) => {
+                        let gone = || (self.sign_of_life)().err();
+                        if since.elapsed() >= limit || gone().is_some() {
+                            self.canceller.cancel();
+                            return Err(self.context(TimedOut(Some(since.elapsed())).into()));
+                        }
                     }
                     Timeout::Until(_) => {
                         self.canceller.cancel();

@@ -18,8 +18,8 @@ for (let seq = 1; ; seq++) {
   } catch (error) {
     console.log(`refused ${error.code} ${error.message}`);
     // After a session that was ended within a statement, the library takes the next server without asking whether it is
-    // read-only (3.4.9): a new client asks again.
-    if (["25006", "silent"].includes(error.code)) {
+    // read-only; after one that was ended while it asked that of a server before 14, it can ask no more (3.4.9): a new client can.
+    if (["25006", "silent"].includes(error.code) || error instanceof TypeError) {
       sql.end({ timeout: 0 });
       sql = open();
     }
