@@ -8,27 +8,25 @@ use crate::catalog::publications;
 use crate::catalog::side::{Replicated, SideState};
 use crate::config::Subscription;
 use crate::ddl;
-use crate::error::{Failure, Result, message_of};
+use crate::error::{Failure, Result};
 use crate::observe::Divergence;
 use crate::replicate::{closed, drift};
 use crate::server::{Pair, Session, at_once, params};
 use crate::value::TableName;
 
 impl Flare {
-    /// For each of these subscriptions; none where it could not be asked, which `lag` says by itself.
+    /// For each of these subscriptions, or why it could not be asked.
+    ///
+    /// # Errors
+    /// When a server or its journal could not be asked at all.
     pub(super) fn divergences(
         &self,
         declared: &[(&str, &Subscription)],
-    ) -> Vec<Option<Divergence>> {
-        let nothing = || declared.iter().map(|_| None).collect();
+    ) -> Result<Vec<Result<Divergence>>> {
         let dbnames = declared.iter().map(|(_, it)| it.dbname.as_str());
         let opened = self.open_visiting(dbnames);
-        let Ok(journals) = self.journals(&opened) else {
-            return nothing();
-        };
-        let Ok(pair) = opened.both() else {
-            return nothing();
-        };
+        let journals = self.journals(&opened)?;
+        let pair = opened.both()?;
         std::thread::scope(|scope| {
             let asked: Vec<_> = declared
                 .iter()
@@ -38,15 +36,11 @@ impl Flare {
                 })
                 .collect();
             let found = asked.into_iter().map(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|_| {
-                        Failure::new("compare the databases: its thread has ended").err()
-                    })
-                    .inspect_err(|report| log::debug!("{}", message_of(report)))
-                    .ok()
+                thread.join().unwrap_or_else(|_| {
+                    Failure::new("compare the databases: its thread has ended").err()
+                })
             });
-            found.collect()
+            Ok(found.collect())
         })
     }
 

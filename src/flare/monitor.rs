@@ -40,17 +40,25 @@ impl Flare {
         let (report, compared) = std::thread::scope(|scope| {
             let compared = scope.spawn(|| self.divergences(&declared));
             let report = self.look(&declared, limits, Trace::Position);
-            (report, compared.join().unwrap_or_default())
+            (report, compared.join())
         });
         let mut report = report?;
-        let mut compared = compared.into_iter();
+        let compared = compared
+            .unwrap_or_else(|_| Failure::new("compare the databases: its thread has ended").err());
+        let (mut compared, not_compared) = match compared {
+            Ok(each) => (each.into_iter(), None),
+            Err(cause) => (Vec::new().into_iter(), Some(message_of(&cause))),
+        };
         let pair = match self.config.ddl {
             // A server that does not answer is in the report.
             DdlMode::Carry => self.open().both().ok(),
             DdlMode::Watch | DdlMode::Refuse => None,
         };
         for (subname, declared) in &declared {
-            let found = compared.next().flatten();
+            let found = match compared.next() {
+                Some(found) => found.map_err(|cause| message_of(&cause)),
+                None => Err(not_compared.clone().unwrap_or_default()),
+            };
             let mut lags = report.subscriptions.iter_mut();
             let Some(lag) = lags.find(|it| it.subname == *subname) else {
                 continue;
@@ -59,11 +67,15 @@ impl Flare {
                 Some(pair) => self.look_at_carried(pair, subname, declared, lag.direction),
                 None => (None, Vec::new()),
             };
-            if let (Some(mut found), true) = (found, lag.is_subscribed()) {
-                if let Some(lacking) = &mut found.unsubscribed_tables {
-                    lacking.retain(|name| !taken.iter().any(|it| it.plain() == *name));
+            match found {
+                _ if !lag.is_subscribed() => {}
+                Ok(mut found) => {
+                    if let Some(lacking) = &mut found.unsubscribed_tables {
+                        lacking.retain(|name| !taken.iter().any(|it| it.plain() == *name));
+                    }
+                    lag.diverges(found);
                 }
-                lag.diverges(found);
+                Err(cause) => lag.not_compared(&cause),
             }
             if let Some(words) = words {
                 lag.status = lag.status.max(LagStatus::Critical);

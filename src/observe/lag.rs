@@ -164,6 +164,22 @@ impl SubscriptionLag {
         there.is_some_and(|sample| sample.subscription.is_some())
     }
 
+    /// Both servers have answered, and whether the sides are the same is not known all the same.
+    pub(crate) fn not_compared(&mut self, cause: &str) {
+        let Sample {
+            publisher_error,
+            subscriber_error,
+            ..
+        } = &self.sample;
+        if publisher_error.is_none() && subscriber_error.is_none() {
+            self.status = self.status.max(LagStatus::Warning);
+            self.message = format!(
+                "whether tables or objects are missing on a side is not known ({cause}); {}",
+                self.message
+            );
+        }
+    }
+
     /// Takes in what a comparison found. What does not follow at all is said before it.
     pub(crate) fn diverges(&mut self, found: Divergence) {
         const SHOWN: usize = 5;
