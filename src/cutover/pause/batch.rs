@@ -155,7 +155,7 @@ pub(in crate::cutover) fn await_each(
             Ok(index) if index == interrupted => Err(interrupt::interrupted()),
             Ok(index) => {
                 answered = waiting[index];
-                sent[answered].read().map(|answer| {
+                sent[answered].read(Duration::ZERO).map(|answer| {
                     answers[answered] = answer;
                     if answers[answered].is_some() {
                         has_answered(answered);
@@ -216,15 +216,17 @@ fn first_cause(sent: &[Sent<'_>], earlier: &[usize], report: Report) -> Report {
     if !is_late && !is_lost(&report) {
         return report;
     }
-    std::thread::sleep(LATE_TOGETHER);
-    let cause = earlier.iter().find_map(|at| sent[*at].read().err());
-    cause.unwrap_or(report)
+    let until = Instant::now() + LATE_TOGETHER;
+    let left = || until.saturating_duration_since(Instant::now());
+    let mut causes = earlier.iter().map(|at| sent[*at].read(left()));
+    causes.find_map(Result::err).unwrap_or(report)
 }
 
 impl Sent<'_> {
-    fn read(&self) -> Result<Option<Answer>> {
+    /// The answer, if it comes within that time.
+    fn read(&self, within: Duration) -> Result<Option<Answer>> {
         let read = || -> Result<Option<Answer>> {
-            let Some(text) = self.session.poll(&self.answer, Duration::ZERO)? else {
+            let Some(text) = self.session.poll(&self.answer, within)? else {
                 return Ok(None);
             };
             let text = text.ok_or_else(|| Failure::new("the batch answered nothing"))?;
