@@ -24,6 +24,7 @@ pub(super) fn fill(pairs: &mut Pairs) {
             let is_attached = attached.contains(child);
             if at == 0 && is_attached {
                 add_checks(pairs, child, &ancestors);
+                add_columns(pairs, child, &ancestors);
             }
             let found: Vec<((Kind, String), Row)> = pairs
                 .iter()
@@ -80,6 +81,65 @@ fn add_checks(pairs: &mut Pairs, child: &str, ancestors: &[String]) {
             both.publisher = Some(row);
         }
     }
+}
+
+/// Attaching makes no column: one that the parent has, and the subscriber's table lacks, is added before.
+fn add_columns(pairs: &mut Pairs, child: &str, ancestors: &[String]) {
+    let there = pairs.get(&(Kind::Table, child.to_owned()));
+    if there.is_none_or(|sides| sides.subscriber.is_none()) {
+        return;
+    }
+    let of_others: BTreeSet<String> = {
+        let parents = parents(pairs, SUBSCRIBER.0);
+        self::ancestors(&parents, child).into_iter().collect()
+    };
+    let added: Vec<Row> = pairs
+        .iter()
+        .filter(|((kind, _), _)| *kind == Kind::Column)
+        .filter_map(|((_, name), sides)| {
+            let row = sides.publisher.as_ref()?;
+            let parent = row.parent.as_ref().filter(|it| ancestors.contains(it))?;
+            let column = name.strip_prefix(parent.as_str())?;
+            let has = |table: &String| {
+                let of_table = pairs.get(&(Kind::Column, format!("{table}{column}")));
+                of_table.is_some_and(|it| it.subscriber.is_some())
+            };
+            if of_others.iter().any(has) {
+                return None;
+            }
+            let make = row.make.as_ref()?;
+            let rest = make.strip_prefix(&format!("ALTER TABLE {parent} "))?;
+            Some(Row {
+                name: format!("{child}{column}"),
+                parent: Some(child.to_owned()),
+                body: without_identity(&row.body),
+                make: Some(format!("ALTER TABLE {child} {}", without_identity(rest))),
+                mend: None,
+                away: None,
+                fixed: row.fixed.clone().filter(|it| !it.ends_with(" AS IDENTITY")),
+            })
+        })
+        .collect();
+    for row in added {
+        let both = pairs.entry((Kind::Column, row.name.clone())).or_default();
+        if both.publisher.is_none() && both.subscriber.is_none() {
+            both.publisher = Some(row);
+        }
+    }
+}
+
+/// A child's column is no identity where its parent's is; a partition's becomes one by being attached, from 17 on.
+fn without_identity(column: &str) -> String {
+    let words = ["ALWAYS", "BY DEFAULT"].map(|it| format!(" GENERATED {it} AS IDENTITY"));
+    let Some(at) = words.iter().find_map(|it| column.find(it)) else {
+        return column.to_owned();
+    };
+    let not_null = if column.ends_with(" NOT NULL") {
+        " NOT NULL"
+    } else {
+        ""
+    };
+    format!("{}{not_null}", &column[..at])
 }
 
 /// Tables that have a parent on this side alone.
@@ -186,8 +246,14 @@ fn inherited(
                 return Some(own.clone());
             };
             let rest = mend.strip_prefix(&format!("ALTER TABLE {ancestor} "))?;
+            let is_identity = without_identity(&own.body) != own.body;
+            let body = if is_identity {
+                row.body.clone()
+            } else {
+                without_identity(&row.body)
+            };
             Some(Row {
-                body: row.body.clone(),
+                body,
                 make: None,
                 mend: Some(format!("ALTER TABLE {child} {rest}")),
                 away: None,

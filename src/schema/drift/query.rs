@@ -27,6 +27,8 @@ pub(super) struct Row {
 /// A default names no column, so it is printed without its table: else the server first makes the names of all its
 /// columns unique, for each of them anew (before 18: a thousand columns took 40 s).
 ///
+/// From 17 on a partition has its root's identity, and can be attached only without one of its own.
+///
 /// What an extension made belongs to it, directly or through what
 /// belongs to it: the composite type of its function, the row type of that, and that one's array.
 const PRELUDE: &str = "
@@ -47,7 +49,7 @@ const PRELUDE: &str = "
                            coalesce((SELECT ' OPTIONS (' || string_agg(quote_ident(option_name) || ' ' || quote_literal(option_value), ', ') || ')' FROM pg_options_to_table(a.attfdwoptions)), '') AS foreign_options, g.generated, r.name || '.' || quote_ident(a.attname) AS name, r.name AS table_name,
                            quote_ident(a.attname) AS column_name, format_type(a.atttypid, a.atttypmod) AS type_name, e.default_expression,
                            coalesce((SELECT format(' COLLATE %I.%I', n.nspname, o.collname) FROM pg_collation o JOIN pg_namespace n ON n.oid = o.collnamespace WHERE o.oid = a.attcollation AND o.oid <> t.typcollation), '') AS collated,
-                           CASE g.generated WHEN 's' THEN 'GENERATED ALWAYS AS (' || e.default_expression || ') STORED' WHEN 'v' THEN 'GENERATED ALWAYS AS (' || e.default_expression || ')' ELSE i.made_as || i.sequence END AS made,
+                           CASE g.generated WHEN 's' THEN 'GENERATED ALWAYS AS (' || e.default_expression || ') STORED' WHEN 'v' THEN 'GENERATED ALWAYS AS (' || e.default_expression || ')' ELSE CASE WHEN NOT (r.relispartition AND current_setting('server_version_num')::int >= 170000) THEN i.made_as || i.sequence END END AS made,
                            CASE g.generated WHEN 's' THEN 'GENERATED ALWAYS AS (' || e.default_expression || ') STORED' WHEN 'v' THEN 'GENERATED ALWAYS AS (' || e.default_expression || ')' ELSE i.made_as END AS made_as,
                            CASE WHEN a.attstorage <> t.typstorage THEN CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END END AS storage,
                            CASE t.typstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END AS own_storage,

@@ -73,3 +73,5 @@ DROP TYPE app.r2; CREATE TYPE app.r2 AS RANGE (subtype = int, multirange_type_na
 DROP INDEX app.pi_at; CREATE INDEX pi_at ON ONLY app.pi (b, a); CREATE INDEX pi1_at ON app.pi1 (b, a); ALTER INDEX app.pi_de ATTACH PARTITION app.pi1_de;
 COMMENT ON ROLE {owner} IS NULL;
 CREATE PUBLICATION "Only; there" FOR TABLE app.t; COMMENT ON PUBLICATION "Only; there" IS 'x'; COMMENT ON PUBLICATION other IS 'cdc';
+ALTER TABLE app.mother DROP COLUMN k; ALTER TABLE app.daughter NO INHERIT app.mother;
+DROP TABLE app.numbered1;
