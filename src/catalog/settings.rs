@@ -194,7 +194,7 @@ pub(crate) fn refused(server: &Server, wanted: &[Setting]) -> Result<Vec<(Settin
         && let Some(there) = libraries(server)?
     {
         for setting in loading {
-            if let Some(name) = missing_library(&setting.value, &there) {
+            if let Some(name) = missing_library(&setting.name, &setting.value, &there) {
                 refused.push((setting.clone(), format!("library {name:?} is not there")));
             }
         }
@@ -205,24 +205,40 @@ pub(crate) fn refused(server: &Server, wanted: &[Setting]) -> Result<Vec<(Settin
 /// Settings that load libraries when a session begins: one that is missing ends the session.
 pub(crate) const LOADING: [&str; 2] = ["session_preload_libraries", "local_preload_libraries"];
 
-/// The files of the server's own directory of libraries, where this role may look (a superuser, from 11 on).
+/// The files among which a server finds what these settings name, those in its directory `plugins` as `plugins/x`.
+pub(crate) const LIBRARY_FILES: &str = "
+    SELECT to_jsonb(f) FROM pg_config c, regexp_split_to_table(current_setting('dynamic_library_path') || ':$libdir', ':') d,
+           pg_ls_dir(replace(d, '$libdir', c.setting), true, false) f
+     WHERE c.name = 'PKGLIBDIR'
+    UNION SELECT to_jsonb('plugins/' || f) FROM pg_config c, pg_ls_dir(c.setting || '/plugins', true, false) f
+     WHERE c.name = 'PKGLIBDIR'";
+
+/// They, where this role may look (a superuser, from 11 on).
 fn libraries(server: &Server) -> Result<Option<Vec<String>>> {
     if server.major() < 11 || !server.facts().superuser {
         return Ok(None);
     }
-    let files = server.admin().value(
-        "SELECT array(SELECT f FROM pg_config c, pg_ls_dir(c.setting) f WHERE c.name = 'PKGLIBDIR')",
-        params![],
-    )?;
-    Ok(Some(files))
+    server.admin().list(LIBRARY_FILES, params![]).map(Some)
 }
 
-/// The first library that a value names and that is not there. A path may lead anywhere: it is not judged.
-pub(crate) fn missing_library<'v>(value: &'v str, there: &[String]) -> Option<&'v str> {
+/// The first library that a setting names and that is not there. What local_preload_libraries names without a directory is
+/// in `plugins`. A path may lead anywhere: it is not judged.
+pub(crate) fn missing_library<'v>(
+    setting: &str,
+    value: &'v str,
+    there: &[String],
+) -> Option<&'v str> {
+    let in_plugins = setting.eq_ignore_ascii_case("local_preload_libraries");
     libraries_in(value).find(|name| {
-        let name = name.strip_prefix("$libdir/").unwrap_or(name);
         let file = name.strip_suffix(".so").unwrap_or(name);
-        !file.contains('/') && !there.iter().any(|it| *it == format!("{file}.so"))
+        let file = match file.strip_prefix("$libdir/") {
+            Some(file) => file.to_owned(),
+            None if in_plugins && !file.contains('/') => format!("plugins/{file}"),
+            None if file.contains('/') => return false,
+            None => file.to_owned(),
+        };
+        let is_elsewhere = file.strip_prefix("plugins/").unwrap_or(&file).contains('/');
+        !is_elsewhere && !there.contains(&format!("{file}.so"))
     })
 }
 
@@ -269,11 +285,15 @@ mod tests {
 
     #[test]
     fn a_library_that_is_missing_is_found_by_any_of_its_spellings() {
-        let there = ["auto_explain.so".to_owned()];
-        let of = |value| missing_library(value, &there);
+        let there = ["auto_explain.so".to_owned(), "plugins/x.so".to_owned()];
+        let of = |value| missing_library("session_preload_libraries", value, &there);
         assert_eq!(of("auto_explain, \"$libdir/auto_explain\""), None);
-        assert_eq!(of("/opt/x.so, plugins/x"), None);
+        assert_eq!(of("/opt/x.so, sub/x, $libdir/sub/x"), None);
         assert_eq!(of("auto_explain, nix"), Some("nix"));
+        assert_eq!(of("$libdir/plugins/x, x"), Some("x"));
+        let of = |value| missing_library("local_preload_libraries", value, &there);
+        assert_eq!(of("x, $libdir/plugins/x.so"), None);
+        assert_eq!(of("auto_explain"), Some("auto_explain"));
     }
 
     #[test]

@@ -121,13 +121,16 @@ struct Foreign {
     #[serde(flatten)]
     name: TableName,
     server: String,
+    /// Whether the server is a directory: file_fdw reads files and runs programs of its own machine.
+    of_files: bool,
 }
 
 const FOREIGN: Question<Foreign> = Question::database(
     "foreign_tables",
-    "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'server', s.srvname)
+    "SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'server', s.srvname, 'of_files', coalesce(h.proname = 'file_fdw_handler', false))
        FROM pg_foreign_table f JOIN pg_class c ON c.oid = f.ftrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-       JOIN pg_foreign_server s ON s.oid = f.ftserver ORDER BY n.nspname, c.relname",
+       JOIN pg_foreign_server s ON s.oid = f.ftserver JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+       LEFT JOIN pg_proc h ON h.oid = w.fdwhandler ORDER BY n.nspname, c.relname",
 );
 
 /// A rule on a table that is no view's.
@@ -206,15 +209,35 @@ fn unfilled(here: &[View], there: &[View], to: Side) -> Vec<Finding> {
 }
 
 fn foreign(tables: &[Foreign], to: Side) -> Vec<Finding> {
-    if tables.is_empty() {
-        Vec::new()
-    } else {
-        vec![
-        Finding::warning(format!("foreign tables are copied as definitions: the {to} has to reach their servers, and user mappings come without passwords"))
-            .objects(tables.iter().map(|it| format!("{} (server {})", it.name.plain(), it.server)))
-            .fix(format!("let the {to}'s address in at those servers, and set the passwords with ALTER USER MAPPING")),
-    ]
-    }
+    let (of_files, of_servers): (Vec<&Foreign>, Vec<&Foreign>) =
+        tables.iter().partition(|it| it.of_files);
+    let named = |some: &[&Foreign], message: String, fix: String| {
+        let objects = some
+            .iter()
+            .map(|it| format!("{} (server {})", it.name.plain(), it.server));
+        (!some.is_empty()).then(|| Finding::warning(message).objects(objects).fix(fix))
+    };
+    let found = [
+        named(
+            &of_servers,
+            format!(
+                "foreign tables are copied as definitions: the {to} has to reach their servers, and user mappings come without passwords"
+            ),
+            format!(
+                "let the {to}'s address in at those servers, and set the passwords with ALTER USER MAPPING"
+            ),
+        ),
+        named(
+            &of_files,
+            format!(
+                "foreign tables read files or programs of the server's own machine: the {to} needs the same ones at the same paths"
+            ),
+            format!(
+                "copy the files to the {to}'s machine, where its PostgreSQL may read them, or ALTER FOREIGN TABLE ... OPTIONS (SET filename '...') there after the switch"
+            ),
+        ),
+    ];
+    found.into_iter().flatten().collect()
 }
 
 fn rules(rules: &[Rule], to: Side) -> Vec<Finding> {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::capacity::{SETTINGS, Settings};
 use super::logins::{ROLES, Role};
-use crate::catalog::settings::{LOADING, UNLISTED, libraries_in, missing_library};
+use crate::catalog::settings::{LIBRARY_FILES, LOADING, UNLISTED, libraries_in, missing_library};
 use crate::preflight::finding::Finding;
 use crate::preflight::question::{Place, Question};
 use crate::preflight::registry::{Before, Check};
@@ -120,13 +120,9 @@ pub(in crate::preflight) const ROLE_SETTINGS: Question<RoleSetting> = Question::
       WHERE (s.setrole = 0 OR r.oid IS NOT NULL) AND (s.setdatabase = 0 OR d.oid IS NOT NULL)",
 );
 
-/// Files of the server's own directory of libraries.
-const LIBRARIES: Question<String> = Question::server(
-    "libraries",
-    "SELECT to_jsonb(f) FROM pg_config c, pg_ls_dir(c.setting) f WHERE c.name = 'PKGLIBDIR'",
-)
-.since(11)
-.privileged();
+const LIBRARIES: Question<String> = Question::server("libraries", LIBRARY_FILES)
+    .since(11)
+    .privileged();
 
 impl RoleSetting {
     fn is_of(&self, dbname: &str) -> bool {
@@ -175,7 +171,7 @@ fn missing_libraries(settings: &[RoleSetting], there: &[String]) -> Vec<Finding>
         .iter()
         .filter(|it| LOADING.contains(&it.name.as_str()));
     let missing: Vec<&RoleSetting> = loading
-        .filter(|it| missing_library(&it.value, there).is_some())
+        .filter(|it| missing_library(&it.name, &it.value, there).is_some())
         .collect();
     match missing.first() {
         None => Vec::new(),
