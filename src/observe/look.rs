@@ -357,6 +357,7 @@ fn trouble_since(sample: &mut Sample, subscriber: &mut SideSession) -> Option<St
                     copies.pid
                 )
             }),
+            table: None,
         }];
         return None;
     }

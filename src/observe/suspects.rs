@@ -31,6 +31,17 @@ pub struct Suspect {
     pub message: String,
     /// What mends it, and where.
     pub statement: Option<String>,
+    /// Where it is a table's.
+    #[serde(skip)]
+    pub(crate) table: Option<TableName>,
+}
+
+impl Suspect {
+    /// Whether it may be what keeps this table, as `regclass` prints it, from being copied.
+    pub(crate) fn may_concern(&self, table: &str) -> bool {
+        let of = self.table.as_ref();
+        of.is_none_or(|it| table.parse().is_ok_and(|table: TableName| table == *it))
+    }
 }
 
 /// Kinds of reasons, the surest first.
@@ -121,6 +132,9 @@ pub(crate) fn suspects(stopped: &Stopped<'_>) -> Vec<Suspect> {
             if coming.contains(&table.name) {
                 judged.retain(|it| !on_the_way::is_shape(it.suspect));
             }
+            for it in &mut judged {
+                it.table = Some(table.name.clone());
+            }
             found.extend(judged);
         }
         if let Some(pending) = &pending {
@@ -198,6 +212,7 @@ fn suspect(suspect: SuspectKind, message: String, statement: impl Into<Option<St
         suspect,
         message,
         statement: statement.into(),
+        table: None,
     }
 }
 

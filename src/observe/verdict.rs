@@ -166,7 +166,11 @@ fn broken(sample: &Sample, trouble: Option<&str>) -> Option<Finding> {
 
 /// Why the workers end, as far as the catalogs show it.
 fn reason(sample: &Sample) -> String {
-    in_words(&sample.suspects).unwrap_or_else(|| {
+    why(sample, &sample.suspects)
+}
+
+fn why(sample: &Sample, suspects: &[Suspect]) -> String {
+    in_words(suspects).unwrap_or_else(|| {
         let (_, to) = sides(sample.direction);
         format!("the reason is in the {to}'s log")
     })
@@ -214,9 +218,11 @@ fn uncopied(sample: &Sample) -> Option<Finding> {
     };
     idle.then(|| {
         let table = &waiting.table;
+        let suspects = sample.suspects.iter().filter(|it| it.may_concern(table));
+        let suspects: Vec<Suspect> = suspects.cloned().collect();
         let words = format!(
             "nobody copies {table}, which is not ready: {}",
-            reason(sample)
+            why(sample, &suspects)
         );
         (status, words)
     })
@@ -381,8 +387,25 @@ mod tests {
                 suspect: SuspectKind::CopySlot,
                 message: "public.big looks for its slot".into(),
                 statement: None,
+                table: None,
             }];
         });
+        is(
+            Warning,
+            "nobody copies public.\"Big\", which is not ready: public.\"Big\" has no",
+            |it| {
+                subscriber(it).unready = sample().subscriber.unwrap().unready;
+                subscriber(it).unready[0].table = "public.\"Big\"".into();
+                it.suspects = ["public.small", "public.\"Big\""]
+                    .map(|table| Suspect {
+                        suspect: SuspectKind::RequiredColumn,
+                        message: format!("{table} has no column"),
+                        statement: None,
+                        table: Some(table.parse().unwrap()),
+                    })
+                    .into();
+            },
+        );
         is(Warning, "above 30 s (warning)", |it| {
             it.lag_seconds = Some(31.0)
         });

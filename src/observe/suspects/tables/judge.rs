@@ -81,10 +81,14 @@ pub(in crate::observe::suspects) fn judge(
             "flare grant_replication".to_owned(),
         ));
     }
-    let searched = changes.is_none_or(|changes| {
-        let mut changes = changes.iter();
-        changes.any(|it| it.table == table.name && it.operation != Operation::Insert)
-    });
+    let searched = match changes {
+        Some(changes) => {
+            let mut changes = changes.iter();
+            changes.any(|it| it.table == table.name && it.operation != Operation::Insert)
+        }
+        // Without a replica identity there is no UPDATE and no DELETE.
+        None => here.full || !here.identity.is_empty(),
+    };
     if searched {
         found.extend(unidentified(&table.name, here, there, to));
     }
@@ -261,6 +265,12 @@ mod tests {
     #[test]
     fn a_table_that_is_alike_on_both_sides_is_no_suspect() {
         assert!(kinds(|_, _| ()).is_empty());
+    }
+
+    #[test]
+    fn a_table_without_a_key_here_is_no_suspect_where_nothing_is_known_to_come() {
+        assert!(kinds(|here, there| (here.identity, there.key) = Default::default()).is_empty());
+        assert_eq!(kinds(|_, there| there.key.clear()), [SuspectKind::Identity]);
     }
 
     #[test]
