@@ -85,6 +85,18 @@ fn a_database_without_tables_is_prepared_and_closed() {
     session.batch_execute(write).expect_err("it is fenced");
 }
 
+/// Before 15 everybody may create tables in `public`; in a new database of 15 nobody else than its owner.
+#[test]
+fn a_database_that_belongs_to_somebody_else_is_prepared() {
+    let pair = Pair::new(14, 18).with_accounts(1);
+    let (db, sub) = (pair.db(), pair.subname());
+    let given = format!("ALTER DATABASE {db} OWNER TO {}", pair.publisher().admin());
+    pair.publisher().sql("postgres", &given);
+    pair.flare(&["prepare", sub, "--yes"])
+        .ok()
+        .prints("every table is ready; next: flare cutover");
+}
+
 #[test]
 fn an_interrupted_preparation_goes_on_where_it_stopped() {
     let pair = Pair::alone(14, 18).with_accounts(100);

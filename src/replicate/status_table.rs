@@ -206,8 +206,10 @@ fn lacking(subscriber: &Subscriber, dbname: &str, subnames: &[&str]) -> Result<O
     }
     let session = subscriber.visit_as(ActAs::Owner, dbname)?;
     let schema = &subscriber.declared().status_schema;
-    let has_schema: bool = session.value(
-        "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)",
+    // `public` is in every database, but who may create tables there comes with the schema.
+    let is_ready: bool = session.value(
+        "SELECT EXISTS (SELECT FROM pg_namespace n WHERE n.nspname = $1
+                           AND (has_schema_privilege(n.oid, 'CREATE') OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid)))",
         params![schema.as_str()],
     )?;
     let subscriptions = subscriptions::all(&session)?;
@@ -215,10 +217,12 @@ fn lacking(subscriber: &Subscriber, dbname: &str, subnames: &[&str]) -> Result<O
         .iter()
         .any(|it| subnames.contains(&it.subname.as_str()));
     // Its apply would stop at a row for a table that is not there: then that is an error.
-    if has_schema || is_subscribed {
+    if is_ready || is_subscribed {
         return Ok(None);
     }
-    Ok(Some(format!("schema {schema:?} in database {dbname:?}")))
+    Ok(Some(format!(
+        "schema {schema:?} with its privileges in database {dbname:?}"
+    )))
 }
 
 /// Adds the table to a publication that lists its tables.

@@ -25,6 +25,9 @@ fn a_database_without_public_goes_there_and_back() {
         publication.remove("replica_identity_full_tables");
     });
     let before = globals(&pair, publisher);
+    pair.flare(&["preflight", db])
+        .code(3)
+        .prints("there is no schema \"public\"");
     pair.flare(&["create_replication_status_table", db])
         .fails_with("has no schema \"public\"")
         .says("status_schema of the configuration");
