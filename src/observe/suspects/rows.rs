@@ -312,6 +312,7 @@ mod tests {
         let [id, n] = ["id", "n"].map(|name| Column {
             name: name.into(),
             kind: "text".into(),
+            not_null: false,
             required: false,
         });
         let coming = Coming {

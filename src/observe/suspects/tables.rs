@@ -78,6 +78,8 @@ struct Constraint {
 pub(super) struct Column {
     pub(super) name: String,
     pub(super) kind: String,
+    #[serde(default)]
+    pub(super) not_null: bool,
     /// Has to have a value that nobody sends.
     #[serde(default)]
     pub(super) required: bool,
@@ -137,7 +139,7 @@ pub(super) struct Key {
 const HERE: &str = "
     SELECT jsonb_build_object('schema', n.nspname, 'table', c.relname, 'full', c.relreplident = 'f',
         'readable', has_schema_privilege(u.oid, n.oid, 'USAGE') AND has_table_privilege(u.oid, c.oid, 'SELECT'),
-        'columns', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', a.attname, 'kind', format_type(a.atttypid, a.atttypmod)) ORDER BY a.attnum), '[]')
+        'columns', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', a.attname, 'kind', format_type(a.atttypid, a.atttypmod), 'not_null', a.attnotnull) ORDER BY a.attnum), '[]')
                       FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
                        AND coalesce(to_jsonb(a) ->> 'attgenerated', '') = ''),
         'constraints', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', k.conname, 'definition', pg_get_constraintdef(k.oid), 'valid', k.convalidated,
@@ -166,7 +168,7 @@ const THERE: &str = "
              AND has_table_privilege(u.oid, c.oid, 'UPDATE') AND has_table_privilege(u.oid, c.oid, 'DELETE'),
         'may_act', %MAY_ACT%,
         'columns', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', a.attname, 'kind', format_type(a.atttypid, a.atttypmod),
-                         'required', a.attnotnull AND NOT a.atthasdef AND a.attidentity = '') ORDER BY a.attnum), '[]')
+                         'not_null', a.attnotnull, 'required', a.attnotnull AND NOT a.atthasdef AND a.attidentity = '') ORDER BY a.attnum), '[]')
                       FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
                        AND coalesce(to_jsonb(a) ->> 'attgenerated', '') = ''),
         'constraints', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', k.conname, 'definition', pg_get_constraintdef(k.oid), 'valid', k.convalidated,

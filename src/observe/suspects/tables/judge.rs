@@ -72,6 +72,20 @@ pub(in crate::observe::suspects) fn judge(
                 None,
             ));
         }
+        if other.is_some_and(|it| it.not_null && !column.not_null) {
+            found.push(suspect(
+                SuspectKind::RequiredColumn,
+                format!(
+                    "column {:?} of {name} is NOT NULL on the {to}, and may be NULL on the {from}",
+                    column.name
+                ),
+                format!(
+                    "ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL on the {to}",
+                    table.name,
+                    Ident::new(&column.name)
+                ),
+            ));
+        }
     }
     found.extend(refused(&table.name, there, to));
     if copied && !here.readable {
@@ -229,6 +243,7 @@ mod tests {
         Column {
             name: name.into(),
             kind: "integer".into(),
+            not_null: false,
             required: false,
         }
     }
@@ -319,6 +334,15 @@ mod tests {
             })),
             [RequiredColumn]
         );
+        assert_eq!(
+            kinds(|_, there| there.columns[1].not_null = true),
+            [RequiredColumn]
+        );
+        let on_both = kinds(|here, there| {
+            here.columns[1].not_null = true;
+            there.columns[1].not_null = true;
+        });
+        assert!(on_both.is_empty());
         assert_eq!(
             kinds(|_, there| there.columns[1].kind = "text".into()),
             [ColumnType]
