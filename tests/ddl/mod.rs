@@ -1,5 +1,6 @@
 //! Statements that change the schema while the data is replicated.
 
+mod administrator;
 mod applications;
 mod both_sides;
 mod carry;
