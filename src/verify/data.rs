@@ -128,6 +128,7 @@ pub(crate) fn verify(
         pair,
         stream,
         slot_name: &subject.slot_name,
+        run,
     };
     let (identifier, this_run) = (pair.publisher.identifier(), uuid::Uuid::new_v4());
     let probes: Vec<Probe> = (0..jobs)

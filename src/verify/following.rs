@@ -9,8 +9,9 @@ use crate::catalog::subscriptions::{self, Health};
 use crate::error::{Failure, Report, Result, WrapErr, message_of};
 use crate::journal::Stream;
 use crate::observe::{Stopped, in_words, suspects};
+use crate::replicate::Run;
 use crate::server::{Login, Pair, Session, Side, params};
-use crate::value::ShellWord;
+use crate::value::{ShellWord, Size};
 
 /// How often it is looked at.
 const EVERY: Duration = Duration::from_secs(1);
@@ -22,13 +23,18 @@ const ATTEMPTS: i64 = 2;
 /// `wal_retrieve_retry_interval`, five seconds unless it is set.
 const WITHOUT_WORKER: Duration = Duration::from_secs(15);
 
+/// How often it is said that something is still awaited.
+const SAID_EVERY: Duration = Duration::from_secs(10);
+
 /// The subscription that carries the rows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct Following<'a> {
     /// `publisher` is the side that is written.
     pub(super) pair: &'a Pair,
     pub(super) stream: &'a Stream,
     pub(super) slot_name: &'a str,
+    /// Who hears that it takes long.
+    pub(super) run: &'a Run,
 }
 
 /// The slot, as far as it tells of the subscriber.
@@ -39,6 +45,8 @@ struct Slot {
     wal_status: Option<String>,
     /// Whether what was awaited at the first look is confirmed.
     passed: bool,
+    /// How much of what was awaited at the first look is not confirmed.
+    behind: i64,
 }
 
 /// One wait: what was seen in it.
@@ -46,6 +54,7 @@ pub(super) struct Wait<'a> {
     following: Following<'a>,
     began: Instant,
     looked: Instant,
+    said: Instant,
     /// Where the publisher was at the first look, after what is awaited.
     awaited: Option<String>,
     watch: Watch,
@@ -57,6 +66,7 @@ impl<'a> Following<'a> {
             following: self,
             began: Instant::now(),
             looked: Instant::now(),
+            said: Instant::now(),
             awaited: None,
             watch: Watch::default(),
         }
@@ -111,7 +121,8 @@ impl Wait<'_> {
             .session()
             .first(
                 "SELECT jsonb_build_object('confirmed_flush_lsn', s.confirmed_flush_lsn, 'wal_status', to_jsonb(s) ->> 'wal_status',
-                          'passed', coalesce(s.confirmed_flush_lsn >= $2::text::pg_lsn, false))
+                          'passed', coalesce(s.confirmed_flush_lsn >= $2::text::pg_lsn, false),
+                          'behind', greatest(coalesce($2::text::pg_lsn - s.confirmed_flush_lsn, 0), 0)::bigint)
                    FROM pg_replication_slots s WHERE s.slot_name = $1",
                 params![slot_name, awaited.as_str()],
             )
@@ -124,11 +135,27 @@ impl Wait<'_> {
             .watch
             .observe(self.began.elapsed(), slot.as_ref(), health.as_ref());
         match verdict {
-            Verdict::Goes => Ok(()),
+            Verdict::Goes => {
+                self.say_that_it_takes_long(slot.as_ref());
+                Ok(())
+            }
             _ if arrived()? => Ok(()),
             Verdict::Stands(why) => Err(self.stands(&why)),
             Verdict::Fails(why) => Err(self.fails(&why)),
         }
+    }
+
+    /// Rows that differ are looked at again once the subscriber has caught up with the writers.
+    fn say_that_it_takes_long(&mut self, slot: Option<&Slot>) {
+        if self.said.elapsed() < SAID_EVERY {
+            return;
+        }
+        self.said = Instant::now();
+        let behind = Size(slot.map_or(0, |it| it.behind.max(0) as u64));
+        self.following.run.progress.step(&format!(
+            "waiting for the {}: it has yet to confirm {behind} that were written before rows can be looked at again",
+            self.follower()
+        ));
     }
 
     fn follower(&self) -> Side {
@@ -266,6 +293,7 @@ mod tests {
         Slot {
             confirmed_flush_lsn: Some(confirmed.into()),
             wal_status: None,
+            behind: 0,
             passed: false,
         }
     }

@@ -20,7 +20,7 @@ pub(super) enum Way {
 }
 
 /// The probes of one worker.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Probe<'a> {
     way: &'a Way,
     /// The row's key.

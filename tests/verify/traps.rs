@@ -72,6 +72,25 @@ fn a_commit_that_waits_for_a_synchronous_standby_is_no_difference() {
     verify_data(&pair, &[]).ok();
 }
 
+/// What is behind is said while rows that differ wait for it.
+#[test]
+#[ignore = "make soak"]
+fn a_subscriber_that_is_behind_is_waited_for_aloud() {
+    let pair = replicating(
+        Pair::new(13, 17),
+        "CREATE TABLE t (id int PRIMARY KEY, v text)",
+        "INSERT INTO t SELECT i, 'old' FROM generate_series(1, 9) i",
+    );
+    let mut holder = pair.subscriber().superuser_session(pair.db());
+    let held = holder.batch_execute("BEGIN; LOCK TABLE t IN EXCLUSIVE MODE");
+    held.expect("lock the table");
+    pair.publisher().sql(pair.db(), "UPDATE t SET v = 'new'");
+    let running = pair.spawn(&["verify_data", pair.subname()]);
+    running.until_stderr("waiting for the subscriber: it has yet to confirm");
+    holder.batch_execute("COMMIT").expect("release it");
+    running.wait().ok();
+}
+
 /// `inf - inf` is stored with other bits than it arrives with, wherever it stands, and in however many rows.
 #[test]
 #[ignore = "make soak"]
