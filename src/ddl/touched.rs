@@ -17,7 +17,7 @@ use crate::value::TableName;
 /// of rows that may be those of a column; labels and schemas with their names.
 const TOUCHED: &str = "
     WITH locked AS (
-        SELECT c.* FROM pg_class c
+        SELECT c.oid, c.relkind, c.relpersistence, c.relfilenode, c.reltype FROM pg_class c
          WHERE c.oid IN (SELECT relation FROM pg_locks
                           WHERE pid = pg_backend_pid() AND locktype = 'relation' AND mode = 'AccessExclusiveLock' AND granted
                             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())))
