@@ -3,18 +3,21 @@
 //!
 //! The `postgres` crate opens no replication connections. The snapshot lives as long as that session does nothing else, so
 //! the process is one of its own that outlives a killed flare, and ends by itself when it was forgotten. Whether it lives is
-//! asked of the snapshot, never of the process: after a restart of the publisher psql is still there.
+//! asked of the snapshot, never of the process: after a restart of the publisher psql is still there for a moment, until who has
+//! started it sees that its connection is closed.
+
+mod connection;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
+use rustix::process::Signal;
 use uuid::Uuid;
 
 use crate::catalog::activity;
@@ -28,6 +31,8 @@ use crate::value::{Conninfo, Ident, Literal, Lsn};
 pub(crate) const COMMAND: &str = "hold_snapshot";
 /// How long a new slot may wait for transactions that were open before it.
 const WAIT_FOR_TRANSACTIONS: Duration = Duration::from_secs(30);
+/// How often the holder looks whether its connection is open.
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 /// When whoever keeps the new slot waiting is named.
 const NAME_AFTER: Duration = Duration::from_secs(1);
 
@@ -291,7 +296,7 @@ fn end_processes(holder: &str) {
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     for pid in pids.filter(|pid| is_holder(*pid)) {
         let ended = rustix::process::Pid::from_raw(pid).map_or(Ok(()), |process| {
-            rustix::process::kill_process(process, rustix::process::Signal::TERM)
+            rustix::process::kill_process(process, Signal::TERM)
         });
         if let Err(error) = ended {
             log::debug!("end the holder's process {pid}: {error}");
@@ -319,7 +324,7 @@ pub(super) fn lives(session: &Session, snapshot: &str) -> Result<bool> {
     }
 }
 
-/// The holder itself: leads a session of its own and becomes the program it was given. Returns only when it cannot.
+/// The holder itself: leads a session of its own and runs the program it was given, until that has ended or its connection has.
 pub(crate) fn run(program: &[OsString]) -> Result<()> {
     let Some((program, args)) = program.split_first() else {
         return Failure::usage(
@@ -328,10 +333,26 @@ pub(crate) fn run(program: &[OsString]) -> Result<()> {
         .err();
     };
     // The terminal's Ctrl-C is for flare.
-    if let Err(error) = rustix::process::setsid() {
-        log::debug!("lead a session of its own: {error}");
+    let leads = rustix::process::setsid();
+    let started = Command::new(program).args(args).spawn();
+    let mut child = started.wrap_err("hold a snapshot")?;
+    let pid = child.id();
+    let (ended, ends) = bounded(1);
+    std::thread::spawn(move || ended.send(child.wait()));
+    let mut was_open = false;
+    while let Err(RecvTimeoutError::Timeout) = ends.recv_timeout(LOOKED_AT_EVERY) {
+        let is_open = connection::is_open(pid);
+        if was_open && !is_open {
+            // With psql what it waits for.
+            return match leads {
+                Ok(_) => rustix::process::kill_current_process_group(Signal::TERM),
+                Err(error) => Err(error),
+            }
+            .wrap_err("end the program that held a snapshot");
+        }
+        was_open = is_open;
     }
-    Err(Command::new(program).args(args).exec()).wrap_err("hold a snapshot")
+    Ok(())
 }
 
 #[cfg(test)]

@@ -39,6 +39,9 @@ pub struct MigrationStatus {
     /// A run has passed the point of no return and is not closed.
     #[serde(skip)]
     pub(super) finishing: bool,
+    /// A flare waits for the copy of the subscription's tables.
+    #[serde(skip)]
+    pub(super) awaited: bool,
     /// The subscriber was left for dead.
     #[serde(skip)]
     pub(super) abandoned: bool,
@@ -181,6 +184,7 @@ impl MigrationStatus {
             lag_bytes: lag.lag_bytes,
             lag_seconds: lag.lag_seconds,
             lag_seconds_at_most: lag.lag_seconds_at_most,
+            awaited: true,
             copy: record.copy,
             message: None,
             obstacle: None,
@@ -198,6 +202,12 @@ impl MigrationStatus {
             None => (standing.subscription == Some(true)).then_some(lag.message),
         };
         standing
+    }
+
+    /// Nobody waits for the copy: what comes after it, nobody does.
+    pub(super) fn left_alone(&mut self) {
+        self.awaited = false;
+        self.next = self.next_command();
     }
 
     /// Whether a cutover or a fallback could come next.

@@ -211,7 +211,7 @@ impl Flare {
             steps.push(step);
         }
         if !dry_run {
-            found = found.after_prepare();
+            found = stepping.anew(found, &dbname).after_prepare();
         }
         Ok(PrepareReport {
             next: if dry_run {
@@ -226,6 +226,18 @@ impl Flare {
             warnings: found.warnings(),
             steps,
         })
+    }
+
+    /// What the checks find once the copy has ended that they had found under way.
+    fn anew(&self, found: Preflight, dbname: &str) -> Preflight {
+        if !found.is_of_a_copy() {
+            return found;
+        }
+        let looked = self.open().both().and_then(|pair| {
+            let (publisher, subscriber) = (&pair.publisher, &pair.subscriber);
+            self.clear(publisher, Some(subscriber), dbname, Before::Cutover)
+        });
+        looked.unwrap_or(found)
     }
 
     /// What it did, or in a dry run would do.

@@ -131,6 +131,9 @@ impl MigrationStatus {
                     self.dbname
                 ) } else { format!("flare prepare {subname}") }
             }
+            Stage::Copying if !self.awaited && !self.switched => format!(
+                "flare prepare {subname}, which waits for the copy and does what is left; flare monitor {dbname} {subname} shows how far it is"
+            ),
             Stage::Copying => format!("flare monitor {dbname} {subname}"),
             Stage::Replicating | Stage::FallenBack => format!("flare cutover {subname}"),
             Stage::CutOver => {
@@ -182,6 +185,7 @@ mod tests {
             reverse: false,
             cleaned_up: false,
             abandoned: false,
+            awaited: true,
             switching: false,
             unopened: None,
             finishing: false,

@@ -17,7 +17,7 @@ use crate::cutover::{self, AtWork, Wanted, Writable};
 use crate::error::{Error, Result, message_of};
 use crate::journal::Direction;
 use crate::observe::Trace;
-use crate::replicate::drift;
+use crate::replicate::{drift, watch};
 use crate::schema::drift::Drift;
 use crate::server::{ActAs, Opened, Pair, Publisher, Subscriber, at_once, is_identity_mismatch};
 
@@ -152,6 +152,16 @@ impl Flare {
                 },
             };
             let mut standing = MigrationStatus::of(lag, on_publisher, on_subscriber, record);
+            if standing.stage == Stage::Copying
+                && standing.copy.is_none()
+                && let Some(subscriber) = &subscriber
+            {
+                let session = subscriber.visit(dbname);
+                let awaited = session.and_then(|session| watch::waiting::is_seen(&session));
+                if kept(awaited, &mut warnings) == Some(false) {
+                    standing.left_alone();
+                }
+            }
             if let Some(pair) = &pair {
                 let direction = standing.direction;
                 let new_tables = match half_done {

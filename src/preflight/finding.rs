@@ -148,6 +148,13 @@ impl Preflight {
         Preflight::of(others.collect())
     }
 
+    /// Whether it speaks of a copy under way, whose end makes it untrue.
+    pub(crate) fn is_of_a_copy(&self) -> bool {
+        const UNTIL_COPIED: [&str; 2] = ["schema_drift", "subscription_tables"];
+        let mut said = self.checks.iter();
+        said.any(|it| it.severity > Severity::Pass && UNTIL_COPIED.contains(&it.id))
+    }
+
     /// What of it is left once `prepare` has done its steps.
     pub(crate) fn after_prepare(self) -> Preflight {
         const GATHERED: &str = "statistics";

@@ -113,6 +113,12 @@ pub struct MissingLoaded {
     pub notes: Vec<String>,
 }
 
+/// Whether it is a constraint that is NOT VALID, and missing: PostgreSQL's own copy would hold every old row against it.
+pub(crate) fn is_made_after_copy(it: &Drift) -> bool {
+    let makes = it.statement.as_deref().unwrap_or_default();
+    it.missing && it.kind == Kind::Constraint && makes.ends_with(" NOT VALID")
+}
+
 /// Makes what the subscriber's database only lacks, as one transaction; values of enums, which 10 and 11 add in none,
 /// before that. While carried statements are `on_the_way`, only what rows may wait for and none of them makes.
 pub(crate) fn load_missing(
@@ -124,10 +130,7 @@ pub(crate) fn load_missing(
     let copying = not_valid::is_copying(&*pair.subscriber.visit(dbname)?)?;
     let made_again = not_valid::make_again(&pair.subscriber, dbname, run)?;
     let mut found = look(pair, dbname)?;
-    let waits = |it: &Drift| {
-        let makes = it.statement.as_deref().unwrap_or_default();
-        copying && it.missing && it.kind == Kind::Constraint && makes.ends_with(" NOT VALID")
-    };
+    let waits = |it: &Drift| copying && is_made_after_copy(it);
     let waiting = found.iter().any(waits);
     found.retain(|it| !waits(it));
     let before = found.len();

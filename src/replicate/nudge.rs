@@ -20,34 +20,47 @@ struct Writer {
 }
 
 /// Who writes it; nobody where that cannot be: then the copy waits for the publisher's own records.
-pub(super) struct Nudge {
+pub(super) struct Nudge<'a> {
+    publisher: &'a Publisher,
+    dbname: &'a str,
+    pubname: &'a str,
     writer: Option<Writer>,
     written: Option<Instant>,
 }
 
-impl Nudge {
-    pub(super) fn new(publisher: &Publisher, dbname: &str, pubname: &str) -> Nudge {
-        let open = || -> Result<Option<(Session, TableName)>> {
-            let session = publisher.connect(ActAs::Owner, dbname)?;
-            let published = publications::tables(&session, pubname)?;
-            let table = status_table::table(publisher);
-            Ok(published.contains(&table).then_some((session, table)))
+impl<'a> Nudge<'a> {
+    pub(super) fn new(publisher: &'a Publisher, dbname: &'a str, pubname: &'a str) -> Nudge<'a> {
+        let mut nudge = Nudge {
+            publisher,
+            dbname,
+            pubname,
+            writer: None,
+            written: None,
         };
-        let found = open().unwrap_or_else(|report| {
+        nudge.begin_anew();
+        nudge
+    }
+
+    /// Opens a session, also after the last one was lost.
+    pub(super) fn begin_anew(&mut self) {
+        self.writer = self.open().unwrap_or_else(|report| {
             log::info!(
                 "write rows that keep the copy going: {}",
                 message_of(&report)
             );
             None
         });
-        Nudge {
-            writer: found.map(|(session, table)| Writer {
-                session,
-                table,
-                identifier: publisher.identifier().to_string(),
-            }),
-            written: None,
-        }
+    }
+
+    fn open(&self) -> Result<Option<Writer>> {
+        let session = self.publisher.connect(ActAs::Owner, self.dbname)?;
+        let published = publications::tables(&session, self.pubname)?;
+        let table = status_table::table(self.publisher);
+        Ok(published.contains(&table).then(|| Writer {
+            session,
+            table,
+            identifier: self.publisher.identifier().to_string(),
+        }))
     }
 
     /// Writes a row, unless the last one is recent.

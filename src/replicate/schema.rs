@@ -178,7 +178,7 @@ impl<'a> Work<'a> {
                 let waiting = not_valid::is_copying(&session)?
                     || run.mode == Mode::DryRun && !made_again.statements.is_empty();
                 drop(session);
-                let (statements, differences) = self.differences()?;
+                let (statements, differences) = self.differences(waiting)?;
                 let is_awaited = |it: &Difference| waiting && it.is_of_not_valid();
                 let mut printed = self.not_of_flare(differences);
                 printed.retain(|it| !is_awaited(it));
@@ -236,7 +236,7 @@ impl<'a> Work<'a> {
         let cannot_read = self
             .toolbox(publisher.release().max(subscriber.release()))
             .is_err();
-        match self.differences() {
+        match self.differences(false) {
             Ok((statements, differences)) => Ok(differences.is_empty().then_some(statements)),
             // What is missing is created, and what is there stays.
             Err(_) if cannot_read => Ok(None),

@@ -168,6 +168,6 @@ impl Wanted<'_> {
             repl: self.pair.publisher.credentials(self.login)?.user(),
             sides: (self.pair.publisher.side(), self.pair.subscriber.side()),
         };
-        watch::until_ready(&self.pair.subscriber, &copied, &sizes, &mut nudge, run)
+        watch::until_ready((self.pair, self.dbname()), &copied, &sizes, &mut nudge, run)
     }
 }

@@ -1,16 +1,17 @@
 //! The initial copy as the subscriber's catalog shows it: how far it is, and whether it gets anywhere.
 
 pub(crate) mod truncated;
+pub(crate) mod waiting;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::catalog::subscriptions::{self, Health, Relation};
 use crate::catalog::tables;
-use crate::error::{Advise, Failure, Result};
+use crate::error::{Advise, Failure, Result, message_of};
 use crate::observe::{Stopped, in_words, suspects};
 use crate::progress::Unit;
-use crate::server::{Subscriber, interrupt};
+use crate::server::{Login, Pair, interrupt};
 use crate::value::{ShellWord, TableName};
 
 use super::Run;
@@ -20,6 +21,8 @@ use super::nudge::{self, Nudge};
 const EVERY: Duration = Duration::from_millis(200);
 /// Without a worker and without a step forward for this long, it goes nowhere.
 const STANDSTILL: Duration = Duration::from_secs(60);
+/// Without a step forward for this long, the publisher is asked whether it answers, and again after as long.
+const ASKED_AFTER: Duration = Duration::from_secs(5);
 /// Errors or new beginnings without a table that came further.
 const ATTEMPTS: i64 = 3;
 /// Errors count only after this long without a table that came further: one each, of many tables, may be a moment's.
@@ -123,6 +126,37 @@ impl Watch {
     }
 }
 
+/// Whether the publisher answers while nothing comes from it.
+#[derive(Default)]
+struct Source {
+    asked: Option<Instant>,
+    silent: bool,
+}
+
+impl Source {
+    /// Asks it where the copy has not moved for some time; whether it is back after it did not answer.
+    fn is_back(&mut self, quiet: Duration, (pair, dbname): (&Pair, &str), run: &Run) -> bool {
+        if quiet < ASKED_AFTER && !self.silent
+            || self.asked.is_some_and(|at| at.elapsed() < ASKED_AFTER)
+        {
+            return false;
+        }
+        let before = self.silent;
+        let answer = pair.publisher.connect(Login::Superuser, dbname);
+        self.asked = Some(Instant::now());
+        self.silent = answer.is_err();
+        match answer {
+            Err(report) if !before => run.progress.step(&format!(
+                "the copy waits for the publisher: {}",
+                message_of(&report)
+            )),
+            Ok(_) if before => run.progress.step("the publisher answers again"),
+            _ => {}
+        }
+        before && !self.silent
+    }
+}
+
 /// Whoever is interrupted after the subscription was made, while it waits or while it reads, leaves the copy to itself, and
 /// says so.
 pub(super) fn goes_on<T>(outcome: Result<T>, subname: &str) -> Result<T> {
@@ -139,22 +173,35 @@ pub(super) fn goes_on<T>(outcome: Result<T>, subname: &str) -> Result<T> {
 
 /// Waits until every table is ready, showing how far the copy is; `sizes` are the publisher's, in bytes.
 pub(super) fn until_ready(
-    subscriber: &Subscriber,
+    (pair, dbname): (&Pair, &str),
     copied: &Stopped<'_>,
     sizes: &HashMap<TableName, i64>,
-    nudge: &mut Nudge,
+    nudge: &mut Nudge<'_>,
+    run: &Run,
+) -> Result<usize> {
+    waiting::seen(copied.to, || {
+        wait((pair, dbname), copied, sizes, nudge, run)
+    })
+}
+
+fn wait(
+    (pair, dbname): (&Pair, &str),
+    copied: &Stopped<'_>,
+    sizes: &HashMap<TableName, i64>,
+    nudge: &mut Nudge<'_>,
     run: &Run,
 ) -> Result<usize> {
     let since = Instant::now();
     let (session, subname) = (copied.to, copied.subname);
     let mut watch = Watch::default();
+    let mut source = Source::default();
     let mut before = Vec::new();
     let mut hanging = Vec::new();
     let what = format!("copy the tables of subscription {subname:?}");
     loop {
         let looking = Instant::now();
         let relations = subscriptions::relations(session, subname)?;
-        let health = subscriptions::health(session, subname, subscriber.major())?;
+        let health = subscriptions::health(session, subname, pair.subscriber.major())?;
         let Some(health) = health else {
             return Failure::new(format!(
                 "wait for subscription {subname:?}: it has been dropped"
@@ -171,6 +218,11 @@ pub(super) fn until_ready(
             }
             Verdict::Going => run.progress.advance(&what, done, total, unit),
             Verdict::Stuck(why) => {
+                if let Err(report) = pair.publisher.connect(Login::Superuser, dbname) {
+                    return Failure::new(format!("{what}: {why}: {}", message_of(&report)))
+                        .hint("start the publisher again: the workers go on by themselves, and the same command waits for them")
+                        .err();
+                }
                 if let Some(words) = in_words(&suspects(copied)) {
                     return Failure::new(format!("{what}: {why}: {words}"))
                         .hint("mend it, the workers try again by themselves; or start over with flare drop_subscription")
@@ -180,6 +232,10 @@ pub(super) fn until_ready(
                     .hint("the reason is in the subscriber's server log (rows that are there already, a missing column or privilege, a full disk, a publisher that cannot be reached): mend it, the workers try again by themselves; or start over with flare drop_subscription")
                     .err();
             }
+        }
+        let quiet = since.elapsed().saturating_sub(watch.moved_at);
+        if source.is_back(quiet, (pair, dbname), run) {
+            nudge.begin_anew();
         }
         let wakes = waits_for_records(&before, &relations);
         before = relations;

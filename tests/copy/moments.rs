@@ -7,7 +7,7 @@ use super::same;
 use super::writers::{SMALL_TABLES, TABLES, Writers};
 use crate::cutover::dice::Dice;
 use crate::support::flare::Running;
-use crate::support::{Pair, matrix, wait};
+use crate::support::{Pair, matrix, process, wait};
 
 /// What happens.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +130,37 @@ fn drop_database(pair: &Pair) {
     });
 }
 
+/// Until the copy has planned its rows.
+fn await_jobs(pair: &Pair) {
+    wait::for_("the rows", Duration::from_secs(60), || {
+        let jobs = pair
+            .subscriber()
+            .try_rows(pair.db(), "SELECT FROM flare.copy LIMIT 1");
+        jobs.is_ok_and(|rows| !rows.is_empty())
+    });
+}
+
+/// What keeps a snapshot ends with its connection, though flare was killed.
+#[test]
+fn a_holder_whose_publisher_stops_ends() {
+    let pair = Pair::alone(14, 16).with_accounts(50_000).published();
+    let (db, sub) = (pair.db(), pair.subname());
+    drop_database(&pair);
+    let copying = pair.spawn(&["initial_copy", "--max-rate", "100kB", sub]);
+    let named = format!(
+        "SELECT application_name FROM pg_stat_activity WHERE datname = '{db}' AND application_name LIKE 'flare/holder%'"
+    );
+    await_jobs(&pair);
+    let holder = format!("PGAPPNAME={}", pair.publisher().value(db, &named));
+    Fault::Flare.strikes(&pair, copying);
+    assert!(process::with_setting(&holder) >= 2, "psql, and its parent");
+    pair.publisher().kill_9();
+    wait::for_("its processes to end", Duration::from_secs(20), || {
+        process::with_setting(&holder) == 0
+    });
+    pair.publisher().start();
+}
+
 /// Nothing else may fill the tables of an interrupted copy, and `cleanup` takes all of it away but the tables.
 fn is_given_up(pair: &Pair) {
     let (db, sub) = (pair.db(), pair.subname());
@@ -137,12 +168,7 @@ fn is_given_up(pair: &Pair) {
     let copying = pair.spawn(&["initial_copy", "--max-rate", "1MB", sub]);
     await_session(pair, "query LIKE '%pg_try_advisory_lock%'");
     template.batch_execute("ROLLBACK").expect("let go");
-    wait::for_("the rows", Duration::from_secs(60), || {
-        let jobs = pair
-            .subscriber()
-            .try_rows(db, "SELECT FROM flare.copy LIMIT 1");
-        jobs.is_ok_and(|rows| !rows.is_empty())
-    });
+    await_jobs(pair);
     pair.flare(&["initial_copy", sub])
         .fails_with("another flare is at work on it");
     let stands = pair.flare(&["status", "--format", "json"]).ok().json();

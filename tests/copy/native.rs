@@ -42,9 +42,13 @@ fn a_table_that_is_truncated_while_it_is_copied_is_copied_anew() {
         &["prepare", "--copy", "native", "--yes", sub],
     ] {
         hangs(&pair);
-        pair.flare(command)
+        pair.flare(&["status"])
             .ok()
+            .prints(&format!("next: flare prepare {sub}, which waits"));
+        let run = pair.flare(command);
+        run.ok()
             .says("the copy of public.pgbench_accounts begins anew");
+        assert!(!run.stdout().contains("still being copied"), "{run}");
         pair.flare(&["create_subscription", "--wait", sub]).ok();
         let rows = "SELECT string_agg(aid::text, ',') FROM pgbench_accounts";
         assert_eq!(pair.subscriber().value(db, rows), "7");
@@ -76,10 +80,49 @@ fn hangs(pair: &Pair) {
     };
     // The worker that copies comes first; apply waits behind it, and it for apply.
     waiting("1");
+    somebody_waits(pair);
     let truncated = "TRUNCATE pgbench_accounts; INSERT INTO pgbench_accounts (aid) VALUES (7)";
     pair.publisher().sql(db, truncated);
     waiting("2");
     lock.batch_execute("COMMIT").expect("let go");
+}
+
+/// Status sends nobody to do what is being done.
+fn somebody_waits(pair: &Pair) {
+    let (db, sub) = (pair.db(), pair.subname());
+    let waits = pair.spawn(&["create_subscription", "--wait", sub]);
+    await_next(pair, &format!("monitor {db} {sub}"));
+    waits.kill_9();
+    waits.wait();
+    await_next(pair, &format!("prepare {sub}, which waits"));
+}
+
+fn await_next(pair: &Pair, command: &str) {
+    wait::for_(command, Duration::from_secs(20), || {
+        let next = format!("next: flare {command}");
+        pair.flare(&["status"]).to_string().contains(&next)
+    });
+}
+
+#[test]
+#[ignore = "make soak"]
+fn a_publisher_that_stops_while_its_tables_are_copied_is_named_and_waited_for() {
+    let pair = Pair::alone(12, 13).with_accounts(10).published();
+    let (db, sub) = (pair.db(), pair.subname());
+    pair.flare(&["create_subscription", "--wait", sub]).ok();
+    let mut lock = pair.subscriber().superuser_session(db);
+    let anew = "SET default_transaction_read_only = off; SET session_replication_role = replica; BEGIN; TRUNCATE pgbench_accounts;
+         UPDATE pg_subscription_rel SET srsubstate = 'i', srsublsn = NULL WHERE srrelid = 'pgbench_accounts'::regclass; COMMIT;
+         BEGIN; LOCK TABLE pgbench_accounts";
+    lock.batch_execute(anew).expect("copy it anew, and lock it");
+    let waits = pair.spawn(&["create_subscription", "--wait", sub]);
+    await_next(&pair, &format!("monitor {db} {sub}"));
+    pair.publisher().kill_9();
+    waits.until_stderr("the copy waits for the publisher");
+    pair.publisher().start();
+    waits.until_stderr("the publisher answers again");
+    lock.batch_execute("COMMIT").expect("let go");
+    waits.wait().ok();
 }
 
 /// The end of a copy that a crash has undone, once its slot was dropped.

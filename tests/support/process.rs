@@ -38,6 +38,18 @@ pub fn naming(path: &Path) -> Vec<u32> {
         .collect()
 }
 
+/// The processes that have this setting in their environment.
+pub fn with_setting(setting: &str) -> usize {
+    let has = |pid: &u32| {
+        fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
+            environment
+                .split(|byte| *byte == 0)
+                .any(|it| it == setting.as_bytes())
+        })
+    };
+    pids().filter(has).count()
+}
+
 /// All processes.
 pub fn pids() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc")

@@ -15,14 +15,16 @@ use crate::tools::Toolbox;
 use crate::value::counted;
 
 impl Work<'_> {
-    /// How the subscriber's database differs; compared by the catalogs where no pg_dump can read the subscriber.
-    pub(super) fn differences(&mut self) -> Result<(u64, Vec<Difference>)> {
+    /// How the subscriber's database differs; compared by the catalogs where no pg_dump can read the subscriber. While it
+    /// `copies`, they leave out what is made once the rows are there.
+    pub(super) fn differences(&mut self, copies: bool) -> Result<(u64, Vec<Difference>)> {
         let (publisher, subscriber) = (&self.pair.publisher, &self.pair.subscriber);
         let newest = publisher.release().max(subscriber.release());
         let toolbox = match (self.toolbox(newest), self.toolbox(publisher.release())) {
             (Ok(toolbox), _) => toolbox,
             (Err(lacking), Ok(toolbox)) => {
-                return Ok((self.same_by_catalogs(&toolbox, &lacking)?, Vec::new()));
+                let statements = self.same_by_catalogs(&toolbox, &lacking, copies)?;
+                return Ok((statements, Vec::new()));
             }
             (Err(_), Err(lacking)) => return Err(lacking),
         };
@@ -101,8 +103,14 @@ impl Work<'_> {
 
     /// How many statements the publisher's schema has, when the catalogs of both servers hold the same schema; else how they
     /// differ.
-    fn same_by_catalogs(&mut self, toolbox: &Toolbox, lacking: &Report) -> Result<u64> {
-        let found = drift::look(self.pair, self.dbname)?;
+    fn same_by_catalogs(
+        &mut self,
+        toolbox: &Toolbox,
+        lacking: &Report,
+        copies: bool,
+    ) -> Result<u64> {
+        let mut found = drift::look(self.pair, self.dbname)?;
+        found.retain(|it| !(copies && drift::is_made_after_copy(it)));
         let unread = self.pair.subscriber.major();
         if let Some(differs) = drift::obstacle(self.pair, self.dbname, &found, &[]) {
             log::info!("compare the dumps of both: {lacking:#}");
