@@ -20,6 +20,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
 use rustix::process::Signal;
 use uuid::Uuid;
 
+use self::connection::Seen;
+
 use crate::catalog::activity;
 use crate::error::{Failure, Result, WrapErr, message_of};
 use crate::progress::Progress;
@@ -31,7 +33,8 @@ use crate::value::{Conninfo, Ident, Literal, Lsn};
 pub(crate) const COMMAND: &str = "hold_snapshot";
 /// How long a new slot may wait for transactions that were open before it.
 const WAIT_FOR_TRANSACTIONS: Duration = Duration::from_secs(30);
-/// How often the holder looks whether its connection is open.
+/// When the holder looks whether its connection is open, and how often later.
+const LOOKED_AT_FIRST: Duration = Duration::from_millis(50);
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 /// When whoever keeps the new slot waiting is named.
 const NAME_AFTER: Duration = Duration::from_secs(1);
@@ -339,10 +342,18 @@ pub(crate) fn run(program: &[OsString]) -> Result<()> {
     let pid = child.id();
     let (ended, ends) = bounded(1);
     std::thread::spawn(move || ended.send(child.wait()));
-    let mut was_open = false;
-    while let Err(RecvTimeoutError::Timeout) = ends.recv_timeout(LOOKED_AT_EVERY) {
-        let is_open = connection::is_open(pid);
-        if was_open && !is_open {
+    let (mut every, mut was_open, mut closed) = (LOOKED_AT_FIRST, false, 0);
+    while let Err(RecvTimeoutError::Timeout) = ends.recv_timeout(every) {
+        every = LOOKED_AT_EVERY.min(every * 2);
+        let seen = connection::of(pid);
+        was_open |= seen == Seen::Open;
+        closed = match seen {
+            Seen::Closed => closed + 1,
+            Seen::Nothing if was_open => closed + 1,
+            Seen::Open | Seen::Nothing => 0,
+        };
+        // Once it may be one that psql gives up for another.
+        if closed > 1 {
             // With psql what it waits for.
             return match leads {
                 Ok(_) => rustix::process::kill_current_process_group(Signal::TERM),
@@ -350,7 +361,6 @@ pub(crate) fn run(program: &[OsString]) -> Result<()> {
             }
             .wrap_err("end the program that held a snapshot");
         }
-        was_open = is_open;
     }
     Ok(())
 }

@@ -140,17 +140,35 @@ fn await_jobs(pair: &Pair) {
     });
 }
 
-/// What keeps a snapshot ends with its connection, though flare was killed.
+/// What is left grows with no look while bytes of a part arrive; what keeps a snapshot ends with its connection, though flare was
+/// killed.
 #[test]
-fn a_holder_whose_publisher_stops_ends() {
+fn a_copy_is_seen_to_arrive_and_its_holder_ends_with_the_publisher() {
     let pair = Pair::alone(14, 16).with_accounts(50_000).published();
     let (db, sub) = (pair.db(), pair.subname());
     drop_database(&pair);
-    let copying = pair.spawn(&["initial_copy", "--max-rate", "100kB", sub]);
+    let copying = pair.spawn(&["initial_copy", "--max-rate", "200kB", sub]);
     let named = format!(
         "SELECT application_name FROM pg_stat_activity WHERE datname = '{db}' AND application_name LIKE 'flare/holder%'"
     );
     await_jobs(&pair);
+    let seconds_left = || {
+        let stands = pair.flare(&["status", "--format", "json"]).ok().json();
+        stands["subscriptions"][0]["copy"]["copy"]["seconds_left"].as_i64()
+    };
+    let arrived = |bytes: u32| {
+        let sql = format!("SELECT pg_relation_size('pgbench_accounts') > {bytes}");
+        wait::for_("bytes", Duration::from_secs(60), || {
+            pair.subscriber().value(db, &sql) == "t"
+        });
+    };
+    arrived(200_000);
+    let at_first = seconds_left();
+    arrived(1_200_000);
+    assert!(
+        at_first.is_some() && seconds_left() <= at_first,
+        "{at_first:?}"
+    );
     let holder = format!("PGAPPNAME={}", pair.publisher().value(db, &named));
     Fault::Flare.strikes(&pair, copying);
     assert!(process::with_setting(&holder) >= 2, "psql, and its parent");

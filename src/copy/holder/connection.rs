@@ -4,15 +4,30 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-/// TCP_ESTABLISHED, as /proc/net/tcp has it.
+/// TCP_ESTABLISHED and TCP_CLOSE_WAIT, as /proc/net/tcp has them.
 const ESTABLISHED: &str = "01";
+const CLOSED_BY_THE_OTHER_END: &str = "08";
 
-/// Whether one of the process's TCP connections is open on both ends.
-pub(super) fn is_open(pid: u32) -> bool {
+/// What is seen of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    Open,
+    Closed,
+    /// It is not TCP, not there yet, or gone with a reset.
+    Nothing,
+}
+
+/// What is seen of the process's TCP connection.
+pub(super) fn of(pid: u32) -> Seen {
     let sockets = sockets(pid);
-    ["/proc/net/tcp", "/proc/net/tcp6"]
-        .iter()
-        .any(|table| fs::read_to_string(table).is_ok_and(|table| holds_open(&table, &sockets)))
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| {
+        let table = fs::read_to_string(table).unwrap_or_default();
+        read(&table, &sockets)
+    });
+    let found = |seen: Seen| tables.contains(&seen).then_some(seen);
+    found(Seen::Open)
+        .or(found(Seen::Closed))
+        .unwrap_or(Seen::Nothing)
 }
 
 /// The inodes of the sockets that it has open.
@@ -32,12 +47,20 @@ fn sockets(pid: u32) -> BTreeSet<String> {
 }
 
 /// The state is the fourth column, the inode the tenth.
-fn holds_open(table: &str, sockets: &BTreeSet<String>) -> bool {
-    table.lines().any(|line| {
+fn read(table: &str, sockets: &BTreeSet<String>) -> Seen {
+    let states = table.lines().filter_map(|line| {
         let mut columns = line.split_whitespace();
-        columns.nth(3) == Some(ESTABLISHED)
-            && columns.nth(5).is_some_and(|inode| sockets.contains(inode))
-    })
+        let state = columns.nth(3)?;
+        sockets.contains(columns.nth(5)?).then_some(state)
+    });
+    let states: Vec<&str> = states.collect();
+    if states.contains(&ESTABLISHED) {
+        Seen::Open
+    } else if states.contains(&CLOSED_BY_THE_OTHER_END) {
+        Seen::Closed
+    } else {
+        Seen::Nothing
+    }
 }
 
 #[cfg(test)]
@@ -49,8 +72,9 @@ mod tests {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
             0: 0100007F:A1B2 0100007F:1538 01 00000000:00000000 02:000005D3 00000000     0        0 4711 2 0 20 4 30 10 -1\n   \
             1: 0100007F:A1B4 0100007F:1538 08 00000000:00000001 00:00000000 00000000     0        0 4712 1 0 20 4 30 10 -1\n";
-        let holds = |inode: &str| holds_open(table, &BTreeSet::from([inode.to_owned()]));
-        assert!(holds("4711"));
-        assert!(!holds("4712") && !holds("4713"));
+        let seen = |inode: &str| read(table, &BTreeSet::from([inode.to_owned()]));
+        assert_eq!(seen("4711"), Seen::Open);
+        assert_eq!(seen("4712"), Seen::Closed);
+        assert_eq!(seen("4713"), Seen::Nothing);
     }
 }

@@ -96,24 +96,37 @@ pub struct CopiedTable {
 /// The largest tables that are not finished, and how long all of it will take.
 pub(in crate::copy) fn ahead(session: &Session) -> Result<(Option<i64>, Vec<CopiedTable>)> {
     const SHOWN: i64 = 5;
-    // Parts are taken largest first: a table is there once all that comes before its last part is.
+    // Parts are taken largest first: a table is there once all that comes before its last part is. What has come of a part that
+    // is under way is seen by the table's size.
     let found: Option<(Option<i64>, Vec<CopiedTable>)> = session
         .first(
-            "WITH rate AS (
-                 SELECT sum(size) / greatest(extract(epoch FROM clock_timestamp() - greatest(clock_timestamp() - interval '5 minutes',
-                          (SELECT began_at FROM flare.copy_run)))::float8, 1) AS bytes
-                   FROM flare.copy WHERE done_at > clock_timestamp() - interval '5 minutes'),
-             jobs AS (
+            "WITH jobs AS (
                  SELECT nspname, relname, size, done_at, sum(size) FILTER (WHERE done_at IS NULL) OVER (ORDER BY size DESC, job) AS before
                    FROM flare.copy),
-             tables AS (
+             unfinished AS (
                  SELECT nspname, relname, coalesce(sum(size) FILTER (WHERE done_at IS NOT NULL), 0)::int8 AS done, sum(size)::int8 AS total,
-                        ceil((max(before) FILTER (WHERE done_at IS NULL) / nullif((SELECT bytes FROM rate), 0))::float8)::int8 AS seconds
-                   FROM jobs GROUP BY 1, 2 HAVING count(*) > count(done_at) ORDER BY sum(size) DESC, 1, 2 LIMIT $1)
+                        max(before) FILTER (WHERE done_at IS NULL) AS before
+                   FROM jobs GROUP BY 1, 2 HAVING count(*) > count(done_at)),
+             tables AS (
+                 SELECT u.*, least(greatest(coalesce(pg_relation_size(to_regclass(format('%I.%I', nspname, relname))), 0) - done, 0),
+                          total - done) AS arriving
+                   FROM unfinished u),
+             sums AS (
+                 SELECT sum(total - done - arriving) AS ahead, coalesce(sum(arriving), 0) AS arriving FROM tables),
+             rate AS (
+                 SELECT ((SELECT coalesce(sum(size), 0) FROM jobs WHERE done_at > clock_timestamp() - interval '5 minutes') + arriving)
+                          / greatest(extract(epoch FROM clock_timestamp() - greatest(clock_timestamp() - interval '5 minutes',
+                              (SELECT began_at FROM flare.copy_run)))::float8, 1) AS bytes
+                   FROM sums),
+             shown AS (
+                 SELECT nspname, relname, done, total,
+                        ceil((greatest(before - (SELECT arriving FROM sums), total - done - arriving)
+                                / nullif((SELECT bytes FROM rate), 0))::float8)::int8 AS seconds
+                   FROM tables ORDER BY total DESC, 1, 2 LIMIT $1)
              SELECT jsonb_build_array(
-                 (SELECT ceil((sum(size) / nullif((SELECT bytes FROM rate), 0))::float8)::int8 FROM jobs WHERE done_at IS NULL),
+                 (SELECT ceil((sums.ahead / nullif((SELECT bytes FROM rate), 0))::float8)::int8 FROM sums),
                  (SELECT coalesce(jsonb_agg(jsonb_build_object('schema', nspname, 'table', relname, 'bytes_done', done,
-                            'bytes_total', total, 'seconds_left', seconds)), '[]') FROM tables))",
+                            'bytes_total', total, 'seconds_left', seconds)), '[]') FROM shown))",
             params![SHOWN],
         )
         .wrap_err("read what is left to copy")?;
