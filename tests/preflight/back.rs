@@ -47,7 +47,7 @@ fn findings_on_the_way_back_name_the_server_that_they_are_about() {
             (
                 "foreign_tables",
                 "warning",
-                "the publisher has to reach their servers",
+                "the publisher needs the same ones at the same paths",
             ),
             (
                 "not_valid",
