@@ -115,7 +115,7 @@ fn beside_writers(pair: &Pair) {
 /// Writers that never stop, and windows with flare beside windows without: each with the mean of those before and behind
 /// it, so that what changes slowly falls out.
 fn beside_one(pair: &Pair, how: &str, args: &[&str], goal: Option<Goal>) {
-    const WINDOWS: usize = 12;
+    const WINDOWS: usize = 6;
     let args = [&["verify_data", pair.subname()], args].concat();
     let writers = Writers::start(pair.publisher(), pair.db());
     writers.rate();
@@ -278,9 +278,9 @@ impl Writers {
         }
     }
 
-    /// How many updates a second are acknowledged, within the next four seconds.
+    /// How many updates a second are acknowledged, within a time beside which logging in and comparing the schemas is short.
     fn rate(&self) -> f64 {
-        const WINDOW: Duration = Duration::from_secs(4);
+        const WINDOW: Duration = Duration::from_secs(8);
         let (since, before) = (Instant::now(), self.count.load(Ordering::Relaxed));
         std::thread::sleep(WINDOW);
         let count = self.count.load(Ordering::Relaxed) - before;
